@@ -1,0 +1,52 @@
+"""crossmod teaches a segmentation model a modality nobody has labeled.
+
+Everything a plugin author needs is importable from here. Importing this package does not import
+torch.
+"""
+
+from crossmod.data import Case, Cohort, Pair, Prediction, State, Volume
+from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
+from crossmod.hooks import hookimpl
+from crossmod.lesions import Bounds, FitOn, Lesion, Where, measure
+from crossmod.options import Count, Fraction, Options, Positive, Spacing
+from crossmod.stages import (
+    Augmenter,
+    Context,
+    History,
+    PseudoLabeler,
+    Segmenter,
+    Stage,
+    Translator,
+)
+
+__all__ = [
+    "Augmenter",
+    "Bounds",
+    "Case",
+    "Cohort",
+    "Context",
+    "Count",
+    "CrossmodError",
+    "DataError",
+    "FitOn",
+    "Fraction",
+    "History",
+    "Lesion",
+    "MachineError",
+    "Options",
+    "Pair",
+    "PluginError",
+    "Positive",
+    "Prediction",
+    "PseudoLabeler",
+    "RecipeError",
+    "Segmenter",
+    "Spacing",
+    "Stage",
+    "State",
+    "Translator",
+    "Volume",
+    "Where",
+    "hookimpl",
+    "measure",
+]

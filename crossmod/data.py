@@ -1,0 +1,304 @@
+"""Arrays with geometry (Volume, Pair, Prediction) and files with a manifest (Case, Cohort).
+
+Axes are named I, J, K in the order of the NIfTI file. An affine maps voxel indices to RAS+ mm.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmod.errors import DataError
+
+FloatArray = NDArray[np.float32]
+LabelArray = NDArray[np.uint8]
+Affine = NDArray[np.float64]
+State = Mapping[str, NDArray[np.generic]]
+"""What a stage has learned: named arrays, stored as safetensors."""
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One image: float32 data ``(C, I, J, K)`` on a grid, read from disk when first used.
+
+    Attributes:
+        case: identifier, unique in its cohort.
+        center: the hospital it comes from.
+        affine: ``(4, 4)`` voxel -> RAS+ mm.
+        read: returns the data ``(C, I, J, K)``.
+    """
+
+    case: str
+    center: str
+    affine: Affine
+    read: Callable[[], FloatArray] = field(repr=False)
+
+    @classmethod
+    def of(cls, data: FloatArray, affine: Affine, *, case: str, center: str = "") -> Volume:
+        """Wrap data ``(C, I, J, K)`` that is already in memory."""
+        return cls(case, center, affine, lambda: data)
+
+    @cached_property
+    def data(self) -> FloatArray:
+        """The image, float32 ``(C, I, J, K)``."""
+        return np.asarray(self.read(), dtype=np.float32)
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """The number of voxels ``(I, J, K)``."""
+        return self.data.shape[1:]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along I, J, K."""
+        return spacing_of(self.affine)
+
+    def with_data(self, data: FloatArray) -> Volume:
+        """The same case and geometry with other data ``(C, I, J, K)``."""
+        array = np.asarray(data, dtype=np.float32)
+        return replace(self, read=lambda: array)
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An image and its label map.
+
+    Attributes:
+        image: the image.
+        labels: uint8 ``(I, J, K)`` on the grid of the image; 0 is background.
+        patient: who it shows. Folds never separate pairs of one patient.
+    """
+
+    image: Volume
+    labels: LabelArray
+    patient: str
+
+    @property
+    def case(self) -> str:
+        """The case identifier of the image."""
+        return self.image.case
+
+    @property
+    def center(self) -> str:
+        """The hospital it comes from."""
+        return self.image.center
+
+    def copy_as(self, suffix: str, data: FloatArray) -> Pair:
+        """A changed copy: same patient, labels and geometry, case ``{case}+{suffix}``."""
+        image = replace(self.image.with_data(data), case=f"{self.case}+{suffix}")
+        return replace(self, image=image)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a segmenter thinks of one image.
+
+    Attributes:
+        image: the image it was made from.
+        probabilities: float32 ``(1 + classes, I, J, K)``, background first, summing to 1.
+    """
+
+    image: Volume
+    probabilities: FloatArray
+
+    @property
+    def case(self) -> str:
+        """The case identifier of the image."""
+        return self.image.case
+
+    @cached_property
+    def labels(self) -> LabelArray:
+        """The most probable label, uint8 ``(I, J, K)``; label n is class channel n."""
+        return np.argmax(self.probabilities, axis=0).astype(np.uint8)
+
+
+def spacing_of(affine: Affine) -> tuple[float, float, float]:
+    """Voxel size in mm along I, J, K: the column norms of the affine."""
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(x), float(y), float(z)
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case.
+
+    Attributes:
+        case: identifier, unique in its cohort.
+        patient: who it shows; an augmented copy keeps the patient of its original.
+        center: the hospital it comes from.
+        image: image file.
+        labels: label map file, or None where nobody labeled it.
+    """
+
+    case: str
+    patient: str
+    center: str
+    image: Path
+    labels: Path | None = None
+
+    def volume(self) -> Volume:
+        """The image, read when first used."""
+        affine = read_affine(self.image)
+        return Volume(self.case, self.center, affine, lambda: read_image(self.image))
+
+    def pair(self) -> Pair:
+        """Image and label map.
+
+        Raises:
+            DataError: the case has no labels.
+        """
+        if self.labels is None:
+            raise DataError("has no label map", where=self.case)
+        return Pair(self.volume(), read_labels(self.labels), self.patient)
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Cases in a fixed order, with the classes their label maps use (name -> label)."""
+
+    cases: tuple[Case, ...]
+    classes: Mapping[str, int]
+
+    MANIFEST = "cohort.json"
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def volumes(self) -> Iterator[Volume]:
+        """The images, one at a time."""
+        return (case.volume() for case in self.cases)
+
+    def pairs(self) -> Iterator[Pair]:
+        """Images with label maps, one at a time."""
+        return (case.pair() for case in self.cases)
+
+    def only(self, keep: Callable[[Case], bool]) -> Cohort:
+        """The cases that pass a test."""
+        return replace(self, cases=tuple(case for case in self.cases if keep(case)))
+
+    def __add__(self, other: Cohort) -> Cohort:
+        return replace(self, cases=self.cases + other.cases)
+
+    def folds(self, count: int, seed: int) -> list[tuple[Cohort, Cohort]]:
+        """Split into ``count`` (training, validation) cohorts by patient.
+
+        Every patient is in exactly one validation cohort, with all copies. One fold means
+        training on everything with an empty validation cohort.
+
+        Raises:
+            DataError: fewer patients than folds.
+        """
+        if count == 1:
+            return [(self, replace(self, cases=()))]
+        patients = sorted({case.patient for case in self.cases})
+        if len(patients) < count:
+            raise DataError(
+                f"{len(patients)} patients cannot be split into {count} folds",
+                fix="use fewer folds or more cases",
+            )
+        order = np.random.default_rng([seed, count]).permutation(len(patients))
+        fold_of = {patients[p]: i % count for i, p in enumerate(order)}
+        return [
+            (
+                self.only(lambda case, f=fold: fold_of[case.patient] != f),  # type: ignore[misc]
+                self.only(lambda case, f=fold: fold_of[case.patient] == f),  # type: ignore[misc]
+            )
+            for fold in range(count)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest; files inside ``folder`` are noted relative to it."""
+        rows = []
+        for case in self.cases:
+            row = asdict(case)
+            for key in ("image", "labels"):
+                row[key] = str(row[key].relative_to(folder)) if row[key] else None
+            rows.append(row)
+        text = json.dumps({"classes": dict(self.classes), "cases": rows}, indent=1)
+        (folder / self.MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Cohort:
+        """Read the manifest of a folder."""
+        content = json.loads((folder / cls.MANIFEST).read_text(encoding="utf-8"))
+        cases = tuple(
+            Case(
+                row["case"],
+                row["patient"],
+                row["center"],
+                folder / row["image"],
+                folder / row["labels"] if row["labels"] else None,
+            )
+            for row in content["cases"]
+        )
+        return cls(cases, content["classes"])
+
+
+class CohortWriter:
+    """Writes volumes and pairs into a folder as they come, then the manifest."""
+
+    def __init__(self, folder: Path, classes: Mapping[str, int]) -> None:
+        self.folder = folder
+        self.classes = classes
+        self.cases: list[Case] = []
+
+    def add(self, image: Volume, *, patient: str = "", labels: LabelArray | None = None) -> None:
+        """Write one image ``(1, I, J, K)`` and, where given, its label map ``(I, J, K)``."""
+        name = f"{image.case}.nii"
+        path = self.folder / "images" / name
+        write_nifti(path, image.data[0], image.affine)
+        labels_path = None
+        if labels is not None:
+            labels_path = self.folder / "labels" / name
+            write_nifti(labels_path, labels, image.affine)
+        patient = patient or image.case
+        self.cases.append(Case(image.case, patient, image.center, path, labels_path))
+
+    def add_pair(self, pair: Pair) -> None:
+        """Write one image and its label map."""
+        self.add(pair.image, patient=pair.patient, labels=pair.labels)
+
+    def close(self) -> Cohort:
+        """Write the manifest and return the cohort."""
+        cohort = Cohort(tuple(self.cases), self.classes)
+        cohort.save(self.folder)
+        return cohort
+
+
+def write_nifti(path: Path, data: NDArray[np.generic], affine: Affine) -> None:
+    """Write ``(I, J, K)`` data as NIfTI; nibabel, because it raises when the disk is full."""
+    import nibabel
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+def read_affine(path: Path) -> Affine:
+    """The affine of a NIfTI file, voxel -> RAS+ mm."""
+    import nibabel
+
+    return np.asarray(nibabel.load(path).affine, dtype=np.float64)
+
+
+def read_image(path: Path) -> FloatArray:
+    """The data of a NIfTI file as float32 ``(1, I, J, K)``."""
+    import nibabel
+
+    data = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+    return np.ascontiguousarray(data)[np.newaxis]
+
+
+def read_labels(path: Path) -> LabelArray:
+    """The data of a NIfTI label map as uint8 ``(I, J, K)``."""
+    import nibabel
+
+    return np.ascontiguousarray(np.asarray(nibabel.load(path).dataobj).astype(np.uint8))
+

@@ -1,0 +1,60 @@
+"""Errors a user can act on: where it happened, what is wrong, what was allowed, what to do."""
+
+from __future__ import annotations
+
+
+class CrossmodError(Exception):
+    """An error shown to the user as a message, without a traceback.
+
+    Args:
+        what: one sentence saying what is wrong.
+        where: file and line, recipe key, case or step the sentence is about.
+        allowed: what would have been accepted.
+        fix: what to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", allowed: str = "", fix: str = "") -> None:
+        super().__init__(what, where, allowed, fix)
+        self.what, self.where, self.allowed, self.fix = what, where, allowed, fix
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions cross process borders; keyword-only arguments need a rebuilder.
+        return _rebuild, (type(self), self.what, self.where, self.allowed, self.fix)
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        details = [f"  allowed: {self.allowed}"] if self.allowed else []
+        details += [f"  {self.fix}"] if self.fix else []
+        return "\n".join([head, *details])
+
+
+def _rebuild(
+    kind: type[CrossmodError], what: str, where: str, allowed: str, fix: str
+) -> CrossmodError:
+    return kind(what, where=where, allowed=allowed, fix=fix)
+
+
+class RecipeError(CrossmodError):
+    """The recipe says something that cannot be run."""
+
+    exit_code = 2
+
+
+class DataError(CrossmodError):
+    """A file or a set of files is not what the recipe needs."""
+
+    exit_code = 3
+
+
+class MachineError(CrossmodError):
+    """This machine or environment lacks something the run needs."""
+
+    exit_code = 4
+
+
+class PluginError(CrossmodError):
+    """A plugin cannot be loaded or broke the contract of its stage."""
+
+    exit_code = 4

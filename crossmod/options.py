@@ -1,0 +1,30 @@
+"""The base of every options class: strict, frozen, documented by attribute docstrings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+"""A number from 0 to 1."""
+
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+"""A whole number from 1."""
+
+Positive = Annotated[float, Field(gt=0.0)]
+"""A number above 0."""
+
+Spacing = tuple[Positive, Positive, Positive]
+"""Three lengths in mm along the voxel axes I, J, K."""
+
+
+class Options(BaseModel):
+    """Options of a stage, as they stand in its recipe table.
+
+    Unknown keys, NaN and infinity are refused; the docstring below an attribute is its help text.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
