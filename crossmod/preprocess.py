@@ -1,0 +1,179 @@
+"""Bring every image onto one kind of grid, and predictions back onto their own.
+
+Resample to a common spacing along the axes of the acquisition, crop in plane around the head
+(Choi 2021; paper, section 4.2.2), scale the intensity to [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmod.data import Affine, FloatArray, LabelArray, spacing_of
+from crossmod.options import Count, Fraction, Options, Spacing
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+HEAD_PERCENTILE = 75
+"""Voxels above this percentile mark the head; their mean position is its center."""
+
+
+class Preprocess(Options):
+    """The common grid and intensity range."""
+
+    spacing_mm: Spacing
+    """Voxel size along the left-right, back-front and foot-head axes of the acquisition."""
+    crop: tuple[Count, Count] | None = None
+    """In-plane voxels kept around the center of the head; without it the whole plane is kept."""
+    clip_fractions: tuple[Fraction, Fraction] = (0.0, 1.0)
+    """Quantiles of the cropped image that become 0 and 1; values beyond are clipped."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A voxel grid: ``shape`` (I, J, K) and ``affine`` voxel -> RAS+ mm."""
+
+    shape: tuple[int, int, int]
+    affine: Affine
+
+
+def closest_canonical(data: NDArray[np.generic], affine: Affine) -> tuple[NDArray, Affine]:  # type: ignore[type-arg]
+    """Permute and flip the axes of ``(I, J, K)`` data so that they run closest to R, A, S."""
+    from nibabel import orientations
+
+    axes = orientations.io_orientation(affine)
+    turned = orientations.apply_orientation(data, axes)
+    return turned, affine @ orientations.inv_ornt_aff(axes, data.shape)
+
+
+def head_center(data: FloatArray) -> NDArray[np.float64]:
+    """Mean position, voxels, of the voxels of ``(I, J, K)`` above the 75th percentile."""
+    bright = data > np.percentile(data, HEAD_PERCENTILE)
+    if not bright.any():
+        return (np.array(data.shape) - 1) / 2
+    return np.array(
+        [
+            np.average(np.arange(n), weights=_profile(bright, axis))
+            for axis, n in enumerate(data.shape)
+        ]
+    )
+
+
+def _profile(mask: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
+    others = tuple(other for other in range(3) if other != axis)
+    return mask.sum(axis=others).astype(np.float64)
+
+
+def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
+    """The grid an image ``(I, J, K)`` in canonical orientation is brought onto.
+
+    It covers the same extent with the new spacing, then keeps ``crop`` voxels around the head; a
+    volume smaller than the crop is padded with zeros.
+    """
+    old, new = np.array(spacing_of(affine)), np.array(options.spacing_mm)
+    shape = np.maximum(np.round(np.array(data.shape) * old / new), 1).astype(int)
+    first = (new / old - 1) / 2  # the extents share their corner, not the first voxel center
+    if options.crop is not None:
+        center = (head_center(data) - first) * old / new
+        start = np.round(center[:2] - (np.array(options.crop) - 1) / 2)
+        shape[:2] = options.crop
+        first[:2] += start * (new / old)[:2]
+    scaled = np.array(affine) @ np.diag([*(new / old), 1.0])
+    scaled[:3, 3] = affine[:3, :3] @ first + affine[:3, 3]
+    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), scaled)
+
+
+def to_common(
+    data: FloatArray, labels: LabelArray | None, affine: Affine, options: Preprocess
+) -> tuple[FloatArray, LabelArray | None, Affine]:
+    """Preprocess one image and its label map.
+
+    Args:
+        data: image ``(I, J, K)``, any units.
+        labels: label map ``(I, J, K)`` on the same grid, or None.
+        affine: voxel -> RAS+ mm.
+        options: the common grid and intensity range.
+
+    Returns:
+        Image ``(I', J', K')`` in [0, 1], label map on the same grid, affine.
+    """
+    image, canonical = closest_canonical(data, affine)
+    grid = common_grid(image, canonical, options)
+    resampled = resample(image, canonical, grid)
+    scaled = to_unit_range(resampled, options.clip_fractions)
+    if labels is None:
+        return scaled, None, grid.affine
+    turned, _ = closest_canonical(labels, affine)
+    return scaled, resample_labels(turned, canonical, grid), grid.affine
+
+
+def to_unit_range(data: FloatArray, fractions: tuple[float, float]) -> FloatArray:
+    """Map the two quantiles of the data to 0 and 1 and clip."""
+    low, high = np.quantile(data, fractions)
+    return np.clip((data - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+
+
+def resample(data: NDArray[np.generic], affine: Affine, grid: Grid) -> FloatArray:
+    """Linear interpolation of ``(I, J, K)`` data on another grid; 0 outside."""
+    import SimpleITK as sitk
+
+    image = to_sitk(data.astype(np.float32), affine)
+    reference = _reference(grid)
+    result = sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, 0.0)
+    return np.ascontiguousarray(sitk.GetArrayFromImage(result).T)
+
+
+def resample_labels(labels: LabelArray, affine: Affine, grid: Grid) -> LabelArray:
+    """The label with the largest interpolated share at each voxel of another grid."""
+    values = np.unique(labels[labels > 0])
+    shares = [resample(labels == value, affine, grid) for value in values]
+    background = 1 - np.sum(shares, axis=0) if shares else np.ones(grid.shape)
+    winner = np.argmax([background, *shares], axis=0)
+    return np.array([0, *values], dtype=np.uint8)[winner]
+
+
+def to_native(probabilities: FloatArray, affine: Affine, native: Grid) -> LabelArray:
+    """Bring class probabilities back to the grid of the scan as a label map.
+
+    Args:
+        probabilities: ``(1 + classes, I, J, K)``, background first.
+        affine: their voxel -> RAS+ mm.
+        native: the grid of the scan, any orientation.
+
+    Returns:
+        uint8 label map on the native grid; background outside the cropped field of view.
+    """
+    classes = [resample(channel, affine, native) for channel in probabilities[1:]]
+    background = 1 - np.sum(classes, axis=0)
+    return np.argmax([background, *classes], axis=0).astype(np.uint8)
+
+
+def to_sitk(data: NDArray[np.generic], affine: Affine) -> sitk.Image:
+    """An ITK image of ``(I, J, K)`` data; ITK stores (K, J, I) and thinks in LPS+ mm."""
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T))
+    _set_geometry(image, affine)
+    return image
+
+
+def _reference(grid: Grid) -> sitk.Image:
+    import SimpleITK as sitk
+
+    image = sitk.Image([int(n) for n in grid.shape], sitk.sitkUInt8)
+    _set_geometry(image, grid.affine)
+    return image
+
+
+def _set_geometry(image: sitk.Image, affine: Affine) -> None:
+    spacing = np.array(spacing_of(affine))
+    lps = np.diag([-1.0, -1.0, 1.0])
+    # ITK refuses directions that are orthonormal only up to float noise.
+    u, _, v = np.linalg.svd(lps @ affine[:3, :3] / spacing)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((u @ v).ravel().tolist())
+    image.SetOrigin((lps @ affine[:3, 3]).tolist())
