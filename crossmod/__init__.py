@@ -7,7 +7,18 @@ torch.
 from crossmod.data import Case, Cohort, Pair, Prediction, State, Volume
 from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
 from crossmod.hooks import hookimpl
-from crossmod.lesions import Bounds, FitOn, Lesion, Where, measure
+from crossmod.lesions import (
+    Bounds,
+    FitOn,
+    Lesion,
+    RescaleGroup,
+    Where,
+    distinct_names,
+    label_of,
+    match_groups,
+    measure,
+    rescale,
+)
 from crossmod.options import Count, Fraction, Options, Positive, Spacing
 from crossmod.stages import (
     Augmenter,
@@ -40,6 +51,7 @@ __all__ = [
     "Prediction",
     "PseudoLabeler",
     "RecipeError",
+    "RescaleGroup",
     "Segmenter",
     "Spacing",
     "Stage",
@@ -47,6 +59,10 @@ __all__ = [
     "Translator",
     "Volume",
     "Where",
+    "distinct_names",
     "hookimpl",
+    "label_of",
+    "match_groups",
     "measure",
+    "rescale",
 ]

@@ -1,16 +1,23 @@
-"""Measures of a labeled structure, and the `where` filters of recipes over them."""
+"""Measures of a labeled structure, the `where` filters of recipes over them, and rescaling."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, TypeVar
 
 import numpy as np
+from pydantic import AfterValidator, Field
 
-from crossmod.data import Case, LabelArray, Pair, Volume
-from crossmod.options import Options
+from crossmod.data import Case, FloatArray, LabelArray, Pair, Volume
+from crossmod.errors import DataError, RecipeError
+from crossmod.options import Options, Positive
 
 SHELL_VOXELS = 3
 """Width of the surroundings that `contrast` compares a structure with."""
+
+ROUNDING = 1e-6
+"""How far a value may leave [0, 1] by rounding alone."""
 
 
 @dataclass(frozen=True)
@@ -93,3 +100,81 @@ class Where(Options):
             getattr(self, name).contains(getattr(lesion, name))
             for name in ("volume_mm3", "mean", "std", "contrast")
         )
+
+
+def _distinct_factors(factors: tuple[float, ...]) -> tuple[float, ...]:
+    if len({f"{factor:g}" for factor in factors}) < len(factors):
+        raise ValueError("each factor may stand here once")
+    return factors
+
+
+class RescaleGroup(Options):
+    """Lesions whose intensity is multiplied: which ones, and by what."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    """Becomes part of the names of the new cases."""
+    where: Where = Where()
+    """Which pairs belong to the group; without conditions every pair that has the structure."""
+    factors: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct_factors)]
+    """Each factor makes one new pair: below 1 darkens, above 1 brightens (the paper's lambda)."""
+
+
+GroupT = TypeVar("GroupT", bound=RescaleGroup)
+
+
+def distinct_names(groups: tuple[GroupT, ...]) -> tuple[GroupT, ...]:
+    """Validate that no two groups share a name: their new cases would collide."""
+    if len({group.name for group in groups}) < len(groups):
+        raise ValueError("two groups have the same name")
+    return groups
+
+
+def label_of(structure: str, classes: Mapping[str, int]) -> int:
+    """The label of a class name.
+
+    Raises:
+        RecipeError: the classes of the data do not have it.
+    """
+    if structure not in classes:
+        raise RecipeError(
+            f"there is no class {structure!r}",
+            where="structure",
+            allowed=", ".join(classes),
+        )
+    return classes[structure]
+
+
+def match_groups(
+    pairs: Iterable[Pair], groups: Sequence[GroupT], label: int
+) -> Iterator[tuple[Pair, GroupT]]:
+    """Yield every pair with every group that its structure ``label`` belongs to."""
+    for pair in pairs:
+        lesion = measure(pair.image, pair.labels, label)
+        for group in groups:
+            if group.where.matches(pair, lesion):
+                yield pair, group
+
+
+def rescale(pair: Pair, label: int, factor: float) -> FloatArray:
+    """Multiply the intensity inside a structure: x (1 - y) + factor x y, clipped at 1.
+
+    Equation (5) of Salle et al. 2024. The image has to lie in [0, 1]: where values can be
+    negative, as after z-scoring, a factor above 1 would not brighten.
+
+    Returns:
+        The changed image, float32 ``(C, I, J, K)`` in [0, 1].
+
+    Raises:
+        DataError: the image leaves [0, 1].
+    """
+    image = pair.image.data
+    low, high = float(image.min()), float(image.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        raise DataError(
+            f"intensities run from {low:g} to {high:g}",
+            where=pair.case,
+            allowed="0 to 1",
+            fix="rescale the image to [0, 1] in preprocessing",
+        )
+    changed = np.where(pair.labels == label, image * np.float32(factor), image)
+    return np.clip(changed, 0, 1).astype(np.float32)

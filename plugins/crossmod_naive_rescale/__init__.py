@@ -1,0 +1,53 @@
+"""Naive tumor rescaling: multiply the intensity of a labeled lesion, nothing else.
+
+Salle et al. 2024, equation (5). There is no network, hence neither `networks.py` nor `train.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from crossmod import (
+    Augmenter,
+    Context,
+    Options,
+    Pair,
+    RescaleGroup,
+    State,
+    distinct_names,
+    hookimpl,
+    label_of,
+    match_groups,
+    rescale,
+)
+
+
+class NaiveRescaleOptions(Options):
+    """Options of naive-rescale."""
+
+    structure: str = "tumor"
+    """Name of the class whose intensity is multiplied."""
+    groups: Annotated[tuple[RescaleGroup, ...], Field(min_length=1), AfterValidator(distinct_names)]
+    """Which lesions get which factors; a lesion may belong to several groups."""
+
+
+class NaiveRescale(Augmenter[NaiveRescaleOptions]):
+    """Yields one brighter or darker copy of a lesion per group and factor."""
+
+    def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
+        """Yield ``{case}+{group}-x{factor}`` for each match; images stay in [0, 1]."""
+        del state
+        label = label_of(self.options.structure, ctx.classes)
+        for pair, group in match_groups(pairs, self.options.groups, label):
+            for factor in group.factors:
+                suffix = f"{group.name}-x{factor:g}"
+                yield pair.copy_as(suffix, rescale(pair, label, factor))
+
+
+@hookimpl
+def crossmod_stage() -> type[NaiveRescale]:
+    """Offer the stage."""
+    return NaiveRescale
