@@ -28,7 +28,9 @@ class Progress(Protocol):
 
     def __call__(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
-    ) -> Iterator[ItemT]: ...
+    ) -> Iterator[ItemT]:
+        """Yield the items; ``total`` where the length is not known, ``label`` says what runs."""
+        ...
 
 
 def silent_progress(
@@ -124,9 +126,7 @@ class Translator(Stage[OptionsT]):
         return {}
 
     @abstractmethod
-    def translate(
-        self, volumes: Iterable[Volume], state: State, ctx: Context
-    ) -> Iterator[Volume]:
+    def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
         """Yield the translation of each volume, in order: same case, same grid, in [0, 1]."""
 
 

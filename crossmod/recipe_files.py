@@ -1,0 +1,162 @@
+"""TOML files to one merged document that remembers where each key was written."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crossmod.errors import RecipeError
+
+Location = tuple[str | int, ...]
+MAX_BYTES = 1_000_000
+MAX_EXTENDS = 10
+
+
+@dataclass(frozen=True)
+class Document:
+    """The merged tables of a recipe and where each key stands.
+
+    Attributes:
+        path: the recipe file.
+        tables: nested tables as tomllib reads them.
+        origins: location of a key -> "file:line".
+    """
+
+    path: Path
+    tables: Mapping[str, Any]
+    origins: Mapping[Location, str]
+
+    def problem(self, location: Location, text: str, *, allowed: str = "", near: str = "") -> str:
+        """A message for the key at ``location``: where, what, what is allowed, nearest name."""
+        key = ".".join(map(str, location))
+        lines = [f"{self.origin(location)}: {key}: {text}"]
+        lines += [f"    allowed: {allowed}"] if allowed else []
+        lines += [f"    did you mean '{near}'?"] if near else []
+        return "\n".join(lines)
+
+    def origin(self, location: Location) -> str:
+        """File and line of a key, or of the closest table around it."""
+        for end in range(len(location), 0, -1):
+            if location[:end] in self.origins:
+                return self.origins[location[:end]]
+        return str(self.path)
+
+
+def read_document(path: Path, settings: Sequence[str]) -> Document:
+    """Read a recipe with everything it extends, then apply ``a.b=c`` settings.
+
+    Raises:
+        RecipeError: unreadable file, TOML syntax, circular `extends`, or a malformed setting.
+    """
+    tables, origins = _read_chain(path, ())
+    for setting in settings:
+        tables, origins = _apply(setting, tables, origins)
+    return Document(path, prune(tables), origins)
+
+
+def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Location, str]]:
+    resolved = path.resolve()
+    if resolved in seen or len(seen) > MAX_EXTENDS:
+        chain = " -> ".join(str(one.name) for one in (*seen, resolved))
+        raise RecipeError(f"recipes extend each other in a circle: {chain}", where=str(path))
+    tables, origins = _read_one(path)
+    base = tables.pop("extends", None)
+    if base is None:
+        return tables, origins
+    if not isinstance(base, str):
+        raise RecipeError("'extends' must be a file name", where=origins[("extends",)])
+    under, under_origins = _read_chain(path.parent / base, (*seen, resolved))
+    return merge(under, tables), {**under_origins, **origins}
+
+
+def _read_one(path: Path) -> tuple[dict[str, Any], dict[Location, str]]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if len(raw) > MAX_BYTES:
+        raise RecipeError(f"is {len(raw)} bytes", where=str(path), allowed=f"{MAX_BYTES} bytes")
+    try:
+        text = raw.decode("utf-8")
+        tables = tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"is not UTF-8 at byte {error.start}", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RecipeError(f"is not TOML: {error}", where=str(path)) from error
+    return tables, {key: f"{path}:{line}" for key, line in locate(text).items()}
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables merge key by key; a table that names another plugin replaces the one under it."""
+    merged = dict(under)
+    for key, value in over.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        swapped = both and "use" in value and value["use"] != old.get("use")  # type: ignore[union-attr]
+        merged[key] = merge(old, value) if both and not swapped else value  # type: ignore[arg-type]
+    return merged
+
+
+def prune(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the stages that `false` removes: a whole kind, or one step of it."""
+    kept = {k: v for k, v in tables.items() if not (k in STAGES and v is False)}
+    for kind in STAGES & kept.keys():
+        if isinstance(kept[kind], Mapping) and "use" not in kept[kind]:
+            kept[kind] = {name: step for name, step in kept[kind].items() if step is not False}
+    return kept
+
+
+STAGES = {"translate", "augment", "pseudo_label"}
+"""The tables that `false` may remove."""
+
+
+def _apply(
+    setting: str, tables: dict[str, Any], origins: dict[Location, str]
+) -> tuple[dict[str, Any], dict[Location, str]]:
+    key, equals, text = setting.partition("=")
+    parts = tuple(key.strip().split("."))
+    if not equals or not all(parts):
+        raise RecipeError(f"'{setting}' is not a setting", where="--set", allowed="a.b=c")
+    nested: Any = _value(text.strip())
+    for part in reversed(parts):
+        nested = {part: nested}
+    return merge(tables, nested), {**origins, parts: f"--set {key.strip()}"}
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word is a string: --set segment.use=unet3d
+
+
+HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
+ENTRY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=(.*)$")
+
+
+def locate(text: str) -> dict[Location, int]:
+    """Line of every table header and key that starts a line, by location.
+
+    tomllib gives no positions. Keys inside inline tables take the line of the key that holds them.
+    """
+    lines: dict[Location, int] = {}
+    table: Location = ()
+    counts: dict[Location, int] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := HEADER.match(line):
+            table = _split_key(header[2])
+            if header[1] == "[[":
+                counts[table] = counts.get(table, -1) + 1
+                table = (*table, counts[table])
+            lines.setdefault(table, number)
+        elif entry := ENTRY.match(line):
+            lines.setdefault((*table, *_split_key(entry[1])), number)
+    return lines
+
+
+def _split_key(key: str) -> Location:
+    return tuple(part.strip().strip("\"'") for part in key.split("."))
