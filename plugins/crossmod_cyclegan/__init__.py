@@ -1,0 +1,125 @@
+"""CycleGAN: learns to translate slices between two modalities from unpaired images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from crossmod import (
+    Cohort,
+    Context,
+    Count,
+    DataError,
+    Options,
+    Positive,
+    State,
+    Translator,
+    Volume,
+    hookimpl,
+)
+
+Weight = Annotated[float, Field(ge=0.0)]
+"""The weight of a loss term; 0 leaves the term out."""
+
+
+class CycleGANOptions(Options):
+    """Options of the `cyclegan` translator; the defaults are those of the authors' code."""
+
+    base_channels: Count = 64
+    """Channels of the generator at full resolution; doubled at each downsampling."""
+    blocks: Annotated[int, Field(ge=0)] = 9
+    """Residual blocks at the lowest resolution."""
+    downsamplings: Annotated[int, Field(ge=0, le=5)] = 2
+    """How often the generator halves the resolution."""
+    upsampling: Literal["transposed", "resize"] = "transposed"
+    """How the resolution is doubled again: by a transposed convolution, or by bilinear resizing
+    followed by a convolution, which leaves no checkerboard."""
+    discriminator_channels: Count = 64
+    """Channels after the first layer of each discriminator."""
+    discriminator_layers: Annotated[int, Field(ge=1, le=5)] = 3
+    """Halvings in each discriminator; 1, 2, 3 judge patches of 16, 34, 70 pixels."""
+    cycle_weight: Positive = 10.0
+    """Weight of the cycle loss, lambda in the paper."""
+    identity_weight: Weight = 0.5
+    """Weight of the identity loss, as a multiple of `cycle_weight`."""
+    pool_size: Annotated[int, Field(ge=0)] = 50
+    """How many earlier translations the discriminators are shown again."""
+    learning_rate: Positive = 2e-4
+    """Step size of Adam, before its linear decay."""
+    discriminator_rate: Positive = 1.0
+    """Step size of the discriminators, as a multiple of `learning_rate`."""
+    batch_size: Count = 1
+    """Slices of each modality per step."""
+    epochs: Count = 100
+    """Epochs at the full learning rate; one epoch is every slice of the larger modality."""
+    decay_epochs: Annotated[int, Field(ge=0)] = 100
+    """Further epochs, in which the learning rate falls linearly towards 0."""
+    iterations: Count | None = None
+    """Train this many steps instead of epochs; the learning rate falls over the second half."""
+    weight_average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Decay of a running average of the generators' weights, used instead of the last weights;
+    0 uses the last weights."""
+    flip: bool = True
+    """Mirror slices along I at random."""
+
+
+class CycleGAN(Translator[CycleGANOptions]):
+    """Zhu et al. 2017, on axial slices."""
+
+    def fit(self, source: Cohort, target: Cohort, ctx: Context) -> State:
+        """Train both generators and both discriminators on all slices that show something."""
+        from crossmod.torch import autocast, prepare, weights_of
+        from crossmod_cyclegan.networks import smallest_side
+        from crossmod_cyclegan.train import foreground_slices, train
+
+        source_slices = foreground_slices(volume.data[0] for volume in source.volumes())
+        target_slices = foreground_slices(volume.data[0] for volume in target.volumes())
+        needed = smallest_side(self.options.discriminator_layers)
+        for name, slices in (("source", source_slices), ("target", target_slices)):
+            if not slices:
+                raise DataError("every image is empty", where=f"{name} images")
+            side = min(min(image.shape) for image in slices)
+            if side < needed:
+                raise DataError(
+                    f"slices have a side of {side} pixels",
+                    where=f"{name} images",
+                    allowed=f"{needed} or more for this discriminator",
+                    fix="use larger crops or fewer discriminator_layers",
+                )
+        prepare(ctx.seed)
+        to_target, to_source = train(
+            source_slices,
+            target_slices,
+            self.options,
+            rng=ctx.rng("cyclegan"),
+            device=ctx.device,
+            autocast=autocast(ctx.device, ctx.precision),
+            progress=lambda steps: ctx.progress(steps, total=len(steps), label="cyclegan"),
+            metric=ctx.metric,
+            panel=ctx.panel,
+        )
+        return weights_of(to_target, "to_target.") | weights_of(to_source, "to_source.")
+
+    def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
+        """Translate slice by slice; the network is loaded once."""
+        from crossmod.torch import autocast, load_weights
+        from crossmod_cyclegan.networks import Generator, translate_volume
+
+        options = self.options
+        generator = Generator(
+            options.base_channels, options.blocks, options.downsamplings, options.upsampling
+        )
+        load_weights(generator, state, "to_target.")
+        generator.eval().to(ctx.device)
+        number_format = autocast(ctx.device, ctx.precision)
+        for volume in volumes:
+            data = translate_volume(generator, volume.data[0], ctx.device, number_format)
+            yield volume.with_data(data[None])
+
+
+@hookimpl
+def crossmod_stage() -> type[Translator[CycleGANOptions]]:
+    """Offer the translator."""
+    return CycleGAN

@@ -1,0 +1,153 @@
+"""The generator and the discriminator of CycleGAN."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+FloatArray = NDArray[np.float32]
+
+SLICES_AT_ONCE = 8
+
+
+class Generator(nn.Module):
+    """Translates slices (Zhu et al. 2017, appendix 7.2; after Johnson et al. 2016).
+
+    A 7x7 convolution, strided convolutions down, residual blocks, upsampling, a 7x7 convolution.
+    Borders are reflected; every convolution but the last is followed by instance normalization
+    without affine parameters.
+
+    Args:
+        channels: channels at full resolution.
+        blocks: residual blocks at the lowest resolution.
+        downsamplings: halvings of the resolution, each doubling the channels.
+        upsampling: "transposed" (the paper) or "resize" (bilinear, then a convolution).
+    """
+
+    def __init__(
+        self,
+        channels: int = 64,
+        blocks: int = 9,
+        downsamplings: int = 2,
+        upsampling: str = "transposed",
+    ) -> None:
+        super().__init__()
+        self.multiple = 2**downsamplings
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), *_normalized(nn.Conv2d(1, channels, 7))]
+        for _ in range(downsamplings):
+            layers += _normalized(nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1))
+            channels *= 2
+        layers += [ResidualBlock(channels) for _ in range(blocks)]
+        for _ in range(downsamplings):
+            layers += _upsampling(channels, upsampling)
+            channels //= 2
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(channels, 1, 7), nn.Tanh()]
+        self.layers = nn.Sequential(*layers)
+        self.apply(_initialize)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Translate ``(B, 1, H, W)`` in [-1, 1]; any side from 4 pixels."""
+        height, width = images.shape[-2:]
+        extra = (-width % self.multiple, -height % self.multiple)
+        padded = functional.pad(images, (0, extra[0], 0, extra[1]), mode="reflect")
+        result: Tensor = self.layers(padded)[..., :height, :width]
+        return result
+
+
+class ResidualBlock(nn.Module):
+    """Adds two 3x3 convolutions of the input to the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            *_normalized(nn.Conv2d(channels, channels, 3)),
+            nn.ReflectionPad2d(1),
+            nn.Conv2d(channels, channels, 3),
+            nn.InstanceNorm2d(channels),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to the same shape."""
+        result: Tensor = features + self.layers(features)
+        return result
+
+
+class Discriminator(nn.Module):
+    """PatchGAN: judges each patch of a slice (Isola et al. 2017).
+
+    4x4 convolutions with stride 2, then two with stride 1; no normalization in the first and the
+    last layer. Three strided layers see patches of 70 x 70 pixels.
+
+    Args:
+        channels: channels after the first layer; doubled per layer, at most eightfold.
+        layers: strided convolutions.
+    """
+
+    def __init__(self, channels: int = 64, layers: int = 3) -> None:
+        super().__init__()
+        modules: list[nn.Module] = [
+            nn.Conv2d(1, channels, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2, inplace=True),
+        ]
+        width = channels
+        for layer in range(1, layers + 1):
+            wider = channels * min(2**layer, 8)
+            stride = 2 if layer < layers else 1
+            modules += [
+                nn.Conv2d(width, wider, 4, stride=stride, padding=1),
+                nn.InstanceNorm2d(wider),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+            width = wider
+        modules.append(nn.Conv2d(width, 1, 4, padding=1))
+        self.layers = nn.Sequential(*modules)
+        self.apply(_initialize)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score ``(B, 1, H, W)``: 1 is real, 0 is translated; ``(B, 1, h, w)``, unbounded."""
+        result: Tensor = self.layers(images)
+        return result
+
+
+def smallest_side(discriminator_layers: int) -> int:
+    """The smallest slice side for which a discriminator still has a patch to judge."""
+    return 3 << discriminator_layers
+
+
+def translate_volume(
+    generator: Generator, volume: FloatArray, device: str, autocast: torch.autocast
+) -> FloatArray:
+    """Translate the slices of one volume ``(I, J, K)`` in [0, 1]; the same shape and range."""
+    slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0)))[:, None]
+    translated = []
+    with torch.inference_mode(), autocast:
+        for batch in torch.split(slices, SLICES_AT_ONCE):
+            translated.append(generator(batch.to(device) * 2 - 1).float().cpu())
+    result = torch.cat(translated)[:, 0].add_(1).div_(2).clamp_(0, 1)
+    return np.ascontiguousarray(np.moveaxis(result.numpy(), 0, 2))
+
+
+def _normalized(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
+    return [convolution, nn.InstanceNorm2d(convolution.out_channels), nn.ReLU(inplace=True)]
+
+
+def _upsampling(channels: int, kind: str) -> list[nn.Module]:
+    half = channels // 2
+    if kind == "transposed":
+        return _normalized(
+            nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1)
+        )
+    resize = nn.Upsample(scale_factor=2, mode="bilinear")
+    return [resize, nn.ReflectionPad2d(1), *_normalized(nn.Conv2d(channels, half, 3))]
+
+
+def _initialize(module: nn.Module) -> None:
+    """Weights from N(0, 0.02), biases 0."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

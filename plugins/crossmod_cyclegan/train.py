@@ -1,0 +1,297 @@
+"""The training loop of CycleGAN, on plain arrays: slices in, generators out.
+
+Needs torch and numpy alone; the options may be any object with the attributes it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+
+from crossmod_cyclegan.networks import Discriminator, Generator
+
+if TYPE_CHECKING:
+    from crossmod_cyclegan import CycleGANOptions
+
+FloatArray = NDArray[np.float32]
+Slices = list[NDArray[np.float16]]
+
+BACKGROUND = 0.05
+"""A slice without a voxel above this is empty."""
+REPORTS = 100
+PANELS = 4
+
+
+def foreground_slices(volumes: Iterable[FloatArray]) -> Slices:
+    """The slices ``(I, J)`` along K of volumes ``(I, J, K)`` in [0, 1] that show something.
+
+    Half precision halves the memory of a cohort; its steps are 1/2048 at most.
+    """
+    return [
+        np.ascontiguousarray(volume[:, :, k], dtype=np.float16)
+        for volume in volumes
+        for k in range(volume.shape[2])
+        if volume[:, :, k].max() > BACKGROUND
+    ]
+
+
+def train(
+    source: Slices,
+    target: Slices,
+    options: CycleGANOptions,
+    *,
+    rng: np.random.Generator,
+    device: str,
+    autocast: torch.autocast,
+    progress: Callable[[range], Iterable[int]] = iter,
+    metric: Callable[..., None] = lambda **values: None,
+    panel: Callable[[str, list[list[FloatArray]]], None] = lambda name, rows: None,
+) -> tuple[Generator, Generator]:
+    """Train on unpaired slices ``(I, J)`` in [0, 1].
+
+    Args:
+        source: slices of the source modality.
+        target: slices of the target modality.
+        options: what the recipe says.
+        rng: decides the order, the crops and the flips; networks are seeded by torch.
+        device: a torch device.
+        autocast: the number format networks compute in.
+        progress: wraps the range of steps.
+        metric: takes the mean losses since the last report.
+        panel: takes a name and rows of images: real, translated, translated back.
+
+    Returns:
+        The generators source -> target and target -> source.
+    """
+    size = np.min([image.shape for image in source + target], axis=0)
+    steps_per_epoch = -(-max(len(source), len(target)) // options.batch_size)
+    steps = options.iterations or steps_per_epoch * (options.epochs + options.decay_epochs)
+    trainer = Trainer(options, rng, device, autocast)
+    streams = [batches(images, size, options, rng) for images in (source, target)]
+    sums: dict[str, Tensor] = {}
+    since = 0
+    for step in progress(range(steps)):
+        trainer.set_rate(learning_rate_factor(step, steps_per_epoch, options))
+        images = [next(stream).to(device) for stream in streams]
+        losses = trainer.step(*images)
+        sums = {name: loss + sums.get(name, 0.0) for name, loss in losses.items()}
+        if (step + 1) % max(1, steps // REPORTS) == 0:
+            metric(step=step + 1, **{k: float(v) / (step + 1 - since) for k, v in sums.items()})
+            sums, since = {}, step + 1
+        if (step + 1) % max(1, steps // PANELS) == 0:
+            panel(f"step-{step + 1:06d}", trainer.sample(*images))
+    return trainer.result
+
+
+def learning_rate_factor(step: int, steps_per_epoch: int, options: CycleGANOptions) -> float:
+    """1 in the first part of training, then falling linearly to just above 0.
+
+    With epochs, the factor changes from epoch to epoch; with iterations, from step to step.
+    """
+    if options.iterations:
+        position, constant = step, options.iterations - options.iterations // 2
+        decay = options.iterations // 2
+    else:
+        position, constant = step // steps_per_epoch, options.epochs
+        decay = options.decay_epochs
+    return 1.0 - max(0, position + 1 - constant) / (decay + 1)
+
+
+def batches(
+    images: Slices, size: NDArray[np.int64], options: CycleGANOptions, rng: np.random.Generator
+) -> Iterator[Tensor]:
+    """Endless batches ``(B, 1, H, W)`` in [-1, 1]; every slice once before any comes again.
+
+    Slices larger than ``size`` (H, W) are cropped at a random place.
+    """
+    order: list[int] = []
+    while True:
+        batch = np.empty((options.batch_size, 1, *size), dtype=np.float32)
+        for item in batch[:, 0]:
+            if not order:
+                order = rng.permutation(len(images)).tolist()
+            image = images[order.pop()]
+            i, j = rng.integers(np.array(image.shape) - size + 1)
+            crop = image[i : i + size[0], j : j + size[1]]
+            item[:] = crop[::-1] if options.flip and rng.random() < 0.5 else crop
+        yield torch.from_numpy(batch * 2 - 1)
+
+
+class ImagePool:
+    """Earlier translations, so that discriminators do not forget (Shrivastava et al. 2017).
+
+    Once full, each image is swapped for a stored one with probability one half.
+    """
+
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        self.size = size
+        self.rng = rng
+        self.images: list[Tensor] = []
+
+    def exchange(self, images: Tensor) -> Tensor:
+        """Store some of ``(B, 1, H, W)`` and return as many, new or old."""
+        if self.size == 0:
+            return images
+        return torch.stack([self._exchange_one(image) for image in images])
+
+    def _exchange_one(self, image: Tensor) -> Tensor:
+        if len(self.images) < self.size:
+            self.images.append(image)
+            return image
+        if self.rng.random() < 0.5:
+            return image
+        place = int(self.rng.integers(self.size))
+        old, self.images[place] = self.images[place], image
+        return old
+
+
+class Trainer:
+    """Two generators, two discriminators, and how one step changes them.
+
+    Args:
+        options: what the recipe says.
+        rng: decides what the image pools return.
+        device: a torch device.
+        autocast: the number format networks compute in.
+    """
+
+    def __init__(
+        self,
+        options: CycleGANOptions,
+        rng: np.random.Generator,
+        device: str,
+        autocast: torch.autocast,
+    ) -> None:
+        self.options = options
+        self.autocast = autocast
+        self.steps = 0
+        shape = (options.base_channels, options.blocks, options.downsamplings, options.upsampling)
+        judge = (options.discriminator_channels, options.discriminator_layers)
+        self.generators = nn.ModuleList([Generator(*shape), Generator(*shape)]).to(device)
+        self.judges = nn.ModuleList([Discriminator(*judge), Discriminator(*judge)]).to(device)
+        self.average = deepcopy(self.generators) if options.weight_average else self.generators
+        self.pools = [ImagePool(options.pool_size, rng) for _ in range(2)]
+        self.optimizers = [
+            torch.optim.Adam(networks.parameters(), betas=(0.5, 0.999), fused=True)
+            for networks in (self.generators, self.judges)
+        ]
+        self.rates = [1.0, options.discriminator_rate]
+
+    @property
+    def result(self) -> tuple[Generator, Generator]:
+        """The generators to use: source -> target, target -> source."""
+        to_target, to_source = self.average
+        assert isinstance(to_target, Generator)
+        assert isinstance(to_source, Generator)
+        return to_target, to_source
+
+    def set_rate(self, factor: float) -> None:
+        """Set the learning rate to a fraction of its full value."""
+        for optimizer, rate in zip(self.optimizers, self.rates, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = self.options.learning_rate * rate * factor
+
+    def step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Update generators, then discriminators, on batches ``(B, 1, H, W)`` in [-1, 1].
+
+        Returns:
+            The loss terms, unweighted, as scalars.
+        """
+        self.steps += 1
+        losses, fakes = self._update_generators(source, target)
+        losses["discriminator"] = self._update_judges((target, source), fakes)
+        if self.average is not self.generators:
+            self._update_average()
+        return losses
+
+    def _update_generators(
+        self, source: Tensor, target: Tensor
+    ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+        """Equation (3): adversarial + lambda * cycle, and the identity loss of section 5.2."""
+        to_target, to_source = self.generators
+        self.judges.requires_grad_(False)
+        with self.autocast:
+            # Instance normalization sees one slice at a time, so one call serves both inputs.
+            fake_target, same_target = self._translate(to_target, source, target)
+            fake_source, same_source = self._translate(to_source, target, source)
+            cycle = l1_loss(to_source(fake_target), source)
+            cycle = cycle + l1_loss(to_target(fake_source), target)
+            judge_target, judge_source = self.judges
+            adversarial = _least_squares(judge_target(fake_target), 1.0)
+            adversarial = adversarial + _least_squares(judge_source(fake_source), 1.0)
+            losses = {"cycle": cycle, "adversarial": adversarial}
+            if same_target is not None and same_source is not None:
+                losses["identity"] = l1_loss(same_target, target) + l1_loss(same_source, source)
+        weight = self.options.cycle_weight
+        total = adversarial + weight * cycle
+        if "identity" in losses:
+            total = total + weight * self.options.identity_weight * losses["identity"]
+        self._descend(0, total)
+        self.judges.requires_grad_(True)
+        return (
+            {name: loss.detach() for name, loss in losses.items()},
+            (fake_target.detach(), fake_source.detach()),
+        )
+
+    def _translate(
+        self, generator: Any, images: Tensor, others: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Translate images, and where the identity loss counts, those that need no translation."""
+        if self.options.identity_weight == 0:
+            return generator(images), None
+        fake, same = generator(torch.cat([images, others])).split(len(images))
+        return fake, same
+
+    def _update_judges(self, reals: tuple[Tensor, Tensor], fakes: tuple[Tensor, Tensor]) -> Tensor:
+        """Equations (1) and (2) with squares in place of logarithms (section 4), halved."""
+        total = torch.zeros((), device=reals[0].device)
+        for judge, pool, real, fake in zip(self.judges, self.pools, reals, fakes, strict=True):
+            shown = torch.cat([real, pool.exchange(fake).to(real.dtype)])
+            with self.autocast:
+                for_real, for_fake = judge(shown).split(len(real))
+            total = total + _least_squares(for_real, 1.0) / 2 + _least_squares(for_fake, 0.0) / 2
+        self._descend(1, total)
+        return total.detach()
+
+    def _descend(self, which: int, loss: Tensor) -> None:
+        self.optimizers[which].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizers[which].step()
+
+    def _update_average(self) -> None:
+        # A young average forgets faster, else it would remember the random start.
+        decay = min(self.options.weight_average, (1 + self.steps) / (10 + self.steps))
+        with torch.no_grad():
+            pairs = zip(self.average.parameters(), self.generators.parameters(), strict=True)
+            for average, newest in pairs:
+                average.lerp_(newest, 1 - decay)
+
+    def sample(self, source: Tensor, target: Tensor) -> list[list[FloatArray]]:
+        """Two rows of images ``(J, I)`` in [0, 1]: real, translated, translated back."""
+        rows = []
+        with torch.inference_mode(), self.autocast:
+            for real, there, back in (
+                (source[:1], self.result[0], self.result[1]),
+                (target[:1], self.result[1], self.result[0]),
+            ):
+                fake = there(real)
+                images = [real, fake, back(fake)]
+                rows.append([_viewable(image[0, 0]) for image in images])
+        return rows
+
+
+def _least_squares(scores: Tensor, wanted: float) -> Tensor:
+    return (scores.float() - wanted).square().mean()
+
+
+def _viewable(image: Tensor) -> FloatArray:
+    """Anterior at the top, for an image whose axes are right and anterior."""
+    gray: FloatArray = image.float().add(1).div(2).cpu().numpy()
+    return gray.T[::-1]
