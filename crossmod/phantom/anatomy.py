@@ -21,6 +21,10 @@ TEMPLATE_ORIGIN_MM = np.array([-92.0, -128.0, -64.0])
 """Center of voxel (0, 0, 0) in MNI mm; voxels are 1 mm along R, A, S."""
 VIEW_CENTER_MM = np.array([0.0, -18.0, -36.0])
 """The middle of every field of view, MNI mm: a little above the internal auditory canals."""
+WARP_MM = np.float32(1.7)
+"""Standard deviation of the smooth warp along each axis."""
+WARP_MARGIN_MM = 9.0
+"""The smooth warp moves a point by less than this."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,11 @@ class Frame:
     pose: NDArray[np.float64]
     center_mm: NDArray[np.float64]
 
+    @property
+    def voxel_mm(self) -> float:
+        """Edge of the cube of a voxel's volume."""
+        return float(np.cbrt(np.prod(self.spacing_mm)))
+
     def axes_mm(self) -> list[FloatArray]:
         """Voxel positions along I, J and K, mm from the middle of the grid."""
         return [
@@ -47,10 +56,10 @@ class Frame:
         ]
 
     def box(self, points_mm: NDArray[np.float64], margin_mm: float) -> Box:
-        """The voxels within a margin of template points ``(n, 3)``, before any warp."""
+        """The voxels within a margin of template points ``(n, 3)``, wherever the warp puts them."""
         patient_mm = (points_mm - self.center_mm) @ np.linalg.inv(self.pose).T
         index = patient_mm / self.spacing_mm + (np.array(self.shape) - 1) / 2
-        margin = margin_mm / self.spacing_mm
+        margin = (margin_mm + WARP_MARGIN_MM) / self.spacing_mm
         low = np.clip(np.floor(index.min(axis=0) - margin), 0, None).astype(int)
         high = np.clip(np.ceil(index.max(axis=0) + margin) + 1, 0, self.shape).astype(int)
         i, j, k = (slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
@@ -69,7 +78,7 @@ def template(modality: str) -> ByteArray:
     for sigma, amount in ((3.0, 0.3), (1.2, 1.0)):
         values += amount * (values - gaussian_filter(values, sigma))
     rescaled = (values - 14.0) * (255.0 / 241.0)
-    return np.clip(np.rint(rescaled), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(rescaled), 0, 255), dtype=np.uint8)
 
 
 def draw_frame(
@@ -85,12 +94,12 @@ def draw_frame(
 
 
 def template_positions(rng: np.random.Generator, frame: Frame) -> FloatArray:
-    """Template mm of every voxel, ``(3, I, J, K)``: the pose and a smooth warp of about 2 mm."""
+    """Template mm of every voxel, ``(3, I, J, K)``: the pose and a smooth warp."""
     axes = frame.axes_mm()
     warp = smooth_field(rng, axes, scale_mm=28.0, fields=3)
     pose = frame.pose.astype(np.float32)
     for row in range(3):
-        warp[row] *= 2.0
+        warp[row] *= WARP_MM
         warp[row] += pose[row, 0] * axes[0][:, None, None]
         warp[row] += pose[row, 1] * axes[1][:, None]
         warp[row] += pose[row, 2] * axes[2] + np.float32(frame.center_mm[row])
@@ -114,11 +123,10 @@ def smooth_field(
     bases = [_spline_basis(axis, scale_mm) for axis in axes_mm]
     control = rng.standard_normal((fields, *(basis.shape[1] for basis in bases)))
     field: FloatArray = control.astype(np.float32)
-    # The smallest axis comes last in a scan, so expanding from the last keeps products small.
-    for axis in (2, 1, 0):
-        field = np.moveaxis(np.tensordot(bases[axis], field, axes=(1, axis + 1)), 0, axis + 1)
+    for axis, basis in enumerate(bases, start=1):
+        field = np.moveaxis(np.tensordot(basis, field, axes=(1, axis)), 0, axis)
     # A cubic spline of unit-variance control values keeps 0.48 of the variance per axis.
-    return np.ascontiguousarray(field) / np.float32(0.48**1.5)
+    return np.asarray(np.ascontiguousarray(field) / np.float32(0.48**1.5))
 
 
 def _spline_basis(axis_mm: FloatArray, scale_mm: float) -> FloatArray:
@@ -128,7 +136,7 @@ def _spline_basis(axis_mm: FloatArray, scale_mm: float) -> FloatArray:
     distance = np.abs(position[:, None] - controls)
     near = 2 / 3 - distance**2 + distance**3 / 2
     far = np.clip(2 - distance, 0, None) ** 3 / 6
-    return np.where(distance < 1, near, far).astype(np.float32)
+    return np.asarray(np.where(distance < 1, near, far), dtype=np.float32)
 
 
 def sample(values: FloatArray, positions_mm: FloatArray) -> FloatArray:

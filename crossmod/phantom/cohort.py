@@ -17,19 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from crossmod.phantom import structures
-from crossmod.phantom.anatomy import (
-    ANATOMY,
-    FloatArray,
-    Frame,
-    draw_frame,
-    sample,
-    template,
-    template_positions,
-)
+from crossmod.errors import DataError
+from crossmod.phantom.anatomy import ANATOMY, Frame, draw_frame
+from crossmod.phantom.patient import draw_patient, draw_radius
 from crossmod.phantom.scanner import CENTERS, Center, Protocol, acquire, draw_contrast
 
-TUMOR, COCHLEA = 1, 2
 TRAINING = Path("crossmoda2022_training")
 SPLITS = ("source", "target", "validation")
 IMAGES = {
@@ -38,11 +30,6 @@ IMAGES = {
     "validation": Path("crossmoda2022_validation") / "validation",
 }
 LABELS = {"source": IMAGES["source"], "target": Path("hidden"), "validation": Path("hidden")}
-
-# Template values (0 to 255, as sharpened) of the tissues that are planted or compared with.
-WHITE_MATTER = {"t1": 196, "t2": 95}
-BRAINSTEM = {"t1": 184, "t2": 102}
-FLUID = {"t1": 50, "t2": 232}
 
 README = """\
 Vestibular schwannoma, contrast-enhanced T1 to high-resolution T2: the cohort embedded in crossmod.
@@ -112,10 +99,12 @@ def write_cohort(
         seed: what all random numbers derive from.
         workers: processes; all cores by default, and 1 stays in this process.
         progress: wraps the iteration over finished cases, given their number.
+
+    Raises:
+        DataError: The folder holds images of another cohort, which would mix with these.
     """
     plans = _plans(folder, (source, target, validation), seed)
-    for sub in {*IMAGES.values(), *LABELS.values()}:
-        (folder / sub).mkdir(parents=True, exist_ok=True)
+    _make_folders(folder, plans)
     shutil.copyfile(ANATOMY / "COPYING", folder / "COPYING")
     (folder / "README.txt").write_text(README, encoding="utf-8")
     workers = min(workers or os.cpu_count() or 1, max(1, len(plans)))
@@ -148,6 +137,16 @@ def _plans(folder: Path, counts: tuple[int, int, int], seed: int) -> list[Plan]:
     return plans
 
 
+def _make_folders(folder: Path, plans: list[Plan]) -> None:
+    """Make the folders of the layout; refuse those that hold cases of another cohort."""
+    names = {plan.name for plan in plans}
+    for name in sorted({*IMAGES.values(), *LABELS.values()}):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for file in sorted((folder / name).glob("*.nii.gz")):
+            if file.name.rsplit("_", 1)[0] not in names:
+                raise DataError(f"{file} is not of the cohort to be written; use an empty folder")
+
+
 def write_case(plan: Plan) -> int:
     """Write one case; return the Koos grade of its tumor."""
     key = (plan.seed, SPLITS.index(plan.split), plan.index)
@@ -157,7 +156,8 @@ def write_case(plan: Plan) -> int:
     protocol = plan.protocol
     frame = draw_frame(patient_rng, protocol.shape, protocol.spacing_mm)
     contrast = draw_contrast(scanner_rng, protocol)
-    ideal, labels, radius_mm = draw_patient(patient_rng, frame, plan.center, protocol, contrast)
+    radius_mm = draw_radius(patient_rng, plan.center)
+    ideal, labels = draw_patient(patient_rng, frame, plan.center, contrast, radius_mm)
     image = acquire(scanner_rng, ideal, frame, protocol)
     affine = _affine(scanner_rng, frame, plan.center)
     stored = np.clip(np.rint(image), 0, 32767).astype(np.int16)
@@ -166,121 +166,6 @@ def write_case(plan: Plan) -> int:
     _save(label_folder / f"{plan.name}_Label.nii.gz", labels, affine, plan.center)
     # Koos: within the canal, into the cistern, touching the brainstem, pushing it.
     return 1 + int(np.searchsorted([4.0, 6.5, 9.0], radius_mm))
-
-
-def draw_patient(
-    rng: np.random.Generator,
-    frame: Frame,
-    center: Center,
-    protocol: Protocol,
-    contrast: FloatArray,
-) -> tuple[FloatArray, NDArray[np.uint8], float]:
-    """Draw one patient and how its tissues look in this contrast, before any scanner effect.
-
-    Args:
-        rng: source of the patient.
-        frame: grid of the scan.
-        center: where the patient is seen.
-        protocol: which modality.
-        contrast: value of each template value, ``(256,)``.
-
-    Returns:
-        Tissue values ``(I, J, K)``, labels ``(I, J, K)``, and the tumor's radius in mm.
-    """
-    positions = template_positions(rng, frame)
-    radius_mm = log_uniform(rng, center.radius_mm)
-    tumor, push = structures.grow_tumor(
-        rng, frame, positions, radius_mm=radius_mm, cystic=rng.random() < center.cystic
-    )
-    room = positions.copy()
-    push(room)
-    ideal = sample(contrast[template(protocol.template)], room)
-    labels = np.zeros(frame.shape, dtype=np.uint8)
-    _plant_ears(rng, ideal, labels, frame, positions, contrast[FLUID[protocol.template]])
-    _plant_vessels(rng, ideal, frame, room, protocol, contrast)
-    _plant_tumor(rng, ideal, labels, frame, tumor, center, protocol, contrast)
-    return ideal, labels, radius_mm
-
-
-def log_uniform(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
-    """Draw a positive number whose logarithm is uniform."""
-    return float(np.exp(rng.uniform(*np.log(bounds))))
-
-
-def _mix(ideal: FloatArray, box: Any, share: FloatArray, value: Any) -> None:
-    """Replace a share of what the voxels of a box hold by another tissue, in place."""
-    ideal[box] += share * (value - ideal[box])
-
-
-def _voxel_mm(frame: Frame) -> float:
-    return float(np.cbrt(np.prod(frame.spacing_mm)))
-
-
-def _plant_ears(
-    rng: np.random.Generator,
-    ideal: FloatArray,
-    labels: NDArray[np.uint8],
-    frame: Frame,
-    positions: FloatArray,
-    fluid: np.float32,
-) -> None:
-    """Fill both canals and both inner ears with fluid; label the cochleae."""
-    size, volume_mm3 = rng.uniform(0.95, 1.15), rng.uniform(65, 110)
-    for side in (np.ones(3), structures.MIRROR):
-        cochlea = structures.cochlea_path(side, size)
-        canal = structures.CANAL * np.append(side, 1.0)
-        for path in [cochlea, canal, *structures.semicircular_paths(side)]:
-            box = frame.box(path[:, :3], structures.WARP_MARGIN_MM)
-            distance = structures.tube_distance(positions[:, *box], path)
-            if path is cochlea:
-                voxel_mm3 = float(np.prod(frame.spacing_mm))
-                distance = structures.with_volume(distance, voxel_mm3, volume_mm3)
-                labels[box][distance < 0] = COCHLEA
-            _mix(ideal, box, structures.occupancy(distance, _voxel_mm(frame)), fluid)
-
-
-def _plant_vessels(
-    rng: np.random.Generator,
-    ideal: FloatArray,
-    frame: Frame,
-    positions: FloatArray,
-    protocol: Protocol,
-    contrast: FloatArray,
-) -> None:
-    """Add what else enhances on T1; on T2 arteries are black and sinuses dark gray."""
-    for vessel in structures.VESSELS:
-        if protocol.template == "t1":
-            value = contrast[WHITE_MATTER["t1"]] * rng.uniform(1.1, 1.7)
-        else:
-            value = contrast[255] * (0.08 if vessel.artery else rng.uniform(0.1, 0.4))
-        path = vessel.path.copy()
-        path[:, 3] *= rng.uniform(0.8, 1.2)
-        box = frame.box(path[:, :3], structures.WARP_MARGIN_MM + path[:, 3].max())
-        distance = structures.tube_distance(positions[:, *box], path)
-        _mix(ideal, box, structures.occupancy(distance, _voxel_mm(frame)), value)
-
-
-def _plant_tumor(
-    rng: np.random.Generator,
-    ideal: FloatArray,
-    labels: NDArray[np.uint8],
-    frame: Frame,
-    tumor: structures.Tumor,
-    center: Center,
-    protocol: Protocol,
-    contrast: FloatArray,
-) -> None:
-    """Paint the tumor and its cysts over what they replace, and label them."""
-    modality = protocol.template
-    reference = WHITE_MATTER if modality == "t1" else BRAINSTEM
-    value = contrast[reference[modality]] * log_uniform(rng, protocol.tumor)
-    strength = np.float32(rng.uniform(*center.texture))
-    tissue = np.float32(value) * np.exp(strength * tumor.texture)
-    voxel_mm = _voxel_mm(frame)
-    cyst = structures.occupancy(tumor.cyst_mm, voxel_mm)
-    tissue += cyst * (contrast[FLUID[modality]] * np.float32(rng.uniform(0.8, 1.1)) - tissue)
-    _mix(ideal, tumor.box, structures.occupancy(tumor.distance_mm, voxel_mm), tissue)
-    labels[tumor.box][tumor.distance_mm < 0] = TUMOR
 
 
 def _affine(rng: np.random.Generator, frame: Frame, center: Center) -> NDArray[np.float64]:

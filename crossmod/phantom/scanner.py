@@ -18,7 +18,7 @@ class Protocol:
 
     Attributes:
         suffix: ending of the file name.
-        template: which template it looks like, "t1" or "t2".
+        modality: which template it looks like, "t1" or "t2".
         shape: voxels ``(I, J, K)``.
         spacing_mm: voxel size.
         gamma: exponent on tissue values; above 1 darkens all but the brightest.
@@ -29,7 +29,7 @@ class Protocol:
     """
 
     suffix: str
-    template: str
+    modality: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     gamma: Range
@@ -70,42 +70,68 @@ LONDON = Center(
     name="London", prefix="crossmoda2021_ldn", first=1, lps=False,
     radius_mm=(3.0, 10.0), cystic=0.15, texture=(0.03, 0.10),
     source=Protocol(
-        suffix="ceT1", template="t1", shape=(208, 240, 32), spacing_mm=(0.9, 0.9, 1.5),
+        suffix="ceT1", modality="t1", shape=(208, 240, 32), spacing_mm=(0.9, 0.9, 1.5),
         gamma=(1.15, 1.45), gain=(900, 1200), noise=(0.012, 0.025), bias=(0.05, 0.12),
-        tumor=(1.30, 1.80),
+        tumor=(1.30, 1.75),
     ),
     target=Protocol(
-        suffix="hrT2", template="t2", shape=(192, 216, 32), spacing_mm=(1.0, 1.0, 1.5),
+        suffix="hrT2", modality="t2", shape=(192, 216, 32), spacing_mm=(1.0, 1.0, 1.5),
         gamma=(1.05, 1.30), gain=(800, 1100), noise=(0.015, 0.030), bias=(0.05, 0.15),
-        tumor=(0.65, 1.75),
+        tumor=(0.50, 1.80),
     ),
 )  # fmt: skip
 TILBURG = Center(
     name="Tilburg", prefix="crossmoda2022_etz", first=0, lps=True,
     radius_mm=(4.0, 12.0), cystic=0.40, texture=(0.08, 0.20),
     source=Protocol(
-        suffix="ceT1", template="t1", shape=(176, 200, 32), spacing_mm=(1.1, 1.1, 1.5),
+        suffix="ceT1", modality="t1", shape=(176, 200, 32), spacing_mm=(1.1, 1.1, 1.5),
         gamma=(0.75, 1.00), gain=(1700, 2600), noise=(0.025, 0.045), bias=(0.08, 0.18),
-        tumor=(1.25, 1.75),
+        tumor=(1.30, 1.70),
     ),
     target=Protocol(
-        suffix="hrT2", template="t2", shape=(208, 240, 48), spacing_mm=(0.9, 0.9, 1.0),
+        suffix="hrT2", modality="t2", shape=(208, 240, 48), spacing_mm=(0.9, 0.9, 1.0),
         gamma=(0.80, 1.00), gain=(1800, 2600), noise=(0.030, 0.055), bias=(0.08, 0.20),
-        tumor=(0.60, 1.60),
+        tumor=(0.50, 1.70),
     ),
 )  # fmt: skip
 CENTERS = (LONDON, TILBURG)
 
 
-def draw_contrast(rng: np.random.Generator, protocol: Protocol) -> FloatArray:
-    """Draw the image value of each template value: ``(256,)``, rising from 0 to 1.
+@dataclass(frozen=True)
+class Contrast:
+    """How tissues look in one scan.
+
+    Attributes:
+        modality: "t1" or "t2".
+        curve: image value of each template value, ``(256,)``, rising from 0 to 1.
+        tumor: tumor value as a factor of ``tumor_reference``, log-uniform.
+    """
+
+    modality: str
+    curve: FloatArray
+    tumor: Range
+
+    @property
+    def fluid(self) -> float:
+        """Value of cerebrospinal fluid."""
+        return float(self.curve[50 if self.modality == "t1" else 235])
+
+    @property
+    def tumor_reference(self) -> float:
+        """Value of white matter on T1, of the brainstem on T2."""
+        return float(self.curve[208 if self.modality == "t1" else 84])
+
+
+def draw_contrast(rng: np.random.Generator, protocol: Protocol) -> Contrast:
+    """Draw the contrast of one scan.
 
     A gamma sets the contrast of the protocol; four uneven steps make every case weigh its tissues
     a little differently.
     """
     steps = np.concatenate([[0.0], np.cumsum(rng.uniform(0.85, 1.15, size=4))])
     curve = np.interp(np.linspace(0, 1, 256), np.linspace(0, 1, 5), steps / steps[-1])
-    return np.asarray(curve ** rng.uniform(*protocol.gamma), dtype=np.float32)
+    curve = curve ** rng.uniform(*protocol.gamma)
+    return Contrast(protocol.modality, curve.astype(np.float32), protocol.tumor)
 
 
 def acquire(
@@ -125,7 +151,7 @@ def acquire(
     sigma = np.float32(rng.uniform(*protocol.noise))
     image += sigma * rng.standard_normal(ideal.shape, dtype=np.float32)
     other = sigma * rng.standard_normal(ideal.shape, dtype=np.float32)
-    return np.hypot(image, other) * np.float32(rng.uniform(*protocol.gain))
+    return np.asarray(np.hypot(image, other) * np.float32(rng.uniform(*protocol.gain)))
 
 
 def _blur(image: FloatArray, axis: int) -> None:
