@@ -10,7 +10,16 @@ from itertools import zip_longest
 
 import numpy as np
 
-from crossmod.data import FloatArray, LabelArray, Pair, Prediction, Volume
+from crossmod.data import (
+    Affine,
+    Case,
+    FloatArray,
+    LabelArray,
+    Pair,
+    Prediction,
+    Volume,
+    read_grid,
+)
 from crossmod.errors import PluginError
 
 
@@ -18,7 +27,7 @@ def translations(given: Iterable[Volume], yielded: Iterable[Volume], who: str) -
     """Pass on translated volumes that match the given ones, in order, in [0, 1]."""
     for before, after in _in_step(given, yielded, who):
         _same_case(before.case, after.case, who)
-        _same_grid(before, after.data, after, who)
+        _same_grid(before.data.shape[1:], before.affine, after, who)
         if after.data.min() < 0 or after.data.max() > 1:
             span = f"[{after.data.min():.3g}, {after.data.max():.3g}]"
             _refuse(who, after.case, f"yielded values in {span}", "[0, 1]")
@@ -26,7 +35,7 @@ def translations(given: Iterable[Volume], yielded: Iterable[Volume], who: str) -
 
 
 def copies(
-    given: Mapping[str, Volume], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
+    given: Mapping[str, Case], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
 ) -> Iterator[Pair]:
     """Pass on augmented pairs that are copies of given ones, each under a name of its own."""
     seen: set[str] = set()
@@ -37,7 +46,7 @@ def copies(
         if pair.case in seen:
             _refuse(who, pair.case, "was yielded twice", "one suffix for each copy")
         seen.add(pair.case)
-        _same_grid(given[original], pair.image.data, pair.image, who)
+        _same_grid(*read_grid(given[original].image), pair.image, who)
         _known_labels(pair.labels, pair.image, classes, who)
         yield pair
 
@@ -57,13 +66,13 @@ def predictions(
 
 
 def selections(
-    given: Mapping[str, Volume], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
+    given: Mapping[str, Case], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
 ) -> Iterator[Pair]:
     """Pass on pseudo-labeled pairs whose images are given ones."""
     for pair in yielded:
         if pair.case not in given:
             _refuse(who, pair.case, "was not among the predictions", ", ".join(given))
-        _same_grid(given[pair.case], pair.image.data, pair.image, who)
+        _same_grid(*read_grid(given[pair.case].image), pair.image, who)
         _known_labels(pair.labels, pair.image, classes, who)
         yield pair
 
@@ -82,12 +91,12 @@ def _same_case(expected: str, found: str, who: str) -> None:
         _refuse(who, expected, f"yielded case '{found}'", "the cases in the order given")
 
 
-def _same_grid(before: Volume, data: FloatArray, after: Volume, who: str) -> None:
-    if data.shape != before.data.shape:
-        _refuse(who, after.case, f"yielded shape {data.shape}", f"shape {before.data.shape}")
-    if not np.allclose(before.affine, after.affine, atol=1e-4):
+def _same_grid(shape: tuple[int, ...], affine: Affine, after: Volume, who: str) -> None:
+    if after.data.shape != (1, *shape):
+        _refuse(who, after.case, f"yielded shape {after.data.shape}", f"shape {(1, *shape)}")
+    if not np.allclose(affine, after.affine, atol=1e-4):
         _refuse(who, after.case, "changed the affine", "the geometry of the input")
-    _finite(data, after.case, who)
+    _finite(after.data, after.case, who)
 
 
 def _finite(data: FloatArray, case: str, who: str) -> None:

@@ -281,11 +281,17 @@ def write_nifti(path: Path, data: NDArray[np.generic], affine: Affine) -> None:
     nibabel.save(image, path)
 
 
-def read_affine(path: Path) -> Affine:
-    """The affine of a NIfTI file, voxel -> RAS+ mm."""
+def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
+    """Shape ``(I, J, K)`` and affine of a NIfTI file; only the header is read."""
     import nibabel
 
-    return np.asarray(nibabel.load(path).affine, dtype=np.float64)
+    image = nibabel.load(path)
+    return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
+
+
+def read_affine(path: Path) -> Affine:
+    """The affine of a NIfTI file, voxel -> RAS+ mm."""
+    return read_grid(path)[1]
 
 
 def read_image(path: Path) -> FloatArray:
@@ -301,4 +307,3 @@ def read_labels(path: Path) -> LabelArray:
     import nibabel
 
     return np.ascontiguousarray(np.asarray(nibabel.load(path).dataobj).astype(np.uint8))
-

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 from pathlib import Path
@@ -99,7 +99,7 @@ def available() -> dict[str, EntryPoint]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(name: str) -> Plugin:
     """Import the plugin that is called ``name`` and ask it for its stage.
 

@@ -37,7 +37,7 @@ class Preprocess(Options):
 class Grid:
     """A voxel grid: ``shape`` (I, J, K) and ``affine`` voxel -> RAS+ mm."""
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     affine: Affine
 
 
@@ -84,7 +84,7 @@ def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
         first[:2] += start * (new / old)[:2]
     scaled = np.array(affine) @ np.diag([*(new / old), 1.0])
     scaled[:3, 3] = affine[:3, :3] @ first + affine[:3, 3]
-    return Grid((int(shape[0]), int(shape[1]), int(shape[2])), scaled)
+    return Grid(tuple(shape.tolist()), scaled)
 
 
 def to_common(

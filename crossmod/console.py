@@ -1,0 +1,157 @@
+"""What people see of a run in a terminal. This module and the command line are all that print."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from crossmod.errors import CrossmodError
+from crossmod.metrics import OVERALL, Score, summarize
+from crossmod.steps import Step
+
+ItemT = TypeVar("ItemT")
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+class RunConsole:
+    """Shows a run: a bar with time left for the step at work, a line for each finished one."""
+
+    def __init__(self) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=out,
+            transient=True,
+        )
+        self.stored = 0
+
+    def __enter__(self) -> RunConsole:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.progress.stop()
+        if self.stored:
+            out.print(f"[dim]{self.stored} steps were in the store already[/dim]")
+
+    def started(self, step: Step, number: int, total: int) -> StepBar:
+        """Show a bar for a step."""
+        return StepBar(self.progress, f"[{number}/{total}] {step.name}")
+
+    def finished(self, step: Step, number: int, total: int, seconds: float | None) -> None:
+        """Print a line for a step that was made; count those that were stored."""
+        if seconds is None:
+            self.stored += 1
+            return
+        out.print(f"[green]✓[/green] {number:>3}/{total}  {step.name:<34} {seconds:>7.1f} s")
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        out.print(f"[dim]{escape(text)}[/dim]")
+
+
+class StepBar:
+    """Wraps a step's loops in progress bars; there from the start, for steps without a loop."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress = progress
+        self.name = escape(name)
+
+    def __call__(
+        self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
+    ) -> Iterator[ItemT]:
+        """Yield the items while a bar shows how far it is."""
+        if total is None and isinstance(items, Sequence):
+            total = len(items)
+        description = f"{self.name} {escape(label)}".strip()
+        task = self.progress.add_task(description, total=total)
+        try:
+            for item in items:
+                yield item
+                self.progress.advance(task)
+        finally:
+            self.progress.remove_task(task)
+
+
+def summary_tables(scores: Sequence[Score], structures: Iterable[str]) -> list[Table]:
+    """One table for each split: stages by centers, Dice and surface distance of each class."""
+    splits = [split for split in ("validation", "target") if any(s.split == split for s in scores)]
+    return [_summary_table(scores, split, list(structures)) for split in splits]
+
+
+def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -> Table:
+    rows: dict[tuple[str, str], list[str]] = {}
+    for structure in structures:
+        for row in summarize(scores, split, structure):
+            cells = rows.setdefault((row.stage, row.center), [row.stage, row.center])
+            cells += [number(row.dice_mean), number(row.dice_sd), number(row.assd_mean_mm)]
+    cases = len({score.case for score in scores if score.split == split})
+    table = Table(
+        title=f"{split} split, {cases} scans of the target modality", title_justify="left"
+    )
+    table.add_column("segmenter after")
+    table.add_column("center")
+    for structure in structures:
+        for heading in ("Dice", "sd", "ASSD mm"):
+            table.add_column(f"{structure}\n{heading}", justify="right")
+    previous = ""
+    for (stage, center), cells in rows.items():
+        if previous and stage != previous:
+            table.add_section()
+        cells[0] = "" if stage == previous else stage
+        previous = stage
+        table.add_row(*map(escape, cells), style="bold" if center == OVERALL else "")
+    return table
+
+
+def number(value: float) -> str:
+    """A figure of a table; n/a where nothing could be measured."""
+    return "n/a" if math.isnan(value) else f"{value:.3f}"
+
+
+def plugin_table(rows: Iterable[Sequence[str]]) -> Table:
+    """Name, stage, distribution, version and summary of each plugin."""
+    table = Table("name", "stage", "distribution", "version", "what it does", box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def options_table(rows: Iterable[Sequence[str]]) -> Table:
+    """Key, type, default and meaning of each option."""
+    table = Table("key", "type", "default", "meaning", box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def plan_table(rows: Iterable[tuple[str, str, str]]) -> Table:
+    """Number, step, and whether it is stored or will run."""
+    table = Table("", "step", "", box=None)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def show_error(error: CrossmodError) -> None:
+    """Print an error for people: where, what, what was allowed, what to do."""
+    err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)

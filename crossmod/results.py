@@ -1,0 +1,116 @@
+"""Gather what a run made into its report."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from crossmod.data import Cohort
+from crossmod.plan import Plan
+from crossmod.recipe import Checked
+from crossmod.runner import Run
+from crossmod.steps import Augment, Fit, Predict, label_map
+
+KEY_FILE = ".report-key"
+
+
+def publish_report(checked: Checked, run: Run, recipe: str) -> None:
+    """Write ``report.html`` unless the one in the run folder shows these very results."""
+    keys = [step.key for step in run.plan.steps]
+    digest = hashlib.sha256("\n".join([recipe, version("crossmod"), *keys]).encode()).hexdigest()
+    key_file = run.folder / KEY_FILE
+    page = run.folder / "report.html"
+    if page.exists() and key_file.exists() and key_file.read_text(encoding="utf-8") == digest:
+        return
+    from crossmod.report import ReportContent, write_report
+
+    plan = run.plan
+    content = ReportContent(
+        title=checked.recipe.title,
+        recipe=recipe,
+        facts=_facts(checked, run),
+        classes=checked.recipe.data.classes,
+        structure=checked.recipe.evaluate.structure,
+        scores=run.scores(),
+        source=Cohort.load(run.folder_of(plan.source)),
+        target=Cohort.load(run.folder_of(plan.target)),
+        translated=[(step.name, Cohort.load(run.folder_of(step))) for step in plan.translations],
+        augmented=_augmented(run, plan.copies),
+        rounds=[Cohort.load(folder) for step in plan.rounds
+                if (folder := run.folder_of(step)).exists()],
+        panels=_panels(run),
+        predictions=_predictions(run, plan),
+        references=_references(checked, run),
+        images=_images(run, plan),
+        timings=run.seconds(),
+    )  # fmt: skip
+    write_report(page, content)
+    key_file.write_text(digest, encoding="utf-8")
+
+
+def _facts(checked: Checked, run: Run) -> dict[str, str]:
+    manifests = [run.store.manifest(step.key) for step in run.plan.steps]
+    made = [manifest for manifest in manifests if manifest]
+    devices = sorted({f"{manifest['device']} {manifest['precision']}" for manifest in made})
+    total = sum(manifest["seconds"] for manifest in made)
+    return {
+        "crossmod": version("crossmod"),
+        "seed": str(checked.recipe.seed),
+        "device": ", ".join(devices),
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "time to make all steps": f"{total / 60:.1f} min",
+    }
+
+
+def _augmented(run: Run, steps: list[Augment]) -> Cohort | None:
+    cohorts = [Cohort.load(run.folder_of(step)) for step in steps]
+    if not cohorts:
+        return None
+    return sum(cohorts[1:], start=cohorts[0])
+
+
+def _panels(run: Run) -> list[tuple[str, Path]]:
+    """The pictures that plugins saved."""
+    return [
+        (f"{step.name}: {path.stem.replace('-', ' ')}", path)
+        for step in run.plan.steps
+        if isinstance(step, Fit | Augment)
+        for path in sorted((run.folder_of(step) / "panels").glob("*.png"))
+    ]
+
+
+def _predictions(run: Run, plan: Plan) -> list[tuple[str, dict[str, Path]]]:
+    """Stage -> case -> label map, on validation scans."""
+    return [
+        (
+            stage,
+            {scan.case: label_map(run.folder_of(step), scan.case) for scan in _scans(run, step)},
+        )
+        for (stage, split), step in plan.predictions.items()
+        if split == "validation" and run.folder_of(step).exists()
+    ]
+
+
+def _references(checked: Checked, run: Run) -> dict[str, Path]:
+    labels = checked.recipe.evaluate.labels
+    if labels is None or not run.plan.scores:
+        return {}
+    root = run.folder_of(run.plan.scores[0].data)
+    steps = [s for (_, split), s in run.plan.predictions.items() if split == "validation"][:1]
+    return {
+        scan.case: root / labels.format(case=scan.case)
+        for step in steps
+        for scan in _scans(run, step)
+    }
+
+
+def _images(run: Run, plan: Plan) -> dict[str, Path]:
+    if plan.validation is None:
+        return {}
+    return {scan.case: scan.image for scan in plan.validation.scans(run.folder_of)}
+
+
+def _scans(run: Run, step: Predict) -> list:  # type: ignore[type-arg]
+    return step.images.scans(run.folder_of)
