@@ -49,7 +49,7 @@ class Generator(nn.Module):
         self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Translate ``(B, 1, H, W)`` in [-1, 1]; any side from 4 pixels."""
+        """Translate ``(B, 1, H, W)`` in [-1, 1]; sides from 2 * 2**downsamplings pixels."""
         height, width = images.shape[-2:]
         extra = (-width % self.multiple, -height % self.multiple)
         padded = functional.pad(images, (0, extra[0], 0, extra[1]), mode="reflect")

@@ -1,0 +1,266 @@
+"""CycleGAN: networks of the published size, the published schedule, a loop that repeats exactly."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from crossmod_cyclegan import CycleGAN, CycleGANOptions
+from crossmod_cyclegan.networks import Discriminator, Generator, smallest_side, translate_volume
+from crossmod_cyclegan.train import (
+    ImagePool,
+    Trainer,
+    batches,
+    foreground_slices,
+    learning_rate_factor,
+    train,
+)
+from pydantic import ValidationError
+
+from crossmod import Context, DataError, Volume
+from crossmod.data import CohortWriter
+from crossmod.torch import autocast
+
+FP32 = autocast("cpu", "fp32")
+TINY = CycleGANOptions(
+    base_channels=4,
+    blocks=1,
+    discriminator_channels=4,
+    discriminator_layers=1,
+    iterations=4,
+    batch_size=2,
+    pool_size=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def parameters(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def scan(seed, shape=(26, 30, 3)):
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def cohort(folder, *, center, seeds, shape=(26, 30, 3)):
+    writer = CohortWriter(folder, {"tumor": 1})
+    affine = np.diag([0.6, 0.7, 1.5, 1.0])
+    for seed in seeds:
+        writer.add(Volume.of(scan(seed, shape)[None], affine, case=f"{center}_{seed}"))
+    return writer.close()
+
+
+def test_networks_have_the_published_size():
+    assert parameters(Generator()) == 11_365_633
+    assert parameters(Discriminator()) == 2_762_689
+
+
+def test_discriminator_judges_patches_of_70_pixels():
+    judge = Discriminator(channels=2)
+    # Without normalization, which mixes all pixels, a score depends on its patch alone.
+    judge.layers = torch.nn.Sequential(
+        *(layer for layer in judge.layers if not isinstance(layer, torch.nn.InstanceNorm2d))
+    )
+    image = torch.zeros(1, 1, 256, 256, requires_grad=True)
+    scores = judge(image)
+    assert scores.shape == (1, 1, 30, 30)
+    scores[0, 0, 15, 15].backward()
+    rows = torch.nonzero(image.grad[0, 0].abs().sum(dim=1))
+    assert rows.max() - rows.min() + 1 == 70
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize("size", [(16, 16), (17, 22), (8, 9)])
+def test_generator_takes_any_size(upsampling, size):
+    images = torch.rand(2, 1, *size) * 2 - 1
+    for downsamplings in (0, 2):
+        result = Generator(4, 1, downsamplings, upsampling)(images)
+        assert result.shape == images.shape
+        assert result.abs().max() <= 1
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_smallest_side_is_the_smallest(layers):
+    judge = Discriminator(2, layers)
+    side = smallest_side(layers)
+    assert judge(torch.zeros(1, 1, side, side)).numel() == 1
+    with pytest.raises((RuntimeError, ValueError)):
+        judge(torch.zeros(1, 1, side - 1, side - 1))
+
+
+def test_pool_returns_new_images_until_full_then_half_old_ones():
+    pool = ImagePool(10, np.random.default_rng(0))
+    images = [torch.full((1, 1, 2, 2), float(value)) for value in range(400)]
+    returned = [float(pool.exchange(image)[0, 0, 0, 0]) for image in images]
+    assert returned[:10] == list(range(10))
+    old = [before != value for value, before in enumerate(returned)][10:]
+    assert 0.4 < np.mean(old) < 0.6
+    # What was passed through while the pool filled may come back once.
+    assert len(set(returned[10:])) == 390
+
+
+def test_pool_of_size_zero_is_no_pool():
+    images = torch.rand(2, 1, 2, 2)
+    assert ImagePool(0, np.random.default_rng(0)).exchange(images) is images
+
+
+def test_learning_rate_falls_linearly_in_the_decay_epochs():
+    options = CycleGANOptions()
+    factors = [learning_rate_factor(epoch * 7, 7, options) for epoch in range(200)]
+    assert factors[:100] == [1.0] * 100
+    assert factors[100] == pytest.approx(100 / 101)
+    assert factors[199] == pytest.approx(1 / 101)
+    assert learning_rate_factor(100 * 7 + 6, 7, options) == factors[100]
+
+
+def test_learning_rate_falls_in_the_second_half_of_iterations():
+    options = CycleGANOptions(iterations=10)
+    factors = [learning_rate_factor(step, 3, options) for step in range(10)]
+    assert factors == pytest.approx([1] * 5 + [5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+
+
+def test_batches_show_every_slice_once_before_repeating():
+    images = [np.full((6, 6), value / 4, dtype=np.float16) for value in range(4)]
+    stream = batches(images, np.array([6, 6]), TINY, np.random.default_rng(0))
+    values = torch.cat([next(stream)[:, 0, 0, 0] for _ in range(4)]).tolist()
+    assert sorted(values[:4]) == sorted(values[4:]) == [-1.0, -0.5, 0.0, 0.5]
+
+
+def test_batches_crop_and_mirror():
+    image = np.arange(8 * 6, dtype=np.float16).reshape(8, 6) / 64
+    stream = batches([image], np.array([5, 4]), TINY, np.random.default_rng(0))
+    corners, mirrored = set(), set()
+    for _ in range(60):
+        for crop in next(stream)[:, 0]:
+            corners.add(float(crop.min()))
+            mirrored.add(bool(crop[0, 0] > crop[-1, 0]))
+    assert len(corners) == 4 * 3
+    assert mirrored == {True, False}
+
+
+def test_empty_slices_are_left_out():
+    volume = scan(0)
+    volume[:, :, 1] = 0.01
+    slices = foreground_slices([volume])
+    assert len(slices) == 2
+    assert slices[1] == pytest.approx(volume[:, :, 2], abs=1e-3)
+
+
+def train_tiny(options=TINY, **kwargs):
+    torch.manual_seed(0)
+    slices = [foreground_slices([scan(seed)]) for seed in (1, 2)]
+    return train(
+        *slices, options, rng=np.random.default_rng(0), device="cpu", autocast=FP32, **kwargs
+    )
+
+
+def test_losses_of_the_first_steps():
+    rows = []
+    train_tiny(metric=lambda **values: rows.append(values))
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    names = ("adversarial", "cycle", "identity", "discriminator")
+    expected = [
+        [1.9883, 1.0422, 1.0496, 1.0133],
+        [1.9702, 1.0474, 1.0494, 0.9977],
+        [1.9400, 1.0152, 1.0304, 0.9822],
+        [1.9360, 0.9913, 1.0321, 0.9670],
+    ]
+    for row, values in zip(rows, expected, strict=True):
+        assert [row[name] for name in names] == pytest.approx(values, rel=2e-3)
+
+
+def test_training_repeats_exactly():
+    (first, _), (second, _) = train_tiny(), train_tiny()
+    for one, two in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_average_of_weights_lies_between_start_and_end():
+    torch.manual_seed(0)
+    trainer = Trainer(
+        TINY.model_copy(update={"weight_average": 0.9}), np.random.default_rng(0), "cpu", FP32
+    )
+    start = trainer.generators[0].layers[1].weight.detach().clone()
+    trainer.set_rate(1.0)
+    trainer.step(torch.rand(2, 1, 26, 30), torch.rand(2, 1, 26, 30))
+    end = trainer.generators[0].layers[1].weight
+    average = trainer.result[0].layers[1].weight
+    # After one step the average forgets with 2 / 11.
+    assert torch.allclose(average, start * 2 / 11 + end * 9 / 11, atol=1e-6)
+
+
+def test_without_identity_loss_it_is_not_computed():
+    rows = []
+    train_tiny(
+        TINY.model_copy(update={"identity_weight": 0.0}),
+        metric=lambda **values: rows.append(values),
+    )
+    assert "identity" not in rows[0]
+
+
+def test_panels_show_real_translated_and_back():
+    panels = {}
+    train_tiny(panel=panels.__setitem__)
+    assert list(panels) == [f"step-{step:06d}" for step in (1, 2, 3, 4)]
+    assert [[image.shape for image in row] for row in panels["step-000004"]] == [[(30, 26)] * 3] * 2
+
+
+def test_fit_and_translate(tmp_path):
+    stage = CycleGAN(TINY)
+    context = Context(tmp_path, seed=3)
+    source = cohort(tmp_path / "source", center="ldn", seeds=(1, 2))
+    target = cohort(tmp_path / "target", center="ldn", seeds=(3,), shape=(24, 32, 4))
+    state = stage.fit(source, target, context)
+    assert {name.split(".")[0] for name in state} == {"to_target", "to_source"}
+    assert all(isinstance(array, np.ndarray) for array in state.values())
+    originals = list(source.volumes())
+    translated = list(stage.translate(iter(originals), state, context))
+    for original, result in zip(originals, translated, strict=True):
+        assert (result.case, result.grid) == (original.case, original.grid)
+        assert np.array_equal(result.affine, original.affine)
+        assert result.data.dtype == np.float32
+        assert 0 <= result.data.min() < result.data.max() <= 1
+    assert len(list((tmp_path / "panels").glob("*.png"))) == 4
+
+
+def test_a_slice_is_translated_the_same_alone_and_in_a_volume():
+    generator = Generator(4, 1, 1)
+    volume = scan(0, (17, 13, 11))
+    whole = translate_volume(generator, volume, "cpu", FP32)
+    alone = translate_volume(generator, volume[:, :, 10:], "cpu", FP32)
+    assert whole[:, :, 10:] == pytest.approx(alone, abs=1e-5)
+
+
+def test_slices_too_small_for_the_discriminator(tmp_path):
+    small = cohort(tmp_path, center="ldn", seeds=(1,), shape=(20, 30, 2))
+    with pytest.raises(DataError, match="side of 20 pixels") as error:
+        CycleGAN().fit(small, small, Context(tmp_path))
+    assert "24 or more" in str(error.value)
+
+
+def test_empty_images_are_refused(tmp_path):
+    writer = CohortWriter(tmp_path, {})
+    writer.add(Volume.of(np.zeros((1, 30, 30, 2), np.float32), np.eye(4), case="a"))
+    empty = writer.close()
+    with pytest.raises(DataError, match="every image is empty"):
+        CycleGAN().fit(empty, empty, Context(tmp_path))
+
+
+def test_unknown_upsampling_is_refused():
+    with pytest.raises(ValidationError, match="'transposed' or 'resize'"):
+        CycleGANOptions(upsampling="nearest")
+
+
+def test_importing_the_plugin_does_not_import_torch():
+    code = "import sys, crossmod_cyclegan; sys.exit('torch' in sys.modules)"
+    environment = {"PYTHONPATH": ":".join(sys.path)}
+    folder = Path(__file__).parent
+    assert subprocess.run([sys.executable, "-c", code], env=environment, cwd=folder).returncode == 0
