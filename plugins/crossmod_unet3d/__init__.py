@@ -1,0 +1,211 @@
+"""The segmenter "unet3d": a 3D U-Net planned and trained the way nnU-Net does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from crossmod import (
+    Cohort,
+    Context,
+    Count,
+    Fraction,
+    Options,
+    Positive,
+    Prediction,
+    Segmenter,
+    State,
+    Volume,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from crossmod_unet3d.patches import PatchSource
+    from crossmod_unet3d.plan import Plan
+    from crossmod_unet3d.predict import Predictor
+    from crossmod_unet3d.sampling import TrainingCases
+    from crossmod_unet3d.train import Schedule
+
+PLAN, WEIGHTS = "plan", "network."
+WATCHES = 5  # times the validation cases are scored during a training
+
+
+class Augmentation(Options):
+    """How often a training patch is changed in which way; nnU-Net's values.
+
+    nnU-Net decides on blur and low resolution once more per channel, with one chance in two:
+    the values for one channel are half of those in its code. It has no bias field.
+    """
+
+    rotation: Fraction = 0.2
+    """Rotation by up to 30 degrees about every axis; in plane by any angle if patches are thin."""
+    scaling: Fraction = 0.2
+    """Scaling by 0.7 to 1.4."""
+    noise: Fraction = 0.1
+    """Gaussian noise of variance 0 to 0.1."""
+    blur: Fraction = 0.1
+    """Gaussian blur of 0.5 to 1 voxel."""
+    brightness: Fraction = 0.15
+    """Multiplication by 0.75 to 1.25."""
+    contrast: Fraction = 0.15
+    """Distance to the mean times 0.75 to 1.25, within the old range."""
+    low_resolution: Fraction = 0.125
+    """Sampling with 0.5 to 1 times the voxels, and back."""
+    inverted_gamma: Fraction = 0.1
+    """Gamma curve of 0.7 to 1.5 applied to the negative; mean and spread are kept."""
+    gamma: Fraction = 0.3
+    """Gamma curve of 0.7 to 1.5; mean and spread are kept."""
+    bias_field: Fraction = 0.1
+    """Smooth change of brightness over the patch, as of a receive coil."""
+
+
+class UNet3DOptions(Options):
+    """Options of the 3D U-Net; the defaults are nnU-Net's, with the paper's 500 epochs."""
+
+    base_channels: Count = 32
+    """Channels of the finest stage; every coarser one has twice as many."""
+    max_channels: Count = 320
+    """Channels of the coarsest stages at most."""
+    memory_gb: Positive = 8.0
+    """Memory to plan for: less makes smaller patches, more makes larger batches."""
+    patch: tuple[Count, Count, Count] | None = None
+    """Voxels of a training patch along I, J, K; planned from the data where not given."""
+    batch_size: Count | None = None
+    """Patches per step; planned from the data, at least 2, where not given."""
+    epochs: Count = 500
+    """Length of the training."""
+    iterations_per_epoch: Count = 250
+    """Steps of an epoch; the mean loss is noted once per epoch."""
+    iterations: Count | None = None
+    """Length of the training in steps, in place of `epochs`."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """SGD with Nesterov momentum 0.99, or AdamW, which gets further in short trainings."""
+    learning_rate: Positive = 0.01
+    """At the start; it falls to 0 as (1 - t)^0.9. AdamW wants about 0.003."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 3e-5
+    """Pull of all weights toward 0."""
+    batch_dice: bool = False
+    """Take the Dice loss over all patches of a step together."""
+    foreground_fraction: Fraction = 0.33
+    """Share of patches centered on a voxel of a structure; all structures equally often."""
+    augmentation: Augmentation = Augmentation()
+    """How often a training patch is changed in which way."""
+    mirror: bool = True
+    """Flip training patches, and average predictions over all flips."""
+    overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    """Share that neighboring windows have in common during prediction."""
+    cache_gb: Positive = 8.0
+    """Memory for training volumes; what does not fit is read again when needed."""
+
+
+class UNet3D(Segmenter[UNet3DOptions]):
+    """A 3D U-Net whose shape follows from voxel size and image size."""
+
+    def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
+        """Train on patches; the final weights are kept, as in nnU-Net."""
+        from crossmod.torch import prepare, weights_of
+        from crossmod_unet3d.networks import build
+        from crossmod_unet3d.sampling import TrainingCases
+        from crossmod_unet3d.train import train as steps_of
+
+        prepare(ctx.seed)
+        cases = TrainingCases(train, self.options.cache_gb, ctx.rng("foreground"))
+        plan = self._plan(cases, len(ctx.classes))
+        ctx.log(f"patch {plan.patch}, batch {plan.batch}, {len(plan.strides)} stages")
+        network = build(plan, len(ctx.classes)).to(ctx.device)
+        schedule = self._schedule()
+        batches = self._patches(cases, plan, ctx).stream(schedule.steps, _threads(ctx))
+        watched = schedule.report_every * max(schedule.steps // schedule.report_every // WATCHES, 1)
+        for step in steps_of(network, batches, plan, schedule, ctx):
+            if len(validation) and step % watched == 0:
+                state = {PLAN: plan.to_array(), **weights_of(network, WEIGHTS)}
+                ctx.metric(step=step, **self._dice(validation, state, ctx))
+        return {PLAN: plan.to_array(), **weights_of(network, WEIGHTS)}
+
+    def predict(
+        self, volumes: Iterable[Volume], state: State, ctx: Context
+    ) -> Iterator[Prediction]:
+        """Slide a window over each volume and blend what the network says."""
+        predictor = self._predictor(state, ctx)
+        for volume in volumes:
+            yield Prediction(volume, predictor(volume.data[0]))
+
+    def _plan(self, cases: TrainingCases, classes: int) -> Plan:
+        from crossmod_unet3d.plan import Wishes, make_plan
+
+        wishes = Wishes(
+            self.options.memory_gb,
+            self.options.base_channels,
+            self.options.max_channels,
+            self.options.patch,
+            self.options.batch_size,
+        )
+        shape = np.median(np.array(cases.shapes), axis=0).astype(int).tolist()
+        return make_plan(cases.spacing_mm, shape, cases=len(cases), classes=classes, wishes=wishes)
+
+    def _schedule(self) -> Schedule:
+        from crossmod_unet3d.train import Schedule
+
+        options = self.options
+        return Schedule(
+            steps=options.iterations or options.epochs * options.iterations_per_epoch,
+            report_every=options.iterations_per_epoch,
+            optimizer=options.optimizer,
+            learning_rate=options.learning_rate,
+            weight_decay=options.weight_decay,
+            batch_dice=options.batch_dice,
+        )
+
+    def _patches(self, cases: TrainingCases, plan: Plan, ctx: Context) -> PatchSource:
+        from crossmod_unet3d.patches import PatchSource
+
+        options = self.options
+        return PatchSource(
+            cases, plan, options.augmentation, options.mirror, options.foreground_fraction, ctx
+        )
+
+    def _predictor(self, state: State, ctx: Context) -> Predictor:
+        from crossmod.torch import load_weights, prepare
+        from crossmod_unet3d.networks import build, for_inference
+        from crossmod_unet3d.plan import Plan
+        from crossmod_unet3d.predict import Predictor
+
+        prepare(ctx.seed)
+        plan = Plan.from_array(np.asarray(state[PLAN]))
+        network = build(plan, len(ctx.classes))
+        load_weights(network, {n: a for n, a in state.items() if n != PLAN}, WEIGHTS)
+        return Predictor(
+            for_inference(network.to(ctx.device), ctx.device),
+            plan.patch,
+            overlap=self.options.overlap,
+            mirror=self.options.mirror,
+            device=ctx.device,
+            precision=ctx.precision,
+        )
+
+    def _dice(self, cohort: Cohort, state: State, ctx: Context) -> dict[str, float]:
+        """Mean Dice of every class over the cases that have it."""
+        predictor = self._predictor(state, ctx)
+        scores: dict[str, list[float]] = {name: [] for name in ctx.classes}
+        for pair in cohort.pairs():
+            found = predictor(pair.image.data[0]).argmax(axis=0)
+            for name, label in ctx.classes.items():
+                truth, guess = pair.labels == label, found == label
+                if truth.any():
+                    common = np.count_nonzero(truth & guess)
+                    scores[name].append(2 * common / (truth.sum() + guess.sum()))
+        return {f"dice_{name}": float(np.mean(row)) for name, row in scores.items() if row}
+
+
+def _threads(ctx: Context) -> int:
+    # A GPU waits for patches; on a CPU they compete with the network.
+    return 4 if ctx.device.startswith("cuda") else 1
+
+
+@hookimpl
+def crossmod_stage() -> type[Segmenter]:  # type: ignore[type-arg]
+    """Offer the 3D U-Net."""
+    return UNet3D

@@ -1,0 +1,107 @@
+"""Batches of augmented patches, made ahead in background threads."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crossmod import Context
+from crossmod_unet3d import Augmentation
+from crossmod_unet3d.augment import draw_motion, move, recolor, size_before
+from crossmod_unet3d.plan import Plan
+from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
+
+AHEAD = 3  # batches waiting per thread
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        images: float32 ``(B, 1, I, J, K)``, about mean 0 and standard deviation 1.
+        labels: uint8 ``(B, I, J, K)``.
+        names: the cases the patches come from.
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class PatchSource:
+    """Makes batches; batch n is the same whenever and in whatever thread it is made.
+
+    Attributes:
+        cases: where patches are cut from.
+        plan: patch size, voxel size and patches per batch.
+        augmentation: how often patches are changed in which way.
+        mirror: whether every axis is flipped in one patch of two.
+        foreground_fraction: share of a batch that is centered on a structure.
+        ctx: gives each patch its random numbers.
+    """
+
+    cases: TrainingCases
+    plan: Plan
+    augmentation: Augmentation
+    mirror: bool
+    foreground_fraction: float
+    ctx: Context
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        images, labels, names = [], [], []
+        for item in range(self.plan.batch):
+            rng = self.ctx.rng("patch", step, item)
+            index = int(rng.integers(len(self.cases)))
+            image, outline = self._patch(index, item, rng)
+            images.append(image)
+            labels.append(outline)
+            names.append(self.cases.names[index])
+        return Batch(
+            torch.from_numpy(np.stack(images, dtype=np.float32))[:, None],
+            torch.from_numpy(np.stack(labels, dtype=np.uint8)),
+            names,
+        )
+
+    def _patch(
+        self, index: int, item: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        patch, spacing = self.plan.patch, self.plan.spacing_mm
+        case, shape = self.cases[index], self.cases.shapes[index]
+        forced = is_forced(item, self.plan.batch, self.foreground_fraction)
+        center = draw_center(shape, patch, self.cases.voxels[index], forced, rng)
+        motion = draw_motion(patch, self.augmentation, rng)
+        size = size_before(patch, shape, spacing, motion) if motion else patch
+        image, labels = cut(case.image, center, size), cut(case.labels, center, size)
+        if motion:
+            image, labels = move(image, labels, spacing, motion)
+            middle = np.array(size) // 2
+            image, labels = cut(image, middle, patch), cut(labels, middle, patch)
+        image = recolor(image, self.augmentation, rng)
+        if self.mirror:
+            axes = tuple(np.flatnonzero(rng.random(3) < 0.5).tolist())
+            image, labels = np.flip(image, axes), np.flip(labels, axes)
+        return image, labels
+
+    def stream(self, steps: int, threads: int) -> Iterator[Batch]:
+        """The batches of all steps, in order."""
+        with ThreadPoolExecutor(threads) as pool:
+            waiting: deque[Future[Batch]] = deque()
+            try:
+                for step in range(steps):
+                    waiting.append(pool.submit(self.batch, step))
+                    if len(waiting) > AHEAD * threads:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()

@@ -1,0 +1,164 @@
+"""Training: loss, optimizer, schedule and loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossmod import Context, CrossmodError
+from crossmod.torch import autocast
+from crossmod_unet3d.networks import UNet
+from crossmod_unet3d.patches import Batch
+from crossmod_unet3d.plan import Plan
+
+SMOOTH = 1e-5
+MOMENTUM = 0.99
+POWER = 0.9
+LARGEST_GRADIENT = 12.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How to optimize.
+
+    Attributes:
+        steps: in all.
+        report_every: steps between two notes of the mean loss.
+        optimizer: "sgd" or "adamw".
+        learning_rate: at the first step; it falls to 0 by a power of 0.9.
+        weight_decay: of all weights.
+        batch_dice: one Dice over all patches of a batch instead of one for each.
+    """
+
+    steps: int
+    report_every: int
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    batch_dice: bool
+
+
+def train(
+    network: UNet,
+    batches: Iterable[Batch],
+    plan: Plan,
+    schedule: Schedule,
+    ctx: Context,
+) -> Iterator[int]:
+    """Train a network in place; yields the number of steps done after each report.
+
+    Args:
+        network: on the device of ``ctx``.
+        batches: one for each step.
+        plan: the plan of the network.
+        schedule: how to optimize.
+        ctx: the run.
+
+    Raises:
+        CrossmodError: the loss is no longer a number.
+    """
+    optimizer = make_optimizer(network, schedule)
+    rate = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: max(1 - step / schedule.steps, 0.0) ** POWER
+    )
+    network.train()
+    losses: list[float] = []
+    steps = ctx.progress(batches, total=schedule.steps, label="train")
+    for step, batch in enumerate(steps, start=1):
+        loss = train_step(network, batch, plan, schedule.batch_dice, ctx)
+        losses.append(check_loss(loss.item(), step, batch.names))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+        optimizer.step()
+        rate.step()
+        if step % schedule.report_every == 0 or step == schedule.steps:
+            ctx.metric(step=step, loss=sum(losses) / len(losses))
+            losses.clear()
+            yield step
+
+
+def train_step(network: UNet, batch: Batch, plan: Plan, batch_dice: bool, ctx: Context) -> Tensor:
+    """The loss of one batch, ready to be differentiated."""
+    images = batch.images.to(ctx.device, non_blocking=True)
+    labels = batch.labels.to(ctx.device, non_blocking=True)
+    with autocast(ctx.device, ctx.precision):
+        levels = network.levels(images)
+    return deep_loss(levels, labels, plan.strides, batch_dice=batch_dice)
+
+
+def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    """The optimizer of a schedule."""
+    rate, decay = schedule.learning_rate, schedule.weight_decay
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
+    return torch.optim.SGD(
+        network.parameters(), rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay
+    )
+
+
+def check_loss(loss: float, step: int, names: Sequence[str]) -> float:
+    """The loss, if it is a number.
+
+    Raises:
+        CrossmodError: it is not.
+    """
+    if math.isfinite(loss):
+        return loss
+    raise CrossmodError(
+        f"the loss is {loss}",
+        where=f"step {step}, cases {', '.join(names)}",
+        fix="lower learning_rate, or look at these images",
+    )
+
+
+def deep_loss(
+    levels: Sequence[Tensor],
+    labels: Tensor,
+    strides: Sequence[Sequence[int]],
+    *,
+    batch_dice: bool,
+) -> Tensor:
+    """Loss of all supervised stages, each weighing half of the finer one.
+
+    Args:
+        levels: class scores ``(B, 1 + classes, I / s, J / s, K / s)``, finest first.
+        labels: uint8 ``(B, I, J, K)``.
+        strides: of every stage.
+        batch_dice: see `dice_and_cross_entropy`.
+    """
+    weights = [0.5**level for level in range(len(levels))]
+    total = torch.zeros((), device=labels.device)
+    target = labels
+    for scores, weight, (i, j, k) in zip(levels, weights, strides, strict=False):
+        target = target[:, i // 2 :: i, j // 2 :: j, k // 2 :: k]  # the nearest of each cell
+        loss = dice_and_cross_entropy(scores, target, batch_dice=batch_dice)
+        total = total + weight * loss
+    return total / sum(weights)
+
+
+def dice_and_cross_entropy(scores: Tensor, labels: Tensor, *, batch_dice: bool) -> Tensor:
+    """Cross entropy plus one minus the mean soft Dice of all classes but background.
+
+    The same as MONAI's DiceCELoss; sharing the softmax makes it cheaper on a CPU.
+
+    Args:
+        scores: ``(B, 1 + classes, I, J, K)``.
+        labels: integers ``(B, I, J, K)``.
+        batch_dice: one Dice over the batch, steadier for structures that few patches show.
+    """
+    logarithms = functional.log_softmax(scores.float(), dim=1)
+    entropy = functional.nll_loss(logarithms, labels.long())
+    probabilities = logarithms[:, 1:].exp()
+    classes = torch.arange(1, scores.shape[1], device=labels.device).view(1, -1, 1, 1, 1)
+    truth = (labels[:, None] == classes).to(probabilities.dtype)
+    axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
+    common = (probabilities * truth).sum(axes)
+    size = probabilities.sum(axes) + truth.sum(axes)
+    dice = (2 * common + SMOOTH) / (size + SMOOTH)
+    return entropy + 1 - dice.mean()
