@@ -1,7 +1,7 @@
 """The planner against plans made by nnU-Net's rules."""
 
 import pytest
-from crossmod_unet3d.plan import Plan, Wishes, make_plan
+from crossmod_unet3d.plan import Wishes, make_plan
 
 GOLDEN = [
     ((1.0, 0.6, 0.6), (80, 256, 256), 210, (64, 192, 192), 6, (3, 3, 3)),

@@ -1,0 +1,91 @@
+"""The pseudo-labeler "self-training": learn from cleaned predictions, round after round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from crossmod import (
+    Context,
+    Count,
+    Fraction,
+    History,
+    Options,
+    Pair,
+    Prediction,
+    PseudoLabeler,
+    RecipeError,
+    hookimpl,
+)
+
+
+class SelfTrainingOptions(Options):
+    """Options of self-training; the defaults are the paper's."""
+
+    rounds: Count = 3
+    """Trainings on pseudo-labels, after the first training without them."""
+    structure: str = "tumor"
+    """The class that the other options speak of."""
+    tolerance: Fraction = 0.0
+    """Stop early once 1 - mean Dice between two rounds' pseudo-labels is below this; 0: never."""
+    largest_component: tuple[str, ...] = ("tumor",)
+    """Classes of which only the largest connected component is kept."""
+    min_confidence: Fraction = 0.0
+    """Drop a case if the mean probability inside its structure is below this; 0 keeps all."""
+    keep_empty: bool = False
+    """Keep cases in which no structure was found. Off, because every patient of the challenge has
+    a tumor: a missed one would be taught as background."""
+
+
+class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
+    """Takes the most probable labels, cleaned; no case is weighed against another."""
+
+    def select(
+        self, predictions: Iterable[Prediction], history: History, ctx: Context
+    ) -> Iterator[Pair]:
+        """Yield the cleaned label map of every case that is kept."""
+        from crossmod_self_training.clean import confidence, keep_largest
+
+        del history
+        label = _label_of(self.options.structure, ctx)
+        cleaned = [_label_of(name, ctx) for name in self.options.largest_component]
+        for prediction in predictions:
+            labels = prediction.labels
+            for value in cleaned:
+                labels = keep_largest(labels, value)
+            found = bool((labels == label).any())
+            certainty = confidence(prediction.probabilities, labels, label)
+            if found and certainty < self.options.min_confidence:
+                ctx.log(f"{prediction.case}: dropped, confidence {certainty:.2f}")
+            elif not found and not self.options.keep_empty:
+                ctx.log(f"{prediction.case}: dropped, no {self.options.structure} found")
+            else:
+                yield Pair(prediction.image, labels, patient=prediction.case)
+
+    def done(self, history: History) -> bool:
+        """Whether all rounds are made, or the last two agree well enough."""
+        from crossmod_self_training.clean import agreement
+
+        if len(history.rounds) >= self.options.rounds:
+            return True
+        if len(history.rounds) < 2 or self.options.tolerance == 0:
+            return False
+        older, newer = history.rounds[-2:]
+        label = newer.classes[self.options.structure]
+        return 1 - agreement(older, newer, label) < self.options.tolerance
+
+
+def _label_of(name: str, ctx: Context) -> int:
+    if name in ctx.classes:
+        return ctx.classes[name]
+    raise RecipeError(
+        f"there is no class {name!r}",
+        where="pseudo_label",
+        allowed=", ".join(ctx.classes),
+        fix="name classes as in [data.classes]",
+    )
+
+
+@hookimpl
+def crossmod_stage() -> type[PseudoLabeler]:  # type: ignore[type-arg]
+    """Offer self-training."""
+    return SelfTraining
