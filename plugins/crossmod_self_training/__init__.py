@@ -62,10 +62,10 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
                 yield Pair(prediction.image, labels, patient=prediction.case)
 
     def done(self, history: History) -> bool:
-        """Whether all rounds are made, or the last two agree well enough."""
+        """Whether all rounds are trained, or the newest labels agree with those before."""
         from crossmod_self_training.clean import agreement
 
-        if len(history.rounds) >= self.options.rounds:
+        if len(history.rounds) > self.options.rounds:
             return True
         if len(history.rounds) < 2 or self.options.tolerance == 0:
             return False

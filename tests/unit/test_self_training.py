@@ -83,8 +83,8 @@ def test_rounds_are_counted(tmp_path):
     stage = SelfTraining(SelfTrainingOptions(rounds=2))
     one = cohort(tmp_path / "1", a=two_lumps())
     assert not stage.done(History())
-    assert not stage.done(History((one,)))
-    assert stage.done(History((one, one)))
+    assert not stage.done(History((one, one)))  # the second is still to be learned from
+    assert stage.done(History((one, one, one)))
 
 
 def test_agreeing_rounds_stop_early(tmp_path):
