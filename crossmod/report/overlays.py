@@ -1,0 +1,112 @@
+"""Predictions over real target scans: the best, the median, the worst, and others per center."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from crossmod.data import read_affine, read_image, read_labels
+from crossmod.metrics import Score
+from crossmod.report.content import NO_ADAPTATION, ReportContent, spread
+from crossmod.report.drawing import Key
+from crossmod.report.galleries import Gallery, Strip
+from crossmod.report.slices import (
+    CLOSE_UP_MM,
+    REFERENCE_COLOR,
+    Outline,
+    Tile,
+    Upright,
+    box_around,
+    picture,
+    window,
+)
+
+MAX_OVERLAYS = 8
+ADAPTED_COLOR, PLAIN_COLOR = "#45c4ff", "#ff7ac8"
+
+
+def overlays(content: ReportContent) -> Gallery:
+    """Close-ups of validation scans, plain and with the outlines of predictions and references."""
+    stage = content.adapted
+    files = dict(content.predictions)
+    if stage is None or stage not in files:
+        return Gallery((), "")
+    dice = _dice(content, stage)
+    cases = [case for case in files[stage] if case in content.images]
+    tags = _ranked(content, dice, cases) or dict.fromkeys(spread(cases, MAX_OVERLAYS), "")
+    strips = [_overlay(content, case, tag, stage) for case, tag in tags.items()]
+    keys = [Key("reference", REFERENCE_COLOR, "line")] if content.references else []
+    keys.append(Key(stage, ADAPTED_COLOR, "line"))
+    keys += [Key(NO_ADAPTATION, PLAIN_COLOR, "dashed")] if NO_ADAPTATION in files else []
+    caption = (
+        f"Close-ups of {CLOSE_UP_MM:g} mm through the {content.structure} on real target scans of"
+        " the validation split: the scan, and the outlines over it."
+    )
+    return Gallery(strips, caption, keys)
+
+
+def _dice(content: ReportContent, stage: str) -> dict[str, Score]:
+    return {
+        item.case: item
+        for item in content.scores
+        if (item.split, item.stage, item.structure) == ("validation", stage, content.structure)
+        and not math.isnan(item.dice)
+    }
+
+
+def _ranked(content: ReportContent, dice: Mapping[str, Score], cases: list[str]) -> dict[str, str]:
+    """Case -> "best", "median", "worst" or "", sorted by Dice; all centers have a share."""
+    ranked = sorted((c for c in cases if c in dice), key=lambda case: -dice[case].dice)
+    if not ranked:
+        return {}
+    tags = {ranked[len(ranked) // 2]: "median", ranked[-1]: "worst", ranked[0]: "best"}
+    share = max(1, (MAX_OVERLAYS - len(tags)) // max(1, len(content.centers)))
+    for center in content.centers:
+        rest = [case for case in ranked if dice[case].center == center and case not in tags]
+        tags |= dict.fromkeys(spread(rest, share), "")
+    return {case: tags[case] for case in ranked if case in tags}
+
+
+def _overlay(content: ReportContent, case: str, tag: str, stage: str) -> Strip:
+    path = content.images[case]
+    scan = Upright.of(read_image(path)[0], read_affine(path))
+    masks = _masks(content, case, stage)
+    guide = next((m for _, m in masks if m.data.any()), masks[0][1])
+    level = guide.fullest_level()
+    box = box_around(guide.plane(level), scan.pixel_mm, CLOSE_UP_MM)
+    plane = scan.plane(level)[box]
+    outlines = [
+        Outline(mask.plane(level)[box], color, dashed=color == PLAIN_COLOR) for color, mask in masks
+    ]
+    tiles = [
+        Tile(picture(plane, scan.pixel_mm, window(plane), lines), "")
+        for lines in ((), outlines[::-1])
+    ]
+    return Strip(case, tiles, _note(content, case, tag, stage))
+
+
+def _masks(content: ReportContent, case: str, stage: str) -> list[tuple[str, Upright]]:
+    """Lesion masks and their colors; the first that is not empty decides what is shown."""
+    files = dict(content.predictions)
+    found = [
+        (REFERENCE_COLOR, content.references.get(case)),
+        (ADAPTED_COLOR, files[stage].get(case)),
+        (PLAIN_COLOR, files.get(NO_ADAPTATION, {}).get(case)),
+    ]
+    return [(color, _mask(path, content.label)) for color, path in found if path is not None]
+
+
+def _mask(path: Path, label: int) -> Upright:
+    return Upright.of(read_labels(path) == label, read_affine(path))
+
+
+def _note(content: ReportContent, case: str, tag: str, stage: str) -> str:
+    parts = [tag] if tag else []
+    center = ""
+    for name in (stage, NO_ADAPTATION):
+        score = _dice(content, name).get(case)
+        if score is not None:
+            center = score.center
+            parts.append(f"Dice {score.dice:.2f} ({name})")
+    return ", ".join([center, *parts] if center else parts)

@@ -1,0 +1,134 @@
+"""Puts tables, charts and pictures together into one file that needs nothing from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+
+from crossmod.data import Cohort
+from crossmod.report.charts import intensity_chart, lesion_chart, score_chart
+from crossmod.report.content import ReportContent, spread_cases
+from crossmod.report.drawing import Chart, drawing
+from crossmod.report.galleries import Gallery, augmentations, drawn_panels, translations
+from crossmod.report.overlays import overlays
+from crossmod.report.survey import Sighting, survey
+from crossmod.report.tables import (
+    SPLIT_NOTES,
+    Table,
+    headline,
+    score_tables,
+    splits,
+    stage_notes,
+    timing_bars,
+)
+
+MAX_SURVEYED = 120
+"""Cases of a cohort that are opened for the charts."""
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """What was seen of the cohorts, each by at most `MAX_SURVEYED` cases."""
+
+    source: Sequence[Sighting]
+    training: Sequence[Sighting]
+    target: Sequence[Sighting]
+    added: Sequence[Sighting]
+    pseudo: Sequence[Sighting]
+
+
+@dataclass(frozen=True)
+class Results:
+    """One split: what it is, its tables, and a chart per structure."""
+
+    split: str
+    note: str
+    tables: Sequence[Table]
+    charts: Sequence[tuple[str, Chart]]
+
+
+def write_report(path: Path, content: ReportContent) -> None:
+    """Write one HTML file without external references.
+
+    Args:
+        path: the file; its folder must exist.
+        content: what to show. Parts that are empty are left out or said to be empty.
+    """
+    seen = _survey(content)
+    with drawing():
+        charts = _cohort_charts(content, seen)
+        results = [_results(content, split) for split in splits(content)]
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = files("crossmod.report").joinpath("report.html.j2").read_text(encoding="utf-8")
+    page = environment.from_string(template).render(
+        content=content,
+        headline=headline(content),
+        notes=stage_notes(content),
+        results=results,
+        charts=charts,
+        galleries=_galleries(content, seen),
+        panels=drawn_panels(content),
+        timings=timing_bars(content),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _survey(content: ReportContent) -> Surveyed:
+    def look(cohort: Cohort | None) -> list[Sighting]:
+        cases = spread_cases(cohort, content.centers, MAX_SURVEYED) if cohort else []
+        return survey(cases, content.label)
+
+    source = look(content.source)
+    return Surveyed(
+        source,
+        look(content.training[1]) if content.translated else source,
+        look(content.target),
+        look(content.augmented),
+        look(content.rounds[-1] if content.rounds else None),
+    )
+
+
+def _cohort_charts(content: ReportContent, seen: Surveyed) -> list[Chart]:
+    groups = [("real target", "area", seen.target), ("source", "dashed", seen.source)]
+    if content.translated:
+        groups.append((f"source after {content.training[0]}", "line", seen.training))
+    charts = []
+    if seen.source or seen.target:
+        charts.append(intensity_chart(groups, content.centers))
+    if any(item.volume_mm3 for item in (*seen.training, *seen.pseudo)):
+        charts.append(
+            lesion_chart(content.structure, seen.training, seen.added, seen.pseudo, content.centers)
+        )
+    return charts
+
+
+def _results(content: ReportContent, split: str) -> Results:
+    tables = score_tables(content, split)
+    charts: list[tuple[str, Chart]] = []
+    for table in tables:
+        chosen = [
+            item
+            for item in content.scores
+            if (item.split, item.structure) == (split, table.structure)
+            and item.center in content.centers
+        ]
+        name = f"scores-{len(charts)}-{splits(content).index(split)}"
+        charts.append((table.structure, score_chart(chosen, content.centers, name)))
+    return Results(split, SPLIT_NOTES.get(split, ""), tables, charts)
+
+
+def _galleries(content: ReportContent, seen: Surveyed) -> dict[str, Gallery]:
+    return {
+        "translation": translations(content, seen.source),
+        "augmentation": augmentations(content),
+        "predictions": overlays(content),
+    }

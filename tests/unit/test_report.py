@@ -1,0 +1,280 @@
+import math
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from crossmod.data import Cohort, CohortWriter, LabelArray, Volume, write_nifti
+from crossmod.metrics import EMPTY_PREDICTION_MM, Score
+from crossmod.report import ReportContent, write_report
+from crossmod.report.content import MAX_CENTERS, spread, spread_cases
+from crossmod.report.slices import Outline, Upright, box_around, picture
+from crossmod.report.tables import duration, score_tables
+
+CLASSES = {"tumor": 1, "cochlea": 2}
+HOSTILE = "<script>alert(1)<"
+AFFINE = np.diag([1.2, 1.2, 2.0, 1.0])
+SHAPE = (24, 20, 8)
+SECTIONS = ("summary", "cohort", "translation", "augmentation", "predictions", "timings", "recipe")
+
+
+def labels_at(i: int) -> LabelArray:
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    labels[6 : 10 + i % 3, 8:12, 3:6] = 1
+    labels[16:18, 8:10, 3:5] = 2
+    return labels
+
+
+def cohort(
+    folder: Path,
+    names: list[str],
+    *,
+    labeled: bool = True,
+    centers: int = 2,
+    shape: tuple[int, int, int] = SHAPE,
+) -> Cohort:
+    writer = CohortWriter(folder, CLASSES)
+    rng = np.random.default_rng(len(names))
+    for i, name in enumerate(names):
+        data = rng.random((1, *shape), dtype=np.float32)
+        center = ("London", "Tilburg", *map(str, range(centers)))[i % centers]
+        image = Volume.of(data, AFFINE, case=name, center=center)
+        labels = np.zeros(shape, dtype=np.uint8)
+        labels[: SHAPE[0], : SHAPE[1], : SHAPE[2]] = labels_at(i)
+        writer.add(image, patient=name.split("+")[0], labels=labels if labeled else None)
+    return writer.close()
+
+
+def empty(tmp_path: Path) -> ReportContent:
+    return ReportContent(
+        title="Nothing yet",
+        recipe="",
+        facts={},
+        classes=CLASSES,
+        structure="tumor",
+        scores=(),
+        source=Cohort((), CLASSES),
+        target=Cohort((), CLASSES),
+        translated=(),
+        augmented=None,
+        rounds=(),
+        panels=(),
+        predictions=(),
+        references={},
+        images={},
+        timings=(),
+    )
+
+
+def full(tmp_path: Path) -> ReportContent:
+    """Everything a report can show, with a hostile case among the cases."""
+    names = [HOSTILE, "s1", "s2", "s3"]
+    files: dict[str, dict[str, Path]] = {}
+    scans = ["v0", HOSTILE, "v2", "v3"]
+    for i, case in enumerate(scans):
+        for kind in ("image", "reference", "no-adaptation", "round-1", "oracle"):
+            path = tmp_path / kind / f"{i}.nii"
+            data = labels_at(i) if kind != "image" else np.ones(SHAPE, np.int16) * i
+            write_nifti(path, np.roll(data, len(kind) % 3, axis=0), AFFINE)
+            files.setdefault(kind, {})[case] = path
+    panel = tmp_path / "panel.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(panel)
+    scores = [
+        Score(split, stage, case, ("London", "Tilburg")[i % 2], structure, *numbers)
+        for split in ("target", "validation")
+        for stage in ("oracle", "no-adaptation", "translated", "round-1")
+        for i, case in enumerate(scans)
+        for structure, numbers in (
+            ("tumor", (0.2 * i, 1.0) if i else (0.0, EMPTY_PREDICTION_MM)),
+            ("cochlea", (math.nan, math.nan) if i == 2 else (0.9, 0.0)),
+        )
+    ]
+    source = cohort(tmp_path / "source", names)
+    target = cohort(tmp_path / "target", ["t0", "t1", "t2"], labeled=False)
+    return ReportContent(
+        title=f"Title {HOSTILE}",
+        recipe=f'title = "{HOSTILE}"',
+        facts={"device": f"cpu {HOSTILE}"},
+        classes=CLASSES,
+        structure="tumor",
+        scores=scores,
+        source=source,
+        target=target,
+        translated=[("gan", cohort(tmp_path / "gan", names)), (HOSTILE, source)],
+        augmented=cohort(tmp_path / "added", [f"{n}+gain{g}" for n in names for g in range(7)]),
+        rounds=[cohort(tmp_path / "round", ["t0", "t1", "t2"])],
+        panels=[(f"caption {HOSTILE}", panel)],
+        predictions=[(stage, files[stage]) for stage in ("no-adaptation", "round-1", "oracle")],
+        references=files["reference"],
+        images=files["image"],
+        timings=[("segment", 3725.0), (HOSTILE, 1.0)],
+    )
+
+
+def page_of(content: ReportContent, tmp_path: Path) -> str:
+    path = tmp_path / "report.html"
+    write_report(path, content)
+    return path.read_text(encoding="utf-8")
+
+
+def assert_offline(page: str) -> None:
+    links = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+    assert not re.search(r"@import|url\((?!#)", page)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportContent, str]:
+    folder = tmp_path_factory.mktemp("report")
+    content = full(folder)
+    return content, page_of(content, folder)
+
+
+def test_page_has_every_section_and_needs_no_network(whole: tuple[ReportContent, str]) -> None:
+    _, page = whole
+    assert all(f'id="{name}"' in page for name in SECTIONS)
+    assert_offline(page)
+    assert page.count('class="slice"') > 20
+    for word in ("London", "Tilburg", "best", "median", "worst", "1 h 02 min", "gain6"):
+        assert word in page
+
+
+def test_hostile_names_are_shown_literally(whole: tuple[ReportContent, str]) -> None:
+    _, page = whole
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;" in page
+
+
+def test_ids_are_unique_across_figures(whole: tuple[ReportContent, str]) -> None:
+    used = re.findall(r'\bid="([^"]+)"', whole[1])
+    assert len(used) == len(set(used))
+
+
+def test_same_content_gives_the_same_page(whole: tuple[ReportContent, str], tmp_path: Path) -> None:
+    assert page_of(whole[0], tmp_path) == whole[1]
+
+
+def test_nothing_at_all(tmp_path: Path) -> None:
+    page = page_of(empty(tmp_path), tmp_path)
+    assert all(f'id="{name}"' in page for name in SECTIONS)
+    assert "There are no scores" in page
+    assert_offline(page)
+
+
+def test_no_references_still_shows_predictions(
+    whole: tuple[ReportContent, str], tmp_path: Path
+) -> None:
+    page = page_of(replace(whole[0], scores=(), references={}), tmp_path)
+    assert 'class="predictions"' in page
+    assert "There are no scores" in page
+
+
+def test_no_translation_no_augmentation_no_rounds(
+    whole: tuple[ReportContent, str], tmp_path: Path
+) -> None:
+    content = replace(whole[0], translated=(), augmented=None, rounds=(), panels=())
+    page = page_of(content, tmp_path)
+    assert "translates nothing" in page
+    assert "adds no augmented copies" in page
+
+
+def test_strange_centers_do_not_break_the_charts(tmp_path: Path) -> None:
+    names = ["$x^$", "_hidden", "東京", HOSTILE]
+    source = cohort(tmp_path / "s", ["a", "b", "c", "d"])
+    cases = tuple(replace(c, center=n) for c, n in zip(source.cases, names, strict=True))
+    scores = [Score("validation", n, "a", n, "tumor", 0.5, 1.0) for n in names]
+    content = replace(empty(tmp_path), source=replace(source, cases=cases), scores=scores)
+    page = page_of(content, tmp_path)
+    assert "東京" in page
+    assert "<script" not in page
+
+
+def test_many_cases_and_centers_stay_bounded(tmp_path: Path) -> None:
+    source = cohort(tmp_path / "s", [f"case{i}" for i in range(500)], centers=12)
+    scores = [
+        Score("validation", f"round-{r}", c.case, c.center, "tumor", i % 100 / 100, 1.0)
+        for r in range(4)
+        for i, c in enumerate(source.cases)
+    ]
+    content = replace(empty(tmp_path), source=source, scores=scores)
+    page = page_of(content, tmp_path)
+    assert len(page) < 8_000_000
+    assert f"first {MAX_CENTERS} centers" in page
+
+
+@pytest.mark.slow
+def test_a_hundred_small_volumes_take_seconds(tmp_path: Path) -> None:
+    names = [f"case{i}" for i in range(100)]
+    source = cohort(tmp_path / "s", names, shape=(80, 64, 32))
+    content = replace(empty(tmp_path), source=source, target=source, translated=[("gan", source)])
+    start = time.process_time()
+    write_report(tmp_path / "report.html", content)
+    assert time.process_time() - start < 8
+
+
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1), (-1, 1, -1)])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_slices_are_upright_from_any_orientation(
+    signs: tuple[int, ...], order: tuple[int, ...]
+) -> None:
+    """A mark at the left, front and top of the head lands right, up and in the last slice."""
+    canonical = np.zeros((5, 7, 3))
+    canonical[0, 6, 2] = 1
+    axes = np.zeros((3, 3))
+    for axis, sign in enumerate(signs):
+        axes[axis, order.index(axis)] = sign * (0.5, 0.6, 2.0)[axis]
+        canonical = np.flip(canonical, axis) if sign < 0 else canonical
+    affine = np.eye(4)
+    affine[:3, :3] = axes
+    upright = Upright.of(canonical.transpose(order), affine)
+    assert upright.spacing_mm == pytest.approx((0.5, 0.6, 2.0))
+    assert upright.fullest_level() == 2
+    assert upright.plane(2).shape == (7, 5)
+    assert upright.plane(2)[0, 4] == 1
+
+
+def test_pictures_keep_millimeters_and_outline_masks() -> None:
+    mask = np.zeros((10, 20), dtype=bool)
+    mask[4:6, 8:12] = True
+    svg = picture(np.full((10, 20), np.nan), (2.0, 0.5), outlines=[Outline(mask, "#fff")])
+    assert 'viewBox="0 0 10 20"' in svg
+    path = re.search(r'd="M([^"]+)"', svg)
+    assert path is not None
+    points = np.array([list(map(float, point.split())) for point in path[1].split("L")])
+    assert points.min(axis=0).tolist() == [4.0, 8.0]
+    assert points.max(axis=0).tolist() == [6.0, 12.0]
+
+
+def test_close_ups_stay_inside() -> None:
+    mask = np.zeros((50, 60), dtype=bool)
+    mask[1, 58] = True
+    rows, columns = box_around(mask, (1.0, 1.0), 20.0)
+    assert (rows, columns) == (slice(0, 20), slice(40, 60))
+    assert box_around(mask, (1.0, 1.0), 500.0) == (slice(0, 50), slice(0, 60))
+
+
+def test_best_stage_is_never_the_oracle(whole: tuple[ReportContent, str]) -> None:
+    tables = score_tables(whole[0], "validation")
+    assert [table.structure for table in tables] == ["tumor", "cochlea"]
+    for row in tables[0].rows:
+        assert any(cell.best for cell in row.cells) == (row.stage != "oracle")
+    assert [row.not_applicable for row in tables[1].rows] == [1] * 4
+
+
+def test_samples_are_even(tmp_path: Path) -> None:
+    assert spread(range(100), 3) == [0, 49, 99]
+    assert spread("ab", 5) == ["a", "b"]
+    chosen = spread_cases(cohort(tmp_path, [f"c{i}" for i in range(9)]), ["London", "Tilburg"], 4)
+    assert [case.case for case in chosen] == ["c0", "c8", "c1", "c7"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "< 0.1 s"), (5, "5.0 s"), (59.99, "1 min 00 s"), (7322, "2 h 02 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
