@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossmod import Case, Cohort, DataError, Volume
+from crossmod.data import CohortWriter
+
+
+def cohort_of(patients: list[str]) -> Cohort:
+    cases = tuple(
+        Case(f"{patient}+{number}" if number else patient, patient, "ldn", Path(f"{number}.nii"))
+        for number, patient in enumerate(patients)
+    )
+    return Cohort(cases, {"tumor": 1})
+
+
+@given(
+    st.lists(st.sampled_from("abcdefghij"), min_size=10, max_size=40),
+    st.integers(2, 5),
+    st.integers(0, 5),
+)
+def test_folds_never_separate_the_copies_of_a_patient(
+    patients: list[str], count: int, seed: int
+) -> None:
+    cohort = cohort_of([*"abcdefghij", *patients])
+    folds = cohort.folds(count, seed)
+    for train, validation in folds:
+        assert not {c.patient for c in train.cases} & {c.patient for c in validation.cases}
+        assert len(train) + len(validation) == len(cohort)
+    validated = [case.patient for _, validation in folds for case in validation.cases]
+    assert sorted(validated) == sorted(case.patient for case in cohort.cases)
+
+
+def test_one_fold_trains_on_everything() -> None:
+    cohort = cohort_of(list("abc"))
+    [(train, validation)] = cohort.folds(1, seed=0)
+    assert (len(train), len(validation)) == (3, 0)
+
+
+def test_more_folds_than_patients_is_refused() -> None:
+    with pytest.raises(DataError, match="2 patients cannot be split into 5 folds"):
+        cohort_of(["a", "b"]).folds(5, seed=0)
+
+
+def test_a_cohort_survives_its_folder_being_moved(tmp_path: Path) -> None:
+    affine = np.diag([0.5, 0.5, 2.0, 1.0])
+    image = np.random.default_rng(0).random((1, 4, 5, 6), dtype=np.float32)
+    labels = (image[0] > 0.5).astype(np.uint8)
+    writer = CohortWriter(tmp_path / "first", {"tumor": 1})
+    writer.add(Volume.of(image, affine, case="a", center="ldn"), patient="p", labels=labels)
+    writer.add(Volume.of(image * 0, affine, case="b", center="etz"))
+    writer.close()
+    (tmp_path / "first").rename(tmp_path / "second")
+
+    cohort = Cohort.load(tmp_path / "second")
+    pair = cohort.cases[0].pair()
+    assert (pair.patient, pair.center) == ("p", "ldn")
+    np.testing.assert_array_equal(pair.image.data, image)
+    np.testing.assert_array_equal(pair.labels, labels)
+    assert pair.image.spacing_mm == (0.5, 0.5, 2.0)
+    with pytest.raises(DataError, match="has no label map"):
+        cohort.cases[1].pair()
+
+
+def test_a_copy_keeps_patient_labels_and_geometry(tmp_path: Path) -> None:
+    affine = np.eye(4)
+    writer = CohortWriter(tmp_path, {"tumor": 1})
+    image = np.zeros((1, 3, 3, 3), np.float32)
+    writer.add(Volume.of(image, affine, case="a"), labels=np.ones((3, 3, 3), np.uint8))
+    pair = writer.close().cases[0].pair().copy_as("small-x0.6", image + 1)
+    assert (pair.case, pair.patient) == ("a+small-x0.6", "a")
+    assert pair.image.data.max() == 1
+    assert pair.labels.all()

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossmod import RecipeError
+from crossmod.lock import locked
+from crossmod.recipe import load
+from crossmod.recipe_files import locate, merge
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+SHIPPED = sorted(RECIPES.glob("*.toml"))
+BASE = """\
+title = "t"
+[data]
+source.images = "s/{case}.nii.gz"
+source.labels = "s/{case}_l.nii.gz"
+target.images = "t/{case}.nii.gz"
+centers = { ldn = "*" }
+classes = { tumor = 1 }
+[preprocess]
+spacing_mm = [1, 1, 1]
+[translate.gan]
+use = "cyclegan"
+epochs = 3
+[segment]
+use = "unet3d"
+"""
+
+
+def write(folder: Path, text: str, name: str = "r.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid_and_name_no_machine_path(path: Path) -> None:
+    assert load(path).recipe.title
+    assert "/home" not in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_locked_recipe_is_a_valid_recipe_that_locks_to_itself(
+    path: Path, tmp_path: Path
+) -> None:
+    text = locked(load(path))
+    assert locked(load(write(tmp_path, text))) == text
+
+
+def test_all_problems_come_at_once_with_file_line_and_nearest_name(tmp_path: Path) -> None:
+    text = BASE.replace("epochs = 3", "epoch = 3").replace('title = "t"', 'titel = "t"')
+    text = text.replace("spacing_mm = [1, 1, 1]", "spacing_mm = [1, 0, 1]")
+    path = write(tmp_path, text.replace('"unet3d"', '"unet"'))
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert f"{path}:1: titel: unknown key 'titel'" in message
+    assert "did you mean 'title'?" in message
+    assert f"{path}:9: preprocess.spacing_mm.1: Input should be greater than 0" in message
+    assert f"{path}:12: translate.gan.epoch: unknown key 'epoch'" in message
+    assert "did you mean 'epochs'?" in message
+    assert f"{path}:14: segment.use: no plugin is called 'unet'" in message
+    assert "did you mean 'unet3d'?" in message
+
+
+def test_a_plugin_of_another_stage_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE.replace('"cyclegan"\nepochs = 3', '"unet3d"'))
+    with pytest.raises(RecipeError, match=r"'unet3d' is a plugin for \[segment\]"):
+        load(path)
+
+
+def test_unknown_centers_and_classes_are_named(tmp_path: Path) -> None:
+    text = BASE.replace("epochs = 3", 'fit_on.center = "lnd"')
+    path = write(tmp_path, text + '[evaluate]\nstructure = "tumour"\n')
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert "no center is called 'lnd'" in str(caught.value)
+    assert "did you mean 'ldn'?" in str(caught.value)
+    assert "no class is called 'tumour'" in str(caught.value)
+
+
+def test_a_recipe_extends_another_and_errors_name_the_file_they_are_in(tmp_path: Path) -> None:
+    write(tmp_path, BASE.replace("epochs = 3", "epochs = 0"), "base.toml")
+    path = write(tmp_path, 'extends = "base.toml"\nseed = -1.5\n')
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert f"{tmp_path / 'base.toml'}:12: translate.gan.epochs" in str(caught.value)
+    assert f"{path}:2: seed" in str(caught.value)
+
+
+def test_extending_in_a_circle_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, 'extends = "b.toml"', "a.toml")
+    write(tmp_path, 'extends = "a.toml"', "b.toml")
+    with pytest.raises(RecipeError, match=r"circle: a.toml -> b.toml -> a.toml"):
+        load(tmp_path / "a.toml")
+
+
+def test_settings_override_and_are_named_in_errors(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE)
+    checked = load(path, ["translate.gan.epochs=7", "title=plain words"])
+    assert checked.translators[0].options.epochs == 7  # type: ignore[attr-defined]
+    assert checked.recipe.title == "plain words"
+    with pytest.raises(RecipeError, match=r"--set translate.gan.epochs: .*found 'x'"):
+        load(path, ["translate.gan.epochs=x"])
+    with pytest.raises(RecipeError, match="is not a setting"):
+        load(path, ["seed"])
+
+
+def test_false_removes_a_stage_and_another_plugin_replaces_its_options(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE)
+    assert load(path, ["translate=false"]).translators == ()
+    assert load(path, ["translate.gan=false"]).translators == ()
+    swapped = write(
+        tmp_path, 'extends = "r.toml"\n[translate.gan]\nuse = "van-cittert"\n', "s.toml"
+    )
+    assert load(swapped).translators[0].plugin.name == "van-cittert"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"title = \nseed = 1", "line 1"),
+        (b"a = 1\na = 2\n", "line 2"),
+        (b"title = '\xff'", "not UTF-8"),
+        (b"a = " + b"[" * 5000, "not TOML"),
+        (b"#" * 1_100_000, "allowed: 1000000 bytes"),
+        (b"seed = nan", "r.toml:1: seed"),
+    ],
+)
+def test_broken_files_are_refused_with_a_place(content: bytes, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load(tmp_path / "none.toml")
+
+
+def test_locate_knows_tables_arrays_and_dotted_keys() -> None:
+    text = "a = 1\n[b.c]\nd.e = 2\n[[f.g]]\nh = 1\n[[f.g]]\nh = 2\n"
+    assert tomllib.loads(text)
+    assert locate(text) == {
+        ("a",): 1,
+        ("b", "c"): 2,
+        ("b", "c", "d", "e"): 3,
+        ("f", "g", 0): 4,
+        ("f", "g", 0, "h"): 5,
+        ("f", "g", 1): 6,
+        ("f", "g", 1, "h"): 7,
+    }
+
+
+TREES = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), TREES), st.dictionaries(st.sampled_from("abc"), TREES)
+)
+def test_merging_twice_changes_nothing_more(under: dict, over: dict) -> None:  # type: ignore[type-arg]
+    once = merge(under, over)
+    assert merge(once, over) == once
+    assert set(once) == set(under) | set(over)

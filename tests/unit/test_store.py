@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from crossmod import MachineError
+from crossmod.store import MANIFEST, Store
+
+KEY = "ab" * 20
+
+
+def publish(store: Store, text: str = "content") -> Path:
+    with store.publish(KEY, {"step": "s", "key": KEY}) as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "file.txt").write_text(text)
+    return store.path(KEY)
+
+
+def test_an_entry_appears_whole_with_digests(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    entry = publish(store)
+    manifest = store.manifest(KEY)
+    assert manifest is not None
+    assert manifest["files"]["sub/file.txt"]["bytes"] == 7
+    assert store.damaged(KEY) == []
+    assert [path.name for path in entry.parent.iterdir()] == [KEY]  # no drafts left
+    assert str(tmp_path) not in (entry / MANIFEST).read_text()
+
+
+def test_a_failed_step_publishes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="broken"), store.publish(KEY, {}) as folder:
+        (folder / "half.txt").write_text("half")
+        raise ValueError("broken")
+    assert store.manifest(KEY) is None
+    assert list(store.path(KEY).parent.iterdir()) == []
+
+
+def test_a_write_error_says_what_to_do(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(MachineError, match="No space left"), store.publish(KEY, {}):
+        raise OSError(28, "No space left on device", "/somewhere")
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
+def test_damage_is_found_and_set_aside(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    entry = publish(store)
+    file = entry / "sub" / "file.txt"
+    os.chmod(file, 0o644)  # noqa: PTH101
+    if damage == "flip":
+        file.write_text("CONTENT")
+    elif damage == "truncate":
+        file.write_text("con")
+    elif damage == "delete":
+        file.unlink()
+    else:
+        (entry / MANIFEST).write_text("{")
+    assert store.damaged(KEY)
+    aside = store.quarantine(KEY)
+    assert aside is not None
+    assert aside.exists()
+    assert store.manifest(KEY) is None
+    publish(store)
+    assert store.damaged(KEY) == []
+
+
+def test_a_store_can_be_moved(tmp_path: Path) -> None:
+    publish(Store(tmp_path / "a"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert Store(tmp_path / "b").damaged(KEY) == []
+
+
+def test_one_at_a_time_computes_an_entry(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def work(number: int) -> None:
+        store = Store(tmp_path)
+        with store.lock(KEY):
+            if store.manifest(KEY) is None:
+                made.append(number)
+                publish(store, str(number))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert len(made) == 1
+    files = json.loads((Store(tmp_path).path(KEY) / MANIFEST).read_text())["files"]
+    assert list(files) == ["sub/file.txt"]
