@@ -50,7 +50,7 @@ def score_chart(scores: Sequence[Score], centers: Sequence[str], name: str) -> C
     caption = (
         "Each point is a case; boxes span the quartiles, the bar is the median, whiskers reach"
         " 1.5 times the box. Better is right for Dice and left for the average symmetric surface"
-        f" distance. Cases with only one empty mask count as {EMPTY_PREDICTION_MM:g} mm."
+        f" distance. Cases with only one empty mask count as {EMPTY_PREDICTION_MM:g} mm (dotted)."
     )
     keys = [Key(center, color, "dot") for center, color in center_colors(centers).items()]
     return Chart(to_svg(figure, name), keys, caption)

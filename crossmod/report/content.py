@@ -95,8 +95,8 @@ def spread(items: Sequence[ItemT], limit: int) -> list[ItemT]:
     """At most ``limit`` items, evenly spaced, first and last included."""
     if len(items) <= limit:
         return list(items)
-    if limit == 1:
-        return [items[len(items) // 2]]
+    if limit < 2:
+        return list(items[len(items) // 2 :][:limit])
     return [items[i * (len(items) - 1) // (limit - 1)] for i in range(limit)]
 
 

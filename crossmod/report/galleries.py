@@ -26,6 +26,7 @@ from crossmod.report.survey import Sighting
 
 MAX_ROWS = 6
 MAX_COPIES = 5
+MAX_AUGMENTED = 4
 MAX_PANELS = 8
 MAX_PANEL_PIXELS = 1600
 
@@ -118,7 +119,7 @@ def augmentations(content: ReportContent) -> Gallery:
     names = [name for name in copies if name in originals]
     strips = [
         _copies(content, originals[name], spread(copies[name], MAX_COPIES))
-        for name in spread(names, MAX_ROWS)
+        for name in spread(names, MAX_AUGMENTED)
     ]
     caption = (
         f"Close-ups of {CLOSE_UP_MM:g} mm: a {content.structure} as training has it, then its"

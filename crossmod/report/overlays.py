@@ -65,6 +65,8 @@ def _ranked(content: ReportContent, dice: Mapping[str, Score], cases: list[str])
     for center in content.centers:
         rest = [case for case in ranked if dice[case].center == center and case not in tags]
         tags |= dict.fromkeys(spread(rest, share), "")
+    rest = [case for case in ranked if case not in tags]
+    tags |= dict.fromkeys(spread(rest, max(0, MAX_OVERLAYS - len(tags))), "")
     return {case: tags[case] for case in ranked if case in tags}
 
 
@@ -79,11 +81,15 @@ def _overlay(content: ReportContent, case: str, tag: str, stage: str) -> Strip:
     outlines = [
         Outline(mask.plane(level)[box], color, dashed=color == PLAIN_COLOR) for color, mask in masks
     ]
+    # The reference is drawn last, on top.
+    texts = {"scan": [], _dice_line(content, case, stage): outlines[::-1]}
     tiles = [
-        Tile(picture(plane, scan.pixel_mm, window(plane), lines), "")
-        for lines in ((), outlines[::-1])
+        Tile(picture(plane, scan.pixel_mm, window(plane), lines), text)
+        for text, lines in texts.items()
     ]
-    return Strip(case, tiles, _note(content, case, tag, stage))
+    score = _dice(content, stage).get(case)
+    center = score.center if score else ""
+    return Strip(case, tiles, f"{center}, {tag}" if tag else center)
 
 
 def _masks(content: ReportContent, case: str, stage: str) -> list[tuple[str, Upright]]:
@@ -101,12 +107,7 @@ def _mask(path: Path, label: int) -> Upright:
     return Upright.of(read_labels(path) == label, read_affine(path))
 
 
-def _note(content: ReportContent, case: str, tag: str, stage: str) -> str:
-    parts = [tag] if tag else []
-    center = ""
-    for name in (stage, NO_ADAPTATION):
-        score = _dice(content, name).get(case)
-        if score is not None:
-            center = score.center
-            parts.append(f"Dice {score.dice:.2f} ({name})")
-    return ", ".join([center, *parts] if center else parts)
+def _dice_line(content: ReportContent, case: str, stage: str) -> str:
+    found = {name: _dice(content, name).get(case) for name in (stage, NO_ADAPTATION)}
+    parts = [f"{name} {score.dice:.2f}" for name, score in found.items() if score]
+    return "Dice: " + ", ".join(parts) if parts else "outlines"

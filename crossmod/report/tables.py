@@ -21,8 +21,8 @@ NOTES = {
 
 SPLIT_NOTES = {
     "validation": "Real target scans that took no part in any training.",
-    "target": "Real target scans that stages learned from without labels. The oracle was trained on"
-    " these very scans and labels, so its row is a bound rather than a comparison.",
+    "target": "Real target scans that stages learned from without labels. An oracle was trained on"
+    " these very scans and labels: its row is a bound rather than a comparison.",
 }
 """What the cases of a split are."""
 
