@@ -115,7 +115,8 @@ class Prediction:
     @cached_property
     def labels(self) -> LabelArray:
         """The most probable label, uint8 ``(I, J, K)``; label n is class channel n."""
-        return np.argmax(self.probabilities, axis=0).astype(np.uint8)
+        winner: LabelArray = np.argmax(self.probabilities, axis=0).astype(np.uint8)
+        return winner
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:

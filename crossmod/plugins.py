@@ -131,13 +131,13 @@ def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
     offered = manager.hook.crossmod_stage()
     if len(offered) != 1:
         raise PluginError("does not implement the hook crossmod_stage", where=where)
-    stage = offered[0]
+    stage: Any = offered[0]
     if not (isinstance(stage, type) and issubclass(stage, tuple(KINDS.values()))):
         bases = ", ".join(base.__name__ for base in KINDS.values())
         raise PluginError(
             f"crossmod_stage returned {stage!r}", where=where, allowed=f"a subclass of {bases}"
         )
     if isabstract(stage):
-        missing = ", ".join(sorted(stage.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(stage, "__abstractmethods__", ())))
         raise PluginError(f"{stage.__name__} does not implement {missing}", where=where)
     return stage

@@ -65,7 +65,8 @@ def head_center(data: FloatArray) -> NDArray[np.float64]:
 
 def _profile(mask: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
     others = tuple(other for other in range(3) if other != axis)
-    return mask.sum(axis=others).astype(np.float64)
+    counts: NDArray[np.float64] = mask.sum(axis=others).astype(np.float64)
+    return counts
 
 
 def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
@@ -114,7 +115,8 @@ def to_common(
 def to_unit_range(data: FloatArray, fractions: tuple[float, float]) -> FloatArray:
     """Map the two quantiles of the data to 0 and 1 and clip."""
     low, high = np.quantile(data, fractions)
-    return np.clip((data - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    scaled: FloatArray = np.clip((data - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    return scaled
 
 
 def resample(data: NDArray[np.generic], affine: Affine, grid: Grid) -> FloatArray:
@@ -133,7 +135,8 @@ def resample_labels(labels: LabelArray, affine: Affine, grid: Grid) -> LabelArra
     shares = [resample(labels == value, affine, grid) for value in values]
     background = 1 - np.sum(shares, axis=0) if shares else np.ones(grid.shape)
     winner = np.argmax([background, *shares], axis=0)
-    return np.array([0, *values], dtype=np.uint8)[winner]
+    labels_found: LabelArray = np.array([0, *values], dtype=np.uint8)[winner]
+    return labels_found
 
 
 def to_native(probabilities: FloatArray, affine: Affine, native: Grid) -> LabelArray:
@@ -149,7 +152,8 @@ def to_native(probabilities: FloatArray, affine: Affine, native: Grid) -> LabelA
     """
     classes = [resample(channel, affine, native) for channel in probabilities[1:]]
     background = 1 - np.sum(classes, axis=0)
-    return np.argmax([background, *classes], axis=0).astype(np.uint8)
+    winner: LabelArray = np.argmax([background, *classes], axis=0).astype(np.uint8)
+    return winner
 
 
 def to_sitk(data: NDArray[np.generic], affine: Affine) -> sitk.Image:

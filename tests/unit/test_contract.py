@@ -85,6 +85,6 @@ def test_predictions_have_a_channel_for_each_class() -> None:
     good = np.full((2, *SHAPE[1:]), 0.5, np.float32)
     found = contract.predictions([volume()], [Prediction(volume(), good)], CLASSES, "p")
     assert len(list(found)) == 1
-    with pytest.raises(PluginError, match=r"expected|shape \(3, 4, 5, 6\)"):
-        wrong = Prediction(volume(), np.concatenate([good, good[:1]]))
+    wrong = Prediction(volume(), np.concatenate([good, good[:1]]))
+    with pytest.raises(PluginError, match=r"shape \(3, 4, 5, 6\)"):
         list(contract.predictions([volume()], [wrong], CLASSES, "p"))

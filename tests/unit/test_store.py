@@ -33,9 +33,14 @@ def test_an_entry_appears_whole_with_digests(tmp_path: Path) -> None:
 
 def test_a_failed_step_publishes_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(ValueError, match="broken"), store.publish(KEY, {}) as folder:
-        (folder / "half.txt").write_text("half")
-        raise ValueError("broken")
+
+    def fail_halfway() -> None:
+        with store.publish(KEY, {}) as folder:
+            (folder / "half.txt").write_text("half")
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail_halfway()
     assert store.manifest(KEY) is None
     assert list(store.path(KEY).parent.iterdir()) == []
 
