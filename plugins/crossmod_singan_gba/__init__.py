@@ -1,0 +1,213 @@
+"""Generative blending augmentation: rescale a lesion, let a SinGAN redraw it into its image.
+
+Salle et al. 2024, section 3.3; SinGAN of Shaham et al. 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from crossmod import (
+    Augmenter,
+    Cohort,
+    Context,
+    Count,
+    Options,
+    Pair,
+    Positive,
+    RecipeError,
+    RescaleGroup,
+    State,
+    distinct_names,
+    hookimpl,
+    label_of,
+    match_groups,
+    rescale,
+)
+
+if TYPE_CHECKING:
+    from crossmod_singan_gba.cascade import Cascade
+
+PANELS = 6
+
+
+def _distinct(scales: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(scales)) < len(scales):
+        raise ValueError("each start scale may stand here once")
+    return scales
+
+
+StartScales = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_distinct)]
+
+
+class BlendGroup(RescaleGroup):
+    """Lesions to change: which ones, by what factors, redrawn from which scales on."""
+
+    start_scales: StartScales | None = None
+    """Instead of the start scales of the stage."""
+
+
+class SinganGbaOptions(Options):
+    """Options of singan-gba."""
+
+    structure: str = "tumor"
+    """Name of the class that is changed."""
+    groups: Annotated[tuple[BlendGroup, ...], Field(min_length=1), AfterValidator(distinct_names)]
+    """Which lesions get which factors; a lesion may belong to several groups."""
+    start_scales: StartScales = (13, 15)
+    """The first generator that runs; each makes one new pair. The last scale changes least."""
+    training_case: str | None = None
+    """The target case to learn; by default the one of median head area at the lesions' level."""
+    training_slice: Annotated[int, Field(ge=0)] | None = None
+    """The axial slice of `training_case` to learn; by default the one at the lesions' level."""
+    scale_factor: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    """Ratio of neighboring scales; corrected so that the coarsest side is `min_size`."""
+    min_size: Count = 25
+    """Shorter side of the coarsest scale, pixels."""
+    max_size: Count = 1024
+    """Longer side of the finest scale, pixels; larger slices are learned at this size."""
+    width: Count = 32
+    """Channels of the coarsest networks."""
+    width_doubles_every: Count = 4
+    """Scales after which the channels double."""
+    max_width: Count = 128
+    """Most channels."""
+    kernel: Literal[3, 5, 7] = 3
+    """Side of the convolutions; five of them see 11 pixels with 3, 21 with 5."""
+    iterations: Count = 2000
+    """Iterations per scale; the learning rate drops to a tenth after 80 % of them."""
+    steps: Count = 3
+    """Steps of the discriminator, then of the generator, in one iteration."""
+    learning_rate: Positive = 5e-4
+    """Of Adam, with momenta 0.5 and 0.999."""
+    penalty_weight: Positive = 0.1
+    """Weight of the gradient penalty (WGAN-GP)."""
+    reconstruction_weight: Positive = 10.0
+    """Weight of reproducing the slice from the fixed noise (SinGAN's alpha)."""
+    noise_weight: Positive = 0.1
+    """Noise above the coarsest scale: this times the error the scales below leave."""
+    mask_radius: Annotated[int, Field(ge=0)] = 7
+    """Radius of the disk the lesion is dilated by before blending, voxels."""
+    mask_sigma: Positive = 5.0
+    """Standard deviation of the blur of the dilated lesion, voxels."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.training_slice is not None and self.training_case is None:
+            raise ValueError("training_slice needs training_case")
+        if self.min_size <= 5 * (self.kernel - 1):
+            raise ValueError(f"min_size must be above {5 * (self.kernel - 1)}, what 5 layers see")
+        return self
+
+    def starts_of(self, group: BlendGroup) -> tuple[int, ...]:
+        """The start scales of a group."""
+        return group.start_scales or self.start_scales
+
+    def check_scales(self, shape: tuple[int, int]) -> None:
+        """Refuse start scales that the pyramid of a training slice does not have."""
+        from crossmod_singan_gba.pyramid import ratios_of
+
+        size = f"{shape[0]} x {shape[1]} pixels"
+        if min(shape) <= self.min_size:
+            raise RecipeError(
+                f"the training slice has only {size}",
+                where="min_size",
+                allowed=f"less than {min(shape)}",
+            )
+        last = len(ratios_of(shape, self.scale_factor, self.min_size, self.max_size)) - 1
+        wrong = {s for group in self.groups for s in self.starts_of(group) if s > last}
+        if wrong:
+            raise RecipeError(
+                f"there is no scale {max(wrong)}",
+                where="start_scales",
+                allowed=f"1 to {last}",
+                fix=f"a slice of {size} has {last + 1} scales with this scale_factor and min_size",
+            )
+
+
+class SinganGba(Augmenter[SinganGbaOptions]):
+    """Yields one blended copy of a lesion per group, factor and start scale."""
+
+    def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> State:
+        """Train a SinGAN on one real target slice."""
+        from crossmod.torch import autocast, prepare
+        from crossmod_singan_gba.choose import choose_slice
+        from crossmod_singan_gba.panels import scale_rows
+        from crossmod_singan_gba.train import train
+
+        options = self.options
+        label = label_of(options.structure, ctx.classes)
+        case, index, image = choose_slice(
+            labeled, target, label, options.training_case, options.training_slice
+        )
+        ctx.log(f"SinGAN learns slice {index} of {case}")
+        options.check_scales((image.shape[0], image.shape[1]))
+        prepare(ctx.seed)
+        shown = []
+        cascade = train(
+            image,
+            options,
+            device=ctx.device,
+            autocast=autocast(ctx.device, ctx.precision),
+            progress=lambda steps, name: ctx.progress(steps, total=len(steps), label=name),
+            metric=ctx.metric,
+            show=lambda scale, images: shown.append(images),
+        )
+        ctx.panel("training-slice", scale_rows(shown))
+        return cascade.arrays()
+
+    def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
+        """Yield ``{case}+{group}-x{factor}-s{start}`` for each match; images stay in [0, 1]."""
+        from crossmod.torch import autocast
+        from crossmod_singan_gba.cascade import Cascade
+
+        label = label_of(self.options.structure, ctx.classes)
+        precision = autocast(ctx.device, ctx.precision)
+        cascade = Cascade.load(state, device=ctx.device, autocast=precision)
+        matches = match_groups(pairs, self.options.groups, label)
+        for number, (pair, group) in enumerate(matches):
+            yield from self._copies(pair, group, label, cascade, ctx, show=number < PANELS)
+
+    def _copies(
+        self,
+        pair: Pair,
+        group: BlendGroup,
+        label: int,
+        cascade: Cascade,
+        ctx: Context,
+        *,
+        show: bool,
+    ) -> Iterator[Pair]:
+        from crossmod_singan_gba.blend import SliceStack, weights_of
+        from crossmod_singan_gba.harmonize import harmonize
+        from crossmod_singan_gba.panels import LesionView
+
+        options = self.options
+        mask = pair.labels == label
+        stack = SliceStack(mask)
+        weights = weights_of(stack.masks, radius=options.mask_radius, sigma=options.mask_sigma)
+        view = LesionView(mask, pair.image.spacing_mm)
+        rows = []
+        for factor in group.factors:
+            naive = rescale(pair, label, factor)
+            slices = stack.take(naive[0])
+            row = [view(pair.image.data), view(naive)]
+            for start in options.starts_of(group):
+                suffix = f"{group.name}-x{factor:g}-s{start}"
+                redrawn = harmonize(cascade, slices, start, ctx.rng(pair.case, suffix))
+                blended = weights * redrawn + (1 - weights) * slices
+                data = stack.put(naive[0], blended)[None]
+                row.append(view(data))
+                yield pair.copy_as(suffix, data)
+            rows.append(row)
+        if show:
+            ctx.panel(f"augmented-{pair.case}-{group.name}", rows)
+
+
+@hookimpl
+def crossmod_stage() -> type[SinganGba]:
+    """Offer the stage."""
+    return SinganGba

@@ -1,0 +1,92 @@
+"""A trained SinGAN: the generators of all scales, run from any scale on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from crossmod_singan_gba.networks import Generator
+from crossmod_singan_gba.pyramid import Side, resize, sides_of
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass
+class Cascade:
+    """The generators learned so far, coarsest first.
+
+    Attributes:
+        ratios: size of every scale relative to the training image.
+        autocast: the number format the generators compute in.
+        generators: one network per scale.
+        amplitudes: how much noise each generator is given.
+    """
+
+    ratios: list[float]
+    autocast: torch.autocast
+    generators: list[Generator]
+    amplitudes: list[float]
+
+    @property
+    def last(self) -> int:
+        """The number of the finest scale; the coarsest is 0."""
+        return len(self.ratios) - 1
+
+    def sides(self, shape: Side) -> list[Side]:
+        """Height and width, pixels, of an image of this shape at every scale."""
+        return sides_of(shape, self.ratios)
+
+    def run(self, image: Tensor, noises: Sequence[Tensor], first: int = 0) -> Tensor:
+        """Pass images through the generators of the scales ``first``, ``first + 1``, ...
+
+        Args:
+            image: ``(B, 1, H, W)`` in [-1, 1], of any size; resized to that of each scale.
+            noises: unit noise for each scale, ``(B, 1, h, w)``; its size is that of the scale, and
+                their number says how many scales to pass.
+            first: the scale to start at.
+
+        Returns:
+            Images of the size of the last noise; not clamped.
+        """
+        for scale, noise in enumerate(noises, start=first):
+            height, width = noise.shape[-2:]
+            image = resize(image, (height, width))
+            with self.autocast:
+                noisy = image + self.amplitudes[scale] * noise
+                image = self.generators[scale](noisy, image)
+            image = image.float()
+        return image
+
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
+        """All that is needed to run it again, as named arrays."""
+        arrays: dict[str, NDArray[np.generic]] = {
+            "ratios": np.array(self.ratios),
+            "amplitudes": np.array(self.amplitudes),
+        }
+        for scale, generator in enumerate(self.generators):
+            for name, tensor in generator.state_dict().items():
+                arrays[f"generator.{scale}.{name}"] = tensor.cpu().numpy().copy()
+        return arrays
+
+    @classmethod
+    def load(cls, arrays: Arrays, *, device: str, autocast: torch.autocast) -> Cascade:
+        """Rebuild it; width and kernel of each generator are those of its weights."""
+        generators = []
+        for scale in range(len(arrays["ratios"])):
+            prefix = f"generator.{scale}."
+            weights = {
+                name.removeprefix(prefix): torch.from_numpy(np.array(array))
+                for name, array in arrays.items()
+                if name.startswith(prefix)
+            }
+            width, _, kernel, _ = weights["layers.0.0.weight"].shape
+            generator = Generator(width, kernel)
+            generator.load_state_dict(weights)
+            generators.append(generator.to(device).requires_grad_(False))
+        ratios, amplitudes = arrays["ratios"].tolist(), arrays["amplitudes"].tolist()
+        return cls(ratios, autocast, generators, amplitudes)

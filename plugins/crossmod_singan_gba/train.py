@@ -1,0 +1,224 @@
+"""The training of SinGAN, scale after scale, on one slice.
+
+Needs torch and numpy alone; the options may be any object with the attributes it reads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from crossmod_singan_gba.cascade import Cascade
+from crossmod_singan_gba.networks import Discriminator, Generator, initialize
+from crossmod_singan_gba.pyramid import ratios_of, resize
+
+if TYPE_CHECKING:
+    from crossmod_singan_gba import SinganGbaOptions
+
+LEARNING_RATE_DROP = 0.1
+DROP_AFTER = 0.8  # of the iterations of a scale
+REPORT_EVERY = 100
+
+
+def train(
+    image: NDArray[np.float32],
+    options: SinganGbaOptions,
+    *,
+    device: str,
+    autocast: torch.autocast,
+    progress: Callable[[range, str], Iterable[int]] = lambda steps, label: steps,
+    metric: Callable[..., None] = lambda **values: None,
+    show: Callable[[int, NDArray[np.float32]], None] = lambda scale, images: None,
+) -> Cascade:
+    """Learn one slice; random numbers are torch's.
+
+    Args:
+        image: the slice, ``(H, W)`` in [0, 1].
+        options: what the recipe says.
+        device: a torch device.
+        autocast: the number format networks compute in.
+        progress: wraps the steps of a scale, given a label.
+        metric: takes losses now and then.
+        show: takes each finished scale with ``(4, h, w)``: the slice, its reconstruction and two
+            images from noise alone, in [0, 1].
+    """
+    real = torch.from_numpy(image).to(device)[None, None] * 2 - 1
+    shape = (image.shape[0], image.shape[1])
+    ratios = ratios_of(shape, options.scale_factor, options.min_size, options.max_size)
+    cascade = Cascade(ratios, autocast, [], [])
+    discriminator: Discriminator | None = None
+    fixed: list[Tensor] = []
+    for scale, side in enumerate(cascade.sides(shape)):
+        trainer = ScaleTrainer.start(cascade, resize(real, side), fixed, discriminator, options)
+        steps = range(options.iterations)
+        for step in progress(steps, f"scale {scale} of {cascade.last}, {side[0]} x {side[1]}"):
+            losses = trainer.step()
+            if step % REPORT_EVERY == 0 or step == steps[-1]:
+                metric(scale=scale, step=step, **{k: float(v) for k, v in losses.items()})
+        cascade.generators[-1].requires_grad_(False)
+        discriminator = trainer.discriminator
+        show(scale, trainer.samples())
+    return cascade
+
+
+@dataclass
+class ScaleTrainer:
+    """The two networks of one scale, taking turns.
+
+    Attributes:
+        cascade: all generators including the one in training, which is the last.
+        real: the slice at this scale, ``(1, 1, h, w)`` in [-1, 1].
+        fixed: noise per scale that shall reproduce the slice: a draw at scale 0, then zeros.
+        base: what the scales below make of the fixed noise, at the size of this scale.
+        discriminator: the opponent.
+        options: what the recipe says.
+    """
+
+    cascade: Cascade
+    real: Tensor
+    fixed: list[Tensor]
+    base: Tensor
+    discriminator: Discriminator
+    options: SinganGbaOptions
+
+    @classmethod
+    def start(
+        cls,
+        cascade: Cascade,
+        real: Tensor,
+        fixed: list[Tensor],
+        previous: Discriminator | None,
+        options: SinganGbaOptions,
+    ) -> ScaleTrainer:
+        """Add a generator to the cascade; ``fixed`` grows by the noise of this scale."""
+        scale = len(cascade.generators)
+        side = (real.shape[-2], real.shape[-1])
+        with torch.no_grad():
+            base = resize(cascade.run(torch.zeros_like(real), fixed), side)
+        if scale == 0:
+            fixed.append(torch.randn_like(real))
+            cascade.amplitudes.append(1.0)
+        else:
+            fixed.append(torch.zeros_like(real))
+            cascade.amplitudes.append(amplitude(real, base, options.noise_weight))
+        width = min(options.width * 2 ** (scale // options.width_doubles_every), options.max_width)
+        generator = Generator(width, options.kernel)
+        discriminator = Discriminator(width, options.kernel)
+        inherit(generator, cascade.generators[-1] if scale else None)
+        inherit(discriminator, previous)
+        cascade.generators.append(generator.to(real.device))
+        return cls(cascade, real, fixed, base, discriminator.to(real.device), options)
+
+    def __post_init__(self) -> None:
+        self.generator = self.cascade.generators[-1]
+        self.optimizers = [
+            torch.optim.Adam(
+                network.parameters(), self.options.learning_rate, (0.5, 0.999), fused=True
+            )
+            for network in (self.discriminator, self.generator)
+        ]
+        drop = [max(1, int(DROP_AFTER * self.options.iterations))]
+        self.schedules = [
+            torch.optim.lr_scheduler.MultiStepLR(optimizer, drop, LEARNING_RATE_DROP)
+            for optimizer in self.optimizers
+        ]
+
+    def step(self) -> dict[str, Tensor]:
+        """One iteration: a few steps of the discriminator, then as many of the generator."""
+        bases = self.random_bases(self.options.steps)
+        noises = torch.randn_like(bases)
+        with torch.no_grad():
+            fakes = self.generate(noises, bases)
+        for fake in fakes:
+            losses = self.step_discriminator(fake[None])
+        self.discriminator.requires_grad_(False)
+        for _ in range(self.options.steps):
+            losses |= self.step_generator(noises[-1:], bases[-1:])
+        self.discriminator.requires_grad_(True)
+        for schedule in self.schedules:
+            schedule.step()
+        return losses
+
+    def random_bases(self, count: int) -> Tensor:
+        """Images ``(count, 1, h, w)`` made from noise by the scales below, at this size."""
+        *below, own = self.fixed
+        noises = [torch.randn(count, *fixed.shape[1:], device=fixed.device) for fixed in below]
+        with torch.no_grad():
+            black = torch.zeros(count, *own.shape[1:], device=own.device)
+            return resize(self.cascade.run(black, noises), (own.shape[-2], own.shape[-1]))
+
+    def generate(self, noise: Tensor, base: Tensor) -> Tensor:
+        """Run the generator in training."""
+        with self.cascade.autocast:
+            images: Tensor = self.generator(base + self.cascade.amplitudes[-1] * noise, base)
+        return images.float()
+
+    def step_discriminator(self, fake: Tensor) -> dict[str, Tensor]:
+        """Score the slice higher than a fake, with a gradient near 1 (WGAN-GP)."""
+        with self.cascade.autocast:
+            real_scores, fake_scores = self.discriminator(torch.cat([self.real, fake])).float()
+        critic = fake_scores.mean() - real_scores.mean()
+        penalty = gradient_penalty(self.discriminator, self.real, fake, self.cascade.autocast)
+        optimize(self.optimizers[0], critic + self.options.penalty_weight * penalty)
+        return {"critic": critic.detach(), "penalty": penalty.detach()}
+
+    def step_generator(self, noise: Tensor, base: Tensor) -> dict[str, Tensor]:
+        """Raise the score of a fake and reproduce the slice from the fixed noise."""
+        noises = torch.cat([noise, self.fixed[-1]])
+        images = self.generate(noises, torch.cat([base, self.base]))
+        fake, rebuilt = images[:1], images[1:]
+        with self.cascade.autocast:
+            adversarial = -self.discriminator(fake).float().mean()
+        reconstruction = mse_loss(rebuilt, self.real)
+        weight = self.options.reconstruction_weight
+        optimize(self.optimizers[1], adversarial + weight * reconstruction)
+        return {"adversarial": adversarial.detach(), "reconstruction": reconstruction.detach()}
+
+    @torch.no_grad()
+    def samples(self) -> NDArray[np.float32]:
+        """The slice, its reconstruction and two images from noise, ``(4, h, w)`` in [0, 1]."""
+        rebuilt = self.generate(self.fixed[-1], self.base)
+        fakes = self.generate(torch.randn_like(self.real).repeat(2, 1, 1, 1), self.random_bases(2))
+        images = torch.cat([self.real, rebuilt, fakes])[:, 0]
+        return ((images.clamp(-1, 1) + 1) / 2).cpu().numpy()
+
+
+def amplitude(real: Tensor, base: Tensor, weight: float) -> float:
+    """Noise in proportion to what a scale has to add: weight x root mean square error."""
+    return weight * math.sqrt(float(mse_loss(real, base)))
+
+
+def inherit(network: Generator | Discriminator, previous: Generator | Discriminator | None) -> None:
+    """Start from the weights of the scale below where the widths agree, else from random ones."""
+    if previous is not None and previous.width == network.width:
+        network.load_state_dict(previous.state_dict())
+    else:
+        initialize(network)
+
+
+def gradient_penalty(
+    discriminator: Discriminator, real: Tensor, fake: Tensor, autocast: torch.autocast
+) -> Tensor:
+    """Mean of (|gradient| - 1)^2 over the pixels of a random mix, as in the official code."""
+    share = torch.rand(1, device=real.device)
+    mix = (share * real + (1 - share) * fake).requires_grad_()
+    with autocast:
+        scores = discriminator(mix).float()
+    (gradient,) = torch.autograd.grad(scores.sum(), mix, create_graph=True)
+    penalty: Tensor = (torch.linalg.vector_norm(gradient, dim=1) - 1) ** 2
+    return penalty.mean()
+
+
+def optimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step down the gradient."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
