@@ -93,8 +93,10 @@ class UNet3DOptions(Options):
     """Share of patches centered on a voxel of a structure; all structures equally often."""
     augmentation: Augmentation = Augmentation()
     """How often a training patch is changed in which way."""
-    mirror: bool = True
-    """Flip training patches, and average predictions over all flips."""
+    mirror: tuple[Literal["i", "j", "k"], ...] = ("i", "j", "k")
+    """Voxel axes along which training patches are flipped, each in one patch of two."""
+    mirror_predictions: bool = True
+    """Average predictions over all flips along the axes of `mirror`."""
     overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     """Share that neighboring windows have in common during prediction."""
     cache_gb: Positive = 8.0
@@ -164,7 +166,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
 
         options = self.options
         return PatchSource(
-            cases, plan, options.augmentation, options.mirror, options.foreground_fraction, ctx
+            cases, plan, options.augmentation, self._axes(), options.foreground_fraction, ctx
         )
 
     def _predictor(self, state: State, ctx: Context) -> Predictor:
@@ -181,10 +183,13 @@ class UNet3D(Segmenter[UNet3DOptions]):
             for_inference(network.to(ctx.device), ctx.device),
             plan.patch,
             overlap=self.options.overlap,
-            mirror=self.options.mirror,
+            mirror=self._axes() if self.options.mirror_predictions else (),
             device=ctx.device,
             precision=ctx.precision,
         )
+
+    def _axes(self) -> tuple[int, ...]:
+        return tuple("ijk".index(axis) for axis in self.options.mirror)
 
     def _dice(self, cohort: Cohort, state: State, ctx: Context) -> dict[str, float]:
         """Mean Dice of every class over the cases that have it."""

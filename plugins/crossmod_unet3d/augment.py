@@ -63,9 +63,11 @@ def draw_motion(patch: Axes, chances: Augmentation, rng: np.random.Generator) ->
 
 def size_before(patch: Axes, shape: Axes, spacing_mm: tuple[float, ...], motion: Motion) -> Axes:
     """Voxels to cut from a volume of ``shape`` so that the moved patch has no empty corners."""
-    spacing = np.array(spacing_mm)
-    turn = np.abs(Rotation.from_euler("xyz", motion.degrees, degrees=True).as_matrix())
-    needed = np.ceil(turn @ (np.array(patch) * spacing) / motion.scale / spacing).astype(int)
+    spacing, (about_i, about_j, about_k) = np.array(spacing_mm), motion.degrees
+    # TorchIO turns about J, then I, then K; patches are looked up the other way round.
+    turn = Rotation.from_euler("yxz", (about_j, about_i, about_k), degrees=True).as_matrix()
+    edges_mm = np.abs(turn.T) @ (np.array(patch) * spacing) / motion.scale
+    needed = np.ceil(edges_mm / spacing).astype(int) + 2  # half a voxel off the middle, linear
     size = np.clip(needed, patch, np.maximum(shape, patch))
     return int(size[0]), int(size[1]), int(size[2])
 

@@ -43,7 +43,7 @@ class PatchSource:
         cases: where patches are cut from.
         plan: patch size, voxel size and patches per batch.
         augmentation: how often patches are changed in which way.
-        mirror: whether every axis is flipped in one patch of two.
+        mirror: axes that are flipped, each in one patch of two.
         foreground_fraction: share of a batch that is centered on a structure.
         ctx: gives each patch its random numbers.
     """
@@ -51,7 +51,7 @@ class PatchSource:
     cases: TrainingCases
     plan: Plan
     augmentation: Augmentation
-    mirror: bool
+    mirror: tuple[int, ...]
     foreground_fraction: float
     ctx: Context
 
@@ -86,10 +86,8 @@ class PatchSource:
             middle = np.array(size) // 2
             image, labels = cut(image, middle, patch), cut(labels, middle, patch)
         image = recolor(image, self.augmentation, rng)
-        if self.mirror:
-            axes = tuple(np.flatnonzero(rng.random(3) < 0.5).tolist())
-            image, labels = np.flip(image, axes), np.flip(labels, axes)
-        return image, labels
+        axes = tuple(axis for axis in self.mirror if rng.random() < 0.5)
+        return np.flip(image, axes), np.flip(labels, axes)
 
     def stream(self, steps: int, threads: int) -> Iterator[Batch]:
         """The batches of all steps, in order."""

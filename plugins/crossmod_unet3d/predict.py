@@ -25,7 +25,7 @@ class Predictor:
         network: in evaluation mode, on the device.
         window: voxels of one patch.
         overlap: share that neighboring windows have in common.
-        mirror: whether to average over all eight flips.
+        mirror: axes of the volume; predictions are averaged over all flips along them.
         device: "cpu", "cuda" or "cuda:1".
         precision: "fp32" or "bf16".
     """
@@ -33,7 +33,7 @@ class Predictor:
     network: nn.Module
     window: Axes
     overlap: float
-    mirror: bool
+    mirror: tuple[int, ...]
     device: str
     precision: str
 
@@ -54,7 +54,7 @@ class Predictor:
         return (total / total.sum(0, keepdim=True)).cpu().numpy()  # type: ignore[no-any-return]
 
     def _probabilities(self, patches: Tensor) -> Tensor:
-        flips = _all_flips() if self.mirror else [()]
+        flips = _all_flips(self.mirror)
         total = torch.zeros((), device=patches.device)
         for axes in flips:
             with autocast(self.device, self.precision):
@@ -63,5 +63,7 @@ class Predictor:
         return total / len(flips)
 
 
-def _all_flips() -> list[tuple[int, ...]]:
-    return [axes for n in range(4) for axes in itertools.combinations((2, 3, 4), n)]
+def _all_flips(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """All subsets of the axes, counted with batch and channel."""
+    shifted = [axis + 2 for axis in axes]
+    return [flip for n in range(len(axes) + 1) for flip in itertools.combinations(shifted, n)]

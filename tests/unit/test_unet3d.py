@@ -1,0 +1,269 @@
+"""The 3D U-Net on tiny volumes: shapes, seeds, sampling, loss, and that it learns."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from crossmod_unet3d import Augmentation, UNet3D, UNet3DOptions
+from crossmod_unet3d.augment import CHANGES, Motion, draw_motion, move, size_before
+from crossmod_unet3d.networks import build, for_inference
+from crossmod_unet3d.plan import Plan, Wishes, make_plan
+from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
+from crossmod_unet3d.train import check_loss, deep_loss, dice_and_cross_entropy
+
+from crossmod import Context, CrossmodError, Volume
+from crossmod.data import CohortWriter
+
+CLASSES = {"tumor": 1, "cochlea": 2}
+SHAPE = (24, 20, 16)
+TINY = {"base_channels": 4, "max_channels": 16, "optimizer": "adamw", "learning_rate": 1e-2}
+PLAIN = dict.fromkeys(Augmentation.model_fields, 0.0)
+GOLDEN_LOSSES = (2.4826, 2.3939)  # of the first training that learned the cubes
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # workers of pytest share the cores
+    yield
+    torch.set_num_threads(before)
+
+
+def bright_cubes(folder, count, seed=0, shape=SHAPE):
+    """Cases with a bright cube of 6 voxels, the tumor, in dim noise."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    writer = CohortWriter(folder, CLASSES)
+    for number in range(count):
+        image = rng.random(shape, dtype=np.float32) * 0.3
+        labels = np.zeros(shape, np.uint8)
+        corner = rng.integers(1, np.array(shape) - 7)
+        cube = tuple(slice(a, a + 6) for a in corner)
+        image[cube] += 0.5
+        labels[cube] = 1
+        writer.add(Volume.of(image[None], np.eye(4), case=f"case-{number}"), labels=labels)
+    return writer.close()
+
+
+def no_cases(cohort):
+    return cohort.only(lambda case: False)
+
+
+def make_context(folder, seed=0):
+    notes = []
+    ctx = Context(folder, seed=seed, classes=CLASSES, metric=lambda **values: notes.append(values))
+    return ctx, notes
+
+
+def losses_of(notes):
+    return [note["loss"] for note in notes if "loss" in note]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return bright_cubes(tmp_path_factory.mktemp("data") / "train", 6)
+
+
+def test_offering_the_stage_does_not_import_torch():
+    code = "import sys, crossmod_unet3d; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_learns_bright_cubes(tmp_path, cohort):
+    unseen = bright_cubes(tmp_path / "unseen", 3, seed=9)
+    stage = UNet3D(UNet3DOptions(**TINY, iterations=60, iterations_per_epoch=15))
+    ctx, notes = make_context(tmp_path)
+    state = stage.fit(cohort, unseen, ctx)
+    assert [note["step"] for note in notes if "loss" in note] == [15, 30, 45, 60]
+    assert notes[-1]["dice_tumor"] > 0.8, notes
+    for case, prediction in zip(
+        unseen.cases, stage.predict(unseen.volumes(), state, ctx), strict=True
+    ):
+        assert prediction.case == case.case
+        assert prediction.probabilities.shape == (3, *SHAPE)
+        assert prediction.probabilities.dtype == np.float32
+        np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
+
+
+def test_the_seed_decides_everything(tmp_path, cohort):
+    stage = UNet3D(UNet3DOptions(**TINY, iterations=3))
+    states = [
+        stage.fit(cohort, no_cases(cohort), make_context(tmp_path, seed)[0]) for seed in (1, 1, 2)
+    ]
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(array, states[1][name])
+    assert any((array != states[2][name]).any() for name, array in states[0].items())
+
+
+def test_golden_losses(tmp_path, cohort):
+    stage = UNet3D(
+        UNet3DOptions(
+            base_channels=4,
+            max_channels=16,
+            iterations=6,
+            iterations_per_epoch=3,
+            learning_rate=0.01,
+        )
+    )
+    ctx, notes = make_context(tmp_path)
+    stage.fit(cohort, no_cases(cohort), ctx)
+    assert losses_of(notes) == pytest.approx(GOLDEN_LOSSES, rel=0.01)
+
+
+def test_volumes_of_other_sizes_are_padded_and_tiled(tmp_path, cohort):
+    stage = UNet3D(UNet3DOptions(**TINY, iterations=2, mirror_predictions=False))
+    ctx, _ = make_context(tmp_path)
+    state = stage.fit(cohort, no_cases(cohort), ctx)
+    shapes = [(10, 9, 7), (31, 33, 17)]
+    volumes = [
+        Volume.of(np.random.default_rng(1).random((1, *shape), np.float32), np.eye(4), case="v")
+        for shape in shapes
+    ]
+    found = [p.probabilities.shape[1:] for p in stage.predict(volumes, state, ctx)]
+    assert found == shapes
+
+
+def test_patches_larger_than_the_volume_are_padded(tmp_path, cohort):
+    stage = UNet3D(UNet3DOptions(**TINY, iterations=2, patch=(32, 32, 32)))
+    ctx, notes = make_context(tmp_path)
+    stage.fit(cohort, no_cases(cohort), ctx)
+    assert np.isfinite(losses_of(notes)).all()
+
+
+def test_volumes_that_do_not_fit_the_cache_are_read_again(cohort):
+    rng = np.random.default_rng(0)
+    small, large = TrainingCases(cohort, 1e-6, rng), TrainingCases(cohort, 1.0, rng)
+    for index in (0, 3, 0):
+        np.testing.assert_array_equal(small[index].image, large[index].image)
+        assert small[index].image.mean() == pytest.approx(0, abs=1e-5)
+        assert small[index].image.std() == pytest.approx(1, abs=1e-4)
+
+
+def test_forced_patches_show_the_structure():
+    labels = np.zeros((40, 40, 40), np.uint8)
+    labels[35:38, 2:4, 20:22] = 1
+    voxels = {1: np.argwhere(labels == 1)}
+    rng = np.random.default_rng(0)
+    patch = (8, 8, 8)
+    for _ in range(50):
+        center = draw_center(labels.shape, patch, voxels, True, rng)
+        assert cut(labels, center, patch).any()
+        assert (center >= 4).all()
+        assert (center <= 36).all()
+
+
+def test_rare_structures_are_drawn_as_often_as_large_ones():
+    voxels = {1: np.tile([[10, 10, 10]], (1000, 1)), 2: np.array([[30, 30, 30]])}
+    rng = np.random.default_rng(0)
+    centers = [draw_center((40, 40, 40), (8, 8, 8), voxels, True, rng)[0] for _ in range(200)]
+    assert 70 < centers.count(30) < 130
+
+
+@pytest.mark.parametrize(
+    ("batch", "fraction", "forced"), [(2, 0.33, 1), (3, 0.33, 1), (4, 0.0, 0), (2, 1.0, 2)]
+)
+def test_share_of_forced_patches(batch, fraction, forced):
+    assert sum(is_forced(item, batch, fraction) for item in range(batch)) == forced
+
+
+def test_cut_pads_with_zeros():
+    array = np.arange(1, 28, dtype=np.float32).reshape(3, 3, 3)
+    padded = cut(array, np.array([1, 1, 1]), (6, 4, 3))
+    assert padded.shape == (6, 4, 3)
+    np.testing.assert_array_equal(padded[2:5, 1:4], array)
+    assert padded.sum() == array.sum()
+
+
+def test_loss_is_that_of_monai():
+    from monai.losses import DiceCELoss
+
+    rng = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 3, 6, 5, 4, generator=rng)
+    labels = torch.randint(0, 3, (2, 6, 5, 4), generator=rng)
+    for batch_dice in (False, True):
+        monai = DiceCELoss(
+            include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice
+        )
+        ours = dice_and_cross_entropy(scores, labels, batch_dice=batch_dice)
+        assert ours.item() == pytest.approx(monai(scores, labels[:, None]).item(), abs=1e-4)
+
+
+def test_coarse_stages_count_less():
+    labels = torch.zeros(1, 8, 8, 8, dtype=torch.uint8)
+    labels[:, :4] = 1
+    right = torch.stack([labels == value for value in range(3)], 1).float() * 50
+    wrong = -right
+    strides = [(1, 1, 1), (2, 2, 2)]
+    coarse = (..., slice(None, None, 2), slice(None, None, 2), slice(None, None, 2))
+
+    def loss(fine, rough):
+        return deep_loss([fine, rough[coarse]], labels, strides, batch_dice=False).item()
+
+    assert loss(right, right) == pytest.approx(0, abs=0.01)
+    assert loss(wrong, right) - loss(right, right) == pytest.approx(
+        2 * (loss(right, wrong) - loss(right, right)), rel=0.01
+    )
+
+
+def test_a_loss_that_is_no_number_names_the_cases():
+    with pytest.raises(CrossmodError, match="case-7"):
+        check_loss(float("nan"), 12, ["case-7", "case-8"])
+
+
+def test_inference_form_is_the_same_function():
+    plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, wishes=Wishes(base_channels=4))
+    network = build(plan, 2).eval()
+    image = torch.randn(1, 1, *plan.patch)
+    with torch.inference_mode():
+        before = network(image)
+        after = for_inference(network, "cpu")(image)
+    torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-3)
+
+
+def test_plan_survives_storage():
+    plan = make_plan((1.0, 0.6, 0.6), (80, 256, 256), cases=9, classes=2, wishes=Wishes())
+    assert Plan.from_array(plan.to_array()) == plan
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changes_of_intensity_keep_shape_and_finiteness(name):
+    image = np.random.default_rng(0).standard_normal((9, 8, 7)).astype(np.float32)
+    for seed in range(3):
+        changed = CHANGES[name](image, np.random.default_rng(seed))
+        assert changed.shape == image.shape
+        assert np.isfinite(changed).all()
+        assert not np.array_equal(changed, image)
+
+
+def test_labels_move_with_the_image():
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[6:14, 8:12, 4:9] = 2
+    motion = Motion((20.0, -10.0, 30.0), 1.2)
+    image, moved = move(labels.astype(np.float32) * 5, labels, (1.0, 1.0, 2.0), motion)
+    assert set(np.unique(moved)) == {0, 2}
+    assert moved.dtype == np.uint8
+    assert ((image > 5) != (moved == 2)).mean() < 0.01
+    assert (moved > 0).sum() == pytest.approx(1.2**3 * (labels > 0).sum(), rel=0.15)
+
+
+def test_room_is_left_for_the_corners_of_a_turned_patch():
+    chances = Augmentation(rotation=1.0, scaling=1.0)
+    volume = np.ones((60, 60, 60), np.float32)
+    for seed in range(5):
+        motion = draw_motion((16, 16, 16), chances, np.random.default_rng(seed))
+        size = size_before((16, 16, 16), volume.shape, (1.0, 1.0, 1.0), motion)
+        image, _ = move(
+            cut(volume, np.array([30, 30, 30]), size), np.ones(size, np.uint8), (1.0,) * 3, motion
+        )
+        middle = np.array(size) // 2
+        assert cut(image, middle, (16, 16, 16)).min() > 0.99
+
+
+def test_thin_patches_turn_in_plane_only():
+    chances = Augmentation(rotation=1.0, scaling=0.0)
+    turns = [draw_motion((96, 96, 16), chances, np.random.default_rng(s)) for s in range(20)]
+    assert all(turn.degrees[:2] == (0.0, 0.0) for turn in turns)
+    assert max(abs(turn.degrees[2]) for turn in turns) > 90
+    assert draw_motion((8, 8, 8), Augmentation(**PLAIN), np.random.default_rng(0)) is None
