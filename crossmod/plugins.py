@@ -10,7 +10,7 @@ from functools import cache, cached_property, lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import isabstract
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pluggy
 
@@ -128,11 +128,11 @@ def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(str(error), where=where) from error
-    offered = manager.hook.crossmod_stage()
+    offered: list[Any] = manager.hook.crossmod_stage()
     if len(offered) != 1:
         raise PluginError("does not implement the hook crossmod_stage", where=where)
-    stage: Any = offered[0]
-    if not (isinstance(stage, type) and issubclass(stage, tuple(KINDS.values()))):
+    stage = offered[0]
+    if not _is_stage(stage):
         bases = ", ".join(base.__name__ for base in KINDS.values())
         raise PluginError(
             f"crossmod_stage returned {stage!r}", where=where, allowed=f"a subclass of {bases}"
@@ -140,4 +140,8 @@ def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
     if isabstract(stage):
         missing = ", ".join(sorted(getattr(stage, "__abstractmethods__", ())))
         raise PluginError(f"{stage.__name__} does not implement {missing}", where=where)
-    return stage
+    return cast("type[Stage[Any]]", stage)
+
+
+def _is_stage(offered: object) -> bool:
+    return isinstance(offered, type) and issubclass(offered, tuple(KINDS.values()))

@@ -1,0 +1,34 @@
+"""Every built-in plugin passes the contract that third parties are given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crossmod import plugins
+from crossmod.testing import check_stage
+
+GROUP = {"name": "all", "factors": [0.7, 1.2]}
+FAST: dict[str, dict[str, Any]] = {
+    "cyclegan": {"iterations": 2, "base_channels": 4, "blocks": 1, "discriminator_channels": 4},
+    "van-cittert": {"iterations": 2},
+    "naive-rescale": {"groups": [GROUP]},
+    "singan-gba": {
+        "groups": [GROUP],
+        "iterations": 2,
+        "min_size": 12,
+        "scale_factor": 0.75,
+        "start_scales": [1],
+        "channels": 4,
+    },
+    "unet3d": {"iterations": 2, "base_channels": 4, "mirror": False},
+    "self-training": {},
+}
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_the_plugin_keeps_the_contract(name: str, tmp_path: Path) -> None:
+    stage = plugins.load(name).stage
+    check_stage(stage(stage.options_type.model_validate(FAST[name])), tmp_path)
