@@ -90,14 +90,21 @@ def _read_one(path: Path) -> tuple[dict[str, Any], dict[Location, str]]:
     return tables, {key: f"{path}:{line}" for key, line in locate(text).items()}
 
 
+CORE_KEYS = {"fit_on", "folds", "rounds"}
+"""Keys of a stage table that the core reads; they outlive a change of plugin."""
+
+
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merge key by key; a table that names another plugin replaces the one under it."""
+    """Tables merge key by key; where another plugin is named, the old one's options go."""
     merged = dict(under)
     for key, value in over.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        swapped = both and "use" in value and value["use"] != old.get("use")  # type: ignore[union-attr]
-        merged[key] = merge(old, value) if both and not swapped else value  # type: ignore[arg-type]
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            swapped = "use" in value and value["use"] != old.get("use")
+            kept = {k: v for k, v in old.items() if k in CORE_KEYS} if swapped else old
+            merged[key] = merge(kept, value)
+        else:
+            merged[key] = value
     return merged
 
 

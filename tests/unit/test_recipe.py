@@ -119,6 +119,8 @@ def test_false_removes_a_stage_and_another_plugin_replaces_its_options(tmp_path:
         tmp_path, 'extends = "r.toml"\n[translate.gan]\nuse = "van-cittert"\n', "s.toml"
     )
     assert load(swapped).translators[0].plugin.name == "van-cittert"
+    settings = ["translate.gan.fit_on.center=ldn", "translate.gan.use=van-cittert"]
+    assert load(path, settings).recipe.translate["gan"].fit_on.center == "ldn"
 
 
 @pytest.mark.parametrize(
