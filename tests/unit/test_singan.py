@@ -1,0 +1,436 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from crossmod_singan_gba import SinganGba, SinganGbaOptions
+from crossmod_singan_gba.blend import SliceStack, weights_of
+from crossmod_singan_gba.cascade import Cascade
+from crossmod_singan_gba.choose import choose_slice
+from crossmod_singan_gba.harmonize import SLICES_AT_ONCE, harmonize
+from crossmod_singan_gba.networks import Discriminator, Generator
+from crossmod_singan_gba.pyramid import ratios_of, resize, sides_of
+from crossmod_singan_gba.train import amplitude, gradient_penalty, train
+from pydantic import ValidationError
+from scipy import ndimage
+
+from crossmod import Context, DataError, Pair, RecipeError, Volume, rescale
+from crossmod.data import CohortWriter
+from crossmod.torch import autocast
+
+AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])
+SMALL = {
+    "groups": [{"name": "all", "factors": [0.5, 1.5]}],
+    "scale_factor": 0.5,
+    "min_size": 12,
+    "width": 4,
+    "iterations": 2,
+    "start_scales": [1, 2],
+    "mask_radius": 2,
+    "mask_sigma": 1.0,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def picture(height=36, width=28, seed=0):
+    noise = np.random.default_rng(seed).standard_normal((height, width))
+    smooth = ndimage.gaussian_filter(noise, 2)
+    return ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
+
+
+def pair(case="ldn_1", shape=(36, 28), seed=1, depth=6):
+    data = np.stack([picture(*shape, seed=seed + k) for k in range(depth)], axis=-1)[np.newaxis]
+    labels = np.zeros((*shape, depth), np.uint8)
+    labels[12:18, 10:15, 2:4] = 1
+    return Pair(Volume.of(data, AFFINE, case=case, center="ldn"), labels, f"patient of {case}")
+
+
+def learned(seed=0, **changes):
+    torch.manual_seed(seed)
+    options = SinganGbaOptions(**{**SMALL, **changes})
+    return train(picture(), options, device="cpu", autocast=autocast("cpu", "fp32"))
+
+
+@pytest.fixture(scope="module")
+def cascade(one_thread):
+    return learned()
+
+
+@pytest.fixture(scope="module")
+def state(cascade):
+    return cascade.arrays()
+
+
+def augment(state, *pairs, folder, seed=0, **changes):
+    stage = SinganGba(SinganGbaOptions(**{**SMALL, **changes}))
+    return {p.case: p for p in stage.augment(pairs, state, Context(folder, seed=seed))}
+
+
+# The pyramid
+
+
+def test_17_sides_of_256_pixels():
+    sides = sides_of((256, 256), ratios_of((256, 256), 0.85, 25, 1024))
+    expected = [25, 29, 33, 39, 45, 52, 60, 69, 80, 93, 107, 124, 143, 166, 191, 221, 256]
+    assert sides == [(n, n) for n in expected]
+
+
+def test_stock_pyramid_of_250_pixels_has_10_scales():
+    assert len(ratios_of((256, 256), 0.75, 25, 250)) == 10
+
+
+def test_pyramid_of_other_shapes():
+    ratios = ratios_of((80, 64), 0.6, 16, 1024)
+    sides = sides_of((80, 64), ratios)
+    assert sides[0] == (20, 16)
+    assert sides[-1] == (80, 64)
+    np.testing.assert_allclose(np.diff(np.log(ratios)), np.log(4) / 4)
+    assert sides_of((100, 52), ratios)[-1] == (100, 52)
+    assert sides_of((100, 52), ratios)[0] == (25, 13)
+
+
+def test_max_size_shrinks_the_finest_scale():
+    sides = sides_of((400, 300), ratios_of((400, 300), 0.85, 25, 200))
+    assert sides[-1] == (200, 150)
+    assert min(sides[0]) == 25
+
+
+def test_resize_keeps_flat_images_and_range():
+    flat = torch.full((2, 1, 20, 16), 0.3)
+    torch.testing.assert_close(resize(flat, (13, 40)), torch.full((2, 1, 13, 40), 0.3))
+    edges = (torch.arange(400).reshape(1, 1, 20, 20) % 7 > 3).float() * 2 - 1
+    assert resize(edges, (33, 33)).abs().max() <= 1
+
+
+# Training
+
+
+def test_networks_have_the_authors_layers():
+    generator = Generator(32, 3)
+    assert sum(p.numel() for p in generator.parameters()) == 28_609
+    image = torch.rand(2, 1, 25, 31)
+    assert generator(image, image).shape == image.shape
+    assert Discriminator(32, 3)(image).shape == (2, 1, 15, 21)
+    assert Discriminator(32, 5)(image).shape == (2, 1, 5, 11)
+
+
+def test_slices_of_a_batch_do_not_influence_each_other():
+    torch.manual_seed(0)
+    generator, images = Generator(4, 3), torch.rand(3, 1, 20, 20)
+    alone = torch.cat([generator(image[None], image[None]) for image in images])
+    torch.testing.assert_close(generator(images, images), alone)
+
+
+def test_noise_amplitude_is_a_tenth_of_the_error_below(cascade):
+    real, base = torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5)
+    assert amplitude(real, base, 0.1) == pytest.approx(0.05)
+    assert cascade.amplitudes[0] == 1
+    assert all(0 < a < 0.1 for a in cascade.amplitudes[1:])
+
+
+def test_gradient_penalty_of_a_linear_critic():
+    def critic(image):
+        return 3 * image
+
+    real, fake = torch.rand(2, 1, 1, 8, 8)
+    penalty = gradient_penalty(critic, real, fake, autocast("cpu", "fp32"))
+    assert float(penalty) == pytest.approx(4)
+
+
+def test_width_doubles_and_equal_widths_inherit():
+    widths = [g.width for g in learned(width_doubles_every=2, max_width=8).generators]
+    assert widths == [4, 4, 8, 8]
+    torch.manual_seed(0)
+    still = learned(iterations=1, learning_rate=1e-12).generators
+    for first, second in zip(still[0].parameters(), still[1].parameters(), strict=True):
+        torch.testing.assert_close(first, second)
+
+
+def test_same_seed_same_bytes(cascade):
+    again, other = learned().arrays(), learned(seed=1).arrays()
+    assert all(np.array_equal(again[name], array) for name, array in cascade.arrays().items())
+    assert any(not np.array_equal(other[name], array) for name, array in again.items())
+
+
+def test_training_learns_to_reproduce_the_slice():
+    losses = []
+    torch.manual_seed(0)
+    options = SinganGbaOptions(**{**SMALL, "iterations": 20, "min_size": 20})
+    train(
+        picture(),
+        options,
+        device="cpu",
+        autocast=autocast("cpu", "fp32"),
+        metric=lambda **values: losses.append(values),
+    )
+    first, last = losses[0]["reconstruction"], losses[-1]["reconstruction"]
+    assert last < first / 3
+
+
+def test_reports_and_shows_every_scale():
+    shown, labels = [], []
+
+    def progress(steps, label):
+        labels.append(label)
+        return steps
+
+    train(
+        picture(),
+        SinganGbaOptions(**SMALL),
+        device="cpu",
+        autocast=autocast("cpu", "fp32"),
+        progress=progress,
+        show=lambda scale, images: shown.append((scale, images)),
+    )
+    assert labels[-1] == "scale 3 of 3, 36 x 28"
+    assert [scale for scale, _ in shown] == [0, 1, 2, 3]
+    assert shown[-1][1].shape == (4, 36, 28)
+    np.testing.assert_allclose(shown[-1][1][0], picture(), atol=1e-6)
+
+
+def test_cascade_survives_its_arrays(cascade):
+    noises = [torch.randn(1, 1, *side) for side in cascade.sides((36, 28))]
+    again = Cascade.load(cascade.arrays(), device="cpu", autocast=autocast("cpu", "fp32"))
+    black = torch.zeros(1, 1, 5, 5)
+    torch.testing.assert_close(again.run(black, noises), cascade.run(black, noises))
+
+
+# Harmonization and blending
+
+
+@pytest.mark.parametrize(("radius", "sigma"), [(7, 5.0), (2, 1.0), (0, 0.5)])
+def test_weights_match_a_direct_computation(radius, sigma):
+    masks = np.zeros((2, 60, 50), bool)
+    masks[0, 20:30, 22:26] = True
+    masks[1, 5, 7] = True
+    y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    disk = x**2 + y**2 <= radius**2
+    for weight, mask in zip(weights_of(masks, radius=radius, sigma=sigma), masks, strict=True):
+        dilated = ndimage.binary_dilation(mask, disk).astype(np.float64)
+        blurred = ndimage.gaussian_filter(dilated, sigma, mode="nearest", truncate=4.0)
+        expected = (blurred - blurred.min()) / np.ptp(blurred)
+        np.testing.assert_allclose(weight, expected, atol=1e-5)
+
+
+def test_a_mask_that_fills_the_slice_weighs_1():
+    assert (weights_of(np.ones((1, 8, 8), bool), radius=1, sigma=1.0) == 1).all()
+
+
+def test_slice_stack_goes_there_and_back():
+    volume, mask = np.random.default_rng(0).random((5, 4, 6)), np.zeros((5, 4, 6), bool)
+    mask[1, 2, [1, 4]] = True
+    stack = SliceStack(mask)
+    assert stack.take(volume).shape == (2, 5, 4)
+    np.testing.assert_array_equal(stack.put(volume, stack.take(volume)), volume)
+    changed = stack.put(volume, stack.take(volume) + 1)
+    np.testing.assert_array_equal((changed != volume).any(axis=(0, 1)), mask.any(axis=(0, 1)))
+
+
+def test_harmonized_slices_are_made_one_by_one(cascade):
+    count = SLICES_AT_ONCE + 2
+    slices = np.stack([picture(seed=s) for s in range(count)])
+    many = harmonize(cascade, slices, 3, np.random.default_rng(0))
+    quiet = Cascade(cascade.ratios, cascade.autocast, cascade.generators, [0.0] * 4)
+    alone = [harmonize(quiet, s[None], 3, np.random.default_rng(0))[0] for s in slices]
+    whole = harmonize(quiet, slices, 3, np.random.default_rng(0))
+    np.testing.assert_allclose(whole, np.stack(alone), atol=1e-5)
+    assert many.shape == slices.shape
+    assert many.min() >= 0
+    assert many.max() <= 1
+
+
+def test_silent_generators_only_blur():
+    class Silent(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def forward(self, noisy, image):
+            return image
+
+    ratios = ratios_of((36, 28), 0.5, 12, 1024)
+    cascade = Cascade(ratios, autocast("cpu", "fp32"), [Silent()] * 4, [1.0] * 4)
+    image = picture()
+    result = harmonize(cascade, image[None], 3, np.random.default_rng(0))[0]
+    expected = torch.from_numpy(image)[None, None] * 2 - 1
+    for side in [sides_of((36, 28), ratios)[2], (36, 28)]:
+        expected = resize(expected, side)
+    np.testing.assert_allclose(result, (expected[0, 0].numpy() + 1) / 2, atol=1e-6)
+
+
+# The stage
+
+
+def test_copies_keep_labels_geometry_and_patient(state, tmp_path):
+    original = pair()
+    before = original.image.data.copy()
+    new = augment(state, original, folder=tmp_path)
+    assert list(new) == [f"ldn_1+all-x{f}-s{s}" for f in ("0.5", "1.5") for s in (1, 2)]
+    for p in new.values():
+        assert p.patient == original.patient
+        assert p.image.data.shape == original.image.data.shape
+        assert p.image.data.min() >= 0
+        assert p.image.data.max() <= 1
+        np.testing.assert_array_equal(p.labels, original.labels)
+        np.testing.assert_array_equal(p.image.affine, AFFINE)
+    np.testing.assert_array_equal(original.image.data, before)
+    assert (tmp_path / "panels" / "augmented-ldn_1-all.png").exists()
+
+
+def test_outside_the_weights_nothing_changes(state, tmp_path):
+    original = pair()
+    stack = SliceStack(original.labels == 1)
+    for name, p in augment(state, original, folder=tmp_path).items():
+        naive = rescale(original, 1, 0.5 if "x0.5" in name else 1.5)
+        support = np.zeros(original.labels.shape, np.float32)
+        weights = weights_of(stack.masks, radius=2, sigma=1.0)
+        support = stack.put(support, weights) > 0
+        assert 0 < support.mean() < 0.2
+        np.testing.assert_array_equal(p.image.data[0][~support], naive[0][~support])
+        assert (p.image.data[0] != naive[0])[original.labels == 1].mean() > 0.9
+
+
+def test_order_of_cases_does_not_matter_but_the_seed_does(state, tmp_path):
+    a, b = pair("a", seed=10), pair("b", seed=20)
+    one = augment(state, a, b, folder=tmp_path)
+    two = augment(state, b, a, folder=tmp_path)
+    other = augment(state, a, folder=tmp_path, seed=1)
+    assert set(one) == set(two)
+    for name in one:
+        np.testing.assert_array_equal(one[name].image.data, two[name].image.data)
+    for name in other:
+        assert not np.array_equal(one[name].image.data, other[name].image.data)
+
+
+def test_slices_of_another_size(state, tmp_path):
+    new = augment(state, pair(shape=(50, 41)), folder=tmp_path)
+    assert all(p.image.data.shape == (1, 50, 41, 6) for p in new.values())
+
+
+def test_a_group_may_have_its_own_start_scales(state, tmp_path):
+    groups = [
+        {"name": "a", "factors": [2], "start_scales": [3]},
+        {"name": "b", "factors": [2], "where": {"center": "etz"}},
+    ]
+    assert list(augment(state, pair(), folder=tmp_path, groups=groups)) == ["ldn_1+a-x2-s3"]
+
+
+def write(folder, pairs, *, labels):
+    writer = CohortWriter(folder, {"tumor": 1, "cochlea": 2})
+    for p in pairs:
+        writer.add(p.image, labels=p.labels if labels else None)
+    return writer.close()
+
+
+@pytest.fixture
+def cohorts(tmp_path):
+    heads = []
+    for case, radius in [("small", 6), ("middle", 9), ("large", 12)]:
+        p = pair(case)
+        i, j, _ = np.indices(p.labels.shape)
+        head = (i - 18) ** 2 + (j - 14) ** 2 < radius**2
+        heads.append(Pair(p.image.with_data(p.image.data * head), p.labels, p.patient))
+    labeled = write(tmp_path / "labeled", [pair()], labels=True)
+    return labeled, write(tmp_path / "target", heads, labels=False)
+
+
+def test_automatic_choice_of_the_slice(cohorts):
+    labeled, target = cohorts
+    case, index, image = choose_slice(labeled, target, 1, None, None)
+    assert (case, index) == ("middle", 3)
+    np.testing.assert_array_equal(image, target.cases[1].volume().data[0, :, :, 3])
+
+
+def test_given_slice(cohorts):
+    labeled, target = cohorts
+    assert choose_slice(labeled, target, 1, "large", 5)[:2] == ("large", 5)
+    assert choose_slice(labeled, target, 1, "large", None)[:2] == ("large", 3)
+    with pytest.raises(RecipeError, match="no target case is named 'big'") as error:
+        choose_slice(labeled, target, 1, "big", 5)
+    assert error.value.allowed == "small, middle, large"
+    with pytest.raises(RecipeError, match="has no slice 6") as error:
+        choose_slice(labeled, target, 1, "large", 6)
+    assert error.value.allowed == "0 to 5"
+
+
+def test_no_target_and_no_lesion(cohorts):
+    labeled, target = cohorts
+    with pytest.raises(DataError, match="no target image"):
+        choose_slice(labeled, target.only(lambda case: False), 1, None, None)
+    with pytest.raises(DataError, match="no labeled image"):
+        choose_slice(labeled, target, 2, None, None)
+
+
+def test_fit_and_augment_through_the_stage(cohorts, tmp_path):
+    labeled, target = cohorts
+    stage = SinganGba(SinganGbaOptions(**SMALL))
+    lines = []
+    ctx = Context(tmp_path, seed=5, log=lines.append)
+    state = stage.fit(labeled, target, ctx)
+    assert lines == ["SinGAN learns slice 3 of middle"]
+    assert (tmp_path / "panels" / "training-slice.png").exists()
+    assert all(isinstance(array, np.ndarray) for array in state.values())
+    assert len(list(stage.augment(labeled.pairs(), state, ctx))) == 4
+
+
+def test_start_scale_is_checked_before_training(cohorts, tmp_path):
+    labeled, target = cohorts
+    stage = SinganGba(SinganGbaOptions(**{**SMALL, "start_scales": [1, 13]}))
+    with pytest.raises(RecipeError, match="there is no scale 13") as error:
+        stage.fit(labeled, target, Context(tmp_path))
+    assert error.value.allowed == "1 to 3"
+    assert error.value.where == "start_scales"
+
+
+def test_slice_smaller_than_the_coarsest_scale():
+    options = SinganGbaOptions(**{**SMALL, "min_size": 30})
+    with pytest.raises(RecipeError, match="only 36 x 28 pixels"):
+        options.check_scales((36, 28))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start_scales": []},
+        {"start_scales": [0]},
+        {"start_scales": [1, 1]},
+        {"scale_factor": 1.0},
+        {"kernel": 4},
+        {"kernel": 5, "min_size": 20},
+        {"training_slice": 3},
+        {"groups": []},
+        {"groups": [{"name": "a", "factors": [1]}, {"name": "a", "factors": [2]}]},
+    ],
+)
+def test_refused_options(changes):
+    with pytest.raises(ValidationError):
+        SinganGbaOptions(**{**SMALL, **changes})
+
+
+def test_golden_numbers(state):
+    """Two iterations a scale, fp32, one CPU thread: a refactoring must not change them."""
+    np.testing.assert_allclose(
+        state["amplitudes"], [1, 0.02867993, 0.02881495, 0.02848042], rtol=1e-3
+    )
+    weights = state["generator.3.layers.4.weight"].ravel()[:3]
+    np.testing.assert_allclose(weights, [-0.00151568, -0.01318416, 0.00510612], atol=1e-4)
+
+
+def test_training_needs_only_what_it_reads():
+    options = SimpleNamespace(**SinganGbaOptions(**SMALL).model_dump())
+    torch.manual_seed(0)
+    assert train(picture(), options, device="cpu", autocast=autocast("cpu", "fp32")).last == 3
+
+
+def test_imports_no_torch():
+    code = "import sys, crossmod_singan_gba; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
