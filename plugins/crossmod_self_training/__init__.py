@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 from crossmod import (
     Context,
-    Count,
     Fraction,
     History,
     Options,
@@ -21,8 +20,6 @@ from crossmod import (
 class SelfTrainingOptions(Options):
     """Options of self-training; the defaults are the paper's."""
 
-    rounds: Count = 3
-    """Trainings on pseudo-labels, after the first training without them."""
     structure: str = "tumor"
     """The class that the other options speak of."""
     tolerance: Fraction = 0.0
@@ -62,11 +59,9 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
                 yield Pair(prediction.image, labels, patient=prediction.case)
 
     def done(self, history: History) -> bool:
-        """Whether all rounds are trained, or the newest labels agree with those before."""
+        """Whether the newest labels agree with those before."""
         from crossmod_self_training.clean import agreement
 
-        if len(history.rounds) > self.options.rounds:
-            return True
         if len(history.rounds) < 2 or self.options.tolerance == 0:
             return False
         older, newer = history.rounds[-2:]

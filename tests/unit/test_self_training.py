@@ -79,14 +79,6 @@ def test_unknown_class_is_named(tmp_path):
         select([prediction(two_lumps())], tmp_path, structure="tumour")
 
 
-def test_rounds_are_counted(tmp_path):
-    stage = SelfTraining(SelfTrainingOptions(rounds=2))
-    one = cohort(tmp_path / "1", a=two_lumps())
-    assert not stage.done(History())
-    assert not stage.done(History((one, one)))  # the second is still to be learned from
-    assert stage.done(History((one, one, one)))
-
-
 def test_agreeing_rounds_stop_early(tmp_path):
     full, half = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
     full[:4, :4, :4] = 1

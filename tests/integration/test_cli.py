@@ -1,0 +1,55 @@
+"""The command line: help, errors, plugins, data."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from conftest import SMOKE, Program
+
+
+def test_help_is_quick(program: Program) -> None:
+    seconds = []
+    for _ in range(5):
+        begin = time.monotonic()
+        assert "Teach a segmentation model" in program("--help").stdout
+        seconds.append(time.monotonic() - begin)
+    assert min(seconds) < 0.5
+
+
+def test_check_reports_every_problem_and_runs_nothing(program: Program) -> None:
+    assert "is valid" in program("check", SMOKE).stdout
+    failed = program("check", SMOKE, "--set", "seed=x", "--set", "segment.fold=2", code=2)
+    assert "2 problems" in failed.stderr
+    assert "did you mean 'folds'?" in failed.stderr
+
+
+def test_a_shipped_recipe_is_found_by_name(program: Program) -> None:
+    assert "is valid" in program("check", "smoke").stdout
+    assert "quickstart" in program("check", "smok", code=2).stderr
+
+
+def test_a_wrong_data_folder_is_said_before_anything_runs(program: Program, tmp_path: Path) -> None:
+    failed = program("run", SMOKE, "--data", tmp_path, "--out", tmp_path / "run", code=3)
+    assert "no scan matches" in failed.stderr
+    assert not (tmp_path / "run" / "events.jsonl").exists()
+
+
+def test_plugins_are_listed_and_explained(program: Program) -> None:
+    listed = program("plugins").stdout
+    assert "cyclegan" in listed
+    assert "pseudo_label" in listed
+    explained = program("plugins", "van-cittert").stdout
+    assert "psf_mm" in explained
+    assert "no plugin is called" in program("plugins", "van-citert", code=4).stderr
+
+
+@pytest.mark.parametrize("option", [[], ["--seed", "9"]])
+def test_the_embedded_cohort_can_be_written(
+    option: list[str], program: Program, tmp_path: Path
+) -> None:
+    counts = ["--source", "2", "--target", "2", "--validation", "2"]
+    program("data", "phantom", tmp_path / "c", *counts, *option)
+    assert len(list((tmp_path / "c" / "hidden").glob("*_Label.nii.gz"))) == 4
+    assert "is not empty" in program("data", "phantom", tmp_path / "c", code=3).stderr
