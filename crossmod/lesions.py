@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from crossmod.data import Case, FloatArray, LabelArray, Pair, Volume
 from crossmod.errors import DataError, RecipeError
-from crossmod.options import Options, Positive
+from crossmod.options import Fraction, Options, Positive
 
 SHELL_VOXELS = 3
 """Width of the surroundings that `contrast` compares a structure with."""
@@ -102,10 +102,10 @@ class Where(Options):
         )
 
 
-def _distinct_factors(factors: tuple[float, ...]) -> tuple[float, ...]:
-    if len({f"{factor:g}" for factor in factors}) < len(factors):
-        raise ValueError("each factor may stand here once")
-    return factors
+def _distinct(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    if len({f"{number:g}" for number in numbers}) < len(numbers):
+        raise ValueError("each number may stand here once")
+    return numbers
 
 
 class RescaleGroup(Options):
@@ -115,8 +115,23 @@ class RescaleGroup(Options):
     """Becomes part of the names of the new cases."""
     where: Where = Where()
     """Which pairs belong to the group; without conditions every pair that has the structure."""
-    factors: Annotated[tuple[Positive, ...], Field(min_length=1), AfterValidator(_distinct_factors)]
+    factors: Annotated[tuple[Positive, ...], AfterValidator(_distinct)] = ()
     """Each factor makes one new pair: below 1 darkens, above 1 brightens (the paper's lambda)."""
+    means: Annotated[tuple[Fraction, ...], AfterValidator(_distinct)] = ()
+    """Each makes one new pair whose lesion has this mean intensity, in [0, 1]: the factor follows
+    from what the translator made of the lesion, which differs from one training to the next."""
+
+    @model_validator(mode="after")
+    def _makes_something(self) -> Self:
+        if not (self.factors or self.means):
+            raise ValueError("needs factors or means")
+        return self
+
+    def changes(self, lesion: Lesion) -> dict[str, float]:
+        """Suffix of the new case -> factor, for a lesion of the group."""
+        by_factor = {f"{self.name}-x{factor:g}": factor for factor in self.factors}
+        to_mean = {f"{self.name}-m{mean:g}": mean / max(lesion.mean, 1e-3) for mean in self.means}
+        return by_factor | to_mean
 
 
 GroupT = TypeVar("GroupT", bound=RescaleGroup)
@@ -146,13 +161,16 @@ def label_of(structure: str, classes: Mapping[str, int]) -> int:
 
 def match_groups(
     pairs: Iterable[Pair], groups: Sequence[GroupT], label: int
-) -> Iterator[tuple[Pair, GroupT]]:
-    """Yield every pair with every group that its structure ``label`` belongs to."""
+) -> Iterator[tuple[Pair, GroupT, dict[str, float]]]:
+    """Yield every pair with every group that its structure ``label`` belongs to.
+
+    The third item says what to make of it: suffix of the new case -> factor.
+    """
     for pair in pairs:
         lesion = measure(pair.image, pair.labels, label)
         for group in groups:
             if group.where.matches(pair, lesion):
-                yield pair, group
+                yield pair, group, group.changes(lesion)
 
 
 def rescale(pair: Pair, label: int, factor: float) -> FloatArray:

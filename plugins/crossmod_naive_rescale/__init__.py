@@ -38,12 +38,11 @@ class NaiveRescale(Augmenter[NaiveRescaleOptions]):
     """Yields one brighter or darker copy of a lesion per group and factor."""
 
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
-        """Yield ``{case}+{group}-x{factor}`` for each match; images stay in [0, 1]."""
+        """Yield one copy for each match and factor; images stay in [0, 1]."""
         del state
         label = label_of(self.options.structure, ctx.classes)
-        for pair, group in match_groups(pairs, self.options.groups, label):
-            for factor in group.factors:
-                suffix = f"{group.name}-x{factor:g}"
+        for pair, _, changes in match_groups(pairs, self.options.groups, label):
+            for suffix, factor in changes.items():
                 yield pair.copy_as(suffix, rescale(pair, label, factor))
 
 

@@ -6,6 +6,7 @@ Salle et al. 2024, section 3.3; SinGAN of Shaham et al. 2019.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -160,7 +161,7 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         return cascade.arrays()
 
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
-        """Yield ``{case}+{group}-x{factor}-s{start}`` for each match; images stay in [0, 1]."""
+        """Yield one copy for each match, factor and start scale; images stay in [0, 1]."""
         from crossmod.torch import autocast
         from crossmod_singan_gba.cascade import Cascade
 
@@ -168,35 +169,29 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         precision = autocast(ctx.device, ctx.precision)
         cascade = Cascade.load(state, device=ctx.device, autocast=precision)
         matches = match_groups(pairs, self.options.groups, label)
-        for number, (pair, group) in enumerate(matches):
-            yield from self._copies(pair, group, label, cascade, ctx, show=number < PANELS)
+        for number, (pair, group, changes) in enumerate(matches):
+            copies = Copies(pair, label, changes, self.options.starts_of(group))
+            yield from self._blend(copies, cascade, ctx, show=number < PANELS)
 
-    def _copies(
-        self,
-        pair: Pair,
-        group: BlendGroup,
-        label: int,
-        cascade: Cascade,
-        ctx: Context,
-        *,
-        show: bool,
+    def _blend(
+        self, copies: Copies, cascade: Cascade, ctx: Context, *, show: bool
     ) -> Iterator[Pair]:
         from crossmod_singan_gba.blend import SliceStack, weights_of
         from crossmod_singan_gba.harmonize import harmonize
         from crossmod_singan_gba.panels import LesionView
 
-        options = self.options
-        mask = pair.labels == label
+        pair, options = copies.pair, self.options
+        mask = pair.labels == copies.label
         stack = SliceStack(mask)
         weights = weights_of(stack.masks, radius=options.mask_radius, sigma=options.mask_sigma)
         view = LesionView(mask, pair.image.spacing_mm)
         rows = []
-        for factor in group.factors:
-            naive = rescale(pair, label, factor)
+        for change, factor in copies.changes.items():
+            naive = rescale(pair, copies.label, factor)
             slices = stack.take(naive[0])
             row = [view(pair.image.data), view(naive)]
-            for start in options.starts_of(group):
-                suffix = f"{group.name}-x{factor:g}-s{start}"
+            for start in copies.starts:
+                suffix = f"{change}-s{start}"
                 redrawn = harmonize(cascade, slices, start, ctx.rng(pair.case, suffix))
                 blended = weights * redrawn + (1 - weights) * slices
                 data = stack.put(naive[0], blended)[None]
@@ -204,7 +199,17 @@ class SinganGba(Augmenter[SinganGbaOptions]):
                 yield pair.copy_as(suffix, data)
             rows.append(row)
         if show:
-            ctx.panel(f"augmented-{pair.case}-{group.name}", rows)
+            ctx.panel(f"augmented-{pair.case}-{next(iter(copies.changes))}", rows)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What to make of one pair: every change (suffix -> factor) at every start scale."""
+
+    pair: Pair
+    label: int
+    changes: dict[str, float]
+    starts: tuple[int, ...]
 
 
 @hookimpl

@@ -111,3 +111,10 @@ def test_refused_options(groups):
 def test_imports_no_torch():
     code = "import sys, crossmod_naive_rescale; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_means_bring_every_lesion_to_the_same_intensity():
+    new = augment(stage({"name": "all", "means": [0.3, 0.6]}), pair("a", 0.4), pair("b", 0.8))
+    assert [p.case for p in new] == ["a+all-m0.3", "a+all-m0.6", "b+all-m0.3", "b+all-m0.6"]
+    means = [p.image.data[0][p.labels == 1].mean() for p in new]
+    np.testing.assert_allclose(means, [0.3, 0.6, 0.3, 0.6], rtol=1e-5)
