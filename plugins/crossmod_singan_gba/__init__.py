@@ -170,7 +170,7 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         cascade = Cascade.load(state, device=ctx.device, autocast=precision)
         matches = match_groups(pairs, self.options.groups, label)
         for number, (pair, group, changes) in enumerate(matches):
-            copies = Copies(pair, label, changes, self.options.starts_of(group))
+            copies = Copies(pair, label, group.name, changes, self.options.starts_of(group))
             yield from self._blend(copies, cascade, ctx, show=number < PANELS)
 
     def _blend(
@@ -199,7 +199,7 @@ class SinganGba(Augmenter[SinganGbaOptions]):
                 yield pair.copy_as(suffix, data)
             rows.append(row)
         if show:
-            ctx.panel(f"augmented-{pair.case}-{next(iter(copies.changes))}", rows)
+            ctx.panel(f"augmented-{pair.case}-{copies.group}", rows)
 
 
 @dataclass(frozen=True)
@@ -208,6 +208,7 @@ class Copies:
 
     pair: Pair
     label: int
+    group: str
     changes: dict[str, float]
     starts: tuple[int, ...]
 
