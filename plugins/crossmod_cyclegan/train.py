@@ -5,7 +5,7 @@ Needs torch and numpy alone; the options may be any object with the attributes i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -16,30 +16,15 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from crossmod_cyclegan.networks import Discriminator, Generator
+from crossmod_cyclegan.slices import ImagePool, Slices, batches
 
 if TYPE_CHECKING:
     from crossmod_cyclegan import CycleGANOptions
 
 FloatArray = NDArray[np.float32]
-Slices = list[NDArray[np.float16]]
 
-BACKGROUND = 0.05
-"""A slice without a voxel above this is empty."""
 REPORTS = 100
 PANELS = 4
-
-
-def foreground_slices(volumes: Iterable[FloatArray]) -> Slices:
-    """The slices ``(I, J)`` along K of volumes ``(I, J, K)`` in [0, 1] that show something.
-
-    Half precision halves the memory of a cohort; its steps are 1/2048 at most.
-    """
-    return [
-        np.ascontiguousarray(volume[:, :, k], dtype=np.float16)
-        for volume in volumes
-        for k in range(volume.shape[2])
-        if volume[:, :, k].max() > BACKGROUND
-    ]
 
 
 def train(
@@ -54,11 +39,12 @@ def train(
     metric: Callable[..., None] = lambda **values: None,
     panel: Callable[[str, list[list[FloatArray]]], None] = lambda name, rows: None,
 ) -> tuple[Generator, Generator]:
-    """Train on unpaired slices ``(I, J)`` in [0, 1].
+    """Train on unpaired slices.
 
     Args:
-        source: slices of the source modality.
-        target: slices of the target modality.
+        source: slices of the source modality, ``(1, I, J)`` in [0, 1], or ``(2, I, J)`` with a
+            mask of structures.
+        target: slices of the target modality, ``(1, I, J)`` in [0, 1].
         options: what the recipe says.
         rng: decides the order, the crops and the flips; networks are seeded by torch.
         device: a torch device.
@@ -70,7 +56,7 @@ def train(
     Returns:
         The generators source -> target and target -> source.
     """
-    size = np.min([image.shape for image in source + target], axis=0)
+    size = np.min([image.shape[1:] for image in source + target], axis=0)
     steps_per_epoch = -(-max(len(source), len(target)) // options.batch_size)
     steps = options.iterations or steps_per_epoch * (options.epochs + options.decay_epochs)
     trainer = Trainer(options, rng, device, autocast)
@@ -102,54 +88,6 @@ def learning_rate_factor(step: int, steps_per_epoch: int, options: CycleGANOptio
         position, constant = step // steps_per_epoch, options.epochs
         decay = options.decay_epochs
     return 1.0 - max(0, position + 1 - constant) / (decay + 1)
-
-
-def batches(
-    images: Slices, size: NDArray[np.int64], options: CycleGANOptions, rng: np.random.Generator
-) -> Iterator[Tensor]:
-    """Endless batches ``(B, 1, H, W)`` in [-1, 1]; every slice once before any comes again.
-
-    Slices larger than ``size`` (H, W) are cropped at a random place.
-    """
-    order: list[int] = []
-    while True:
-        batch = np.empty((options.batch_size, 1, *size), dtype=np.float32)
-        for item in batch[:, 0]:
-            if not order:
-                order = rng.permutation(len(images)).tolist()
-            image = images[order.pop()]
-            i, j = rng.integers(np.array(image.shape) - size + 1)
-            crop = image[i : i + size[0], j : j + size[1]]
-            item[:] = crop[::-1] if options.flip and rng.random() < 0.5 else crop
-        yield torch.from_numpy(batch * 2 - 1)
-
-
-class ImagePool:
-    """Earlier translations, so that discriminators do not forget (Shrivastava et al. 2017).
-
-    Once full, each image is swapped for a stored one with probability one half.
-    """
-
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
-        self.size = size
-        self.rng = rng
-        self.images: list[Tensor] = []
-
-    def exchange(self, images: Tensor) -> Tensor:
-        """Store some of ``(B, 1, H, W)`` and return as many, new or old."""
-        if self.size == 0:
-            return images
-        return torch.stack([self._exchange_one(image) for image in images])
-
-    def _exchange_one(self, image: Tensor) -> Tensor:
-        if len(self.images) < self.size:
-            self.images.append(image)
-            return image
-        if self.rng.random() < 0.5:
-            return image
-        place = int(self.rng.integers(self.size))
-        old, self.images[place] = self.images[place], image
-        return old
 
 
 class Trainer:
@@ -199,20 +137,27 @@ class Trainer:
                 group["lr"] = self.options.learning_rate * rate * factor
 
     def step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Update generators, then discriminators, on batches ``(B, 1, H, W)`` in [-1, 1].
+        """Update generators, then discriminators.
+
+        Args:
+            source: ``(B, C, H, W)``; channel 0 is the image in [-1, 1], channel 1, if any, is 1
+                inside structures.
+            target: ``(B, 1, H, W)`` in [-1, 1].
 
         Returns:
             The loss terms, unweighted, as scalars.
         """
         self.steps += 1
-        losses, fakes = self._update_generators(source, target)
+        weights = 1 + (self.options.structure_weight - 1) * source[:, 1:]
+        source = source[:, :1]
+        losses, fakes = self._update_generators(source, target, weights)
         losses["discriminator"] = self._update_judges((target, source), fakes)
         if self.average is not self.generators:
             self._update_average()
         return losses
 
     def _update_generators(
-        self, source: Tensor, target: Tensor
+        self, source: Tensor, target: Tensor, weights: Tensor
     ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
         """Equation (3): adversarial + lambda * cycle, and the identity loss of section 5.2."""
         to_target, to_source = self.generators
@@ -221,7 +166,7 @@ class Trainer:
             # Instance normalization sees one slice at a time, so one call serves both inputs.
             fake_target, same_target = self._translate(to_target, source, target)
             fake_source, same_source = self._translate(to_source, target, source)
-            cycle = l1_loss(to_source(fake_target), source)
+            cycle = _weighted_distance(to_source(fake_target), source, weights)
             cycle = cycle + l1_loss(to_target(fake_source), target)
             judge_target, judge_source = self.judges
             adversarial = _least_squares(judge_target(fake_target), 1.0)
@@ -278,13 +223,19 @@ class Trainer:
         rows = []
         with torch.inference_mode(), self.autocast:
             for real, there, back in (
-                (source[:1], self.result[0], self.result[1]),
+                (source[:1, :1], self.result[0], self.result[1]),
                 (target[:1], self.result[1], self.result[0]),
             ):
                 fake = there(real)
                 images = [real, fake, back(fake)]
                 rows.append([_viewable(image[0, 0]) for image in images])
         return rows
+
+
+def _weighted_distance(images: Tensor, others: Tensor, weights: Tensor) -> Tensor:
+    """The mean absolute difference of ``(B, 1, H, W)``; weights may have no channel."""
+    distance = (images - others).abs()
+    return (distance * weights).mean() if weights.shape[1] else distance.mean()
 
 
 def _least_squares(scores: Tensor, wanted: float) -> Tensor:
