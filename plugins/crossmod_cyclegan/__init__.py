@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from crossmod import (
@@ -46,9 +44,6 @@ class CycleGANOptions(Options):
     """Weight of the cycle loss, lambda in the paper."""
     identity_weight: Weight = 0.5
     """Weight of the identity loss, as a multiple of `cycle_weight`."""
-    structure_weight: Annotated[float, Field(ge=1.0)] = 1.0
-    """Weight of the cycle loss inside labeled structures of the source, relative to elsewhere.
-    Lesions are a small part of an image: with 1, as in the paper, they may be painted over."""
     pool_size: Annotated[int, Field(ge=0)] = 50
     """How many earlier translations the discriminators are shown again."""
     learning_rate: Positive = 2e-4
@@ -80,13 +75,13 @@ class CycleGAN(Translator[CycleGANOptions]):
         from crossmod_cyclegan.slices import foreground_slices
         from crossmod_cyclegan.train import train
 
-        source_slices = foreground_slices(self._source_arrays(source))
-        target_slices = foreground_slices(volume.data for volume in target.volumes())
+        source_slices = foreground_slices(volume.data[0] for volume in source.volumes())
+        target_slices = foreground_slices(volume.data[0] for volume in target.volumes())
         needed = smallest_side(self.options.discriminator_layers)
         for name, slices in (("source", source_slices), ("target", target_slices)):
             if not slices:
                 raise DataError("every image is empty", where=f"{name} images")
-            side = min(min(image.shape[1:]) for image in slices)
+            side = min(min(image.shape) for image in slices)
             if side < needed:
                 raise DataError(
                     f"slices have a side of {side} pixels",
@@ -107,14 +102,6 @@ class CycleGAN(Translator[CycleGANOptions]):
             panel=ctx.panel,
         )
         return weights_of(to_target, "to_target.") | weights_of(to_source, "to_source.")
-
-    def _source_arrays(self, source: Cohort) -> Iterator[NDArray[np.float32]]:
-        """Images ``(1, I, J, K)``; where structures count more, with their mask as channel 1."""
-        if self.options.structure_weight == 1:
-            yield from (volume.data for volume in source.volumes())
-            return
-        for pair in source.pairs():
-            yield np.concatenate([pair.image.data, pair.labels[None] > 0])
 
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
         """Translate slice by slice; the network is loaded once."""

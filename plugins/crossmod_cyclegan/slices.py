@@ -20,39 +20,36 @@ BACKGROUND = 0.05
 
 
 def foreground_slices(volumes: Iterable[NDArray[np.float32]]) -> Slices:
-    """The slices ``(C, I, J)`` along K of volumes ``(C, I, J, K)`` that show something.
+    """The slices ``(I, J)`` along K of volumes ``(I, J, K)`` in [0, 1] that show something.
 
-    Channel 0 is the image in [0, 1]; channel 1, if any, is 1 inside labeled structures, else 0.
     Half precision halves the memory of a cohort; its steps are 1/2048 at most.
     """
     return [
-        np.ascontiguousarray(volume[..., k], dtype=np.float16)
+        np.ascontiguousarray(volume[:, :, k], dtype=np.float16)
         for volume in volumes
-        for k in range(volume.shape[-1])
-        if volume[0, ..., k].max() > BACKGROUND
+        for k in range(volume.shape[2])
+        if volume[:, :, k].max() > BACKGROUND
     ]
 
 
 def batches(
     images: Slices, size: NDArray[np.int64], options: CycleGANOptions, rng: np.random.Generator
 ) -> Iterator[Tensor]:
-    """Endless batches ``(B, C, H, W)``; every slice once before any comes again.
+    """Endless batches ``(B, 1, H, W)`` in [-1, 1]; every slice once before any comes again.
 
-    The image in channel 0 is brought to [-1, 1]. Slices larger than ``size`` (H, W) are cropped at
-    a random place.
+    Slices larger than ``size`` (H, W) are cropped at a random place.
     """
     order: list[int] = []
     while True:
-        batch = np.empty((options.batch_size, len(images[0]), *size), dtype=np.float32)
-        for item in batch:
+        batch = np.empty((options.batch_size, 1, *size), dtype=np.float32)
+        for item in batch[:, 0]:
             if not order:
                 order = rng.permutation(len(images)).tolist()
             image = images[order.pop()]
-            i, j = rng.integers(np.array(image.shape[1:]) - size + 1)
-            crop = image[:, i : i + size[0], j : j + size[1]]
-            item[:] = crop[:, ::-1] if options.flip and rng.random() < 0.5 else crop
-        batch[:, 0] = batch[:, 0] * 2 - 1
-        yield torch.from_numpy(batch)
+            i, j = rng.integers(np.array(image.shape) - size + 1)
+            crop = image[i : i + size[0], j : j + size[1]]
+            item[:] = crop[::-1] if options.flip and rng.random() < 0.5 else crop
+        yield torch.from_numpy(batch * 2 - 1)
 
 
 class ImagePool:

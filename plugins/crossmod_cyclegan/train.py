@@ -42,9 +42,8 @@ def train(
     """Train on unpaired slices.
 
     Args:
-        source: slices of the source modality, ``(1, I, J)`` in [0, 1], or ``(2, I, J)`` with a
-            mask of structures.
-        target: slices of the target modality, ``(1, I, J)`` in [0, 1].
+        source: slices of the source modality, ``(I, J)`` in [0, 1].
+        target: slices of the target modality, ``(I, J)`` in [0, 1].
         options: what the recipe says.
         rng: decides the order, the crops and the flips; networks are seeded by torch.
         device: a torch device.
@@ -56,7 +55,7 @@ def train(
     Returns:
         The generators source -> target and target -> source.
     """
-    size = np.min([image.shape[1:] for image in source + target], axis=0)
+    size = np.min([image.shape for image in source + target], axis=0)
     steps_per_epoch = -(-max(len(source), len(target)) // options.batch_size)
     steps = options.iterations or steps_per_epoch * (options.epochs + options.decay_epochs)
     trainer = Trainer(options, rng, device, autocast)
@@ -140,24 +139,21 @@ class Trainer:
         """Update generators, then discriminators.
 
         Args:
-            source: ``(B, C, H, W)``; channel 0 is the image in [-1, 1], channel 1, if any, is 1
-                inside structures.
+            source: ``(B, 1, H, W)`` in [-1, 1].
             target: ``(B, 1, H, W)`` in [-1, 1].
 
         Returns:
             The loss terms, unweighted, as scalars.
         """
         self.steps += 1
-        weights = 1 + (self.options.structure_weight - 1) * source[:, 1:]
-        source = source[:, :1]
-        losses, fakes = self._update_generators(source, target, weights)
+        losses, fakes = self._update_generators(source, target)
         losses["discriminator"] = self._update_judges((target, source), fakes)
         if self.average is not self.generators:
             self._update_average()
         return losses
 
     def _update_generators(
-        self, source: Tensor, target: Tensor, weights: Tensor
+        self, source: Tensor, target: Tensor
     ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
         """Equation (3): adversarial + lambda * cycle, and the identity loss of section 5.2."""
         to_target, to_source = self.generators
@@ -166,7 +162,7 @@ class Trainer:
             # Instance normalization sees one slice at a time, so one call serves both inputs.
             fake_target, same_target = self._translate(to_target, source, target)
             fake_source, same_source = self._translate(to_source, target, source)
-            cycle = _weighted_distance(to_source(fake_target), source, weights)
+            cycle = l1_loss(to_source(fake_target), source)
             cycle = cycle + l1_loss(to_target(fake_source), target)
             judge_target, judge_source = self.judges
             adversarial = _least_squares(judge_target(fake_target), 1.0)
@@ -223,19 +219,13 @@ class Trainer:
         rows = []
         with torch.inference_mode(), self.autocast:
             for real, there, back in (
-                (source[:1, :1], self.result[0], self.result[1]),
+                (source[:1], self.result[0], self.result[1]),
                 (target[:1], self.result[1], self.result[0]),
             ):
                 fake = there(real)
                 images = [real, fake, back(fake)]
                 rows.append([_viewable(image[0, 0]) for image in images])
         return rows
-
-
-def _weighted_distance(images: Tensor, others: Tensor, weights: Tensor) -> Tensor:
-    """The mean absolute difference of ``(B, 1, H, W)``; weights may have no channel."""
-    distance = (images - others).abs()
-    return (distance * weights).mean() if weights.shape[1] else distance.mean()
 
 
 def _least_squares(scores: Tensor, wanted: float) -> Tensor:

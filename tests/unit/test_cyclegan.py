@@ -135,14 +135,14 @@ def test_learning_rate_falls_in_the_second_half_of_iterations():
 
 
 def test_batches_show_every_slice_once_before_repeating():
-    images = [np.full((1, 6, 6), value / 4, dtype=np.float16) for value in range(4)]
+    images = [np.full((6, 6), value / 4, dtype=np.float16) for value in range(4)]
     stream = batches(images, np.array([6, 6]), TINY, np.random.default_rng(0))
     values = torch.cat([next(stream)[:, 0, 0, 0] for _ in range(4)]).tolist()
     assert sorted(values[:4]) == sorted(values[4:]) == [-1.0, -0.5, 0.0, 0.5]
 
 
 def test_batches_crop_and_mirror():
-    image = np.arange(8 * 6, dtype=np.float16).reshape(1, 8, 6) / 64
+    image = np.arange(8 * 6, dtype=np.float16).reshape(8, 6) / 64
     stream = batches([image], np.array([5, 4]), TINY, np.random.default_rng(0))
     corners, mirrored = set(), set()
     for _ in range(60):
@@ -156,14 +156,14 @@ def test_batches_crop_and_mirror():
 def test_empty_slices_are_left_out():
     volume = scan(0)
     volume[:, :, 1] = 0.01
-    slices = foreground_slices([volume[None]])
+    slices = foreground_slices([volume])
     assert len(slices) == 2
-    assert slices[1] == pytest.approx(volume[None, :, :, 2], abs=1e-3)
+    assert slices[1] == pytest.approx(volume[:, :, 2], abs=1e-3)
 
 
 def train_tiny(options=TINY, **kwargs):
     torch.manual_seed(0)
-    slices = [foreground_slices([scan(seed)[None]]) for seed in (1, 2)]
+    slices = [foreground_slices([scan(seed)]) for seed in (1, 2)]
     return train(
         *slices, options, rng=np.random.default_rng(0), device="cpu", autocast=FP32, **kwargs
     )
@@ -211,30 +211,6 @@ def test_without_identity_loss_it_is_not_computed():
         metric=lambda **values: rows.append(values),
     )
     assert "identity" not in rows[0]
-
-
-def test_structures_count_more_in_the_cycle_loss():
-    torch.manual_seed(0)
-    options = TINY.model_copy(update={"structure_weight": 3.0})
-    trainer = Trainer(options, np.random.default_rng(0), "cpu", FP32)
-    image, target = torch.rand(1, 1, 26, 30), torch.rand(1, 1, 26, 30)
-    cycles = {}
-    for name, inside in (("none", 0.0), ("all", 1.0)):
-        mask = torch.full_like(image, inside)
-        # The learning rate is 0, so both steps see the same networks.
-        trainer.set_rate(0.0)
-        cycles[name] = trainer.step(torch.cat([image, mask], dim=1), target)["cycle"]
-    plain = trainer.step(image, target)["cycle"]
-    assert cycles["none"] == pytest.approx(plain)
-    there_and_back = trainer.generators[1](trainer.generators[0](image))
-    assert cycles["all"] - plain == pytest.approx(2 * (there_and_back - image).abs().mean().item())
-
-
-def test_structure_weight_needs_labels(tmp_path):
-    unlabeled = cohort(tmp_path, center="ldn", seeds=(1,))
-    stage = CycleGAN(TINY.model_copy(update={"structure_weight": 3.0}))
-    with pytest.raises(DataError, match="has no label map"):
-        stage.fit(unlabeled, unlabeled, Context(tmp_path))
 
 
 def test_panels_show_real_translated_and_back():
