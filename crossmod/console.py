@@ -103,16 +103,17 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
     for structure in structures:
         for row in summarize(scores, split, structure):
             cells = rows.setdefault((row.stage, row.center), [row.stage, row.center])
-            cells += [number(row.dice_mean), number(row.dice_sd), number(row.assd_mean_mm)]
+            spread = f"{number(row.dice_mean)} ± {number(row.dice_sd)}"
+            cells += [spread, number(row.assd_mean_mm)]
     cases = len({score.case for score in scores if score.split == split})
     table = Table(
         title=f"{split} split, {cases} scans of the target modality", title_justify="left"
     )
-    table.add_column("segmenter after")
-    table.add_column("center")
+    table.add_column("segmenter after", no_wrap=True)
+    table.add_column("center", no_wrap=True)
     for structure in structures:
-        for heading in ("Dice", "sd", "ASSD mm"):
-            table.add_column(f"{structure}\n{heading}", justify="right")
+        for heading in ("Dice ± sd", "ASSD mm"):
+            table.add_column(f"{structure}\n{heading}", justify="right", no_wrap=True)
     previous = ""
     for (stage, center), cells in rows.items():
         if previous and stage != previous:

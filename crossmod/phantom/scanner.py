@@ -71,7 +71,7 @@ LONDON = Center(
     radius_mm=(3.0, 10.0), cystic=0.15, texture=(0.03, 0.10),
     source=Protocol(
         suffix="ceT1", modality="t1", shape=(208, 240, 32), spacing_mm=(0.9, 0.9, 1.5),
-        gamma=(1.15, 1.45), gain=(900, 1200), noise=(0.012, 0.025), bias=(0.05, 0.12),
+        gamma=(1.00, 1.25), gain=(900, 1200), noise=(0.012, 0.025), bias=(0.05, 0.12),
         tumor=(1.30, 1.75),
     ),
     target=Protocol(
@@ -113,8 +113,8 @@ class Contrast:
 
     @property
     def fluid(self) -> float:
-        """Value of cerebrospinal fluid."""
-        return float(self.curve[50 if self.modality == "t1" else 235])
+        """Value of cerebrospinal fluid: on T1 clearly above bone, on T2 the brightest tissue."""
+        return float(self.curve[105 if self.modality == "t1" else 235])
 
     @property
     def tumor_reference(self) -> float:
