@@ -52,6 +52,21 @@ def measure(image: Volume, labels: LabelArray, label: int) -> Lesion:
     return Lesion(volume, mean, float(values.std()), mean - around)
 
 
+def keep_largest(labels: LabelArray, label: int) -> LabelArray:
+    """Leave only the largest component of ``label`` in a label map ``(I, J, K)``.
+
+    Voxels belong together where they share a face. The others become background.
+    """
+    from scipy import ndimage
+
+    components, count = ndimage.label(labels == label)
+    if count < 2:
+        return labels
+    sizes = np.bincount(components.ravel())
+    largest = 1 + int(np.argmax(sizes[1:]))
+    return np.where((components > 0) & (components != largest), 0, labels).astype(labels.dtype)
+
+
 class Bounds(Options):
     """An open interval; a missing end does not bound."""
 

@@ -191,6 +191,7 @@ class Planner:
             use=self.checked.segmenter,
             models=models,
             images=images,
+            largest_component=self.recipe.segment.largest_component,
             keep_probabilities=split == "target",
         )
         self.made.steps.append(predict)

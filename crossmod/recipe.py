@@ -102,6 +102,8 @@ class SegmentTable(StageTable):
 
     folds: Count = 1
     """Models trained by cross-validation over patients and averaged; 1 trains one on all."""
+    largest_component: tuple[str, ...] = ()
+    """Classes of which only the largest connected component of a prediction is kept."""
 
 
 class PseudoLabelTable(StageTable):
@@ -277,6 +279,15 @@ def _contradictions(recipe: Recipe, document: Document) -> list[str]:
                 allowed=", ".join(recipe.data.classes),
             )
         )
+    for name in recipe.segment.largest_component:
+        if name not in recipe.data.classes:
+            problems.append(
+                document.problem(
+                    ("segment", "largest_component"),
+                    f"no class is called '{name}'",
+                    allowed=", ".join(recipe.data.classes),
+                )
+            )
     for kind in ("translate", "augment"):
         for name, table in getattr(recipe, kind).items():
             center = table.fit_on.center

@@ -81,7 +81,7 @@ def _plant_ears(
             if path is snail:
                 distance = np.minimum(distance, structures.tube_distance(positions[:, *box], core))
                 labels[box][distance < 0] = COCHLEA
-            _mix(ideal, box, structures.occupancy(distance, frame.voxel_mm), contrast.fluid)
+            _mix(ideal, box, structures.occupancy(distance, frame.voxel_mm), contrast.ear)
 
 
 def _plant_vessels(

@@ -114,7 +114,12 @@ class Contrast:
     @property
     def fluid(self) -> float:
         """Value of cerebrospinal fluid: on T1 clearly above bone, on T2 the brightest tissue."""
-        return float(self.curve[105 if self.modality == "t1" else 235])
+        return float(self.curve[80 if self.modality == "t1" else 235])
+
+    @property
+    def ear(self) -> float:
+        """Value of the inner ear and canal: beside a schwannoma, protein and nerves raise T1."""
+        return float(self.curve[140 if self.modality == "t1" else 235])
 
     @property
     def tumor_reference(self) -> float:

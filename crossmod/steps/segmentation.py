@@ -22,6 +22,7 @@ from crossmod.data import (
     read_labels,
     write_nifti,
 )
+from crossmod.lesions import keep_largest
 from crossmod.metrics import Score, score, write_scores
 from crossmod.preprocess import Grid, to_native
 from crossmod.stages import Context, History, PseudoLabeler, Segmenter
@@ -68,6 +69,7 @@ class Predict(PluginStep):
 
     models: tuple[Train, ...]
     images: Prepare
+    largest_component: tuple[str, ...]
     keep_probabilities: bool
 
     @property
@@ -76,7 +78,11 @@ class Predict(PluginStep):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {**super().settings, "keep_probabilities": self.keep_probabilities}
+        return {
+            **super().settings,
+            "largest_component": list(self.largest_component),
+            "keep_probabilities": self.keep_probabilities,
+        }
 
     def make(self, folder_of: Where, ctx: Context) -> None:
         cohort = Cohort.load(folder_of(self.images))
@@ -86,6 +92,8 @@ class Predict(PluginStep):
             image = scans[prediction.case].image
             native = Grid(*read_grid(image))
             labels = to_native(prediction.probabilities, prediction.image.affine, native)
+            for name in self.largest_component:
+                labels = keep_largest(labels, cohort.classes[name])
             write_nifti(label_map(ctx.folder, prediction.case), labels, native.affine)
             if self.keep_probabilities:
                 save_probabilities(ctx.folder, prediction)

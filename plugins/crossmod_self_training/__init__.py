@@ -14,6 +14,7 @@ from crossmod import (
     PseudoLabeler,
     RecipeError,
     hookimpl,
+    keep_largest,
 )
 
 
@@ -40,7 +41,7 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
         self, predictions: Iterable[Prediction], history: History, ctx: Context
     ) -> Iterator[Pair]:
         """Yield the cleaned label map of every case that is kept."""
-        from crossmod_self_training.clean import confidence, keep_largest
+        from crossmod_self_training.clean import confidence
 
         del history
         label = _label_of(self.options.structure, ctx)

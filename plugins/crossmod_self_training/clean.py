@@ -3,22 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from crossmod import Cohort
-
-
-def keep_largest(labels: np.ndarray, label: int) -> np.ndarray:
-    """Label map ``(I, J, K)`` in which only the largest component of ``label`` is left.
-
-    Voxels belong together where they share a face. The others become background.
-    """
-    components, count = ndimage.label(labels == label)
-    if count < 2:
-        return labels
-    sizes = np.bincount(components.ravel())
-    largest = 1 + int(np.argmax(sizes[1:]))
-    return np.where((components > 0) & (components != largest), 0, labels).astype(labels.dtype)
 
 
 def confidence(probabilities: np.ndarray, labels: np.ndarray, label: int) -> float:

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from conftest import ROOT, Program, Result
 
 QUICKSTART = ROOT / "recipes" / "quickstart.toml"

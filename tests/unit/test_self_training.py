@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from crossmod_self_training import SelfTraining, SelfTrainingOptions
-from crossmod_self_training.clean import agreement, keep_largest
+from crossmod_self_training.clean import agreement
 
-from crossmod import Context, History, Prediction, RecipeError, Volume
+from crossmod import Context, History, Prediction, RecipeError, Volume, keep_largest
 from crossmod.data import CohortWriter
 
 SHAPE = (12, 10, 8)
