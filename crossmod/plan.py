@@ -109,8 +109,10 @@ class Planner:
             last = level
             self._segment(last, training)
         for use, table in self._with_tables(self.checked.augmenters, recipe.augment):
-            training = (*training, self._augment(use, table, base))
+            self._augment(use, table, base)
         if plan.copies:
+            originals = all(table.keep_originals for table in recipe.augment.values())
+            training = (*(training if originals else ()), *plan.copies)
             last = "augmented"
             self._segment(last, training)
         if self.checked.pseudo_labeler and recipe.pseudo_label:
@@ -135,7 +137,7 @@ class Planner:
         self.made.translations.append(step)
         return step
 
-    def _augment(self, use: StageUse, table: LearningTable, base: Step) -> Augment:
+    def _augment(self, use: StageUse, table: LearningTable, base: Step) -> None:
         fit = Fit(
             name=f"{use.name}-fit",
             seed=self.recipe.seed,
@@ -147,7 +149,6 @@ class Planner:
         step = Augment(name=use.name, seed=self.recipe.seed, use=use, fit=fit, labeled=base)
         self.made.steps += [fit, step]
         self.made.copies.append(step)
-        return step
 
     def _pseudo_label(self, use: StageUse, last: str, number: int) -> PseudoLabel:
         step = PseudoLabel(

@@ -97,6 +97,14 @@ class LearningTable(StageTable):
     """Which cases it learns from; it is applied to all."""
 
 
+class AugmentTable(LearningTable):
+    """A stage that adds labeled pairs."""
+
+    keep_originals: bool = True
+    """Train on the originals too; off where the translator made lesions look like something else,
+    since originals would then teach that look."""
+
+
 class SegmentTable(StageTable):
     """The segmenter."""
 
@@ -127,7 +135,7 @@ class Recipe(Options):
     data: Data
     preprocess: Preprocess
     translate: dict[str, LearningTable] = Field(default_factory=dict)
-    augment: dict[str, LearningTable] = Field(default_factory=dict)
+    augment: dict[str, AugmentTable] = Field(default_factory=dict)
     segment: SegmentTable
     pseudo_label: PseudoLabelTable | None = None
     evaluate: Evaluate = Evaluate()
@@ -194,7 +202,7 @@ def load(path: Path, settings: Sequence[str] = ()) -> Checked:
 
 CORE_TABLES: Mapping[str, type[StageTable]] = {
     "translate": LearningTable,
-    "augment": LearningTable,
+    "augment": AugmentTable,
     "segment": SegmentTable,
     "pseudo_label": PseudoLabelTable,
 }

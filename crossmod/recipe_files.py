@@ -90,7 +90,7 @@ def _read_one(path: Path) -> tuple[dict[str, Any], dict[Location, str]]:
     return tables, {key: f"{path}:{line}" for key, line in locate(text).items()}
 
 
-CORE_KEYS = {"fit_on", "folds", "largest_component", "rounds"}
+CORE_KEYS = {"fit_on", "folds", "keep_originals", "largest_component", "rounds"}
 """Keys of a stage table that the core reads; they outlive a change of plugin."""
 
 
