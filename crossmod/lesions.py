@@ -136,6 +136,10 @@ class RescaleGroup(Options):
     """Each makes one new pair whose lesion has this mean intensity, in [0, 1]: the factor follows
     from what the translator made of the lesion, which differs from one training to the next."""
 
+    texture: Fraction = 1.0
+    """Share of the differences inside the lesion that is kept: 1 keeps what the translator drew, as
+    the paper does; less helps where it drew healthy tissue into the lesion."""
+
     @model_validator(mode="after")
     def _makes_something(self) -> Self:
         if not (self.factors or self.means):
@@ -188,11 +192,12 @@ def match_groups(
                 yield pair, group, group.changes(lesion)
 
 
-def rescale(pair: Pair, label: int, factor: float) -> FloatArray:
+def rescale(pair: Pair, label: int, factor: float, texture: float = 1.0) -> FloatArray:
     """Multiply the intensity inside a structure: x (1 - y) + factor x y, clipped at 1.
 
     Equation (5) of Salle et al. 2024. The image has to lie in [0, 1]: where values can be
-    negative, as after z-scoring, a factor above 1 would not brighten.
+    negative, as after z-scoring, a factor above 1 would not brighten. With ``texture`` t below 1,
+    x inside becomes m + t (x - m) first, m being its mean.
 
     Returns:
         The changed image, float32 ``(C, I, J, K)`` in [0, 1].
@@ -209,5 +214,8 @@ def rescale(pair: Pair, label: int, factor: float) -> FloatArray:
             allowed="0 to 1",
             fix="rescale the image to [0, 1] in preprocessing",
         )
-    changed = np.where(pair.labels == label, image * np.float32(factor), image)
+    inside = np.broadcast_to(pair.labels == label, image.shape)
+    mean = image[inside].mean()
+    changed = image.copy()
+    changed[inside] = factor * (mean + texture * (image[inside] - mean))
     return np.clip(changed, 0, 1).astype(np.float32)

@@ -170,7 +170,7 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         cascade = Cascade.load(state, device=ctx.device, autocast=precision)
         matches = match_groups(pairs, self.options.groups, label)
         for number, (pair, group, changes) in enumerate(matches):
-            copies = Copies(pair, label, group.name, changes, self.options.starts_of(group))
+            copies = Copies(pair, label, group, changes, self.options.starts_of(group))
             yield from self._blend(copies, cascade, ctx, show=number < PANELS)
 
     def _blend(
@@ -187,7 +187,7 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         view = LesionView(mask, pair.image.spacing_mm)
         rows = []
         for change, factor in copies.changes.items():
-            naive = rescale(pair, copies.label, factor)
+            naive = rescale(pair, copies.label, factor, copies.group.texture)
             slices = stack.take(naive[0])
             row = [view(pair.image.data), view(naive)]
             for start in copies.starts:
@@ -199,7 +199,7 @@ class SinganGba(Augmenter[SinganGbaOptions]):
                 yield pair.copy_as(suffix, data)
             rows.append(row)
         if show:
-            ctx.panel(f"augmented-{pair.case}-{copies.group}", rows)
+            ctx.panel(f"augmented-{pair.case}-{copies.group.name}", rows)
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class Copies:
 
     pair: Pair
     label: int
-    group: str
+    group: BlendGroup
     changes: dict[str, float]
     starts: tuple[int, ...]
 

@@ -118,3 +118,15 @@ def test_means_bring_every_lesion_to_the_same_intensity():
     assert [p.case for p in new] == ["a+all-m0.3", "a+all-m0.6", "b+all-m0.3", "b+all-m0.6"]
     means = [p.image.data[0][p.labels == 1].mean() for p in new]
     np.testing.assert_allclose(means, [0.3, 0.6, 0.3, 0.6], rtol=1e-5)
+
+
+def test_texture_is_kept_in_part_around_the_same_mean():
+    original = pair(value=0.4)
+    inside = original.labels == 1
+    rng = np.random.default_rng(0)
+    original.image.data[0][inside] += rng.normal(0, 0.05, inside.sum()).astype(np.float32)
+    groups = [{"name": f"t{t}", "means": [0.3], "texture": t / 4} for t in (4, 2, 0)]
+    whole, half, flat = (p.image.data[0][inside] for p in augment(stage(*groups), original))
+    np.testing.assert_allclose([whole.mean(), half.mean(), flat.mean()], 0.3, rtol=1e-4)
+    np.testing.assert_allclose(half.std(), whole.std() / 2, rtol=1e-3)
+    assert flat.std() < 1e-6
