@@ -7,7 +7,7 @@ Resample to a common spacing along the axes of the acquisition, crop in plane ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,14 @@ from crossmod.options import Count, Fraction, Options, Spacing
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-HEAD_PERCENTILE = 75
-"""Voxels above this percentile mark the head; their mean position is its center."""
+BRIGHT_PERCENTILE = 75
+"""Voxels above this percentile are bright; their mean position is the "bright" center."""
+
+HEAD_LEVEL = 0.15
+"""Voxels above this share of the 99th percentile belong to the head."""
+
+HEAD_EDGES = (0.02, 0.98)
+"""Quantiles of the head's voxels along an axis between which its middle lies."""
 
 
 class Preprocess(Options):
@@ -29,6 +35,10 @@ class Preprocess(Options):
     """Voxel size along the left-right, back-front and foot-head axes of the acquisition."""
     crop: tuple[Count, Count] | None = None
     """In-plane voxels kept around the center of the head; without it the whole plane is kept."""
+    center: Literal["bright", "head"] = "bright"
+    """Where the crop lies: around the mean position of the brightest quarter of all voxels (paper),
+    or in the middle of the head's outline. What is bright differs between modalities; where their
+    crops lie apart, a translator learns to shift anatomy, and labels no longer fit."""
     clip_fractions: tuple[Fraction, Fraction] = (0.0, 1.0)
     """Quantiles of the cropped image that become 0 and 1; values beyond are clipped."""
 
@@ -50,9 +60,18 @@ def closest_canonical(data: NDArray[np.generic], affine: Affine) -> tuple[NDArra
     return turned, affine @ orientations.inv_ornt_aff(axes, data.shape)
 
 
-def head_center(data: FloatArray) -> NDArray[np.float64]:
+def head_middle(data: FloatArray) -> NDArray[np.float64]:
+    """Middle, voxels, of the outline of the head in ``(I, J, K)``."""
+    head = data > HEAD_LEVEL * np.percentile(data, 99)
+    if not head.any():
+        return (np.array(data.shape) - 1) / 2
+    shares = [np.cumsum(_profile(head, axis)) / head.sum() for axis in range(3)]
+    return np.array([np.searchsorted(share, HEAD_EDGES).mean() for share in shares])
+
+
+def bright_center(data: FloatArray) -> NDArray[np.float64]:
     """Mean position, voxels, of the voxels of ``(I, J, K)`` above the 75th percentile."""
-    bright = data > np.percentile(data, HEAD_PERCENTILE)
+    bright = data > np.percentile(data, BRIGHT_PERCENTILE)
     if not bright.any():
         return (np.array(data.shape) - 1) / 2
     return np.array(
@@ -79,7 +98,8 @@ def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
     shape = np.maximum(np.round(np.array(data.shape) * old / new), 1).astype(int)
     first = (new / old - 1) / 2  # the extents share their corner, not the first voxel center
     if options.crop is not None:
-        center = (head_center(data) - first) * old / new
+        find = bright_center if options.center == "bright" else head_middle
+        center = (find(data) - first) * old / new
         start = np.round(center[:2] - (np.array(options.crop) - 1) / 2)
         shape[:2] = options.crop
         first[:2] += start * (new / old)[:2]

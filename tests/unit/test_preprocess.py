@@ -9,7 +9,8 @@ from scipy.spatial.transform import Rotation
 from crossmod.preprocess import (
     Grid,
     Preprocess,
-    head_center,
+    bright_center,
+    head_middle,
     resample,
     resample_labels,
     to_common,
@@ -85,11 +86,21 @@ def test_results_do_not_depend_on_how_the_scan_was_stored() -> None:
 def test_the_crop_follows_the_head() -> None:
     data = np.zeros((50, 50, 10), np.float32)
     data[30:40, 5:15] = 1
-    np.testing.assert_allclose(head_center(data), (34.5, 9.5, 4.5))
+    np.testing.assert_allclose(bright_center(data), (34.5, 9.5, 4.5))
+    np.testing.assert_allclose(head_middle(data), (34.5, 9.5, 4.5), atol=0.6)
     options = Preprocess(spacing_mm=(1, 1, 1), crop=(20, 20))
     cropped, _, affine = to_common(data, None, np.eye(4), options)
     assert cropped[5:15, 5:15].min() == 1
     np.testing.assert_allclose(affine[:3, 3], (25, 0, 0))
+
+
+def test_the_middle_of_the_head_does_not_depend_on_what_is_bright_in_it() -> None:
+    data = np.zeros((60, 60, 10), np.float32)
+    data[10:50, 14:50] = 0.4
+    one, other = data.copy(), data.copy()
+    one[12:20, 16:24], other[40:48, 40:48] = 1, 1
+    np.testing.assert_allclose(head_middle(one), head_middle(other), atol=0.6)
+    assert np.abs(bright_center(one) - bright_center(other)).max() > 1
 
 
 def test_an_empty_image_is_cropped_in_the_middle() -> None:
