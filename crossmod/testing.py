@@ -30,19 +30,19 @@ from crossmod.stages import (
 )
 
 CLASSES = {"tumor": 1, "cochlea": 2}
-SHAPE = (20, 24, 12)
+SHAPE = (28, 32, 12)
 SPACING_MM = (1.5, 1.2, 2.0)
 
 
 def small_cohort(folder: Path, *, labeled: bool, cases: int = 3, seed: int = 0) -> Cohort:
-    """Write smooth random images ``(20, 24, 12)`` in [0, 1] with a bright labeled ball."""
+    """Write smooth random images ``(28, 32, 12)`` in [0, 1] with a bright labeled ball."""
     from scipy import ndimage
 
     rng = np.random.default_rng(seed)
     writer = CohortWriter(folder, CLASSES)
     for number in range(cases):
         noise = ndimage.gaussian_filter(rng.random(SHAPE), 1.5)
-        labels = _ball((10, 12, 6), 3) + 2 * _ball((4, 5, 6), 1.5)
+        labels = _ball((14, 16, 6), 4) + 2 * _ball((5, 6, 6), 1.5)
         image = np.clip(noise + 0.4 * (labels == 1), 0, 1).astype(np.float32)
         affine = np.diag([*SPACING_MM, 1.0])
         affine[:3, 3] = rng.normal(size=3)

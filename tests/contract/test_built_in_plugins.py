@@ -12,18 +12,24 @@ from crossmod.testing import check_stage
 
 GROUP = {"name": "all", "factors": [0.7, 1.2]}
 FAST: dict[str, dict[str, Any]] = {
-    "cyclegan": {"iterations": 2, "base_channels": 4, "blocks": 1, "discriminator_channels": 4},
+    "cyclegan": {
+        "iterations": 2,
+        "base_channels": 4,
+        "blocks": 1,
+        "discriminator_channels": 4,
+        "discriminator_layers": 1,
+    },
     "van-cittert": {"iterations": 2},
     "naive-rescale": {"groups": [GROUP]},
     "singan-gba": {
         "groups": [GROUP],
         "iterations": 2,
-        "min_size": 12,
-        "scale_factor": 0.75,
+        "min_size": 21,
+        "scale_factor": 0.8,
         "start_scales": [1],
-        "channels": 4,
+        "width": 4,
     },
-    "unet3d": {"iterations": 2, "base_channels": 4, "mirror": False},
+    "unet3d": {"iterations": 2, "base_channels": 4, "mirror_predictions": False},
     "self-training": {},
 }
 
