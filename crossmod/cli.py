@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crossmod.plan import Plan
     from crossmod.recipe import Checked
     from crossmod.runner import Run
+    from crossmod.store import Store
 
 app = typer.Typer(
     help="Teach a segmentation model a modality nobody has labeled.",
@@ -156,10 +157,7 @@ def _plan(recipe: Path, settings: list[str] | None, data: Path | None) -> tuple[
     return checked, Planner(checked, data).plan()
 
 
-def _plan_rows(plan: Plan, store: object) -> list[tuple[str, str, str]]:
-    from crossmod.store import Store
-
-    assert isinstance(store, Store)
+def _plan_rows(plan: Plan, store: Store) -> list[tuple[str, str, str]]:
     return [
         (str(number), step.name, "stored" if store.manifest(step.key) else "to run")
         for number, step in enumerate(plan.steps, start=1)

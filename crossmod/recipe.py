@@ -268,9 +268,9 @@ def _kind_of(name: str) -> str:
 def _plugin_problem(
     error: PluginError, wanted: str, location: tuple[str, ...], document: Document
 ) -> str:
-    return document.problem(
-        location, error.what, allowed=error.allowed, near=nearest(wanted, plugins.available())
-    )
+    known = plugins.available()
+    near = "" if wanted in known else nearest(wanted, known)
+    return document.problem(location, error.what, allowed=error.allowed, near=near)
 
 
 def _contradictions(recipe: Recipe, document: Document) -> list[str]:
