@@ -16,7 +16,8 @@ from pathlib import Path
 from crossmod import plugins
 from crossmod.dataset import digests, find_scans
 from crossmod.errors import DataError
-from crossmod.recipe import Checked, Data, LearningTable, Level, StageUse
+from crossmod.recipe import Checked, StageUse
+from crossmod.recipe_model import Data, LearningTable, Level
 from crossmod.steps import (
     Augment,
     DataFolder,

@@ -9,136 +9,23 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from crossmod import plugins
 from crossmod.errors import PluginError, RecipeError
-from crossmod.lesions import FitOn
-from crossmod.options import Count, Options
-from crossmod.preprocess import Preprocess
+from crossmod.options import Options
 from crossmod.recipe_files import Document, read_document
+from crossmod.recipe_model import (
+    AugmentTable,
+    LearningTable,
+    PseudoLabelTable,
+    Recipe,
+    SegmentTable,
+    StageTable,
+)
 from crossmod.stages import Stage
-
-Level = Literal["oracle", "no-adaptation", "translated"]
-
-
-class LabeledFiles(Options):
-    """Where labeled scans lie, relative to the data root; `{case}` stands for the case id."""
-
-    images: str
-    """Pattern of the images."""
-    labels: str
-    """Pattern of the label maps."""
-
-
-class Files(Options):
-    """Where unlabeled scans lie, relative to the data root; `{case}` stands for the case id."""
-
-    images: str
-    """Pattern of the images."""
-
-
-class EmbeddedCohort(Options):
-    """Size of the embedded cohort, made when no data folder is given."""
-
-    source: Count
-    """Labeled source scans, half from each center."""
-    target: Count
-    """Unlabeled target scans."""
-    validation: Count
-    """Target scans kept for scoring."""
-    seed: int = 2022
-    """Another seed makes other patients."""
-
-
-class Data(Options):
-    """Which scans take part."""
-
-    source: LabeledFiles
-    """Labeled scans of the source modality."""
-    target: Files
-    """Unlabeled scans of the target modality."""
-    validation: Files | None = None
-    """Scans of the target modality that no stage sees, to be scored."""
-    centers: dict[str, str]
-    """Center -> pattern of its case ids, with `*`; the first match counts."""
-    classes: dict[str, Count]
-    """Class -> its value in label maps, counted from 1."""
-    phantom: EmbeddedCohort | None = None
-    """Without a data folder, make the embedded cohort of this size."""
-
-
-class Evaluate(Options):
-    """What is scored, and what the method is compared with."""
-
-    labels: str | None = None
-    """Pattern of label maps of target scans that exist only to be scored against."""
-    compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
-    """Segmenters trained for comparison; they feed nothing."""
-    structure: str = "tumor"
-    """The class whose appearance the report follows."""
-
-
-class StageTable(BaseModel):
-    """One stage: `use` names the plugin, the core reads a few keys, the rest are its options."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
-
-    use: str
-    """Name of the plugin, as `crossmod plugins` lists it."""
-
-
-class LearningTable(StageTable):
-    """A stage that may learn from a part of the cases only."""
-
-    fit_on: FitOn = FitOn()
-    """Which cases it learns from; it is applied to all."""
-
-
-class AugmentTable(LearningTable):
-    """A stage that adds labeled pairs."""
-
-    keep_originals: bool = True
-    """Train on the originals too; off where the translator made lesions look like something else,
-    since originals would then teach that look."""
-
-
-class SegmentTable(StageTable):
-    """The segmenter."""
-
-    folds: Count = 1
-    """Models trained by cross-validation over patients and averaged; 1 trains one on all."""
-    largest_component: tuple[str, ...] = ()
-    """Classes of which only the largest connected component of a prediction is kept."""
-
-
-class PseudoLabelTable(StageTable):
-    """Self-training."""
-
-    rounds: int = Field(default=1, ge=1, le=100)
-    """Times the target scans are labeled and the segmenter trained again."""
-
-
-class Recipe(Options):
-    """The whole experiment."""
-
-    title: str
-    """What this experiment is."""
-    seed: int = 2022
-    """Every random number follows from it."""
-    device: str = "auto"
-    """"auto", "cpu", "cuda" or "cuda:n"."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """"auto" is bf16 where the device computes it natively."""
-    data: Data
-    preprocess: Preprocess
-    translate: dict[str, LearningTable] = Field(default_factory=dict)
-    augment: dict[str, AugmentTable] = Field(default_factory=dict)
-    segment: SegmentTable
-    pseudo_label: PseudoLabelTable | None = None
-    evaluate: Evaluate = Evaluate()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from crossmod.data import CohortWriter, Volume, read_affine, read_image, read_labels
 from crossmod.dataset import Scan, find_scans
 from crossmod.preprocess import Preprocess, to_common
-from crossmod.recipe import EmbeddedCohort
+from crossmod.recipe_model import EmbeddedCohort
 from crossmod.stages import Context
 from crossmod.steps.base import Step, Where
 

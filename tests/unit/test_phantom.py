@@ -190,9 +190,9 @@ def test_tumors_span_dark_to_bright_on_t2(target: list[Scan]) -> None:
     assert max(ratios) > 1.3
 
 
-def test_cochleae_are_bright_on_t2_and_faint_on_t1(source: list[Scan], target: list[Scan]) -> None:
+def test_cochleae_outshine_the_brainstem_on_t2_only(source: list[Scan], target: list[Scan]) -> None:
     assert all(scan.image[scan.labels == 2].mean() > 1.3 * scan.brainstem for scan in target)
-    assert all(scan.image[scan.labels == 2].mean() < 0.6 * scan.brainstem for scan in source)
+    assert all(scan.image[scan.labels == 2].mean() < 0.85 * scan.brainstem for scan in source)
 
 
 def test_air_is_near_zero_with_a_noise_floor(source: list[Scan], target: list[Scan]) -> None:
