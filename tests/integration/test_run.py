@@ -34,7 +34,7 @@ def test_a_run_leaves_scores_report_lock_and_readable_folders(smoke: Result) -> 
     assert len((smoke.folder / "report.html").read_text(encoding="utf-8")) > 10_000
     assert "round-1" in smoke.stdout
     lock = tomllib.loads((smoke.folder / "recipe.lock.toml").read_text(encoding="utf-8"))
-    assert lock["translate"]["gan"]["cycle_weight"] == 10
+    assert lock["translate"]["gan"]["pool_size"] == 50  # a default, filled in
 
 
 def test_predictions_lie_on_the_grid_of_the_scan(smoke: Result) -> None:
