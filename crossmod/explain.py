@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from crossmod import plugins
 from crossmod.errors import PluginError
+from crossmod.options import model_in
 
 
 def plugin_rows() -> list[tuple[str, str, str, str, str]]:
@@ -32,7 +33,7 @@ def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str
         key = prefix + name
         meaning = " ".join((field.description or "").split())
         rows.append((key, type_text(field), _default(field), meaning))
-        inner = _inner_model(field.annotation)
+        inner = model_in(field.annotation)
         if inner is not None:
             rows += option_rows(inner, f"{key}.")
     return rows
@@ -85,13 +86,3 @@ def _default(field: FieldInfo) -> str:
         return "required"
     value = field.get_default(call_default_factory=True)
     return "" if isinstance(value, BaseModel) else repr(value)
-
-
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        inner = _inner_model(argument)
-        if inner is not None:
-            return inner
-    return None

@@ -125,20 +125,19 @@ class Planner:
                 self._segment(last, (*training, labeled), number)
 
     def _translate(self, use: StageUse, table: LearningTable, base: Step) -> Translate:
-        fit = Fit(
-            name=f"{use.name}-fit",
-            seed=self.recipe.seed,
-            use=use,
-            labeled=(base,),
-            target=self.made.target,
-            fit_on=table.fit_on,
-        )
+        fit = self._fit(use, table, base)
         step = Translate(name=use.name, seed=self.recipe.seed, use=use, fit=fit, source=base)
-        self.made.steps += [fit, step]
+        self.made.steps.append(step)
         self.made.translations.append(step)
         return step
 
     def _augment(self, use: StageUse, table: LearningTable, base: Step) -> None:
+        fit = self._fit(use, table, base)
+        step = Augment(name=use.name, seed=self.recipe.seed, use=use, fit=fit, labeled=base)
+        self.made.steps.append(step)
+        self.made.copies.append(step)
+
+    def _fit(self, use: StageUse, table: LearningTable, base: Step) -> Fit:
         fit = Fit(
             name=f"{use.name}-fit",
             seed=self.recipe.seed,
@@ -147,9 +146,8 @@ class Planner:
             target=self.made.target,
             fit_on=table.fit_on,
         )
-        step = Augment(name=use.name, seed=self.recipe.seed, use=use, fit=fit, labeled=base)
-        self.made.steps += [fit, step]
-        self.made.copies.append(step)
+        self.made.steps.append(fit)
+        return fit
 
     def _pseudo_label(self, use: StageUse, last: str, number: int) -> PseudoLabel:
         step = PseudoLabel(

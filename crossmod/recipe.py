@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from crossmod import plugins
 from crossmod.errors import PluginError, RecipeError
-from crossmod.options import Options
+from crossmod.options import Options, model_in
 from crossmod.recipe_files import Document, read_document
 from crossmod.recipe_model import (
     AugmentTable,
@@ -234,17 +234,6 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):
             field = current.model_fields.get(str(part))
-            current = _models_in(field.annotation) if field else None
+            current = model_in(field.annotation) if field else None
         # Indices of lists and names in mappings stay at the same model.
     return list(current.model_fields) if current is not None else []
-
-
-def _models_in(annotation: Any) -> type[BaseModel] | None:
-    """The first pydantic model inside a type annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _models_in(argument)
-        if found is not None:
-            return found
-    return None
