@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SMOKE, Program
+from program import SMOKE, Program
 
 
 def test_help_is_quick(program: Program) -> None:

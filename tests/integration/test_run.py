@@ -12,7 +12,7 @@ import tomllib
 import nibabel
 import numpy as np
 import pytest
-from conftest import ROOT, SMOKE, Program, Result
+from program import ROOT, SMOKE, Program, Result
 
 STAGES = ["oracle", "no-adaptation", "translated", "augmented", "round-1"]
 

@@ -1,0 +1,81 @@
+"""The command line as a user runs it, and what a run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "recipes" / "smoke.toml"
+
+
+@dataclass
+class Program:
+    """The command line, run as a user would, with one store."""
+
+    folder: Path
+
+    def __call__(
+        self, *arguments: str | Path, code: int = 0, path: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `crossmod` and expect an exit code; ``path`` adds a folder of packages."""
+        environment = {**os.environ, "COLUMNS": "160"}
+        environment.pop("CROSSMOD_DATA", None)
+        if path is not None:
+            environment["PYTHONPATH"] = str(path)
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "crossmod"), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=environment,
+            cwd=self.folder,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    def run(
+        self, name: str, *arguments: str | Path, recipe: Path = SMOKE, path: Path | None = None
+    ) -> Result:
+        """Run a recipe into the run folder ``name``."""
+        out = self.folder / name
+        before = len(Result(out, "").events()) if out.exists() else 0
+        done = self("run", recipe, "--out", out, "--store", self.folder / "store", *arguments,
+                    path=path)  # fmt: skip
+        return Result(out, done.stdout, before)
+
+
+@dataclass
+class Result:
+    """What a run left behind."""
+
+    folder: Path
+    stdout: str
+    before: int = 0
+
+    def events(self) -> list[dict[str, str]]:
+        """The events of the newest run in this folder."""
+        lines = (self.folder / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines[self.before :]]
+
+    def made(self) -> list[str]:
+        """The steps that were made, not found in the store."""
+        return [event["step"] for event in self.events() if event["event"] == "finished"]
+
+    def keys(self) -> dict[str, str]:
+        """Step name -> content key."""
+        return {event["step"]: event["key"] for event in self.events()}
+
+    def scores(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv."""
+        with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def stages(self) -> list[str]:
+        """The stages of metrics.csv in order."""
+        return list(dict.fromkeys(row["stage"] for row in self.scores()))
