@@ -176,7 +176,7 @@ def _publish(checked: Checked, current: Run) -> None:
 
 def _find(recipe: Path) -> Path:
     """The file a user means: a path, or the name of a recipe that came with crossmod."""
-    if recipe.exists():
+    if recipe.is_file():
         return recipe
     package = Path(__file__).parent
     shipped = [package / "_recipes", package.parent / "recipes"]
@@ -186,7 +186,7 @@ def _find(recipe: Path) -> Path:
     )
     if found is None:
         known = sorted({path.stem for folder in shipped for path in folder.glob("*.toml")})
-        raise RecipeError("does not exist", where=str(recipe), allowed=", ".join(known))
+        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(known))
     return found
 
 

@@ -173,7 +173,7 @@ def test_a_damaged_result_is_noticed_and_made_anew(program: Program, smoke: Resu
         "--store",
         entry,
         "--set",
-        "translate.sharpen.iterations=2",
+        "translate.sharpen.iterations=3",
     ]
     failed = program("run", SMOKE, *changed, code=1)
     assert "the stored result is damaged" in failed.stderr
