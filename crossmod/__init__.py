@@ -1,35 +1,39 @@
 """crossmod teaches a segmentation model a modality nobody has labeled.
 
-Everything a plugin author needs is importable from here. Importing this package does not import
-torch.
+Everything a plugin author needs is importable from here. Names are looked up when first used, so
+that the command line answers at once; importing this package does not import torch.
 """
 
-from crossmod.data import Case, Cohort, Pair, Prediction, State, Volume
-from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
-from crossmod.hooks import hookimpl
-from crossmod.lesions import (
-    Bounds,
-    FitOn,
-    Lesion,
-    RescaleGroup,
-    Where,
-    distinct_names,
-    keep_largest,
-    label_of,
-    match_groups,
-    measure,
-    rescale,
-)
-from crossmod.options import Count, Fraction, Options, Positive, Spacing
-from crossmod.stages import (
-    Augmenter,
-    Context,
-    History,
-    PseudoLabeler,
-    Segmenter,
-    Stage,
-    Translator,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crossmod.data import Case, Cohort, Pair, Prediction, State, Volume
+    from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
+    from crossmod.hooks import hookimpl
+    from crossmod.lesions import (
+        Bounds,
+        FitOn,
+        Lesion,
+        RescaleGroup,
+        Where,
+        distinct_names,
+        keep_largest,
+        label_of,
+        match_groups,
+        measure,
+        rescale,
+    )
+    from crossmod.options import Count, Fraction, Options, Positive, Spacing
+    from crossmod.stages import (
+        Augmenter,
+        Context,
+        History,
+        PseudoLabeler,
+        Segmenter,
+        Stage,
+        Translator,
+    )
 
 __all__ = [
     "Augmenter",
@@ -68,3 +72,39 @@ __all__ = [
     "measure",
     "rescale",
 ]
+
+_HOMES = {
+    "crossmod.data": ("Case", "Cohort", "Pair", "Prediction", "State", "Volume"),
+    "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
+    "crossmod.hooks": ("hookimpl",),
+    "crossmod.lesions": (
+        "Bounds",
+        "FitOn",
+        "Lesion",
+        "RescaleGroup",
+        "Where",
+        "distinct_names",
+        "keep_largest",
+        "label_of",
+        "match_groups",
+        "measure",
+        "rescale",
+    ),
+    "crossmod.options": ("Count", "Fraction", "Options", "Positive", "Spacing"),
+    "crossmod.stages": (
+        "Augmenter",
+        "Context",
+        "History",
+        "PseudoLabeler",
+        "Segmenter",
+        "Stage",
+        "Translator",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module 'crossmod' has no attribute '{name}'")
