@@ -17,7 +17,7 @@ from crossmod import plugins
 from crossmod.dataset import digests, find_scans
 from crossmod.errors import DataError
 from crossmod.recipe import Checked, StageUse
-from crossmod.recipe_model import Data, LearningTable, Level
+from crossmod.recipe_model import Data, LearningTable
 from crossmod.steps import (
     Augment,
     DataFolder,
@@ -39,7 +39,6 @@ class Plan:
 
     Attributes:
         steps: every step; inputs come before what needs them.
-        data: where the scans come from.
         source: the labeled source cohort.
         target: the unlabeled target cohort.
         translations: one step for each translator, in order.
@@ -49,7 +48,6 @@ class Plan:
         scores: the scores of each stage and split, in the order of the stages.
     """
 
-    data: Step
     source: Prepare
     target: Prepare
     validation: Prepare | None
@@ -79,7 +77,7 @@ class Planner:
         validation = (
             self._prepare("validation", data.validation.images, None) if data.validation else None
         )
-        self.made = Plan(source.data, source, target, validation)
+        self.made = Plan(source, target, validation)
         if isinstance(source.data, MakePhantom):
             self.made.steps.append(source.data)
         self.made.steps += [step for step in (source, target, validation) if step]
@@ -105,9 +103,9 @@ class Planner:
             base = self._translate(use, table, base)
         training: tuple[Step, ...] = (base,)
         last = "no-adaptation"
-        level: Level = "translated"
-        if plan.translations and (level in recipe.evaluate.compare or not recipe.augment):
-            last = level
+        compared = "translated" in recipe.evaluate.compare
+        if plan.translations and (compared or not recipe.augment):
+            last = "translated"
             self._segment(last, training)
         for use, table in self._with_tables(self.checked.augmenters, recipe.augment):
             self._augment(use, table, base)

@@ -8,10 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from crossmod.data import Cohort
+from crossmod.dataset import Scan
 from crossmod.plan import Plan
 from crossmod.recipe import Checked
 from crossmod.runner import Run
-from crossmod.steps import Augment, Fit, Predict, label_map
+from crossmod.steps import Augment, Fit, label_map
 
 KEY_FILE = ".report-key"
 
@@ -27,6 +28,7 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
     from crossmod.report import ReportContent, write_report
 
     plan = run.plan
+    scans = plan.validation.scans(run.folder_of) if plan.validation else []
     content = ReportContent(
         title=checked.recipe.title,
         recipe=recipe,
@@ -41,9 +43,9 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
         rounds=[Cohort.load(folder) for step in plan.rounds
                 if (folder := run.folder_of(step)).exists()],
         panels=_panels(run),
-        predictions=_predictions(run, plan),
-        references=_references(checked, run),
-        images=_images(run, plan),
+        predictions=_predictions(run, plan, scans),
+        references=_references(checked, run, scans),
+        images={scan.case: scan.image for scan in scans},
         timings=run.seconds(),
     )  # fmt: skip
     write_report(page, content)
@@ -81,36 +83,18 @@ def _panels(run: Run) -> list[tuple[str, Path]]:
     ]
 
 
-def _predictions(run: Run, plan: Plan) -> list[tuple[str, dict[str, Path]]]:
+def _predictions(run: Run, plan: Plan, scans: list[Scan]) -> list[tuple[str, dict[str, Path]]]:
     """Stage -> case -> label map, on validation scans."""
     return [
-        (
-            stage,
-            {scan.case: label_map(run.folder_of(step), scan.case) for scan in _scans(run, step)},
-        )
+        (stage, {scan.case: label_map(run.folder_of(step), scan.case) for scan in scans})
         for (stage, split), step in plan.predictions.items()
         if split == "validation" and run.folder_of(step).exists()
     ]
 
 
-def _references(checked: Checked, run: Run) -> dict[str, Path]:
+def _references(checked: Checked, run: Run, scans: list[Scan]) -> dict[str, Path]:
     labels = checked.recipe.evaluate.labels
     if labels is None or not run.plan.scores:
         return {}
     root = run.folder_of(run.plan.scores[0].data)
-    steps = [s for (_, split), s in run.plan.predictions.items() if split == "validation"][:1]
-    return {
-        scan.case: root / labels.format(case=scan.case)
-        for step in steps
-        for scan in _scans(run, step)
-    }
-
-
-def _images(run: Run, plan: Plan) -> dict[str, Path]:
-    if plan.validation is None:
-        return {}
-    return {scan.case: scan.image for scan in plan.validation.scans(run.folder_of)}
-
-
-def _scans(run: Run, step: Predict) -> list:  # type: ignore[type-arg]
-    return step.images.scans(run.folder_of)
+    return {scan.case: root / labels.format(case=scan.case) for scan in scans}
