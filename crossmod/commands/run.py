@@ -1,0 +1,124 @@
+"""`crossmod run` and `crossmod check`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from crossmod.errors import RecipeError
+
+if TYPE_CHECKING:
+    from crossmod.plan import Plan
+    from crossmod.recipe import Checked
+    from crossmod.runner import Run
+    from crossmod.store import Store
+
+RecipeFile = Annotated[Path, typer.Argument(help="A recipe file, or the name of a shipped one.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override a key of the recipe; repeatable."),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="The data folder. Default: what the recipe embeds, $CROSSMOD_DATA."
+    ),
+]
+
+
+def run(
+    recipe: RecipeFile,
+    data: DataRoot = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder. Default: runs/ and the recipe's name.")
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Where results are kept for reuse. Default: store/ beside the run."),
+    ] = None,
+    settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
+) -> None:
+    """Run a recipe; steps whose results are stored already are skipped."""
+    from crossmod import console
+    from crossmod.runner import Run
+    from crossmod.store import Store
+
+    checked, plan = _plan(recipe, settings, data)
+    folder = out or Path("runs") / recipe.stem
+    kept = Store(store or folder.parent / "store")
+    if dry_run:
+        rows = _plan_rows(plan, kept)
+        console.out.print(console.plan_table(rows))
+        return
+    with console.RunConsole() as watcher:
+        current = Run(plan, kept, folder, watcher, checked.recipe.device, checked.recipe.precision)
+        current.execute()
+        _publish(checked, current)
+    scores = current.scores()
+    for table in console.summary_tables(scores, checked.recipe.data.classes):
+        console.out.print(table)
+    if not scores:
+        console.out.print("No label maps to score against; predictions are in the run folder.")
+    console.out.print(f"Report: {folder / 'report.html'}")
+
+
+def check(recipe: RecipeFile, data: DataRoot = None, settings: Settings = None) -> None:
+    """Validate a recipe, and the data folder if one is named, without running anything."""
+    from crossmod import console
+    from crossmod.plan import check_data
+    from crossmod.recipe import load
+
+    checked = load(_find(recipe), settings or [])
+    if data is not None:
+        check_data(checked.recipe.data, data)
+    console.out.print(f"{recipe} is valid: {checked.recipe.title}")
+
+
+def _plan(recipe: Path, settings: list[str] | None, data: Path | None) -> tuple[Checked, Plan]:
+    from crossmod.plan import Planner, check_data
+    from crossmod.recipe import load
+
+    checked = load(_find(recipe), settings or [])
+    named = os.environ.get("CROSSMOD_DATA")
+    if data is None and checked.recipe.data.phantom is None and named:
+        data = Path(named)
+    if data is not None:
+        check_data(checked.recipe.data, data)
+    return checked, Planner(checked, data).plan()
+
+
+def _plan_rows(plan: Plan, store: Store) -> list[tuple[str, str, str]]:
+    return [
+        (str(number), step.name, "stored" if store.manifest(step.key) else "to run")
+        for number, step in enumerate(plan.steps, start=1)
+    ]
+
+
+def _publish(checked: Checked, current: Run) -> None:
+    """Write the locked recipe and the report into the run folder."""
+    from crossmod.lock import locked
+    from crossmod.results import publish_report
+
+    text = locked(checked)
+    (current.folder / "recipe.lock.toml").write_text(text, encoding="utf-8")
+    publish_report(checked, current, text)
+
+
+def _find(recipe: Path) -> Path:
+    """The file a user means: a path, or the name of a recipe that came with crossmod."""
+    if recipe.is_file():
+        return recipe
+    package = Path(__file__).parents[1]
+    shipped = [package / "_recipes", package.parent / "recipes"]
+    names = [folder / f"{recipe.stem}.toml" for folder in shipped]
+    found = next(
+        (path for path in names if path.is_file() and recipe.parent.name in ("", "recipes")), None
+    )
+    if found is None:
+        known = sorted({path.stem for folder in shipped for path in folder.glob("*.toml")})
+        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(known))
+    return found
