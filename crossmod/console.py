@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -52,6 +52,11 @@ class RunConsole:
         self.progress.stop()
         if self.stored:
             out.print(f"[dim]{self.stored} steps were in the store already[/dim]")
+
+    def begins(self, label: str) -> None:
+        """Print the name of a variant."""
+        if label:
+            out.print(f"[bold]{escape(label)}[/bold]")
 
     def started(self, step: Step, number: int, total: int) -> StepBar:
         """Show a bar for a step."""
@@ -145,12 +150,15 @@ def options_table(rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def plan_table(rows: Iterable[tuple[str, str, str]]) -> Table:
-    """Number, step, and whether it is stored or will run."""
-    table = Table("", "step", "", box=None)
-    for row in rows:
-        table.add_row(*map(escape, row))
-    return table
+def plan_tables(variants: Mapping[str, Iterable[tuple[str, str, str]]]) -> list[Table]:
+    """For each variant number, step, and whether it is stored, will run or is shared."""
+    tables = []
+    for label, rows in variants.items():
+        table = Table("", "step", "", box=None, title=escape(label), title_justify="left")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        tables.append(table)
+    return tables
 
 
 def show_error(error: CrossmodError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Annotated, Self, TypeVar
 
 import numpy as np
@@ -86,11 +87,11 @@ class FitOn(Options):
     """Which cases a stage learns from."""
 
     center: str | None = None
-    """Only cases of this center."""
+    """Only cases of this center; `*` stands for any letters, and alone for every center."""
 
     def keeps(self, case: Case) -> bool:
         """Whether a case is kept."""
-        return self.center is None or case.center == self.center
+        return self.center is None or fnmatch(case.center, self.center)
 
 
 class Where(Options):

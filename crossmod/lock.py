@@ -15,7 +15,7 @@ def locked(checked: Checked) -> str:
     for kind, uses in (("translate", checked.translators), ("augment", checked.augmenters)):
         for (name, table), use in zip(tables.get(kind, {}).items(), uses, strict=True):
             tables[kind][name] = _filled(table, use)
-    tables["segment"] = _filled(tables["segment"], checked.segmenter)
+    tables["segment"] = _filled(tables["segment"], checked.segmentation.use)
     if checked.pseudo_labeler is not None:
         tables["pseudo_label"] = _filled(tables["pseudo_label"], checked.pseudo_labeler)
     return _versions(checked) + tomlkit.dumps(tables)
@@ -28,7 +28,7 @@ def _filled(table: dict[str, Any], use: StageUse) -> dict[str, Any]:
 
 def _versions(checked: Checked) -> str:
     """Plugin versions as comments: they say what ran without binding a rerun."""
-    uses = [*checked.translators, *checked.augmenters, checked.segmenter]
+    uses = [*checked.translators, *checked.augmenters, checked.segmentation.use]
     uses += [checked.pseudo_labeler] if checked.pseudo_labeler else []
     lines = []
     for use in uses:

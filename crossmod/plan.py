@@ -15,17 +15,21 @@ from pathlib import Path
 
 from crossmod import plugins
 from crossmod.dataset import digests, find_scans
+from crossmod.ensemble import Ensemble
 from crossmod.errors import DataError
-from crossmod.recipe import Checked, StageUse
-from crossmod.recipe_model import Data, LearningTable
+from crossmod.preprocess import Preprocess
+from crossmod.recipe import Checked, Segmentation, StageUse
+from crossmod.recipe_model import Data, LearningTable, PseudoLabelTable
 from crossmod.steps import (
     Augment,
     DataFolder,
     Fit,
+    Gate,
     MakePhantom,
     Predict,
     Prepare,
     PseudoLabel,
+    Regrid,
     ScoreStage,
     Step,
     Train,
@@ -62,11 +66,20 @@ class Plan:
 class Planner:
     """Builds the plan of one recipe on one data folder."""
 
-    def __init__(self, checked: Checked, root: Path | None) -> None:
+    def __init__(
+        self,
+        checked: Checked,
+        root: Path | None,
+        digests: dict[str, dict[str, str]] | None = None,
+    ) -> None:
+        """Plan for a data folder, or for the embedded cohort where ``root`` is None.
+
+        Plans of several variants share ``digests``, by pattern, so that each file is read once.
+        """
         self.checked = checked
         self.recipe = checked.recipe
         self.root = root
-        self.digests: dict[str, dict[str, str]] = {}  # by pattern: each file is read once
+        self.digests = digests if digests is not None else {}
         self.has_references = self._has_references()
 
     def plan(self) -> Plan:
@@ -107,20 +120,71 @@ class Planner:
         if plan.translations and (compared or not recipe.augment):
             last = "translated"
             self._segment(last, training)
+            self._gate(last)
         for use, table in self._with_tables(self.checked.augmenters, recipe.augment):
             self._augment(use, table, base)
         if plan.copies:
             originals = all(table.keep_originals for table in recipe.augment.values())
             training = (*(training if originals else ()), *plan.copies)
+            first = last == "no-adaptation"
             last = "augmented"
             self._segment(last, training)
+            if first:
+                self._gate(last)
         if self.checked.pseudo_labeler and recipe.pseudo_label:
             if (last, "target") not in plan.predictions:
                 self._segment(last, training)
-            for number in range(1, recipe.pseudo_label.rounds + 1):
-                labeled = self._pseudo_label(self.checked.pseudo_labeler, last, number)
-                last = f"round-{number}"
-                self._segment(last, (*training, labeled), number)
+            self._self_train(self.checked.pseudo_labeler, recipe.pseudo_label, training, last)
+
+    def _self_train(
+        self,
+        use: StageUse,
+        table: PseudoLabelTable,
+        training: tuple[Step, ...],
+        last: str,
+    ) -> None:
+        """Label the target scans with the stage before and train again, round after round."""
+        for number in range(1, table.rounds + 1):
+            labeled: Step = self._pseudo_label(use, last, number)
+            setup = self.checked.segmentation
+            if number == table.rounds:
+                setup = self.checked.last
+                if table.last and table.last.train_on == "target":
+                    training = ()
+            images = self._images(setup)
+            if setup.preprocess != self.recipe.preprocess:
+                labeled = self._regrid(self.made.rounds[-1], images["target"], number)
+            before = self.made.predictions[last, "target"].models if table.warm_start else ()
+            last = f"round-{number}"
+            self._segment(last, (*training, labeled), setup, images, before)
+
+    def _gate(self, stage: str) -> None:
+        """Where the recipe asks for it, go on only if this stage is good enough."""
+        limit = self.recipe.evaluate.continue_above
+        scores = [s for s in self.made.scores if (s.stage, s.split) == (stage, "validation")]
+        if limit is not None and scores:
+            structure = self.recipe.evaluate.structure
+            gate = Gate(name="continue", scores=scores[0], structure=structure, limit=limit)
+            self.made.steps.append(gate)
+
+    def _images(self, setup: Segmentation) -> dict[str, Prepare]:
+        """The target splits on the grid of a segmentation."""
+        plan, data = self.made, self.recipe.data
+        usual = {"target": plan.target, "validation": plan.validation}
+        images = {split: step for split, step in usual.items() if step}
+        if setup.preprocess == self.recipe.preprocess:
+            return images
+        for split in images:
+            files = data.target if split == "target" else data.validation
+            assert files is not None
+            images[split] = self._prepare(f"{split}-last", files.images, None, setup.preprocess)
+        plan.steps += images.values()
+        return images
+
+    def _regrid(self, labeled: PseudoLabel, images: Prepare, number: int) -> Regrid:
+        step = Regrid(name=f"regrid-{number}", labeled=labeled, images=images)
+        self.made.steps.append(step)
+        return step
 
     def _translate(self, use: StageUse, table: LearningTable, base: Step) -> Translate:
         fit = self._fit(use, table, base)
@@ -151,7 +215,6 @@ class Planner:
         step = PseudoLabel(
             name=f"pseudo-label-{number}",
             seed=self.recipe.seed,
-            round=number,
             use=use,
             predictions=self.made.predictions[last, "target"],
             earlier=tuple(self.made.rounds),
@@ -160,44 +223,56 @@ class Planner:
         self.made.rounds.append(step)
         return step
 
-    def _segment(self, stage: str, labeled: tuple[Step, ...], number: int = 0) -> None:
+    def _segment(
+        self,
+        stage: str,
+        labeled: tuple[Step, ...],
+        setup: Segmentation | None = None,
+        images: Mapping[str, Prepare] | None = None,
+        before: tuple[Train, ...] = (),
+    ) -> None:
         """Train the folds, predict both target splits, score them where references exist."""
-        folds = self.recipe.segment.folds
+        setup = setup or self.checked.segmentation
+        folds = setup.table.folds
         models = tuple(
             Train(
                 name=f"train-{stage}" + (f"-fold-{fold + 1}" if folds > 1 else ""),
                 seed=self.recipe.seed,
-                round=number,
-                use=self.checked.segmenter,
+                use=setup.use,
                 labeled=labeled,
                 fold=fold,
                 folds=folds,
+                start=before[fold] if before else None,
             )
             for fold in range(folds)
         )
         self.made.steps += models
-        for split, images in (("target", self.made.target), ("validation", self.made.validation)):
-            if images is not None:
-                self._predict(stage, split, images, models, number)
+        for split, scans in (images or self._images(setup)).items():
+            self._predict(stage, split, scans, models, setup)
 
     def _predict(
-        self, stage: str, split: str, images: Prepare, models: tuple[Train, ...], number: int
+        self,
+        stage: str,
+        split: str,
+        images: Prepare,
+        models: tuple[Train, ...],
+        setup: Segmentation,
     ) -> None:
+        classes = self.recipe.data.class_table
+        table = setup.table
         predict = Predict(
             name=f"predict-{stage}-{split}",
-            round=number,
-            use=self.checked.segmenter,
+            use=setup.use,
             models=models,
             images=images,
-            largest_component=self.recipe.segment.largest_component,
-            keep_probabilities=split == "target",
+            ensemble=Ensemble(setup.use, classes, table.average, table.largest_component),
+            keep_probabilities=split == "target" and self._feeds(stage),
         )
         self.made.steps.append(predict)
         self.made.predictions[stage, split] = predict
         if self.has_references and self.recipe.evaluate.labels:
             score = ScoreStage(
                 name=f"score-{stage}-{split}",
-                round=number,
                 predictions=predict,
                 data=self._data([self.recipe.evaluate.labels]),
                 labels=self.recipe.evaluate.labels,
@@ -207,15 +282,27 @@ class Planner:
             self.made.steps.append(score)
             self.made.scores.append(score)
 
-    def _prepare(self, split: str, images: str, labels: str | None) -> Prepare:
+    def _feeds(self, stage: str) -> bool:
+        """Whether pseudo-labels are made from the predictions of a stage."""
+        table = self.recipe.pseudo_label
+        if table is None:
+            return False
+        base = "no-adaptation"
+        if self.recipe.augment or self.recipe.translate:
+            base = "augmented" if self.recipe.augment else "translated"
+        return stage in [base, *(f"round-{number}" for number in range(1, table.rounds))]
+
+    def _prepare(
+        self, split: str, images: str, labels: str | None, options: Preprocess | None = None
+    ) -> Prepare:
         return Prepare(
             name=f"prepare-{split}",
             data=self._data([images, labels] if labels else [images]),
             images=images,
             labels=labels,
             centers=self.recipe.data.centers,
-            classes=self.recipe.data.classes,
-            options=self.recipe.preprocess,
+            classes=self.recipe.data.class_table,
+            options=options or self.recipe.preprocess,
         )
 
     def _data(self, patterns: list[str]) -> Step:

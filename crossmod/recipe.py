@@ -5,18 +5,18 @@ Every problem of a recipe is found at once, each with file, line, key and what i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from crossmod import plugins
 from crossmod.errors import PluginError, RecipeError
-from crossmod.options import Options, model_in
-from crossmod.recipe_files import Document, read_document
+from crossmod.options import Options
+from crossmod.preprocess import Preprocess
+from crossmod.recipe_files import Document, Location, merge, read_documents
 from crossmod.recipe_model import (
     AugmentTable,
     LearningTable,
@@ -25,7 +25,10 @@ from crossmod.recipe_model import (
     SegmentTable,
     StageTable,
 )
-from crossmod.stages import Stage
+from crossmod.recipe_problems import contradictions, explain, nearest
+from crossmod.stages import Segmenter, Stage
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -40,21 +43,69 @@ class StageUse:
         """The stage, ready to work."""
         return self.plugin.stage(self.options)
 
+    @property
+    def who(self) -> str:
+        """How messages name the plugin."""
+        identity = self.plugin.identity
+        return f"plugin '{identity['name']}' ({identity['distribution']} {identity['version']})"
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How the segmenter is trained and used.
+
+    Attributes:
+        use: the segmenter.
+        table: what the core reads of [segment].
+        preprocess: the grid and intensity range it works on.
+    """
+
+    use: StageUse
+    table: SegmentTable
+    preprocess: Preprocess
+
 
 @dataclass(frozen=True)
 class Checked:
-    """A valid recipe with its stages resolved."""
+    """A valid recipe with its stages resolved.
 
+    Attributes:
+        variant: name of the variant; empty where the recipe has none.
+        label: variant and, where there are several seeds, the seed.
+        recipe: the tables.
+        translators: in the order written.
+        augmenters: in the order written.
+        segmentation: how every round segments.
+        pseudo_labeler: self-training, or None.
+        last: how the last round segments, as [pseudo_label.last] says.
+        document: where everything stands.
+    """
+
+    variant: str
+    label: str
     recipe: Recipe
     translators: tuple[StageUse, ...]
     augmenters: tuple[StageUse, ...]
-    segmenter: StageUse
+    segmentation: Segmentation
     pseudo_labeler: StageUse | None
+    last: Segmentation
     document: Document
 
 
 def load(path: Path, settings: Sequence[str] = ()) -> Checked:
-    """Read, extend, override and validate a recipe.
+    """Read a recipe that describes one run.
+
+    Raises:
+        RecipeError: as `load_all`, or the recipe has variants or seeds.
+    """
+    first, *others = load_all(path, settings)
+    if others:
+        raise RecipeError("describes several runs", where=str(path), fix="choose one of them")
+    return first
+
+
+def load_all(path: Path, settings: Sequence[str] = ()) -> list[Checked]:
+    """Read, extend, override and validate a recipe: every variant, with every seed.
 
     Args:
         path: the TOML file.
@@ -63,26 +114,60 @@ def load(path: Path, settings: Sequence[str] = ()) -> Checked:
     Raises:
         RecipeError: names every problem with file, line, key and what is allowed.
     """
-    document = read_document(path, settings)
-    tables = document.tables
     problems: list[str] = []
+    found = [
+        _check(name, document, problems)
+        for name, document in read_documents(path, settings).items()
+    ]
+    problems = list(dict.fromkeys(problems))  # variants share most of their lines
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise RecipeError("\n".join([f"{path}: {count}", *problems]))
+    return [one for checked in found if checked for one in _seeded(checked)]
+
+
+def _seeded(checked: Checked) -> list[Checked]:
+    """The same recipe once for each seed."""
+    recipe = checked.recipe
+    return [
+        replace(
+            checked,
+            recipe=recipe.model_copy(update={"seed": seed, "seeds": ()}),
+            label="-".join(filter(None, [checked.variant, f"seed-{seed}"])),
+        )
+        for seed in recipe.seeds
+    ] or [checked]
+
+
+def _check(variant: str, document: Document, problems: list[str]) -> Checked | None:
+    tables = document.tables
+    resolver = Resolver(document, problems)
     recipe: Recipe | None = None
     try:
         recipe = Recipe.model_validate(tables)
     except ValidationError as error:
         problems += explain(error, (), Recipe, document)
-    uses = _resolve(tables, document, problems)
-    if recipe is not None:
-        problems += _contradictions(recipe, document)
-    if problems or recipe is None:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise RecipeError("\n".join([f"{path}: {count}", *problems]))
+    uses = {
+        (kind, name): resolver.use(kind, name, table) for kind, name, table in stage_tables(tables)
+    }
+    if recipe is None:
+        return None
+    problems += contradictions(recipe, document)
+    segmenter, pseudo_labeler = uses.get(("segment", "")), uses.get(("pseudo_label", ""))
+    if segmenter is None:
+        return None
+    if recipe.pseudo_label and recipe.pseudo_label.warm_start:
+        resolver.require_warm_start(segmenter)
+    segmentation = Segmentation(segmenter, recipe.segment, recipe.preprocess)
     return Checked(
+        variant,
+        variant,
         recipe,
-        tuple(use for (kind, _), use in uses.items() if kind == "translate"),
-        tuple(use for (kind, _), use in uses.items() if kind == "augment"),
-        uses["segment", ""],
-        uses.get(("pseudo_label", "")),
+        tuple(use for (kind, _), use in uses.items() if kind == "translate" and use),
+        tuple(use for (kind, _), use in uses.items() if kind == "augment" and use),
+        segmentation,
+        pseudo_labeler,
+        resolver.last(recipe, segmentation),
         document,
     )
 
@@ -95,7 +180,7 @@ CORE_TABLES: Mapping[str, type[StageTable]] = {
 }
 
 
-def _stage_tables(tables: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+def stage_tables(tables: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
     """(kind, step name, table) of every stage in the order written."""
     found: list[tuple[str, str, Mapping[str, Any]]] = []
     for kind in CORE_TABLES:
@@ -108,41 +193,85 @@ def _stage_tables(tables: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str
     return found
 
 
-def _resolve(
-    tables: Mapping[str, Any], document: Document, problems: list[str]
-) -> dict[tuple[str, str], StageUse]:
-    """Load the plugin of every stage table and validate its options."""
-    uses: dict[tuple[str, str], StageUse] = {}
-    for kind, name, table in _stage_tables(tables):
-        location = (kind, name) if name else (kind,)
+@dataclass(frozen=True)
+class Resolver:
+    """Loads the plugins that a document names and validates their options.
+
+    What is wrong goes into `problems`.
+    """
+
+    document: Document
+    problems: list[str]
+
+    def use(
+        self, kind: str, name: str, table: Mapping[str, Any], location: Location = ()
+    ) -> StageUse | None:
+        """The plugin of a stage table with its options, or None where something is wrong."""
+        location = location or ((kind, name) if name else (kind,))
         wanted = table.get("use")
         if not isinstance(wanted, str):
-            continue  # the core model has said so
+            return None  # the core model has said so
+        plugin = self._plugin(kind, wanted, (*location, "use"))
+        if plugin is None:
+            return None
+        core = CORE_TABLES[kind].model_fields
+        own = {key: value for key, value in table.items() if key not in core}
+        model = plugin.stage.options_type
+        options = self._validated(model, own, location, [key for key in core if key not in own])
+        return StageUse(f"{kind}-{name}" if name else kind, plugin, options) if options else None
+
+    def last(self, recipe: Recipe, usual: Segmentation) -> Segmentation:
+        """How the last round segments: as usual, with what [pseudo_label.last] changes."""
+        changes = recipe.pseudo_label.last if recipe.pseudo_label else None
+        if changes is None:
+            return usual
+        where = ("pseudo_label", "last")
+        tables = self.document.tables
+        grid = merge(tables["preprocess"], changes.preprocess)
+        preprocess = self._validated(Preprocess, grid, (*where, "preprocess"))
+        segment = merge(tables["segment"], changes.segment)
+        table = self._validated(SegmentTable, segment, (*where, "segment"))
+        use = self.use("segment", "", segment, (*where, "segment"))
+        if not (preprocess and table and use):
+            return usual  # problems have been noted
+        return Segmentation(use, table, preprocess)
+
+    def require_warm_start(self, segmenter: StageUse) -> None:
+        """Note a problem where the segmenter cannot go on from earlier weights."""
+        stage = segmenter.plugin.stage
+        if issubclass(stage, Segmenter) and not stage.warm_starts:
+            text = f"{segmenter.who} cannot go on from earlier weights"
+            where = ("pseudo_label", "warm_start")
+            self.problems.append(self.document.problem(where, text, allowed="false"))
+
+    def _plugin(self, kind: str, wanted: str, location: Location) -> plugins.Plugin | None:
         try:
             plugin = plugins.load(wanted)
         except PluginError as error:
-            problems.append(_plugin_problem(error, wanted, (*location, "use"), document))
-            continue
-        if plugin.kind != kind:
-            known = [n for n in plugins.available() if _kind_of(n) == kind]
-            problems.append(
-                document.problem(
-                    (*location, "use"),
-                    f"'{wanted}' is a plugin for [{plugin.kind}]",
-                    allowed=", ".join(known),
-                )
-            )
-            continue
-        core = CORE_TABLES[kind].model_fields
-        own = {key: value for key, value in table.items() if key not in core}
+            known = plugins.available()
+            near = "" if wanted in known else nearest(wanted, known)
+            problem = self.document.problem(location, error.what, allowed=error.allowed, near=near)
+            self.problems.append(problem)
+            return None
+        if plugin.kind == kind:
+            return plugin
+        fitting = ", ".join(name for name in plugins.available() if _kind_of(name) == kind)
+        text = f"'{wanted}' is a plugin for [{plugin.kind}]"
+        self.problems.append(self.document.problem(location, text, allowed=fitting))
+        return None
+
+    def _validated(
+        self,
+        model: type[ModelT],
+        values: Mapping[str, Any],
+        location: Location,
+        extra: Sequence[str] = (),
+    ) -> ModelT | None:
         try:
-            options = plugin.stage.options_type.model_validate(own)
+            return model.model_validate(values)
         except ValidationError as error:
-            extra = [key for key in core if key not in own]
-            problems += explain(error, location, plugin.stage.options_type, document, extra)
-            continue
-        uses[kind, name] = StageUse(f"{kind}-{name}" if name else kind, plugin, options)
-    return uses
+            self.problems.extend(explain(error, location, model, self.document, extra))
+            return None
 
 
 def _kind_of(name: str) -> str:
@@ -150,90 +279,3 @@ def _kind_of(name: str) -> str:
         return plugins.load(name).kind
     except PluginError:
         return ""
-
-
-def _plugin_problem(
-    error: PluginError, wanted: str, location: tuple[str, ...], document: Document
-) -> str:
-    known = plugins.available()
-    near = "" if wanted in known else nearest(wanted, known)
-    return document.problem(location, error.what, allowed=error.allowed, near=near)
-
-
-def _contradictions(recipe: Recipe, document: Document) -> list[str]:
-    """Problems that no single key has by itself."""
-    problems = []
-    values = sorted(recipe.data.classes.values())
-    if values != list(range(1, len(values) + 1)):
-        problems.append(document.problem(("data", "classes"), "label values must be 1, 2, 3, …"))
-    if recipe.evaluate.structure not in recipe.data.classes:
-        problems.append(
-            document.problem(
-                ("evaluate", "structure"),
-                f"no class is called '{recipe.evaluate.structure}'",
-                allowed=", ".join(recipe.data.classes),
-            )
-        )
-    for name in recipe.segment.largest_component:
-        if name not in recipe.data.classes:
-            problems.append(
-                document.problem(
-                    ("segment", "largest_component"),
-                    f"no class is called '{name}'",
-                    allowed=", ".join(recipe.data.classes),
-                )
-            )
-    for kind in ("translate", "augment"):
-        for name, table in getattr(recipe, kind).items():
-            center = table.fit_on.center
-            if center is not None and center not in recipe.data.centers:
-                problems.append(
-                    document.problem(
-                        (kind, name, "fit_on", "center"),
-                        f"no center is called '{center}'",
-                        allowed=", ".join(recipe.data.centers),
-                        near=nearest(center, recipe.data.centers),
-                    )
-                )
-    return problems
-
-
-def nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """The known name that looks most like ``word``, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return close[0] if close else ""
-
-
-def explain(
-    error: ValidationError,
-    prefix: tuple[str, ...],
-    model: type[BaseModel],
-    document: Document,
-    extra: Sequence[str] = (),
-) -> list[str]:
-    """One message for each error pydantic found, located in the recipe file."""
-    problems = []
-    for found in error.errors(include_url=False):
-        location = (*prefix, *found["loc"])
-        if found["type"] == "extra_forbidden":
-            known = [*extra, *_fields_at(model, found["loc"][:-1])]
-            word = str(found["loc"][-1])
-            message = f"unknown key '{word}'"
-            near, allowed = nearest(word, known), ", ".join(known)
-        else:
-            message, near, allowed = found["msg"], "", ""
-            if found["type"] != "missing":
-                message += f", found {found['input']!r}"[:120]
-        problems.append(document.problem(location, message, allowed=allowed, near=near))
-    return problems
-
-
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the model at a location inside ``model`` takes."""
-    current: Any = model
-    for part in location:
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
-            current = model_in(field.annotation) if field else None
-        # Indices of lists and names in mappings stay at the same model.
-    return list(current.model_fields) if current is not None else []

@@ -46,16 +46,57 @@ class Document:
         return str(self.path)
 
 
-def read_document(path: Path, settings: Sequence[str]) -> Document:
-    """Read a recipe with everything it extends, then apply ``a.b=c`` settings.
+def read_documents(path: Path, settings: Sequence[str]) -> dict[str, Document]:
+    """Read a recipe with everything it extends, once for each of its variants.
+
+    Settings ``a.b=c`` have the last word: they are applied after the changes of a variant.
+
+    Returns:
+        Name of the variant -> document; the name is empty where the recipe has no variants.
 
     Raises:
-        RecipeError: unreadable file, TOML syntax, circular `extends`, or a malformed setting.
+        RecipeError: unreadable file, TOML syntax, circular `extends`, a malformed setting, or
+            variants that are not tables.
     """
     tables, origins = _read_chain(path, ())
     for setting in settings:
         tables, origins = _apply(setting, tables, origins)
-    return Document(path, prune(tables), origins)
+    variants = _variants(tables.pop("variants", {}), origins)
+    if not variants:
+        return {"": Document(path, prune(tables), origins)}
+    documents = {}
+    for name, changes in variants.items():
+        merged, places = merge(tables, changes), {**origins, **_moved(origins, name)}
+        for setting in settings:
+            merged, places = _apply(setting, merged, places)
+        merged.pop("variants", None)
+        documents[name] = Document(path, prune(merged), places)
+    return documents
+
+
+def _variants(found: Any, origins: Mapping[Location, str]) -> dict[str, Mapping[str, Any]]:
+    """The variants that `false` has not removed."""
+    kept = {} if found is False else found
+    for name, changes in kept.items() if isinstance(kept, Mapping) else [("", kept)]:
+        if not isinstance(changes, Mapping) and changes is not False:
+            raise RecipeError(
+                "a variant is a table of changes, or false",
+                where=origins.get(("variants", name), "variants"),
+                allowed="[variants.NAME]",
+            )
+        if not VARIANT_NAME.fullmatch(name):
+            raise RecipeError(
+                f"'{name}' cannot name a folder",
+                where=origins.get(("variants", name), "variants"),
+                allowed="letters, digits, - and _",
+            )
+    return {name: changes for name, changes in kept.items() if changes is not False}
+
+
+def _moved(origins: Mapping[Location, str], variant: str) -> dict[Location, str]:
+    """Where the keys that a variant changes were written."""
+    start = ("variants", variant)
+    return {key[2:]: place for key, place in origins.items() if key[:2] == start and key[2:]}
 
 
 def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Location, str]]:
@@ -90,12 +131,24 @@ def _read_one(path: Path) -> tuple[dict[str, Any], dict[Location, str]]:
     return tables, {key: f"{path}:{line}" for key, line in locate(text).items()}
 
 
-CORE_KEYS = {"fit_on", "folds", "keep_originals", "largest_component", "rounds"}
+CORE_KEYS = {
+    "average",
+    "fit_on",
+    "folds",
+    "keep_originals",
+    "largest_component",
+    "last",
+    "rounds",
+    "warm_start",
+}
 """Keys of a stage table that the core reads; they outlive a change of plugin."""
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables merge key by key; where another plugin is named, the old one's options go."""
+    """Tables merge key by key; `false` removes a table.
+
+    Where another plugin is named, the options of the old one go.
+    """
     merged = dict(under)
     for key, value in over.items():
         old = merged.get(key)
@@ -103,13 +156,15 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             swapped = "use" in value and value["use"] != old.get("use")
             kept = {k: v for k, v in old.items() if k in CORE_KEYS} if swapped else old
             merged[key] = merge(kept, value)
+        elif isinstance(old, Mapping) and value is False:
+            del merged[key]
         else:
             merged[key] = value
     return merged
 
 
 def prune(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the stages that `false` removes: a whole kind, or one step of it."""
+    """Drop stages that are `false`: a whole kind, or one step of it."""
     kept = {k: v for k, v in tables.items() if not (k in STAGES and v is False)}
     for kind in STAGES & kept.keys():
         if isinstance(kept[kind], Mapping) and "use" not in kept[kind]:
@@ -141,6 +196,7 @@ def _value(text: str) -> Any:
         return text  # a bare word is a string: --set segment.use=unet3d
 
 
+VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 ENTRY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=(.*)$")
 

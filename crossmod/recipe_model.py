@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from crossmod.classes import Classes
 from crossmod.lesions import FitOn
-from crossmod.options import Count, Options
+from crossmod.options import Count, Fraction, Options
 from crossmod.preprocess import Preprocess
 
 Level = Literal["oracle", "no-adaptation", "translated"]
+Average = Literal["probabilities", "logits"]
+FileValue = Annotated[int, Field(ge=1, le=255)]
 
 
 class LabeledFiles(Options):
@@ -53,10 +56,16 @@ class Data(Options):
     """Scans of the target modality that no stage sees, to be scored."""
     centers: dict[str, str]
     """Center -> pattern of its case ids, with `*`; the first match counts."""
-    classes: dict[str, Count]
-    """Class -> its value in label maps, counted from 1."""
+    classes: dict[str, FileValue | Annotated[tuple[FileValue, ...], Field(min_length=1)]]
+    """Class -> its value in label files, or several that are one class here; structures that are
+    not named count as background."""
     phantom: EmbeddedCohort | None = None
     """Without a data folder, make the embedded cohort of this size."""
+
+    @property
+    def class_table(self) -> Classes:
+        """The classes with their file values."""
+        return Classes({n: (v,) if isinstance(v, int) else v for n, v in self.classes.items()})
 
 
 class Evaluate(Options):
@@ -68,6 +77,11 @@ class Evaluate(Options):
     """Segmenters trained for comparison; they feed nothing."""
     structure: str = "tumor"
     """The class whose appearance the report follows."""
+    continue_above: Fraction | None = None
+    """Stop after the first segmentation with translated images if the mean Dice of `structure` on
+    validation scans is below this: the translation has failed. It looks at reference labels; for
+    ablations that do not pursue failures, as the paper's, not for a result. Without references
+    nothing is stopped."""
 
 
 class StageTable(BaseModel):
@@ -99,8 +113,23 @@ class SegmentTable(StageTable):
 
     folds: Count = 1
     """Models trained by cross-validation over patients and averaged; 1 trains one on all."""
+    average: Average = "probabilities"
+    """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
+    logits (nnU-Net v2)."""
     largest_component: tuple[str, ...] = ()
     """Classes of which only the largest connected component of a prediction is kept."""
+
+
+class LastRound(Options):
+    """What the last round of self-training does differently."""
+
+    train_on: Literal["all", "target"] = "all"
+    """"target" leaves out translated and augmented images: real scans only, with their latest
+    pseudo-labels."""
+    preprocess: dict[str, Any] = Field(default_factory=dict)
+    """Keys of [preprocess] that change. Another grid needs `train_on = "target"`."""
+    segment: dict[str, Any] = Field(default_factory=dict)
+    """Keys of [segment] that change."""
 
 
 class PseudoLabelTable(StageTable):
@@ -108,6 +137,10 @@ class PseudoLabelTable(StageTable):
 
     rounds: int = Field(default=1, ge=1, le=100)
     """Times the target scans are labeled and the segmenter trained again."""
+    warm_start: bool = False
+    """Go on from the weights of the round before; otherwise every round starts from scratch."""
+    last: LastRound | None = None
+    """What the last round does differently."""
 
 
 class Recipe(Options):
@@ -117,6 +150,8 @@ class Recipe(Options):
     """What this experiment is."""
     seed: int = 2022
     """Every random number follows from it."""
+    seeds: tuple[int, ...] = ()
+    """Run everything once with each of these instead, and report the spread."""
     device: str = "auto"
     """"auto", "cpu", "cuda" or "cuda:n"."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -18,7 +18,7 @@ from crossmod.errors import CrossmodError, PluginError
 from crossmod.metrics import Score, read_scores, write_scores
 from crossmod.plan import Plan
 from crossmod.stages import Context, Progress
-from crossmod.steps import DataFolder, PluginStep, PseudoLabel, Step
+from crossmod.steps import DataFolder, PluginStep, Step
 from crossmod.store import MANIFEST, Store
 
 NUMBERED = re.compile(r"\d\d-.+")
@@ -67,16 +67,13 @@ class Run:
             CrossmodError: a step failed; earlier results stay in the store.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        last_round: int | None = None
         shown: set[str] = set()
         for number, step in enumerate(self.plan.steps, start=1):
-            if last_round is not None and step.round >= last_round:
-                continue
             self._ensure(step, number)
             shown.add(self._show(step, number))
-            if isinstance(step, PseudoLabel) and PseudoLabel.is_done(self.folder_of(step)):
-                last_round = step.round
-                self.observer.note(f"the pseudo-labels of round {step.round} changed too little")
+            if step.ends_run(self.folder_of(step)):
+                self.observer.note(f"{step.name} says that going on is not worth it")
+                break
         self._forget_others(shown)
         write_scores(self.folder / "metrics.csv", self.scores())
 
@@ -126,7 +123,7 @@ class Run:
             ctx = Context(
                 folder=folder,
                 seed=step.seed,
-                classes=self.plan.source.classes,
+                classes=self.plan.source.classes.labels,
                 device=device,
                 precision=precision,
                 progress=progress,
@@ -150,7 +147,7 @@ class Run:
             if isinstance(step, PluginStep):
                 raise PluginError(
                     f"{type(error).__name__}: {error}",
-                    where=f"step {step.name}, {step.who}",
+                    where=f"step {step.name}, {step.use.who}",
                     fix="--traceback shows where; finished steps are kept",
                 ) from error
             raise

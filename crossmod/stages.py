@@ -51,6 +51,7 @@ class Context:
         classes: class name -> label in label maps.
         device: "cpu", "cuda" or "cuda:1".
         precision: "fp32" or "bf16".
+        start: what a segmenter learned in the round before, to go on from; None starts anew.
         progress: wrap a long loop in it to show time left.
         log: notes a line of text.
         metric: notes numbers by name, e.g. ``metric(step=10, loss=0.3)``.
@@ -61,6 +62,7 @@ class Context:
     classes: Mapping[str, int] = field(default_factory=lambda: {"tumor": 1, "cochlea": 2})
     device: str = "cpu"
     precision: str = "fp32"
+    start: State | None = None
     progress: Progress = silent_progress
     log: Callable[[str], None] = lambda text: None
     metric: Callable[..., None] = lambda **values: None
@@ -145,6 +147,9 @@ class Augmenter(Stage[OptionsT]):
 
 class Segmenter(Stage[OptionsT]):
     """Learns to outline structures and outlines them in new images."""
+
+    warm_starts: ClassVar[bool] = False
+    """Whether `fit` goes on from `Context.start` where there is one."""
 
     @abstractmethod
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:

@@ -47,22 +47,26 @@ def run(
     from crossmod.runner import Run
     from crossmod.store import Store
 
-    checked, plan = _plan(recipe, settings, data)
+    plans = _plans(recipe, settings, data)
     folder = out or Path("runs") / recipe.stem
     kept = Store(store or folder.parent / "store")
     if dry_run:
-        rows = _plan_rows(plan, kept)
-        console.out.print(console.plan_table(rows))
+        for table in console.plan_tables(_plan_rows(plans, kept)):
+            console.out.print(table)
         return
+    runs = []
     with console.RunConsole() as watcher:
-        current = Run(plan, kept, folder, watcher, checked.recipe.device, checked.recipe.precision)
-        current.execute()
-        _publish(checked, current)
-    scores = current.scores()
-    for table in console.summary_tables(scores, checked.recipe.data.classes):
-        console.out.print(table)
-    if not scores:
-        console.out.print("No label maps to score against; predictions are in the run folder.")
+        for checked, plan in plans:
+            machine = checked.recipe.device, checked.recipe.precision
+            current = Run(plan, kept, folder / checked.label, watcher, *machine)
+            watcher.begins(checked.label)
+            current.execute()
+            _publish(checked, current)
+            runs.append((checked, current))
+    if len(runs) > 1:
+        _compare(runs, folder)
+    else:
+        _show_scores(*runs[0])
     console.out.print(f"Report: {folder / 'report.html'}")
 
 
@@ -78,24 +82,59 @@ def check(recipe: RecipeFile, data: DataRoot = None, settings: Settings = None) 
     console.out.print(f"{recipe} is valid: {checked.recipe.title}")
 
 
-def _plan(recipe: Path, settings: list[str] | None, data: Path | None) -> tuple[Checked, Plan]:
+def _plans(
+    recipe: Path, settings: list[str] | None, data: Path | None
+) -> list[tuple[Checked, Plan]]:
     from crossmod.plan import Planner, check_data
-    from crossmod.recipe import load
+    from crossmod.recipe import load_all
 
-    checked = load(_find(recipe), settings or [])
+    found = load_all(_find(recipe), settings or [])
     named = os.environ.get("CROSSMOD_DATA")
-    if data is None and checked.recipe.data.phantom is None and named:
+    if data is None and found[0].recipe.data.phantom is None and named:
         data = Path(named)
-    if data is not None:
-        check_data(checked.recipe.data, data)
-    return checked, Planner(checked, data).plan()
+    digests: dict[str, dict[str, str]] = {}
+    plans = []
+    for checked in found:
+        if data is not None:
+            check_data(checked.recipe.data, data)
+        plans.append((checked, Planner(checked, data, digests).plan()))
+    return plans
 
 
-def _plan_rows(plan: Plan, store: Store) -> list[tuple[str, str, str]]:
-    return [
-        (str(number), step.name, "stored" if store.manifest(step.key) else "to run")
-        for number, step in enumerate(plan.steps, start=1)
-    ]
+def _plan_rows(
+    plans: list[tuple[Checked, Plan]], store: Store
+) -> dict[str, list[tuple[str, str, str]]]:
+    """By variant: number, step, and whether it is stored, will run, or runs for another variant."""
+    rows: dict[str, list[tuple[str, str, str]]] = {}
+    seen: dict[str, str] = {}
+    for checked, plan in plans:
+        for number, step in enumerate(plan.steps, start=1):
+            state = "stored" if store.manifest(step.key) else "to run"
+            if state == "to run" and step.key in seen:
+                state = f"shared with {seen[step.key]}"
+            seen.setdefault(step.key, checked.label)
+            rows.setdefault(checked.label, []).append((str(number), step.name, state))
+    return rows
+
+
+def _show_scores(checked: Checked, current: Run) -> None:
+    from crossmod import console
+
+    scores = current.scores()
+    for table in console.summary_tables(scores, checked.recipe.data.class_table.labels):
+        console.out.print(table)
+    if not scores:
+        console.out.print("No label maps to score against; predictions are in the run folder.")
+
+
+def _compare(runs: list[tuple[Checked, Run]], folder: Path) -> None:
+    """Write and show the table over all variants and seeds."""
+    from crossmod import console
+    from crossmod.results import publish_comparison
+
+    comparison = publish_comparison(runs, folder)
+    for table in console.comparison_tables(comparison):
+        console.out.print(table)
 
 
 def _publish(checked: Checked, current: Run) -> None:

@@ -30,7 +30,8 @@ class ReportContent:
         title: title of the recipe.
         recipe: the locked recipe as TOML text.
         facts: what ran where, name -> value (version, machine, device, seed, wall time).
-        classes: class name -> label in label maps.
+        classes: class name -> label in cohorts.
+        file_values: class name -> its values in predicted and reference label maps.
         structure: the class whose appearance the report follows.
         scores: of all splits, stages and classes.
         source: preprocessed source images with labels, in [0, 1].
@@ -49,6 +50,7 @@ class ReportContent:
     recipe: str
     facts: Mapping[str, str]
     classes: Mapping[str, int]
+    file_values: Mapping[str, Sequence[int]]
     structure: str
     scores: Sequence[Score]
     source: Cohort

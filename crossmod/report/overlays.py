@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from crossmod.data import read_affine, read_image, read_labels
 from crossmod.metrics import Score
@@ -100,11 +102,15 @@ def _masks(content: ReportContent, case: str, stage: str) -> list[tuple[str, Upr
         (ADAPTED_COLOR, files[stage].get(case)),
         (PLAIN_COLOR, files.get(NO_ADAPTATION, {}).get(case)),
     ]
-    return [(color, _mask(path, content.label)) for color, path in found if path is not None]
+    return [
+        (color, _mask(path, content.file_values[content.structure]))
+        for color, path in found
+        if path is not None
+    ]
 
 
-def _mask(path: Path, label: int) -> Upright:
-    return Upright.of(read_labels(path) == label, read_affine(path))
+def _mask(path: Path, values: Sequence[int]) -> Upright:
+    return Upright.of(np.isin(read_labels(path), values), read_affine(path))
 
 
 def _dice_line(content: ReportContent, case: str, stage: str) -> str:

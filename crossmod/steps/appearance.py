@@ -27,12 +27,6 @@ class PluginStep(Step):
         options = self.use.options.model_dump(mode="json")
         return {"plugin": self.use.plugin.identity, "options": options}
 
-    @property
-    def who(self) -> str:
-        """How messages name the plugin."""
-        identity = self.use.plugin.identity
-        return f"plugin '{identity['name']}' ({identity['distribution']} {identity['version']})"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(PluginStep):
@@ -75,7 +69,7 @@ class Translate(PluginStep):
         results = stage.translate(given, load_state(folder_of(self.fit)), ctx)
         writer = CohortWriter(ctx.folder, source.classes)
         for volume, case in zip(
-            contract.translations(checked, results, self.who), source.cases, strict=True
+            contract.translations(checked, results, self.use.who), source.cases, strict=True
         ):
             labels = read_labels(case.labels) if case.labels else None
             writer.add(volume, patient=case.patient, labels=labels)
@@ -100,6 +94,6 @@ class Augment(PluginStep):
         results = stage.augment(pairs, load_state(folder_of(self.fit)), ctx)
         given = {case.case: case for case in cohort.cases}
         writer = CohortWriter(ctx.folder, cohort.classes)
-        for pair in contract.copies(given, results, cohort.classes, self.who):
+        for pair in contract.copies(given, results, cohort.classes, self.use.who):
             writer.add_pair(pair)
         writer.close()

@@ -37,12 +37,10 @@ class Step(ABC):
     Attributes:
         name: name of its folder in a run.
         seed: what its random numbers derive from.
-        round: the round of self-training it belongs to; 0 before the first.
     """
 
     name: str
     seed: int = 0
-    round: int = 0
 
     code_version: ClassVar[int] = 1  # raise it when a change of `make` changes results
 
@@ -59,6 +57,11 @@ class Step(ABC):
     @abstractmethod
     def make(self, folder_of: Where, ctx: Context) -> None:
         """Write the result into ``ctx.folder``."""
+
+    def ends_run(self, folder: Path) -> bool:
+        """Whether its result says that the steps after it are not worth making."""
+        del folder
+        return False
 
     @cached_property
     def key(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from crossmod.classes import Classes
 from crossmod.data import CohortWriter, Volume, read_affine, read_image, read_labels
 from crossmod.dataset import Scan, find_scans
 from crossmod.preprocess import Preprocess, to_common
@@ -73,7 +74,7 @@ class Prepare(Step):
     images: str
     labels: str | None
     centers: Mapping[str, str]
-    classes: Mapping[str, int]
+    classes: Classes
     options: Preprocess
 
     @property
@@ -86,7 +87,7 @@ class Prepare(Step):
             "images": self.images,
             "labels": self.labels,
             "centers": dict(self.centers),
-            "classes": dict(self.classes),
+            "classes": {name: list(values) for name, values in self.classes.values.items()},
             "options": self.options.model_dump(),
         }
 
@@ -95,9 +96,9 @@ class Prepare(Step):
         return find_scans(folder_of(self.data), self.images, self.labels, self.centers)
 
     def make(self, folder_of: Where, ctx: Context) -> None:
-        writer = CohortWriter(ctx.folder, self.classes)
+        writer = CohortWriter(ctx.folder, self.classes.labels)
         for scan in ctx.progress(self.scans(folder_of)):
-            labels = read_labels(scan.labels) if scan.labels else None
+            labels = self.classes.to_labels(read_labels(scan.labels)) if scan.labels else None
             data, labels, affine = to_common(
                 read_image(scan.image)[0], labels, read_affine(scan.image), self.options
             )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import tee
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,16 +14,14 @@ from crossmod import contract
 from crossmod.data import (
     Cohort,
     CohortWriter,
-    Prediction,
-    State,
     read_affine,
     read_grid,
     read_labels,
     write_nifti,
 )
-from crossmod.lesions import keep_largest
-from crossmod.metrics import Score, score, write_scores
-from crossmod.preprocess import Grid, to_native
+from crossmod.ensemble import Ensemble
+from crossmod.metrics import Score, read_scores, score, write_scores
+from crossmod.preprocess import Grid, resample_labels
 from crossmod.stages import Context, History, PseudoLabeler, Segmenter
 from crossmod.steps.appearance import PluginStep
 from crossmod.steps.base import Step, Where
@@ -46,10 +43,11 @@ class Train(PluginStep):
     labeled: tuple[Step, ...]
     fold: int
     folds: int
+    start: Train | None = None
 
     @property
     def inputs(self) -> tuple[Step, ...]:
-        return self.labeled
+        return (*self.labeled, self.start) if self.start else self.labeled
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -59,17 +57,18 @@ class Train(PluginStep):
         cohort = load_cohorts(self.labeled, folder_of)
         train, validation = cohort.folds(self.folds, self.seed)[self.fold]
         stage = cast("Segmenter[Any]", self.use.stage())
-        seeded = replace(ctx, seed=self.seed + self.fold)
+        start = load_state(folder_of(self.start)) if self.start else None
+        seeded = replace(ctx, seed=self.seed + self.fold, start=start)
         save_state(ctx.folder, stage.fit(train, validation, seeded))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(PluginStep):
-    """Average the folds' probabilities and bring label maps back to the grid of each scan."""
+    """Average the folds and bring label maps back to the grid of each scan."""
 
     models: tuple[Train, ...]
     images: Prepare
-    largest_component: tuple[str, ...]
+    ensemble: Ensemble
     keep_probabilities: bool
 
     @property
@@ -80,7 +79,8 @@ class Predict(PluginStep):
     def settings(self) -> Mapping[str, Any]:
         return {
             **super().settings,
-            "largest_component": list(self.largest_component),
+            "average": self.ensemble.average,
+            "largest_component": list(self.ensemble.largest_component),
             "keep_probabilities": self.keep_probabilities,
         }
 
@@ -88,26 +88,14 @@ class Predict(PluginStep):
         cohort = Cohort.load(folder_of(self.images))
         scans = {scan.case: scan for scan in self.images.scans(folder_of)}
         states = [load_state(folder_of(model)) for model in self.models]
-        for prediction in self._ensemble(cohort, states, ctx):
-            image = scans[prediction.case].image
-            native = Grid(*read_grid(image))
-            labels = to_native(prediction.probabilities, prediction.image.affine, native)
-            for name in self.largest_component:
-                labels = keep_largest(labels, cohort.classes[name])
+        members = self.ensemble.members(cohort.volumes(), states, ctx)
+        for folds in ctx.progress(members, total=len(cohort)):
+            prediction = self.ensemble.joined(folds)
+            native = Grid(*read_grid(scans[prediction.case].image))
+            labels = self.ensemble.outline(prediction, native)
             write_nifti(label_map(ctx.folder, prediction.case), labels, native.affine)
             if self.keep_probabilities:
                 save_probabilities(ctx.folder, prediction)
-
-    def _ensemble(self, cohort: Cohort, states: list[State], ctx: Context) -> Iterator[Prediction]:
-        stage = cast("Segmenter[Any]", self.use.stage())
-        streams = []
-        for state in states:
-            given, checked = tee(cohort.volumes())
-            results = stage.predict(given, state, ctx)
-            streams.append(contract.predictions(checked, results, cohort.classes, self.who))
-        for members in ctx.progress(zip(*streams, strict=True), total=len(cohort)):
-            mean = np.mean([member.probabilities for member in members], axis=0)
-            yield replace(members[0], probabilities=mean.astype(np.float32))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,15 +118,39 @@ class PseudoLabel(PluginStep):
         results = stage.select(ctx.progress(given, total=len(cohort)), history, ctx)
         images = {case.case: case for case in cohort.cases}
         writer = CohortWriter(ctx.folder, cohort.classes)
-        for pair in contract.selections(images, results, cohort.classes, self.who):
+        for pair in contract.selections(images, results, cohort.classes, self.use.who):
             writer.add_pair(pair)
         done = stage.done(History((*history.rounds, writer.close())))
-        (ctx.folder / "done.json").write_text(json.dumps(done), encoding="utf-8")
+        _note_end(ctx.folder, done)
 
-    @staticmethod
-    def is_done(folder: Path) -> bool:
-        """Whether the plugin decided that training on these labels is not worth it."""
-        return bool(json.loads((folder / "done.json").read_text(encoding="utf-8")))
+    def ends_run(self, folder: Path) -> bool:
+        return _is_end(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regrid(Step):
+    """Bring pseudo-labels onto the grid of another preparation of the same scans."""
+
+    labeled: PseudoLabel
+    images: Prepare
+
+    @property
+    def inputs(self) -> tuple[Step, ...]:
+        return (self.labeled, self.images)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {}
+
+    def make(self, folder_of: Where, ctx: Context) -> None:
+        labeled = Cohort.load(folder_of(self.labeled))
+        images = {case.case: case for case in Cohort.load(folder_of(self.images)).cases}
+        writer = CohortWriter(ctx.folder, labeled.classes)
+        for pair in ctx.progress(labeled.pairs(), total=len(labeled)):
+            image = images[pair.case].volume()
+            labels = resample_labels(pair.labels, pair.image.affine, Grid(image.grid, image.affine))
+            writer.add(image, patient=pair.patient, labels=labels)
+        writer.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +162,8 @@ class ScoreStage(Step):
     labels: str
     stage: str
     split: str
+
+    code_version = 2
 
     @property
     def inputs(self) -> tuple[Step, ...]:
@@ -166,13 +180,49 @@ class ScoreStage(Step):
             reference = root / self.labels.format(case=scan.case)
             prediction = label_map(folder_of(self.predictions), scan.case)
             results = score(
-                read_labels(prediction),
-                read_labels(reference),
+                images.classes.to_labels(read_labels(prediction)),
+                images.classes.to_labels(read_labels(reference)),
                 read_affine(reference),
-                images.classes,
+                images.classes.labels,
             )
             rows += [
-                Score(self.split, self.stage, scan.case, scan.center, name, dice, assd)
-                for name, (dice, assd) in results.items()
+                Score(self.split, self.stage, scan.case, scan.center, name, *measures)
+                for name, measures in results.items()
             ]
         write_scores(ctx.folder / "metrics.csv", rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Step):
+    """End the run where the translation has failed."""
+
+    scores: ScoreStage
+    structure: str
+    limit: float
+
+    @property
+    def inputs(self) -> tuple[Step, ...]:
+        return (self.scores,)
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        return {"structure": self.structure, "limit": self.limit}
+
+    def make(self, folder_of: Where, ctx: Context) -> None:
+        rows = read_scores(folder_of(self.scores) / "metrics.csv")
+        reached = [row.dice for row in rows if row.structure == self.structure]
+        _note_end(ctx.folder, bool(np.nanmean(reached) < self.limit))
+
+    def ends_run(self, folder: Path) -> bool:
+        return _is_end(folder)
+
+
+END = "done.json"
+
+
+def _note_end(folder: Path, done: bool) -> None:
+    (folder / END).write_text(json.dumps(done), encoding="utf-8")
+
+
+def _is_end(folder: Path) -> bool:
+    return bool(json.loads((folder / END).read_text(encoding="utf-8")))

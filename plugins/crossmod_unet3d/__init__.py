@@ -16,6 +16,7 @@ from crossmod import (
     Options,
     Positive,
     Prediction,
+    RecipeError,
     Segmenter,
     State,
     Volume,
@@ -106,10 +107,13 @@ class UNet3DOptions(Options):
 class UNet3D(Segmenter[UNet3DOptions]):
     """A 3D U-Net whose shape follows from voxel size and image size."""
 
+    warm_starts = True
+
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
         """Train on patches; the final weights are kept, as in nnU-Net."""
-        from crossmod.torch import prepare, weights_of
+        from crossmod.torch import load_weights, prepare, weights_of
         from crossmod_unet3d.networks import build
+        from crossmod_unet3d.plan import Plan
         from crossmod_unet3d.sampling import TrainingCases
         from crossmod_unet3d.train import train as steps_of
 
@@ -118,6 +122,9 @@ class UNet3D(Segmenter[UNet3DOptions]):
         plan = self._plan(cases, len(ctx.classes))
         ctx.log(f"patch {plan.patch}, batch {plan.batch}, {len(plan.strides)} stages")
         network = build(plan, len(ctx.classes)).to(ctx.device)
+        if ctx.start is not None:
+            _require_same_network(plan, Plan.from_array(np.asarray(ctx.start[PLAN])))
+            load_weights(network, _weights_in(ctx.start), WEIGHTS)
         schedule = self._schedule()
         batches = self._patches(cases, plan, ctx).stream(schedule.steps, _threads(ctx))
         watched = schedule.report_every * max(schedule.steps // schedule.report_every // WATCHES, 1)
@@ -178,7 +185,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
         prepare(ctx.seed)
         plan = Plan.from_array(np.asarray(state[PLAN]))
         network = build(plan, len(ctx.classes))
-        load_weights(network, {n: a for n, a in state.items() if n != PLAN}, WEIGHTS)
+        load_weights(network, _weights_in(state), WEIGHTS)
         return Predictor(
             for_inference(network.to(ctx.device), ctx.device),
             plan.patch,
@@ -203,6 +210,27 @@ class UNet3D(Segmenter[UNet3DOptions]):
                     common = np.count_nonzero(truth & guess)
                     scores[name].append(2 * common / (truth.sum() + guess.sum()))
         return {f"dice_{name}": float(np.mean(row)) for name, row in scores.items() if row}
+
+
+def _weights_in(state: State) -> State:
+    return {name: array for name, array in state.items() if name != PLAN}
+
+
+def _require_same_network(plan: Plan, before: Plan) -> None:
+    """Weights can be taken over only where every layer has the same shape.
+
+    Raises:
+        RecipeError: the plans differ in strides, kernels or channels.
+    """
+    for what in ("strides", "kernels", "channels"):
+        new, old = getattr(plan, what), getattr(before, what)
+        if new != old:
+            raise RecipeError(
+                f"this network cannot go on from the weights of the round before: its {what} are"
+                f" {new}, theirs {old}",
+                where="pseudo_label.warm_start",
+                allowed="false, or the same spacing and network options in every round",
+            )
 
 
 def _threads(ctx: Context) -> int:

@@ -19,6 +19,8 @@ CLASSES = {"tumor": 1, "cochlea": 2}
 HOSTILE = "<script>alert(1)<"
 AFFINE = np.diag([1.2, 1.2, 2.0, 1.0])
 SHAPE = (24, 20, 8)
+UNSHOWN = (2.0, 0.5, 0.1)
+"""HD95, NSD and volume error, which the page leaves out."""
 SECTIONS = ("summary", "cohort", "translation", "augmentation", "predictions", "timings", "recipe")
 
 
@@ -55,6 +57,7 @@ def empty(tmp_path: Path) -> ReportContent:
         recipe="",
         facts={},
         classes=CLASSES,
+        file_values={name: (label,) for name, label in CLASSES.items()},
         structure="tumor",
         scores=(),
         source=Cohort((), CLASSES),
@@ -84,7 +87,7 @@ def full(tmp_path: Path) -> ReportContent:
     panel = tmp_path / "panel.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(panel)
     scores = [
-        Score(split, stage, case, ("London", "Tilburg")[i % 2], structure, *numbers)
+        Score(split, stage, case, ("London", "Tilburg")[i % 2], structure, *numbers, *UNSHOWN)
         for split in ("target", "validation")
         for stage in ("oracle", "no-adaptation", "translated", "round-1")
         for i, case in enumerate(scans)
@@ -100,6 +103,7 @@ def full(tmp_path: Path) -> ReportContent:
         recipe=f'title = "{HOSTILE}"',
         facts={"device": f"cpu {HOSTILE}"},
         classes=CLASSES,
+        file_values={name: (label,) for name, label in CLASSES.items()},
         structure="tumor",
         scores=scores,
         source=source,
@@ -186,7 +190,7 @@ def test_strange_centers_do_not_break_the_charts(tmp_path: Path) -> None:
     names = ["$x^$", "_hidden", "東京", HOSTILE]
     source = cohort(tmp_path / "s", ["a", "b", "c", "d"])
     cases = tuple(replace(c, center=n) for c, n in zip(source.cases, names, strict=True))
-    scores = [Score("validation", n, "a", n, "tumor", 0.5, 1.0) for n in names]
+    scores = [Score("validation", n, "a", n, "tumor", 0.5, 1.0, *UNSHOWN) for n in names]
     content = replace(empty(tmp_path), source=replace(source, cases=cases), scores=scores)
     page = page_of(content, tmp_path)
     assert "東京" in page
@@ -196,7 +200,7 @@ def test_strange_centers_do_not_break_the_charts(tmp_path: Path) -> None:
 def test_many_cases_and_centers_stay_bounded(tmp_path: Path) -> None:
     source = cohort(tmp_path / "s", [f"case{i}" for i in range(500)], centers=12)
     scores = [
-        Score("validation", f"round-{r}", c.case, c.center, "tumor", i % 100 / 100, 1.0)
+        Score("validation", f"round-{r}", c.case, c.center, "tumor", i % 100 / 100, 1.0, *UNSHOWN)
         for r in range(4)
         for i, c in enumerate(source.cases)
     ]

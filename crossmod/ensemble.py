@@ -1,0 +1,90 @@
+"""Segmenters trained on several folds, used as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, tee
+from typing import Any, cast
+
+import numpy as np
+
+from crossmod import contract
+from crossmod.classes import Classes
+from crossmod.data import LabelArray, Prediction, State, Volume
+from crossmod.lesions import keep_largest
+from crossmod.metrics import dice
+from crossmod.preprocess import Grid, to_native
+from crossmod.recipe import StageUse
+from crossmod.recipe_model import Average
+from crossmod.stages import Context, Segmenter
+
+SMALLEST = 1e-6
+"""Probabilities are raised to this before their logarithm is taken."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The models of all folds and what becomes of their predictions.
+
+    Attributes:
+        use: the segmenter.
+        classes: names, labels and file values.
+        average: what is averaged over the folds.
+        largest_component: classes of which only the largest connected component is kept.
+    """
+
+    use: StageUse
+    classes: Classes
+    average: Average
+    largest_component: tuple[str, ...]
+
+    def members(
+        self, volumes: Iterable[Volume], states: Sequence[State], ctx: Context
+    ) -> Iterator[tuple[Prediction, ...]]:
+        """For each volume, in order, the prediction of every fold."""
+        stage = cast("Segmenter[Any]", self.use.stage())
+        streams = []
+        for state, given in zip(states, tee(volumes, len(states)), strict=True):
+            mine, checked = tee(given)
+            results = stage.predict(mine, state, ctx)
+            streams.append(
+                contract.predictions(checked, results, self.classes.labels, self.use.who)
+            )
+        return zip(*streams, strict=True)
+
+    def joined(self, members: Sequence[Prediction]) -> Prediction:
+        """One prediction from those of all folds.
+
+        Logits are known up to a constant, which the softmax removes: their mean is that of the
+        logarithms of the probabilities.
+        """
+        stack = np.stack([member.probabilities for member in members])
+        if self.average == "probabilities":
+            mean = stack.mean(axis=0)
+        else:
+            mean = np.exp(np.log(np.maximum(stack, SMALLEST)).mean(axis=0))
+            mean /= mean.sum(axis=0)
+        return replace(members[0], probabilities=mean.astype(np.float32))
+
+    def outline(self, prediction: Prediction, native: Grid) -> LabelArray:
+        """The label map ``(I, J, K)`` on the grid of the scan, with the values of label files."""
+        labels = to_native(prediction.probabilities, prediction.image.affine, native)
+        for name in self.largest_component:
+            labels = keep_largest(labels, self.classes.labels[name])
+        return self.classes.to_values(labels)
+
+
+def agreement(members: Sequence[Prediction], labels: Mapping[str, int]) -> dict[str, float]:
+    """Class name -> mean Dice between the label maps of every two folds.
+
+    Returns:
+        Values in [0, 1]; 1 where no fold found the class; NaN with a single fold.
+    """
+    pairs = list(combinations([member.labels for member in members], 2))
+    result = {}
+    for name, label in labels.items():
+        overlaps = [dice(first == label, second == label) for first, second in pairs]
+        result[name] = float(np.mean(np.nan_to_num(overlaps, nan=1.0))) if pairs else math.nan
+    return result
