@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from crossmod.commands import data
+from crossmod.commands.models import package, predict
 from crossmod.commands.plugins import plugins
 from crossmod.commands.run import check, run
+from crossmod.commands.scores import evaluate, rank
 from crossmod.errors import CrossmodError, MachineError
 
 app = typer.Typer(
@@ -21,6 +23,10 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(check)
+app.command()(package)
+app.command()(predict)
+app.command()(evaluate)
+app.command()(rank)
 app.command()(plugins)
 app.add_typer(data.app, name="data")
 

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from crossmod.comparison import Comparison
 from crossmod.errors import CrossmodError
 from crossmod.metrics import OVERALL, Score, summarize
 from crossmod.steps import Step
@@ -159,6 +160,41 @@ def plan_tables(variants: Mapping[str, Iterable[tuple[str, str, str]]]) -> list[
             table.add_row(*map(escape, row))
         tables.append(table)
     return tables
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """One table for each structure: variants and rounds, spread over seeds, tests."""
+    return [_comparison_table(comparison, name) for name in comparison.structures]
+
+
+def _comparison_table(comparison: Comparison, structure: str) -> Table:
+    title = f"{structure}, {comparison.split} split; mean ± sd over seeds; p: Wilcoxon, Holm"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("variant", no_wrap=True)
+    heads = ("round", "n", "Dice", "ASSD mm", *comparison.size_names, "vs first", "p")
+    for heading in heads:
+        table.add_column(heading, justify="right", no_wrap=True)
+    before = ""
+    for row in comparison.of(structure):
+        sizes = [number(row.by_size.get(name, math.nan)) for name in comparison.size_names]
+        test = row.versus
+        table.add_row(
+            "" if row.label == before else escape(row.label),
+            "" if row.round is None else str(row.round),
+            str(row.seeds) if row.seeds == row.runs else f"{row.seeds}/{row.runs}",
+            _spread(*row.dice),
+            number(row.assd_mm[0]),
+            *sizes,
+            f"{test.paired.mean_difference:+.3f}" if test else "",
+            number(test.wilcoxon_holm) if test else "",
+            style="dim" if row.round is None else "",
+        )
+        before = row.label
+    return table
+
+
+def _spread(mean: float, spread: float) -> str:
+    return number(mean) if math.isnan(spread) else f"{number(mean)}±{number(spread)}"
 
 
 def show_error(error: CrossmodError) -> None:

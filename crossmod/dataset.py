@@ -1,15 +1,26 @@
-"""Find the scans a recipe means in a data folder."""
+"""Find the scans a recipe means in a data folder, and what a table beside them says."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from crossmod.errors import DataError
+
+CASE = "{case}"
+"""What stands for the case id in a pattern."""
+
+INFOS = "infos_source_training.csv"
+"""CrossMoDA's table of source scans; it lies beside their folder."""
+
+INFO_CENTERS = {"London": "ldn", "Tilburg": "etz"}
+"""Hospitals in that table -> centers in CrossMoDA's case names."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,79 @@ class Scan:
     labels: Path | None = None
 
 
+@dataclass(frozen=True)
+class Info:
+    """What CrossMoDA's table says of one source scan.
+
+    Attributes:
+        center: the hospital, "London" or "Tilburg".
+        koos: Koos grade of the tumor, 1 to 4, or "post-operative-london".
+    """
+
+    center: str
+    koos: str
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a data folder holds for a recipe.
+
+    Attributes:
+        splits: split -> its scans.
+        infos: case -> what the table says of a source scan; empty where there is no table.
+    """
+
+    splits: Mapping[str, Sequence[Scan]]
+    infos: Mapping[str, Info]
+
+    def lines(self) -> list[str]:
+        """For each split, how many scans of which center; for the source, the Koos grades."""
+        lines = []
+        for split, scans in self.splits.items():
+            centers = Counter(scan.center for scan in scans)
+            text = f"{split:<10} " + ", ".join(f"{n} {center}" for center, n in centers.items())
+            koos = [self.infos[scan.case].koos for scan in scans if scan.case in self.infos]
+            if koos and split == "source":
+                grades = sorted(Counter(grade.removesuffix("-london") for grade in koos).items())
+                text += "; Koos " + ", ".join(f"{grade}: {n}" for grade, n in grades)
+            lines.append(text)
+        return lines
+
+
+def take_stock(
+    root: Path, patterns: Mapping[str, tuple[str, str | None]], centers: Mapping[str, str]
+) -> Inventory:
+    """Find the scans of every split and hold them against the table beside the source scans.
+
+    Args:
+        root: the data folder.
+        patterns: split -> patterns of its images and label maps.
+        centers: center -> pattern of case ids.
+
+    Raises:
+        DataError: names what is wrong in any of the splits.
+    """
+    if not root.is_dir():
+        raise DataError("is not a folder", where=str(root))
+    splits: dict[str, list[Scan]] = {}
+    infos: dict[str, Info] = {}
+    problems = []
+    for split, (images, labels) in patterns.items():
+        try:
+            splits[split] = find_scans(root, images, labels, centers)
+            table = (root / images).parent.parent / INFOS
+            if split == "source" and table.is_file():
+                infos = read_infos(table)
+                _compare_centers(splits[split], infos, table)
+        except DataError as error:
+            problems.append(error)
+    if len(problems) > 1:
+        raise DataError("\n".join(map(str, problems)))
+    if problems:
+        raise problems[0]
+    return Inventory(splits, infos)
+
+
 def find_scans(
     root: Path, images: str, labels: str | None, centers: Mapping[str, str]
 ) -> list[Scan]:
@@ -36,25 +120,29 @@ def find_scans(
 
     Args:
         root: the data folder.
-        images: pattern of the images, with `{case}`.
+        images: pattern of the images, with `{case}`; where it stands twice, both are the same.
         labels: pattern of the label maps, or None for unlabeled scans.
         centers: center -> pattern of case ids.
 
     Raises:
         DataError: nothing matches, a label map is missing, or a case belongs to no center.
     """
-    found = {case: path for path in root.glob(images.format(case="*"))
-             if (case := _case_id(root, path, images))}  # fmt: skip
+    found = _matches(root, images)
+    if labels:
+        maps = {root / labels.replace(CASE, case) for case in found}
+        found = {case: path for case, path in found.items() if path not in maps}
     if not found:
         raise DataError(
-            "no scan matches", where=str(root / images), fix="check --data and [data] in the recipe"
+            f"no scan matches; {_nearest_folder(root, images)}",
+            where=str(root / images),
+            fix="check --data and [data] in the recipe",
         )
     scans, problems = [], []
     for case, path in sorted(found.items()):
-        label_path = root / labels.format(case=case) if labels else None
+        label_path = root / labels.replace(CASE, case) if labels else None
         if label_path is not None and not label_path.is_file():
             problems.append(f"{case}: no label map at {label_path}")
-        center = next((name for name, ids in centers.items() if fnmatch(case, ids)), "")
+        center = next((name for name, ids in centers.items() if fnmatchcase(case, ids)), "")
         if not center:
             problems.append(f"{case}: belongs to none of the centers {dict(centers)}")
         scans.append(Scan(case, center, path, label_path))
@@ -63,11 +151,64 @@ def find_scans(
     return scans
 
 
-def _case_id(root: Path, path: Path, pattern: str) -> str:
-    before, after = pattern.split("{case}")
-    expression = re.escape(before) + r"([^/]+)" + re.escape(after)
-    match = re.fullmatch(expression, path.relative_to(root).as_posix())
-    return match[1] if match else ""
+def _matches(root: Path, pattern: str) -> dict[str, Path]:
+    """Case -> file; `{case}` is the same at each place of the pattern and holds no slash."""
+    first, *others = pattern.split(CASE)
+    if not others or Path(pattern).is_absolute():
+        raise DataError(
+            f"'{pattern}' is not a pattern of files",
+            allowed="a path below the data folder with {case} where the case id stands",
+        )
+    same = "(?P=case)".join(map(re.escape, others))
+    expression = re.compile(re.escape(first) + "(?P<case>[^/]+)" + same)
+    files = root.glob(pattern.replace(CASE, "*"))
+    named = ((expression.fullmatch(path.relative_to(root).as_posix()), path) for path in files)
+    return {match["case"]: path for match, path in named if match and path.is_file()}
+
+
+def _nearest_folder(root: Path, pattern: str) -> str:
+    """What lies where the pattern leads as far as it leads; the reader sees where it goes wrong."""
+    folder = root
+    for part in Path(pattern).parent.parts:
+        if not (folder / part).is_dir():
+            break
+        folder /= part
+    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{folder} holds {shown or 'nothing'}"
+
+
+def read_infos(path: Path) -> dict[str, Info]:
+    """Case -> hospital and Koos grade from CrossMoDA's table of source scans.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    columns = ("crossmoda_name", "group", "center", "koos")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise DataError(
+                f"has no column {', '.join(missing)}", where=str(path), allowed=",".join(columns)
+            )
+        return {row["crossmoda_name"]: Info(row["center"], row["koos"]) for row in reader}
+
+
+def _compare_centers(scans: Sequence[Scan], infos: Mapping[str, Info], table: Path) -> None:
+    problems = []
+    for scan in scans:
+        if scan.case not in infos or scan.center not in INFO_CENTERS.values():
+            continue
+        hospital = infos[scan.case].center
+        if INFO_CENTERS.get(hospital, scan.center) != scan.center:
+            problems.append(f"{scan.case}: {hospital} in the table, {scan.center} by its name")
+    if problems:
+        raise DataError(
+            "\n".join(["contradicts case names", *problems]),
+            where=str(table),
+            fix="correct the table, or data.centers in the recipe",
+        )
 
 
 def digests(root: Path, files: list[Path]) -> dict[str, str]:

@@ -60,13 +60,17 @@ class Ensemble:
         Logits are known up to a constant, which the softmax removes: their mean is that of the
         logarithms of the probabilities.
         """
-        stack = np.stack([member.probabilities for member in members])
-        if self.average == "probabilities":
-            mean = stack.mean(axis=0)
-        else:
-            mean = np.exp(np.log(np.maximum(stack, SMALLEST)).mean(axis=0))
+        mean = np.zeros(members[0].probabilities.shape, np.float32)
+        for member in members:  # one after the other: a stack of all folds may not fit
+            shares = member.probabilities
+            if self.average == "logits":
+                shares = np.log(np.maximum(shares, SMALLEST))
+            mean += shares
+        mean /= len(members)
+        if self.average == "logits":
+            mean = np.exp(mean)
             mean /= mean.sum(axis=0)
-        return replace(members[0], probabilities=mean.astype(np.float32))
+        return replace(members[0], probabilities=mean)
 
     def outline(self, prediction: Prediction, native: Grid) -> LabelArray:
         """The label map ``(I, J, K)`` on the grid of the scan, with the values of label files."""

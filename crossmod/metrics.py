@@ -1,29 +1,60 @@
-"""Dice and average symmetric surface distance: per case, as files, and as tables."""
+"""How well a prediction matches a reference: per case, as files, and as means."""
 
 from __future__ import annotations
 
 import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data import Affine, LabelArray, spacing_of
+from crossmod.data import Affine, spacing_of
 from crossmod.errors import DataError
-
-BoolArray = NDArray[np.bool_]
+from crossmod.statistics import mean_and_sd
+from crossmod.surfaces import BoolArray, Definition, Spacing, surface_distances
 
 EMPTY_PREDICTION_MM = 350.0
 """Surface distance charged where only one of two masks is empty (CrossMoDA's penalty)."""
 
-COLUMNS = ("split", "stage", "case", "center", "class", "dice", "assd_mm")
+TOLERANCE_MM = 1.0
+"""Surfaces this close count as one for the normalized surface Dice, unless told otherwise."""
+
+COLUMNS = (
+    *("split", "stage", "case", "center", "class"),
+    *("dice", "assd_mm", "hd95_mm", "nsd", "volume_error", "volume_mm3"),
+)
 """The columns of a score file."""
 
 OVERALL = "overall"
 """The name of all centers together in a summary."""
+
+
+class Measures(NamedTuple):
+    """How well one mask matches another, and how much there was to outline.
+
+    Where one of the two is empty, Dice and NSD are 0 and both distances `EMPTY_PREDICTION_MM`;
+    where both are, these and the volume error are NaN.
+
+    Attributes:
+        dice: twice the overlap over the sum of sizes, in [0, 1].
+        assd_mm: average symmetric surface distance.
+        hd95_mm: 95th percentile of the surface distances.
+        nsd: share of both surfaces within a tolerance of the other, in [0, 1].
+        volume_error: (prediction - reference) / reference, -1 where only the prediction is empty
+            and more elsewhere; NaN where the reference is.
+        volume_mm3: volume of the reference.
+    """
+
+    dice: float
+    assd_mm: float
+    hd95_mm: float
+    nsd: float
+    volume_error: float
+    volume_mm3: float
 
 
 @dataclass(frozen=True)
@@ -36,8 +67,7 @@ class Score:
         case: case identifier.
         center: the hospital it comes from.
         structure: class name.
-        dice: overlap in [0, 1]; NaN where neither mask has the structure.
-        assd_mm: average symmetric surface distance; NaN where `dice` is.
+        dice: as in `Measures`; so are the others.
     """
 
     split: str
@@ -47,6 +77,10 @@ class Score:
     structure: str
     dice: float
     assd_mm: float
+    hd95_mm: float
+    nsd: float
+    volume_error: float
+    volume_mm3: float
 
 
 @dataclass(frozen=True)
@@ -84,28 +118,52 @@ def dice(prediction: BoolArray, reference: BoolArray) -> float:
     return 2.0 * np.count_nonzero(prediction & reference) / total
 
 
-def assd_mm(
-    prediction: BoolArray, reference: BoolArray, spacing_mm: tuple[float, float, float]
-) -> float:
-    """Mean distance between the surfaces of two masks ``(I, J, K)``, as MedPy 0.5 defines it.
+def compare(
+    prediction: BoolArray,
+    reference: BoolArray,
+    spacing_mm: Spacing,
+    *,
+    tolerance_mm: float = TOLERANCE_MM,
+    definition: Definition = "pooled",
+    voxel_mm3: float | None = None,
+) -> Measures:
+    """Compare two masks ``(I, J, K)`` on one grid; surfaces are measured once for all metrics.
 
-    A surface is made of the voxels with a face neighbor outside the mask. The distances from each
-    surface voxel to the nearest one of the other mask, in both directions, are pooled.
-
-    Returns:
-        Millimeters; `EMPTY_PREDICTION_MM` where one mask is empty, NaN where both are.
+    Args:
+        prediction: what was outlined.
+        reference: what should have been.
+        spacing_mm: voxel size along I, J, K.
+        tolerance_mm: for the normalized surface Dice.
+        definition: which mean the average symmetric surface distance is.
+        voxel_mm3: volume of a voxel. Default: the product of `spacing_mm`.
     """
-    filled = int(prediction.any()) + int(reference.any())
-    if filled < 2:
-        return EMPTY_PREDICTION_MM if filled else math.nan
-    first, second = (_surface_mm(mask, spacing_mm) for mask in (prediction, reference))
-    distances = np.concatenate([_nearest_mm(first, second), _nearest_mm(second, first)])
-    return float(distances.mean())
+    voxel_mm3 = math.prod(spacing_mm) if voxel_mm3 is None else voxel_mm3
+    predicted, expected = np.count_nonzero(prediction), np.count_nonzero(reference)
+    error = (predicted - expected) / expected if expected else math.nan
+    sizes = error, expected * voxel_mm3
+    if not predicted and not expected:
+        return Measures(math.nan, math.nan, math.nan, math.nan, *sizes)
+    if not predicted or not expected:
+        return Measures(0.0, EMPTY_PREDICTION_MM, EMPTY_PREDICTION_MM, 0.0, *sizes)
+    distances = surface_distances(prediction, reference, spacing_mm)
+    return Measures(
+        dice(prediction, reference),
+        distances.assd_mm(definition),
+        distances.hd95_mm(),
+        distances.nsd(tolerance_mm),
+        *sizes,
+    )
 
 
 def score(
-    prediction: LabelArray, reference: LabelArray, affine: Affine, classes: Mapping[str, int]
-) -> dict[str, tuple[float, float]]:
+    prediction: NDArray[np.integer[Any]],
+    reference: NDArray[np.integer[Any]],
+    affine: Affine,
+    classes: Mapping[str, int],
+    *,
+    tolerance_mm: float = TOLERANCE_MM,
+    challenge: bool = False,
+) -> dict[str, Measures]:
     """Compare two label maps ``(I, J, K)`` on one grid.
 
     Args:
@@ -113,12 +171,18 @@ def score(
         reference: what should have been.
         affine: ``(4, 4)`` of the reference, voxel -> RAS+ mm.
         classes: class name -> label.
+        tolerance_mm: for the normalized surface Dice.
+        challenge: measure distances as the organizers of CrossMoDA 2022 did: the size of a voxel is
+            the diagonal of the affine, and the surface distance is the mean of two directed means
+            (``scores.py`` of CrossMoDA2022-Evaluation-code with MedPy 0.4). Otherwise voxels
+            have their true size, also where the grid is oblique, and the distances are pooled.
+            Volumes are true either way.
 
     Returns:
-        Class name -> (Dice, surface distance in mm).
+        Class name -> metrics.
 
     Raises:
-        DataError: the grids differ.
+        DataError: the grids differ, or the diagonal of the affine says nothing about voxels.
     """
     if prediction.shape != reference.shape:
         raise DataError(
@@ -126,9 +190,30 @@ def score(
             f" of {reference.shape}",
             fix="resample the prediction to the grid of the reference",
         )
-    spacing_mm = spacing_of(affine)
-    masks = {name: (prediction == label, reference == label) for name, label in classes.items()}
-    return {name: (dice(*pair), assd_mm(*pair, spacing_mm)) for name, pair in masks.items()}
+    spacing_mm = _diagonal(affine) if challenge else spacing_of(affine)
+    definition: Definition = "directed" if challenge else "pooled"
+    return {
+        name: compare(
+            prediction == label,
+            reference == label,
+            spacing_mm,
+            tolerance_mm=tolerance_mm,
+            definition=definition,
+            voxel_mm3=abs(float(np.linalg.det(affine[:3, :3]))),
+        )
+        for name, label in classes.items()
+    }
+
+
+def _diagonal(affine: Affine) -> Spacing:
+    x, y, z = (abs(float(affine[axis, axis])) for axis in range(3))
+    # Where axes are swapped the diagonal is zero but for rounding, and so would be all distances.
+    if min(x, y, z) < 0.01 * min(spacing_of(affine)):
+        raise DataError(
+            f"the diagonal of the affine ({x:g}, {y:g}, {z:g}) is not the size of a voxel",
+            fix="leave out --challenge, or store the label maps along the axes of the patient",
+        )
+    return x, y, z
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
@@ -138,10 +223,14 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for item in scores:
-            numbers = ["" if math.isnan(x) else repr(float(x)) for x in (item.dice, item.assd_mm)]
-            writer.writerow(
-                [item.split, item.stage, item.case, item.center, item.structure, *numbers]
-            )
+            values = astuple(item)
+            words, numbers = values[: -len(Measures._fields)], values[-len(Measures._fields) :]
+            writer.writerow([*words, *map(as_cell, numbers)])
+
+
+def as_cell(value: float) -> str:
+    """A number as score files hold it: every digit, nothing for NaN."""
+    return "" if math.isnan(value) else repr(float(value))
 
 
 def read_scores(path: Path) -> list[Score]:
@@ -178,54 +267,15 @@ def _summary(scores: Sequence[Score], stage: str, center: str) -> Summary:
         len(counted),
         len(scores) - len(counted),
         distances.count(EMPTY_PREDICTION_MM),
-        *_mean_and_sd([item.dice for item in counted]),
-        *_mean_and_sd(distances),
+        *mean_and_sd([item.dice for item in counted]),
+        *mean_and_sd(distances),
     )
-
-
-def _mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    mean = float(np.mean(values)) if values else math.nan
-    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def _parse(row: Sequence[str], where: str) -> Score:
     try:
-        *words, overlap, distance = row
-        split, stage, case, center, structure = words
-        numbers = (float(cell or "nan") for cell in (overlap, distance))
-        return Score(split, stage, case, center, structure, *numbers)
-    except ValueError as error:
+        split, stage, case, center, structure, *cells = row
+        numbers = Measures(*(float(cell or "nan") for cell in cells))
+    except (TypeError, ValueError) as error:
         raise DataError(f"is not a row of scores: {row}", where=where) from error
-
-
-def _surface_mm(mask: BoolArray, spacing_mm: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Positions ``(N, 3)`` in mm of the mask's voxels that have a face neighbor outside it."""
-    # Outside the mask's own box nothing is set, so only the box, with a rim of zeros, is looked at.
-    corner, box = _box(mask)
-    padded = np.pad(mask[box], 1)
-    core = (slice(1, -1),) * 3
-    inside = padded[core].copy()
-    for axis in range(3):
-        for part in (slice(None, -2), slice(2, None)):
-            inside &= padded[(*core[:axis], part, *core[axis + 1 :])]
-    voxels = np.argwhere(padded[core] & ~inside) + corner
-    return np.asarray(voxels * np.asarray(spacing_mm), dtype=np.float64)
-
-
-def _box(mask: BoolArray) -> tuple[NDArray[np.int64], tuple[slice, ...]]:
-    """The first corner and the slices of the smallest box that holds a mask."""
-    spans = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        spans.append((int(used[0]), int(used[-1]) + 1))
-    corner = np.array([start for start, _ in spans], dtype=np.int64)
-    return corner, tuple(slice(*span) for span in spans)
-
-
-def _nearest_mm(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance ``(N,)`` from each point to the nearest of the others."""
-    from scipy.spatial import cKDTree
-
-    # Grid points fill space evenly, so the cheap split is as good as the balanced one.
-    tree = cKDTree(others, balanced_tree=False, compact_nodes=False)
-    return np.asarray(tree.query(points)[0], dtype=np.float64)
+    return Score(split, stage, case, center, structure, *numbers)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossmod import plugins
-from crossmod.dataset import digests, find_scans
+from crossmod.dataset import Inventory, digests, take_stock
 from crossmod.ensemble import Ensemble
 from crossmod.errors import DataError
 from crossmod.preprocess import Preprocess
@@ -248,7 +248,8 @@ class Planner:
         )
         self.made.steps += models
         for split, scans in (images or self._images(setup)).items():
-            self._predict(stage, split, scans, models, setup)
+            if split in self.recipe.evaluate.splits or (split == "target" and self._feeds(stage)):
+                self._predict(stage, split, scans, models, setup)
 
     def _predict(
         self,
@@ -270,12 +271,13 @@ class Planner:
         )
         self.made.steps.append(predict)
         self.made.predictions[stage, split] = predict
-        if self.has_references and self.recipe.evaluate.labels:
+        evaluate = self.recipe.evaluate
+        if self.has_references and evaluate.labels and split in evaluate.splits:
             score = ScoreStage(
                 name=f"score-{stage}-{split}",
                 predictions=predict,
-                data=self._data([self.recipe.evaluate.labels]),
-                labels=self.recipe.evaluate.labels,
+                data=self._data([evaluate.labels]),
+                labels=evaluate.labels,
                 stage=stage,
                 split=split,
             )
@@ -287,10 +289,8 @@ class Planner:
         table = self.recipe.pseudo_label
         if table is None:
             return False
-        base = "no-adaptation"
-        if self.recipe.augment or self.recipe.translate:
-            base = "augmented" if self.recipe.augment else "translated"
-        return stage in [base, *(f"round-{number}" for number in range(1, table.rounds))]
+        rounds = [f"round-{number}" for number in range(1, table.rounds)]
+        return stage in (self.recipe.first_stage, *rounds)
 
     def _prepare(
         self, split: str, images: str, labels: str | None, options: Preprocess | None = None
@@ -339,15 +339,17 @@ class Planner:
         return list(zip(uses, tables.values(), strict=True))
 
 
-def check_data(data: Data, root: Path) -> None:
+def check_data(data: Data, root: Path) -> Inventory:
     """Find the scans of every split, so that a wrong folder is said before anything runs.
 
     Raises:
-        DataError: a split has no scan, or a labeled scan has no label map.
+        DataError: a split has no scan, a labeled scan has no label map, or a table beside the
+            source scans contradicts their names.
     """
-    if not root.is_dir():
-        raise DataError("is not a folder", where=str(root))
-    find_scans(root, data.source.images, data.source.labels, data.centers)
-    for files in (data.target, data.validation):
-        if files is not None:
-            find_scans(root, files.images, None, data.centers)
+    patterns: dict[str, tuple[str, str | None]] = {
+        "source": (data.source.images, data.source.labels),
+        "target": (data.target.images, None),
+    }
+    if data.validation is not None:
+        patterns["validation"] = (data.validation.images, None)
+    return take_stock(root, patterns, data.centers)

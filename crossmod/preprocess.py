@@ -7,6 +7,7 @@ Resample to a common spacing along the axes of the acquisition, crop in plane ar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -26,6 +27,12 @@ HEAD_LEVEL = 0.15
 
 HEAD_EDGES = (0.02, 0.98)
 """Quantiles of the head's voxels along an axis between which its middle lies."""
+
+EDGE = 1e-3
+"""Voxels by which centers stay within the volume; beyond its edge interpolation finds nothing."""
+
+Box = tuple[slice, ...]
+"""A part of a grid: the voxels from start to stop along I, J, K."""
 
 
 class Preprocess(Options):
@@ -49,6 +56,22 @@ class Grid:
 
     shape: tuple[int, ...]
     affine: Affine
+
+    def part(self, box: Box) -> Grid:
+        """The grid of the voxels in a box."""
+        start = [one.start for one in box]
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ start
+        return Grid(tuple(one.stop - one.start for one in box), affine)
+
+    def box_around(self, inner: Grid) -> Box:
+        """The voxels around the extent of another grid: all that interpolation inside it reads."""
+        ends = [(-0.5, n - 0.5) for n in inner.shape]
+        corners = np.array(list(product(*ends))) @ inner.affine[:3, :3].T + inner.affine[:3, 3]
+        found = (corners - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+        start = np.clip(np.floor(found.min(axis=0)), 0, self.shape).astype(int)
+        stop = np.clip(np.ceil(found.max(axis=0)) + 1, start, self.shape).astype(int)
+        return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
 
 
 def closest_canonical(data: NDArray[np.generic], affine: Affine) -> tuple[NDArray, Affine]:  # type: ignore[type-arg]
@@ -91,12 +114,13 @@ def _profile(mask: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
 def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
     """The grid an image ``(I, J, K)`` in canonical orientation is brought onto.
 
-    It covers the same extent with the new spacing, then keeps ``crop`` voxels around the head; a
-    volume smaller than the crop is padded with zeros.
+    It covers the same extent with the new spacing, up to half a voxel, then keeps ``crop`` voxels
+    around the head; these may lie outside a small volume.
     """
     old, new = np.array(spacing_of(affine)), np.array(options.spacing_mm)
-    shape = np.maximum(np.round(np.array(data.shape) * old / new), 1).astype(int)
-    first = (new / old - 1) / 2  # the extents share their corner, not the first voxel center
+    shape = np.maximum(np.ceil(np.array(data.shape) * old / new - 0.5 - EDGE), 1).astype(int)
+    # The extents share their corner, not the first voxel center; a single voxel lies in the middle.
+    first = np.where(shape == 1, (np.array(data.shape) - 1) / 2, (new / old - 1) / 2)
     if options.crop is not None:
         find = bright_center if options.center == "bright" else head_middle
         center = (find(data) - first) * old / new
@@ -120,11 +144,12 @@ def to_common(
         options: the common grid and intensity range.
 
     Returns:
-        Image ``(I', J', K')`` in [0, 1], label map on the same grid, affine.
+        Image ``(I', J', K')`` in [0, 1], label map on the same grid, affine. Where the crop leaves
+        the volume, the image has its darkest value and the label map is background.
     """
     image, canonical = closest_canonical(data, affine)
     grid = common_grid(image, canonical, options)
-    resampled = resample(image, canonical, grid)
+    resampled = resample(image, canonical, grid, outside=float(image.min()))
     scaled = to_unit_range(resampled, options.clip_fractions)
     if labels is None:
         return scaled, None, grid.affine
@@ -139,28 +164,48 @@ def to_unit_range(data: FloatArray, fractions: tuple[float, float]) -> FloatArra
     return scaled
 
 
-def resample(data: NDArray[np.generic], affine: Affine, grid: Grid) -> FloatArray:
-    """Linear interpolation of ``(I, J, K)`` data on another grid; 0 outside."""
+def resample(
+    data: NDArray[np.generic], affine: Affine, grid: Grid, outside: float = 0.0
+) -> FloatArray:
+    """Linear interpolation of ``(I, J, K)`` data on another grid; ``outside`` beyond its edges.
+
+    Only the part of the data that the grid covers is converted, which is where the time goes.
+    """
     import SimpleITK as sitk
 
-    image = to_sitk(data.astype(np.float32), affine)
-    reference = _reference(grid)
-    result = sitk.Resample(image, reference, sitk.Transform(), sitk.sitkLinear, 0.0)
+    whole = Grid(data.shape, affine)
+    box = whole.box_around(grid)
+    part = whole.part(box)
+    if 0 in part.shape:
+        return np.full(grid.shape, outside, np.float32)
+    image = to_sitk(data[box].astype(np.float32), part.affine)
+    result = sitk.Resample(image, _reference(grid), sitk.Transform(), sitk.sitkLinear, outside)
     return np.ascontiguousarray(sitk.GetArrayFromImage(result).T)
 
 
 def resample_labels(labels: LabelArray, affine: Affine, grid: Grid) -> LabelArray:
-    """The label with the largest interpolated share at each voxel of another grid."""
-    values = np.unique(labels[labels > 0])
-    shares = [resample(labels == value, affine, grid) for value in values]
-    background = 1 - np.sum(shares, axis=0) if shares else np.ones(grid.shape)
-    winner = np.argmax([background, *shares], axis=0)
+    """The label with the largest interpolated share at each voxel of another grid.
+
+    Ties go to background.
+    """
+    box = _box_of(labels > 0)
+    part = labels[box]
+    values = np.unique(part[part > 0])
+    shares = (part == values[:, None, None, None]).astype(np.float32)
+    winner = _strongest(shares, Grid(labels.shape, affine).part(box), grid)
     labels_found: LabelArray = np.array([0, *values], dtype=np.uint8)[winner]
     return labels_found
 
 
 def to_native(probabilities: FloatArray, affine: Affine, native: Grid) -> LabelArray:
     """Bring class probabilities back to the grid of the scan as a label map.
+
+    A label map that goes there by `to_common` and comes back keeps its outlines. Take the larger
+    voxel of the two grids along each axis, and as outline the 0.5 level of the interpolated mask:
+    a voxel center changes its label only if the old outline passes within half a voxel of it along
+    every axis, for rounded structures at least three voxels across. From six voxels across on, the
+    new outline passes within one voxel of it. A sharp corner may lose up to 0.8 voxel, and what is
+    thinner than a voxel may vanish.
 
     Args:
         probabilities: ``(1 + classes, I, J, K)``, background first.
@@ -170,10 +215,39 @@ def to_native(probabilities: FloatArray, affine: Affine, native: Grid) -> LabelA
     Returns:
         uint8 label map on the native grid; background outside the cropped field of view.
     """
-    classes = [resample(channel, affine, native) for channel in probabilities[1:]]
+    classes = probabilities[1:]
+    # Interpolation cannot lift a class above background where no voxel around has it there.
+    box = _box_of(classes.max(axis=0) > 1 - classes.sum(axis=0))
+    common = Grid(probabilities.shape[1:], affine)
+    return _strongest(classes[(slice(None), *box)], common.part(box), native)
+
+
+def _strongest(shares: FloatArray, given: Grid, grid: Grid) -> LabelArray:
+    """Number of the class with the largest interpolated share, 0 where background has more.
+
+    Args:
+        shares: ``(classes, I, J, K)`` on the grid ``given``; background has the rest up to 1.
+        given: where the shares are known; background surrounds it.
+        grid: where the classes are wanted.
+    """
+    winner: LabelArray = np.zeros(grid.shape, np.uint8)
+    box = grid.box_around(given)
+    part = grid.part(box)
+    classes = [resample(share, given.affine, part) for share in shares]
     background = 1 - np.sum(classes, axis=0)
-    winner: LabelArray = np.argmax([background, *classes], axis=0).astype(np.uint8)
+    winner[box] = np.argmax([background, *classes], axis=0)
     return winner
+
+
+def _box_of(mask: NDArray[np.bool_]) -> Box:
+    """The smallest box that holds the mask and one voxel more on each side, within the grid."""
+    spans = []
+    for axis, n in enumerate(mask.shape):
+        found = np.flatnonzero(_profile(mask, axis))
+        spans.append(
+            slice(max(found[0] - 1, 0), min(found[-1] + 2, n)) if found.size else slice(0, 0)
+        )
+    return tuple(spans)
 
 
 def to_sitk(data: NDArray[np.generic], affine: Affine) -> sitk.Image:
@@ -199,5 +273,6 @@ def _set_geometry(image: sitk.Image, affine: Affine) -> None:
     # ITK refuses directions that are orthonormal only up to float noise.
     u, _, v = np.linalg.svd(lps @ affine[:3, :3] / spacing)
     image.SetSpacing(spacing.tolist())
-    image.SetDirection((u @ v).ravel().tolist())
+    # Rounded, because ITK inverts matrices with numbers near the smallest double wrongly.
+    image.SetDirection(np.round(u @ v, 12).ravel().tolist())
     image.SetOrigin((lps @ affine[:3, 3]).tolist())

@@ -49,7 +49,8 @@ class Document:
 def read_documents(path: Path, settings: Sequence[str]) -> dict[str, Document]:
     """Read a recipe with everything it extends, once for each of its variants.
 
-    Settings ``a.b=c`` have the last word: they are applied after the changes of a variant.
+    Settings ``a.b=c`` change the recipe as if they stood in it: what a variant changes itself is
+    set by ``variants.NAME.a.b=c``.
 
     Returns:
         Name of the variant -> document; the name is empty where the recipe has no variants.
@@ -66,11 +67,8 @@ def read_documents(path: Path, settings: Sequence[str]) -> dict[str, Document]:
         return {"": Document(path, prune(tables), origins)}
     documents = {}
     for name, changes in variants.items():
-        merged, places = merge(tables, changes), {**origins, **_moved(origins, name)}
-        for setting in settings:
-            merged, places = _apply(setting, merged, places)
-        merged.pop("variants", None)
-        documents[name] = Document(path, prune(merged), places)
+        places = {**origins, **_moved(origins, name)}
+        documents[name] = Document(path, prune(merge(tables, changes)), places)
     return documents
 
 
@@ -164,13 +162,26 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prune(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop stages that are `false`: a whole kind, or one step of it."""
+    """Drop what `false` removes: a kind of stage, one step of it, a class or a center."""
     kept = {k: v for k, v in tables.items() if not (k in STAGES and v is False)}
     for kind in STAGES & kept.keys():
         if isinstance(kept[kind], Mapping) and "use" not in kept[kind]:
-            kept[kind] = {name: step for name, step in kept[kind].items() if step is not False}
+            kept[kind] = _without_false(kept[kind])
+    data = kept.get("data")
+    if isinstance(data, Mapping):
+        named = {
+            k: _without_false(data[k]) for k in NAMES & data.keys() if isinstance(data[k], Mapping)
+        }
+        kept["data"] = {**data, **named}
     return kept
 
+
+def _without_false(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if value is not False}
+
+
+NAMES = {"classes", "centers"}
+"""Tables in [data] of which `false` may remove an entry."""
 
 STAGES = {"translate", "augment", "pseudo_label"}
 """The tables that `false` may remove."""

@@ -8,9 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crossmod.classes import Classes
 from crossmod.lesions import FitOn
-from crossmod.options import Count, Fraction, Options
+from crossmod.options import Count, Fraction, Options, Positive
 from crossmod.preprocess import Preprocess
 
+Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
 Average = Literal["probabilities", "logits"]
 FileValue = Annotated[int, Field(ge=1, le=255)]
@@ -73,10 +74,16 @@ class Evaluate(Options):
 
     labels: str | None = None
     """Pattern of label maps of target scans that exist only to be scored against."""
+    splits: tuple[Split, ...] = ("target", "validation")
+    """Scans that every stage is applied to; without "target", it is applied to target scans only
+    where self-training learns from them."""
     compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
     """Segmenters trained for comparison; they feed nothing."""
     structure: str = "tumor"
     """The class whose appearance the report follows."""
+    size_limits_mm3: tuple[Positive, Positive] = (288.0, 2340.0)
+    """Structures below the first volume are called small, above the second large, where variants
+    are compared; the paper's augmentation draws its groups there."""
     continue_above: Fraction | None = None
     """Stop after the first segmentation with translated images if the mean Dice of `structure` on
     validation scans is below this: the translation has failed. It looks at reference labels; for
@@ -163,3 +170,10 @@ class Recipe(Options):
     segment: SegmentTable
     pseudo_label: PseudoLabelTable | None = None
     evaluate: Evaluate = Evaluate()
+
+    @property
+    def first_stage(self) -> str:
+        """The segmentation that self-training starts from."""
+        if self.augment:
+            return "augmented"
+        return "translated" if self.translate else "no-adaptation"

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from crossmod.comparison import (
+    Comparison,
+    Sizes,
+    Trial,
+    compare_trials,
+    write_differences,
+    write_latex,
+    write_rows,
+)
 from crossmod.data import Cohort
 from crossmod.dataset import Scan
 from crossmod.plan import Plan
@@ -19,7 +29,7 @@ KEY_FILE = ".report-key"
 
 def publish_report(checked: Checked, run: Run, recipe: str) -> None:
     """Write ``report.html`` unless the one in the run folder shows these very results."""
-    keys = [step.key for step in run.plan.steps]
+    keys = [step.key for step in run.reached]
     digest = hashlib.sha256("\n".join([recipe, version("crossmod"), *keys]).encode()).hexdigest()
     key_file = run.folder / KEY_FILE
     page = run.folder / "report.html"
@@ -40,9 +50,8 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
         source=Cohort.load(run.folder_of(plan.source)),
         target=Cohort.load(run.folder_of(plan.target)),
         translated=[(step.name, Cohort.load(run.folder_of(step))) for step in plan.translations],
-        augmented=_augmented(run, plan.copies),
-        rounds=[Cohort.load(folder) for step in plan.rounds
-                if (folder := run.folder_of(step)).exists()],
+        augmented=_augmented(run),
+        rounds=[Cohort.load(run.folder_of(step)) for step in plan.rounds if step in run.reached],
         panels=_panels(run),
         predictions=_predictions(run, plan, scans),
         references=_references(checked, run, scans),
@@ -53,8 +62,37 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
     key_file.write_text(digest, encoding="utf-8")
 
 
+def publish_comparison(runs: Sequence[tuple[Checked, Run]], folder: Path) -> Comparison:
+    """Write the table over all variants and seeds as CSV, LaTeX and a page; return it.
+
+    The split is the validation scans, or the target scans where none were held back.
+    """
+    from crossmod.report import write_comparison
+
+    evaluate = runs[0][0].recipe.evaluate
+    scores = [run.scores() for _, run in runs]
+    splits = {score.split for one in scores for score in one}
+    split = "validation" if "validation" in splits else "target"
+    trials = [
+        Trial(
+            checked.variant or checked.recipe.title,
+            checked.recipe.seed,
+            checked.recipe.first_stage,
+            [score for score in one if score.split == split],
+        )
+        for (checked, _), one in zip(runs, scores, strict=True)
+    ]
+    comparison = compare_trials(trials, Sizes(*evaluate.size_limits_mm3))
+    write_rows(folder / "comparison.csv", comparison)
+    write_differences(folder / "differences.csv", comparison)
+    write_latex(folder / "comparison.tex", comparison)
+    links = {checked.label: f"{run.folder.name}/report.html" for checked, run in runs}
+    write_comparison(folder / "report.html", comparison, runs[0][0].recipe.title, links)
+    return comparison
+
+
 def _facts(checked: Checked, run: Run) -> dict[str, str]:
-    manifests = [run.store.manifest(step.key) for step in run.plan.steps]
+    manifests = [run.store.manifest(step.key) for step in run.reached]
     made = [manifest for manifest in manifests if manifest]
     devices = sorted({f"{manifest['device']} {manifest['precision']}" for manifest in made})
     total = sum(manifest["seconds"] for manifest in made)
@@ -67,7 +105,8 @@ def _facts(checked: Checked, run: Run) -> dict[str, str]:
     }
 
 
-def _augmented(run: Run, steps: list[Augment]) -> Cohort | None:
+def _augmented(run: Run) -> Cohort | None:
+    steps = [step for step in run.reached if isinstance(step, Augment)]
     cohorts = [Cohort.load(run.folder_of(step)) for step in steps]
     if not cohorts:
         return None
@@ -78,7 +117,7 @@ def _panels(run: Run) -> list[tuple[str, Path]]:
     """The pictures that plugins saved."""
     return [
         (f"{step.name}: {path.stem.replace('-', ' ')}", path)
-        for step in run.plan.steps
+        for step in run.reached
         if isinstance(step, Fit | Augment)
         for path in sorted((run.folder_of(step) / "panels").glob("*.png"))
     ]
@@ -89,7 +128,7 @@ def _predictions(run: Run, plan: Plan, scans: list[Scan]) -> list[tuple[str, dic
     return [
         (stage, {scan.case: label_map(run.folder_of(step), scan.case) for scan in scans})
         for (stage, split), step in plan.predictions.items()
-        if split == "validation" and run.folder_of(step).exists()
+        if split == "validation" and step in run.reached
     ]
 
 

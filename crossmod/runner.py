@@ -16,9 +16,10 @@ from typing import Any, Protocol
 
 from crossmod.errors import CrossmodError, PluginError
 from crossmod.metrics import Score, read_scores, write_scores
+from crossmod.model.record import write_record
 from crossmod.plan import Plan
 from crossmod.stages import Context, Progress
-from crossmod.steps import DataFolder, PluginStep, Step
+from crossmod.steps import DataFolder, PluginStep, ScoreStage, Step
 from crossmod.store import MANIFEST, Store
 
 NUMBERED = re.compile(r"\d\d-.+")
@@ -50,6 +51,8 @@ class Run:
         folder: the run folder people look at.
         device: "auto", "cpu", "cuda", "cuda:n".
         precision: "auto", "fp32" or "bf16".
+        reached: the steps the run came to, in order. It may end early, and the store may hold
+            results of later steps from another run.
     """
 
     plan: Plan
@@ -58,6 +61,7 @@ class Run:
     observer: Observer
     device: str = "auto"
     precision: str = "auto"
+    reached: list[Step] = field(default_factory=list, init=False)
     _machine: tuple[str, str] | None = field(default=None, init=False)
 
     def execute(self) -> None:
@@ -67,15 +71,17 @@ class Run:
             CrossmodError: a step failed; earlier results stay in the store.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        shown: set[str] = set()
+        shown: dict[str, str] = {}
         for number, step in enumerate(self.plan.steps, start=1):
             self._ensure(step, number)
-            shown.add(self._show(step, number))
+            shown[step.name] = self._show(step, number)
+            self.reached.append(step)
             if step.ends_run(self.folder_of(step)):
                 self.observer.note(f"{step.name} says that going on is not worth it")
                 break
-        self._forget_others(shown)
+        self._forget_others(set(shown.values()))
         write_scores(self.folder / "metrics.csv", self.scores())
+        write_record(self.folder, self.plan, shown, self.folder_of)
 
     def folder_of(self, step: Step) -> Path:
         """Where the result of a step lies."""
@@ -83,12 +89,12 @@ class Run:
 
     def scores(self) -> list[Score]:
         """The scores of every stage and split that ran."""
-        files = [self.folder_of(step) / "metrics.csv" for step in self.plan.scores]
-        return [row for file in files if file.exists() for row in read_scores(file)]
+        steps = [step for step in self.reached if isinstance(step, ScoreStage)]
+        return [row for step in steps for row in read_scores(self.folder_of(step) / "metrics.csv")]
 
     def seconds(self) -> list[tuple[str, float]]:
         """How long each stored step took when it was made."""
-        manifests = [(step.name, self.store.manifest(step.key)) for step in self.plan.steps]
+        manifests = [(step.name, self.store.manifest(step.key)) for step in self.reached]
         return [(name, content["seconds"]) for name, content in manifests if content]
 
     def machine(self) -> tuple[str, str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from crossmod.errors import DataError
+
+Format = Annotated[Literal["nnunet"], typer.Option("--format", help="The layout outside.")]
 
 app = typer.Typer(help="Make and look after data folders.", no_args_is_help=True)
 
@@ -37,3 +39,62 @@ def phantom(
             progress=lambda items, total: bar(items, total=total),
         )
     console.out.print(f"{source + target + validation} scans in {out}")
+
+
+@app.command("import")
+def import_(
+    dataset: Annotated[Path, typer.Argument(help="The data set, e.g. nnUNet_raw/Dataset501_Name.")],
+    out: Annotated[Path, typer.Argument(help="The data folder to put it into.")],
+    layout: Format = "nnunet",
+    role: Annotated[
+        Literal["source", "target", "validation"] | None,
+        typer.Option("--as", help="What its scans are. Default: source if labeled, else target."),
+    ] = None,
+    channel: Annotated[
+        int | None, typer.Option(min=0, help="Which channel, where there are several.")
+    ] = None,
+) -> None:
+    """Bring a data set of another program into a data folder; files stay as they are."""
+    from crossmod import console
+    from crossmod.exchange.data_folder import TABLE, Role, import_raw
+    from crossmod.exchange.nnunet_raw import read_raw
+
+    done = import_raw(read_raw(dataset, channel), out, Role(role) if role else None)
+    console.out.print(f"{done.scans} scans in {out / done.role}")
+    if done.references:
+        console.out.print(f"{done.references} label maps to score against in {out / 'hidden'}")
+    if done.left_out:
+        console.out.print(f"{done.left_out} scans of imagesTs left out: a source needs labels")
+    console.out.print(f"For a recipe, in {out / TABLE}:\n")
+    console.out.print(done.table, markup=False, soft_wrap=True)
+
+
+@app.command()
+def export(
+    cohorts: Annotated[
+        list[Path],
+        typer.Argument(help="Step folders of a run, e.g. runs/x/06-translate-sharpen; joined."),
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder to write the data set into.")],
+    dataset: Annotated[int, typer.Option(help="Number of the data set, 1 to 999.")],
+    name: Annotated[str, typer.Option(help="Name of the data set.")],
+    layout: Format = "nnunet",
+    channel_name: Annotated[str, typer.Option(help="What the image is.")] = "T2",
+) -> None:
+    """Write scans of a run as a data set for another program; labeled ones are for training."""
+    from crossmod import console
+    from crossmod.exchange.nnunet_export import export_raw, load_joined
+
+    cohort = load_joined(cohorts)
+    with console.RunConsole() as watcher:
+        bar = console.StepBar(watcher.progress, "export")
+        done = export_raw(
+            cohort, out, number=dataset, name=name, channel=channel_name, progress=bar
+        )
+    console.out.print(f"{done.training} labeled and {done.test} other scans in {done.folder}")
+    if done.splits:
+        console.out.print(
+            f"Some are copies of one patient. To keep them in one fold, copy {done.splits} to"
+            f" nnUNet_preprocessed/{done.folder.name}/ before training.",
+            soft_wrap=True,
+        )

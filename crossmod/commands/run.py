@@ -51,8 +51,10 @@ def run(
     folder = out or Path("runs") / recipe.stem
     kept = Store(store or folder.parent / "store")
     if dry_run:
-        for table in console.plan_tables(_plan_rows(plans, kept)):
+        rows = _plan_rows(plans, kept)
+        for table in console.plan_tables(rows):
             console.out.print(table)
+        console.out.print(_count(rows))
         return
     runs = []
     with console.RunConsole() as watcher:
@@ -78,7 +80,8 @@ def check(recipe: RecipeFile, data: DataRoot = None, settings: Settings = None) 
 
     checked = load(_find(recipe), settings or [])
     if data is not None:
-        check_data(checked.recipe.data, data)
+        for line in check_data(checked.recipe.data, data).lines():
+            console.out.print(line, soft_wrap=True, markup=False)
     console.out.print(f"{recipe} is valid: {checked.recipe.title}")
 
 
@@ -115,6 +118,13 @@ def _plan_rows(
             seen.setdefault(step.key, checked.label)
             rows.setdefault(checked.label, []).append((str(number), step.name, state))
     return rows
+
+
+def _count(rows: dict[str, list[tuple[str, str, str]]]) -> str:
+    states = [state for steps in rows.values() for _, _, state in steps]
+    parts = [f"{states.count(state)} {state}" for state in ("to run", "stored")]
+    others = len(states) - states.count("to run") - states.count("stored")
+    return ", ".join(["Steps: " + parts[0], parts[1], f"{others} shared by variants"])
 
 
 def _show_scores(checked: Checked, current: Run) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-
-import jinja2
 
 from crossmod.data import Cohort
 from crossmod.report.charts import intensity_chart, lesion_chart, score_chart
@@ -25,6 +22,7 @@ from crossmod.report.tables import (
     stage_notes,
     timing_bars,
 )
+from crossmod.report.templates import render
 
 MAX_SURVEYED = 120
 """Cases of a cohort that are opened for the charts."""
@@ -62,14 +60,8 @@ def write_report(path: Path, content: ReportContent) -> None:
     with drawing():
         charts = _cohort_charts(content, seen)
         results = [_results(content, split) for split in splits(content)]
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = files("crossmod.report").joinpath("report.html.j2").read_text(encoding="utf-8")
-    page = environment.from_string(template).render(
+    page = render(
+        "report.html.j2",
         content=content,
         headline=headline(content),
         notes=stage_notes(content),

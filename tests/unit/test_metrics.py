@@ -1,7 +1,8 @@
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -9,23 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from medpy.metric import binary as medpy
 
+from crossmod.data import Affine
 from crossmod.errors import DataError
 from crossmod.metrics import (
     COLUMNS,
     EMPTY_PREDICTION_MM,
     OVERALL,
-    BoolArray,
     Score,
-    assd_mm,
-    dice,
+    compare,
     read_scores,
     score,
     summarize,
     write_scores,
 )
+from crossmod.surfaces import BoolArray, Distances, Spacing
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 NAN = math.nan
+FAR = EMPTY_PREDICTION_MM
 
 
 def blob(
@@ -39,78 +41,161 @@ def blob(
 
 def row(case: str, center: str, value: float, distance: float, **changes: str) -> Score:
     words = {"split": "validation", "stage": "translated", "structure": "tumor", **changes}
-    return Score(case=case, center=center, dice=value, assd_mm=distance, **words)
+    rest = {
+        "hd95_mm": 2 * distance,
+        "nsd": value / 2,
+        "volume_error": value - 1,
+        "volume_mm3": 99.0,
+    }
+    return Score(case=case, center=center, dice=value, assd_mm=distance, **rest, **words)
+
+
+class MaskPair(NamedTuple):
+    prediction: BoolArray
+    reference: BoolArray
+    spacing: Spacing
+    affine: Affine
+
+
+def turned(spacing: Spacing, angles: tuple[float, float, float] = (0, 0, 0)) -> Affine:
+    """An affine whose columns have a negative spacing as a flip, turned about x, y and z."""
+    turn = np.eye(3)
+    for axis, angle in enumerate(angles):
+        first, second = (i for i in range(3) if i != axis)
+        step = np.eye(3)
+        step[first, first] = step[second, second] = math.cos(angle)
+        step[first, second], step[second, first] = -math.sin(angle), math.sin(angle)
+        turn = turn @ step
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag(spacing)
+    return affine
 
 
 @st.composite
-def mask_pairs(draw: st.DrawFn) -> tuple[BoolArray, BoolArray, tuple[float, float, float]]:
+def mask_pairs(draw: st.DrawFn) -> MaskPair:
+    """Two masks that are not empty on an anisotropic, often flipped and oblique grid."""
     shape = draw(st.tuples(*[st.integers(1, 12)] * 3))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     densities = draw(st.tuples(*[st.sampled_from([0.02, 0.2, 0.6, 0.95, 1.0])] * 2))
     masks = [rng.random(shape) < density for density in densities]
     for mask in masks:
         mask[tuple(rng.integers(0, shape))] = True
-    spacing = draw(st.tuples(*[st.floats(0.2, 4.0)] * 3))
-    return masks[0], masks[1], spacing
+    x, y, z = draw(st.tuples(*[st.floats(0.2, 4.0)] * 3))
+    flips = draw(st.tuples(*[st.sampled_from([-1, 1])] * 3))
+    angles = draw(st.tuples(*[st.sampled_from([0.0, 0.1, -0.7, 2.0])] * 3))
+    affine = turned((x * flips[0], y * flips[1], z * flips[2]), angles)
+    return MaskPair(masks[0], masks[1], (x, y, z), affine)
 
 
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs())
-def test_both_metrics_equal_medpy(
-    case: tuple[BoolArray, BoolArray, tuple[float, float, float]],
-) -> None:
-    prediction, reference, spacing = case
-    assert dice(prediction, reference) == pytest.approx(medpy.dc(prediction, reference), abs=1e-12)
-    expected = medpy.assd(prediction, reference, voxelspacing=spacing)
-    assert assd_mm(prediction, reference, spacing) == pytest.approx(expected, abs=1e-6)
+def test_all_metrics_equal_medpy(case: MaskPair) -> None:
+    masks = case.prediction, case.reference
+    maps = [mask.astype(np.uint8) for mask in masks]
+    ours = score(maps[0], maps[1], case.affine, {"tumor": 1})["tumor"]
+    assert ours.dice == pytest.approx(medpy.dc(*masks), abs=1e-12)
+    assert ours.assd_mm == pytest.approx(medpy.assd(*masks, voxelspacing=case.spacing), abs=1e-6)
+    assert ours.hd95_mm == pytest.approx(medpy.hd95(*masks, voxelspacing=case.spacing), abs=1e-6)
+    assert ours.volume_error == pytest.approx(medpy.ravd(*masks), abs=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(mask_pairs())
+def test_the_mean_of_directed_means_equals_medpy_0_4(case: MaskPair) -> None:
+    masks = case.prediction, case.reference
+    ways = [medpy.asd(*pair, voxelspacing=case.spacing) for pair in (masks, masks[::-1])]
+    ours = compare(*masks, case.spacing, definition="directed").assd_mm
+    assert ours == pytest.approx(sum(ways) / 2, abs=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(mask_pairs(), st.sampled_from([0.0, 0.33, 1.17, 3.71]))
+def test_surface_dice_equals_monai(case: MaskPair, tolerance: float) -> None:
+    import torch
+    from monai.metrics import compute_surface_dice
+
+    maps = [torch.from_numpy(m[np.newaxis, np.newaxis]) for m in (case.prediction, case.reference)]
+    theirs = compute_surface_dice(*maps, [tolerance], include_background=True, spacing=case.spacing)
+    ours = compare(case.prediction, case.reference, case.spacing, tolerance_mm=tolerance).nsd
+    assert ours == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_blobs_equal_medpy() -> None:
     spacing = (0.6, 0.6, 1.5)
     pair = blob((40, 44, 24), (20, 20, 12), 8.0), blob((40, 44, 24), (23, 21, 11), 7.0, seed=1)
-    expected = medpy.assd(*pair, voxelspacing=spacing)
-    assert assd_mm(*pair, spacing) == pytest.approx(expected, abs=1e-9)
+    ours = compare(*pair, spacing)
+    assert ours.assd_mm == pytest.approx(medpy.assd(*pair, voxelspacing=spacing), abs=1e-9)
+    assert ours.hd95_mm == pytest.approx(medpy.hd95(*pair, voxelspacing=spacing), abs=1e-9)
 
 
-def test_flipped_axes_change_nothing() -> None:
-    first, second = blob((20, 20, 20), (9, 9, 9), 5.0), blob((20, 20, 20), (11, 9, 9), 5.0, seed=1)
-    expected = assd_mm(first, second, (1.0, 2.0, 3.0))
-    flipped = first[::-1, :, ::-1], second[::-1, :, ::-1]
-    assert assd_mm(*flipped, (1.0, 2.0, 3.0)) == pytest.approx(expected, abs=1e-12)
+def test_what_each_metric_reads_from_the_distances() -> None:
+    distances = Distances(np.array([0.0, 1.0]), np.array([2.0, 2.0, 4.0]))
+    assert distances.assd_mm() == pytest.approx(9 / 5)
+    assert distances.assd_mm("directed") == pytest.approx((1 / 2 + 8 / 3) / 2)
+    assert distances.hd95_mm() == pytest.approx(2 + 0.8 * 2)
+    assert [distances.nsd(mm) for mm in (0.0, 0.99, 1.0, 3.0, 4.0)] == [0.2, 0.2, 0.4, 0.8, 1.0]
+
+
+def test_a_rounded_voxel_size_does_not_push_a_surface_out_of_the_tolerance() -> None:
+    first, second = np.zeros((2, 5, 5, 5), dtype=bool)
+    first[2, 2, 2] = second[2, 2, 3] = True
+    for size in (1.0, float(np.float32(1 + 1e-7)), 0.99999998):
+        assert compare(first, second, (1.0, 1.0, size), tolerance_mm=1.0).nsd == 1
+    assert compare(first, second, (1.0, 1.0, 1.001), tolerance_mm=1.0).nsd == 0
 
 
 def test_shifted_voxel_is_one_spacing_away() -> None:
     first, second = np.zeros((2, 5, 5, 5), dtype=bool)
     first[2, 2, 2] = second[2, 2, 3] = True
-    assert assd_mm(first, second, (1.0, 1.0, 2.5)) == 2.5
+    assert compare(first, second, (1.0, 1.0, 2.5)) == (0.0, 2.5, 2.5, 0.0, 0.0, 2.5)
 
 
 @pytest.mark.parametrize(
     ("prediction", "reference", "expected"),
     [
-        (0, 1, (0.0, EMPTY_PREDICTION_MM)),
-        (1, 0, (0.0, EMPTY_PREDICTION_MM)),
-        (0, 0, (NAN, NAN)),
-        (1, 1, (1.0, 0.0)),
+        (0, 2, (0.0, FAR, FAR, 0.0, -1.0, 2.0)),
+        (2, 0, (0.0, FAR, FAR, 0.0, NAN, 0.0)),
+        (0, 0, (NAN, NAN, NAN, NAN, NAN, 0.0)),
+        (2, 2, (1.0, 0.0, 0.0, 1.0, 0.0, 2.0)),
+        (3, 2, (0.8, 0.2, 0.8, 1.0, 0.5, 2.0)),
+        (1, 2, (2 / 3, 1 / 3, 0.9, 1.0, -0.5, 2.0)),
     ],
 )
-def test_empty_masks(prediction: int, reference: int, expected: tuple[float, float]) -> None:
-    maps = np.zeros((2, 4, 4, 4), dtype=np.uint8)
-    maps[0, 1, 1, 1], maps[1, 1, 1, 1] = prediction, reference
+def test_rows_of_voxels(prediction: int, reference: int, expected: tuple[float, ...]) -> None:
+    maps = np.zeros((2, 5, 4, 4), dtype=np.uint8)
+    maps[0, :prediction, 1, 1], maps[1, :reference, 1, 1] = 1, 1
     result = score(maps[0], maps[1], np.eye(4), CLASSES)
     assert result["tumor"] == pytest.approx(expected, nan_ok=True)
+    assert result["cochlea"] == pytest.approx((NAN, NAN, NAN, NAN, NAN, 0.0), nan_ok=True)
 
 
-def test_score_uses_the_spacing_of_an_oblique_affine() -> None:
-    angle = math.radians(30)
-    turn = np.array(
-        [[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]]
+def test_the_challenge_takes_the_diagonal_and_directed_means() -> None:
+    affine = turned((-0.5, 0.5, 3.0), (0.0, 0.0, math.radians(30)))
+    maps = np.zeros((2, 9, 6, 6), dtype=np.uint8)
+    maps[0, 2, 2, 2] = maps[1, 3, 2, 2] = maps[1, 6, 2, 2] = 2
+    own = score(maps[0], maps[1], affine, CLASSES)["cochlea"]
+    theirs = score(maps[0], maps[1], affine, CLASSES, challenge=True)["cochlea"]
+    assert own.assd_mm == pytest.approx(0.5 * (1 + 1 + 4) / 3)
+    assert theirs.assd_mm == pytest.approx(0.5 * math.cos(math.radians(30)) * (1 + 5 / 2) / 2)
+    assert own.dice == theirs.dice
+    assert own.volume_mm3 == theirs.volume_mm3 == pytest.approx(2 * 0.5 * 0.5 * 3.0)
+
+
+def test_the_challenge_refuses_a_diagonal_that_is_no_voxel_size() -> None:
+    maps = np.zeros((2, 3, 3, 3), np.uint8)
+    affine = np.eye(4)[[1, 0, 2, 3]]
+    assert score(maps[0], maps[1], affine, CLASSES)
+    with pytest.raises(DataError, match="diagonal"):
+        score(maps[0], maps[1], affine, CLASSES, challenge=True)
+
+
+def test_the_tolerance_is_passed_on() -> None:
+    maps = np.zeros((2, 5, 5, 5), np.uint8)
+    maps[0, 1, 1, 1] = maps[1, 1, 1, 3] = 1
+    near, far = (
+        score(maps[0], maps[1], np.eye(4), CLASSES, tolerance_mm=mm)["tumor"].nsd for mm in (1, 2)
     )
-    affine = np.eye(4)
-    affine[:3, :3] = turn @ np.diag([0.5, 0.5, 3.0])
-    maps = np.zeros((2, 6, 6, 6), dtype=np.uint8)
-    maps[0, 2, 2, 2] = maps[1, 3, 2, 2] = 2
-    assert score(maps[0], maps[1], affine, CLASSES)["cochlea"] == pytest.approx((0.0, 0.5))
+    assert (near, far) == (0.0, 1.0)
 
 
 def test_score_refuses_other_grids() -> None:
@@ -126,13 +211,21 @@ def test_score_files_come_back_as_they_were(tmp_path: Path) -> None:
     ]
     write_scores(tmp_path / "new" / "scores.csv", scores)
     text = (tmp_path / "new" / "scores.csv").read_text(encoding="utf-8")
-    assert text.splitlines()[0] == ",".join(COLUMNS) == "split,stage,case,center,class,dice,assd_mm"
-    assert "translated,ü,,tumor,,\n" in text
+    header = "split,stage,case,center,class,dice,assd_mm,hd95_mm,nsd,volume_error,volume_mm3"
+    assert text.splitlines()[0] == ",".join(COLUMNS) == header
+    assert "translated,ü,,tumor,,,,,,99.0\n" in text
+    assert "translated,c,Tilburg,tumor,0.0,350.0,700.0,0.0,-1.0,99.0\n" in text
     back = read_scores(tmp_path / "new" / "scores.csv")
     assert repr(back) == repr(scores)
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n", ",".join(COLUMNS) + "\nv,s,c,h,t,high,1\n"])
+HEAD = ",".join(COLUMNS) + "\nv,s,c,h,t,"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a,b\n", f"{HEAD}high,1,2,3,4,5\n", f"{HEAD}0,1\n", f"{HEAD}0,1,2,3,4,5,6\n"],
+)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "scores.csv").write_text(text)
     with pytest.raises(DataError, match=r"scores\.csv"):
@@ -189,6 +282,13 @@ def test_five_times_faster_than_medpy(radius: float) -> None:
     )
     ours, theirs = [], []
     for _ in range(3):
-        ours.append(seconds(lambda: (dice(*pair), assd_mm(*pair, spacing))))
-        theirs.append(seconds(lambda: (medpy.dc(*pair), medpy.assd(*pair, voxelspacing=spacing))))
+        ours.append(seconds(lambda: compare(*pair, spacing)))
+        theirs.append(seconds(lambda: by_medpy(*pair, spacing)))
+    assert compare(*pair, spacing)[:3] == pytest.approx(by_medpy(*pair, spacing), abs=1e-6)
     assert min(theirs) / min(ours) >= 5
+
+
+def by_medpy(prediction: BoolArray, reference: BoolArray, spacing: Spacing) -> Sequence[float]:
+    pair = prediction, reference
+    assd = medpy.assd(*pair, voxelspacing=spacing)
+    return medpy.dc(*pair), assd, medpy.hd95(*pair, voxelspacing=spacing)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmod import RecipeError
 from crossmod.lock import locked
-from crossmod.recipe import load
+from crossmod.recipe import load, load_all
 from crossmod.recipe_files import locate, merge
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -40,7 +41,7 @@ def write(folder: Path, text: str, name: str = "r.toml") -> Path:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid_and_name_no_machine_path(path: Path) -> None:
-    assert load(path).recipe.title
+    assert all(checked.recipe.title for checked in load_all(path))
     assert "/home" not in path.read_text(encoding="utf-8")
 
 
@@ -48,8 +49,9 @@ def test_shipped_recipes_are_valid_and_name_no_machine_path(path: Path) -> None:
 def test_the_locked_recipe_is_a_valid_recipe_that_locks_to_itself(
     path: Path, tmp_path: Path
 ) -> None:
-    text = locked(load(path))
-    assert locked(load(write(tmp_path, text))) == text
+    for checked in load_all(path):
+        text = locked(checked)
+        assert locked(load(write(tmp_path, text))) == text
 
 
 def test_all_problems_come_at_once_with_file_line_and_nearest_name(tmp_path: Path) -> None:
@@ -121,6 +123,107 @@ def test_false_removes_a_stage_and_another_plugin_replaces_its_options(tmp_path:
     assert load(swapped).translators[0].plugin.name == "van-cittert"
     settings = ["translate.gan.fit_on.center=ldn", "translate.gan.use=van-cittert"]
     assert load(path, settings).recipe.translate["gan"].fit_on.center == "ldn"
+
+
+VARIANTS = """\
+[variants.plain]
+[variants.one]
+translate.gan.epochs = 1
+[variants.none]
+translate = false
+[variants.other.translate.gan]
+use = "van-cittert"
+"""
+
+
+def test_variants_merge_over_the_recipe_and_its_settings(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE + VARIANTS)
+    found = {checked.variant: checked for checked in load_all(path)}
+    assert list(found) == ["plain", "one", "none", "other"]
+    epochs = [found[name].translators[0].options.epochs for name in ("plain", "one")]  # type: ignore[attr-defined]
+    assert epochs == [3, 1]
+    assert found["none"].translators == ()
+    assert found["other"].translators[0].plugin.name == "van-cittert"
+
+    overridden = load_all(path, ["translate.gan.epochs=9", "variants.none=false"])[:2]
+    assert [c.translators[0].options.epochs for c in overridden] == [9, 1]  # type: ignore[attr-defined]
+    one = load_all(path, ["variants.one.translate.gan.epochs=4"])[1]
+    assert one.translators[0].options.epochs == 4  # type: ignore[attr-defined]
+    with pytest.raises(RecipeError, match="describes several runs"):
+        load(path)
+    assert len(load_all(path, ["variants=false"])) == 1
+
+
+def test_seeds_repeat_every_variant(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE + "[variants.a]\n[variants.b]\n")
+    found = load_all(path, ["seeds=[5, 7]"])
+    assert [(c.label, c.recipe.seed) for c in found] == [
+        ("a-seed-5", 5),
+        ("a-seed-7", 7),
+        ("b-seed-5", 5),
+        ("b-seed-7", 7),
+    ]
+
+
+def test_problems_of_variants_come_once_and_name_their_line(tmp_path: Path) -> None:
+    text = BASE.replace("[preprocess]", "[preprocess]\ncrops = 3")
+    path = write(tmp_path, text + "[variants.a]\ntranslate.gan.epoch = 1\n[variants.b]\n")
+    with pytest.raises(RecipeError) as caught:
+        load_all(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: 2 problems")
+    assert f"{path}:17: translate.gan.epoch: unknown key 'epoch'" in message
+    with pytest.raises(RecipeError, match="cannot name a folder"):
+        load_all(write(tmp_path, BASE + '[variants."../a"]\n'))
+    with pytest.raises(RecipeError, match="a variant is a table of changes"):
+        load_all(write(tmp_path, "variants.a = 3\n" + BASE))
+
+
+ROUNDS = BASE + '[pseudo_label]\nuse = "self-training"\n'
+
+
+def test_the_last_round_changes_what_it_says(tmp_path: Path) -> None:
+    last = (
+        'last = { train_on = "target", preprocess = { spacing_mm = [2, 2, 2] },'
+        " segment = { epochs = 7, folds = 2 } }\n"
+    )
+    checked = load(write(tmp_path, ROUNDS + last))
+    assert checked.last.preprocess.spacing_mm == (2, 2, 2)
+    assert checked.last.table.folds == 2
+    assert checked.last.use.options.epochs == 7  # type: ignore[attr-defined]
+    assert checked.segmentation.use.options.epochs == 500  # type: ignore[attr-defined]
+    usual = load(write(tmp_path, ROUNDS))
+    assert usual.last == usual.segmentation
+    assert load(write(tmp_path, ROUNDS + last), ["pseudo_label.last=false"]).last.table.folds == 1
+
+
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ("preprocess = { spacing_mm = [2, 2, 2] }", "translated images are not made anew"),
+        ("segment = { epoch = 7 }", "unknown key 'epoch'"),
+        ('preprocess = { crops = 1 }\nlast.train_on = "target"', "unknown key 'crops'"),
+        (
+            'preprocess = { crop = [2, 2] }\nlast.train_on = "target"\nwarm_start = true',
+            "cannot go",
+        ),
+        ("segment = { folds = 3 }\nwarm_start = true", "cannot go on from the weights"),
+    ],
+)
+def test_a_last_round_that_cannot_be_is_refused(last: str, words: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load(write(tmp_path, ROUNDS + "last." + last + "\n"))
+
+
+def test_classes_may_be_chosen_and_merged(tmp_path: Path) -> None:
+    text = BASE.replace("{ tumor = 1 }", "{ tumor = [1, 2], cochlea = 3 }")
+    classes = load(write(tmp_path, text)).recipe.data.class_table
+    assert classes.labels == {"tumor": 1, "cochlea": 2}
+    file = np.array([0, 1, 2, 3, 9], np.uint8)
+    assert classes.to_labels(file).tolist() == [0, 1, 1, 2, 0]
+    assert classes.to_values(classes.to_labels(file)).tolist() == [0, 1, 1, 3, 0]
+    with pytest.raises(RecipeError, match="two classes share a value"):
+        load(write(tmp_path, BASE.replace("{ tumor = 1 }", "{ tumor = 1, cochlea = [2, 1] }")))
 
 
 @pytest.mark.parametrize(

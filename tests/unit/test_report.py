@@ -19,8 +19,8 @@ CLASSES = {"tumor": 1, "cochlea": 2}
 HOSTILE = "<script>alert(1)<"
 AFFINE = np.diag([1.2, 1.2, 2.0, 1.0])
 SHAPE = (24, 20, 8)
-UNSHOWN = (2.0, 0.5, 0.1)
-"""HD95, NSD and volume error, which the page leaves out."""
+UNSHOWN = (2.0, 0.5, 0.1, 600.0)
+"""HD95, NSD, volume error and volume, which the page leaves out."""
 SECTIONS = ("summary", "cohort", "translation", "augmentation", "predictions", "timings", "recipe")
 
 

@@ -1,0 +1,34 @@
+"""How predictions look in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from crossmod.model.confidence import Confidence
+
+
+def confidence_table(rows: Sequence[Confidence]) -> Table:
+    """One row for each structure of each scan."""
+    table = Table(title="confidence", title_justify="left")
+    table.add_column("case", overflow="fold")
+    table.add_column("class")
+    for heading in ("agreement", "probability", "mm³"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("look at")
+    previous = ""
+    for row in rows:
+        if previous and row.case != previous:
+            table.add_section()
+        case = "" if row.case == previous else row.case
+        previous = row.case
+        numbers = (_figure(row.agreement), _figure(row.probability), f"{row.volume_mm3:.0f}")
+        table.add_row(escape(case), escape(row.structure), *numbers, escape(row.flag))
+    return table
+
+
+def _figure(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.3f}"

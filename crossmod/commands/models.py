@@ -1,0 +1,154 @@
+"""`crossmod package` and `crossmod predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from crossmod.errors import CrossmodError, DataError, MachineError
+
+if TYPE_CHECKING:
+    from crossmod.intake import ScanFile
+    from crossmod.model.confidence import Confidence
+    from crossmod.model.load import Model
+    from crossmod.model.predict import Failed
+    from crossmod.stages import Context
+
+CONFIDENCE = "confidence.csv"
+
+
+def package(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    model: Annotated[Path, typer.Argument(help="The model folder to write.")],
+    stage: Annotated[
+        str | None,
+        typer.Option(help="Which segmenter, e.g. augmented. Default: the last of the method."),
+    ] = None,
+) -> None:
+    """Make a model folder from a run: weights, recipe, scores and a model card."""
+    from crossmod import console
+    from crossmod.model.package import package as write
+
+    facts = write(run, model, stage)
+    count = len(facts.weights)
+    console.out.print(f"{model}: stage {facts.stage}, {count} fold{'s' if count > 1 else ''}")
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A model folder, from crossmod package.")],
+    scans: Annotated[
+        list[Path],
+        typer.Argument(help="NIfTI files, folders of them, or folders of one DICOM series."),
+    ],
+    out: Annotated[Path, typer.Argument(help="The folder for label maps and confidence.csv.")],
+    ending: Annotated[
+        str, typer.Option(help="Take only files whose names end so, and leave it out of the case.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="What label maps are called.")] = "{case}",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUT.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option()] = "auto",
+) -> None:
+    """Outline scans with a model; needs no data folder and no store."""
+    from crossmod import console
+    from crossmod.commands.model_tables import confidence_table
+    from crossmod.intake import find_scan_files
+    from crossmod.model.load import load_model
+
+    files = _label_files(find_scan_files(scans, ending), out, name, overwrite)
+    loaded = load_model(model)
+    for remark in loaded.remarks:
+        console.out.print(f"warning: {remark}; outlines may differ", style="yellow", markup=False)
+    with _context(loaded, device, precision) as ctx:
+        rows, failed = _outline(loaded, files, out, ctx)
+    if rows:
+        console.out.print(confidence_table(rows))
+    console.out.print(f"{len(files) - len(failed)} of {len(files)} scans outlined: {out}")
+    if failed:
+        raise _summary(failed)
+
+
+def _label_files(
+    scans: Sequence[ScanFile], out: Path, name: str, overwrite: bool
+) -> dict[ScanFile, Path]:
+    """Where the label map of each scan goes."""
+    if name.count("{case}") != 1 or Path(name).name != name:
+        raise typer.BadParameter(
+            f"'{name}' is not a file name with {{case}} in it", param_hint="--name"
+        )
+    files = {scan: out / f"{name.replace('{case}', scan.case)}.nii.gz" for scan in scans}
+    taken = [path.name for path in [*files.values(), out / CONFIDENCE] if path.exists()]
+    if taken and not overwrite:
+        raise DataError(
+            f"has files of these names already: {', '.join(taken)}",
+            where=str(out),
+            fix="name another folder or give --overwrite",
+        )
+    if out.exists() and not out.is_dir():
+        raise DataError("is not a folder", where=str(out))
+    return files
+
+
+@contextmanager
+def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
+    """What the segmenter may know; files of its own go to a folder that is not kept."""
+    from tempfile import TemporaryDirectory
+
+    import torch
+
+    from crossmod.stages import Context
+    from crossmod.torch import resolve_device, resolve_precision
+
+    found = resolve_device(device)
+    try:
+        torch.empty(0, device=found)
+    except (AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise MachineError(reason, where=f"--device {device}", allowed="auto, cpu") from error
+    with TemporaryDirectory() as folder:
+        yield Context(
+            folder=Path(folder),
+            classes=model.ensemble.classes.labels,
+            device=found,
+            precision=resolve_precision(precision, found),
+        )
+
+
+def _outline(
+    model: Model, files: dict[ScanFile, Path], out: Path, ctx: Context
+) -> tuple[list[Confidence], list[Failed]]:
+    """Write the label map of every scan, and the table as it grows."""
+    from crossmod import console
+    from crossmod.data import write_nifti
+    from crossmod.model.confidence import write_confidence
+    from crossmod.model.predict import Outlined
+    from crossmod.model.predict import predict as outline
+    from crossmod.model.publish import whole_file
+
+    rows: list[Confidence] = []
+    failed: list[Failed] = []
+    with console.RunConsole() as watcher:
+        bar = console.StepBar(watcher.progress, "predict")
+        for result in bar(outline(model, list(files), ctx), total=len(files)):
+            if not isinstance(result, Outlined):
+                failed.append(result)
+                continue
+            with whole_file(files[result.scan]) as draft:
+                write_nifti(draft, result.labels, result.grid.affine)
+            rows += result.confidence
+            with whole_file(out / CONFIDENCE) as draft:
+                write_confidence(draft, rows)
+    return rows, failed
+
+
+def _summary(failed: Sequence[Failed]) -> CrossmodError:
+    """One error for all scans that failed; of the data where any scan is to blame."""
+    kind = (
+        DataError if any(isinstance(f.error, DataError) for f in failed) else type(failed[0].error)
+    )
+    lines = [f"{len(failed)} scan{'s' if len(failed) > 1 else ''} could not be outlined:"]
+    return kind("\n".join([*lines, *(f"{one.scan.case}: {one.error}" for one in failed)]))

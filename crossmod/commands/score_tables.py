@@ -1,0 +1,122 @@
+"""How evaluations and rankings look in a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from crossmod.console import number
+from crossmod.evaluation import BETTER, LARGE_MM3, RUNGS, SMALL_MM3, Group, Spread
+from crossmod.metrics import EMPTY_PREDICTION_MM, OVERALL
+from crossmod.ranking import Duel, Ranking
+
+HEADINGS = {
+    "dice": "Dice",
+    "assd_mm": "ASSD mm",
+    "hd95_mm": "HD95 mm",
+    "nsd": "NSD",
+    "volume_error": "volume error %",
+}
+NOTE = (
+    "sd: of the sample (n - 1); empty: predictions that lack the structure, counted as Dice 0,"
+    f" NSD 0 and {EMPTY_PREDICTION_MM:g} mm; small: below {SMALL_MM3:g} mm³; large: above"
+    f" {LARGE_MM3:g} mm³"
+)
+"""What the summary tables mean."""
+
+
+def summary_table(groups: Sequence[Group], structure: str) -> Table:
+    """Mean and sd of every metric of one structure, by center and, where there is one, by size."""
+    table = Table(title=f"{escape(structure)}: mean ± sd", title_justify="left")
+    table.add_column("cases")
+    table.add_column("n", justify="right")
+    for heading in HEADINGS.values():
+        table.add_column(heading, justify="right")
+    table.add_column("empty", justify="right")
+    previous = ""
+    for group in groups:
+        if group.structure != structure:
+            continue
+        if previous and group.by != previous:
+            table.add_section()
+        previous = group.by
+        spreads = [_mean_and_sd(name, spread) for name, spread in group.spreads.items()]
+        counts = str(group.spreads["dice"].cases), str(group.empty_predictions)
+        style = "bold" if group.name == OVERALL else ""
+        table.add_row(escape(group.name), counts[0], *spreads, counts[1], style=style)
+    return table
+
+
+def percentile_table(groups: Sequence[Group], structure: str) -> Table:
+    """Percentiles of all cases of one structure, counted from the worst."""
+    overall = next(g for g in groups if g.structure == structure and g.by == "all")
+    spreads = {name: overall.spreads[name] for name in HEADINGS if name in BETTER}
+    title = f"{escape(structure)}: percentiles from the worst case"
+    table = Table("", title=title, title_justify="left")
+    for name in spreads:
+        table.add_column(HEADINGS[name], justify="right")
+    for i, rung in enumerate(RUNGS):
+        table.add_row(rung, *(_figure(name, spread.rungs[i]) for name, spread in spreads.items()))
+    return table
+
+
+def _figure(metric: str, value: float) -> str:
+    if math.isnan(value):
+        return "n/a"
+    if metric == "volume_error":
+        return f"{100 * value:.1f}"
+    return f"{value:.2f}" if metric.endswith("_mm") else f"{value:.3f}"
+
+
+def _mean_and_sd(metric: str, spread: Spread) -> str:
+    mean = _figure(metric, spread.mean)
+    # Without a second space a narrow terminal breaks the cell before the sign.
+    return mean if math.isnan(spread.sd) else f"{mean} ±{_figure(metric, spread.sd)}"
+
+
+def ranking_table(ranking: Ranking) -> Table:
+    """Place, score with its interval, and how often a team comes first."""
+    table = Table(
+        title=f"{escape(ranking.name)}: rank over {escape(', '.join(ranking.metrics))}",
+        caption=f"mean Kendall tau of the samples: {number(ranking.stability)}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("", justify="right")
+    table.add_column("team")
+    for heading in ("score", "95 % interval", "first in"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in ranking.standings:
+        interval = f"{row.low:.2f} - {row.high:.2f}"
+        cells = (f"{row.score:.2f}", interval, f"{100 * row.first:.1f} %")
+        table.add_row(str(row.place), escape(row.team), *cells)
+    return table
+
+
+def duel_table(metric: str, duels: Sequence[Duel]) -> Table:
+    """Means of a metric and the adjusted p-values of the differences from the best one."""
+    table = Table(
+        title=f"{escape(metric)}: difference from {escape(duels[0].team)}",
+        caption="p-values adjusted for the number of teams (Holm)",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("team")
+    for heading in ("mean", "difference", "p, paired t", "p, Wilcoxon"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    best, *others = duels
+    table.add_row(escape(best.team), number(best.mean))
+    for row in others:
+        p_values = _p_value(row.t_holm), _p_value(row.wilcoxon_holm)
+        cells = (number(row.mean), f"{row.test.mean_difference:+.3f}", *p_values)
+        table.add_row(escape(row.team), *cells)
+    return table
+
+
+def _p_value(value: float) -> str:
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

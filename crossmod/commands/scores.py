@@ -1,0 +1,116 @@
+"""`crossmod evaluate` and `crossmod rank`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CLASSES = "tumor=1,cochlea=2"
+CENTERS = "ldn=crossmoda2021_ldn_*,etz=crossmoda2022_etz_*"
+
+
+def evaluate(
+    predictions: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder of predicted label maps.")
+    ],
+    references: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder of true label maps.")
+    ],
+    classes: Annotated[
+        str, typer.Option(help="Names and labels. The first is the one grouped by size.")
+    ] = CLASSES,
+    centers: Annotated[str, typer.Option(help="Names and patterns of cases.")] = CENTERS,
+    tolerance: Annotated[
+        float, typer.Option(min=0, metavar="MM", help="Surfaces this close agree, for the NSD.")
+    ] = 1.0,
+    challenge: Annotated[
+        bool, typer.Option("--challenge", help="Measure distances as CrossMoDA 2022 did.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where the scores of each case go.")] = Path(
+        "scores.csv"
+    ),
+    summary: Annotated[
+        Path | None,
+        typer.Option(help="Where means and percentiles go. Default: beside --out, -summary added."),
+    ] = None,
+) -> None:
+    """Score a folder of label maps against another: Dice, ASSD, HD95, NSD, volume error."""
+    from crossmod import console
+    from crossmod.commands.score_tables import NOTE, percentile_table, summary_table
+    from crossmod.evaluation import label_pairs, summarize, write_outcomes, write_summary
+
+    labels = _labels(classes)
+    pairs = label_pairs(predictions, references, _named(centers, "--centers"))
+    with console.RunConsole() as watcher:
+        bar = console.StepBar(watcher.progress, "evaluate")
+        outcomes = [
+            outcome
+            for pair in bar(pairs)
+            for outcome in pair.outcomes(labels, tolerance_mm=tolerance, challenge=challenge)
+        ]
+    groups = summarize(outcomes, next(iter(labels)))
+    rest = summary or out.with_name(f"{out.stem}-summary.csv")
+    write_outcomes(out, outcomes)
+    write_summary(rest, groups)
+    for structure in labels:
+        console.out.print(summary_table(groups, structure))
+    console.out.print(NOTE, style="dim")
+    for structure in labels:
+        console.out.print(percentile_table(groups, structure))
+    console.out.print(f"{len(pairs)} cases: {out}\nmeans and percentiles: {rest}")
+
+
+def rank(
+    scores: Annotated[
+        Path,
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            help="CSV with the columns Case, Team and {structure}_{metric}, e.g. VS_Dice.",
+        ),
+    ],
+    samples: Annotated[int, typer.Option(min=1, help="How often cases are redrawn.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of these draws.")] = 0,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Test teams on this column. Default: on each."),
+    ] = None,
+) -> None:
+    """Rank teams by the rule of CrossMoDA, with a bootstrap and paired tests."""
+    from crossmod import console
+    from crossmod.commands.score_tables import duel_table, ranking_table
+    from crossmod.ranking import duels, rankings, read_table
+
+    table = read_table(scores)
+    tested = [metric] if metric else table.metrics
+    tests = {name: duels(table, name) for name in tested}
+    console.out.print(f"{len(table.teams)} teams, {len(table.cases)} cases, {samples} samples")
+    for ranking in rankings(table, samples=samples, seed=seed):
+        console.out.print(ranking_table(ranking))
+    for name, rows in tests.items():
+        console.out.print(duel_table(name, rows))
+
+
+def _named(text: str, option: str) -> dict[str, str]:
+    """The pairs of ``name=value,name=value``."""
+    pairs = [part.partition("=") for part in text.split(",") if part.strip()]
+    names = [name.strip() for name, _, _ in pairs]
+    if not all(name and value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)):
+        raise typer.BadParameter(f"'{text}' is not name=value,name=value", param_hint=option)
+    if len(set(names)) < len(names):
+        raise typer.BadParameter(f"'{text}' has a name twice", param_hint=option)
+    return {name: value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)}
+
+
+def _labels(text: str) -> dict[str, int]:
+    named = _named(text, "--classes")
+    labels = {name: int(value) for name, value in named.items() if value.isdecimal()}
+    values = set(labels.values())
+    if not named or len(values) < len(named) or 0 in values:
+        raise typer.BadParameter(
+            f"'{text}' does not give each class a label of its own, 1 or more",
+            param_hint="--classes",
+        )
+    return labels

@@ -1,0 +1,29 @@
+"""Score a folder of label maps against another, and summarize the scores."""
+
+from crossmod.evaluation.folders import COLUMNS, LabelPair, Outcome, label_pairs, write_outcomes
+from crossmod.evaluation.summary import (
+    BETTER,
+    LARGE_MM3,
+    RUNGS,
+    SMALL_MM3,
+    Group,
+    Spread,
+    summarize,
+    write_summary,
+)
+
+__all__ = [
+    "BETTER",
+    "COLUMNS",
+    "LARGE_MM3",
+    "RUNGS",
+    "SMALL_MM3",
+    "Group",
+    "LabelPair",
+    "Outcome",
+    "Spread",
+    "label_pairs",
+    "summarize",
+    "write_outcomes",
+    "write_summary",
+]

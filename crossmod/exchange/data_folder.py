@@ -1,0 +1,166 @@
+"""A data set of another program into a data folder, and the [data] table that reads it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import InlineTable
+
+from crossmod.errors import DataError
+from crossmod.exchange.nnunet_raw import RawCase, RawDataset
+
+TABLE = "data.toml"
+"""The file in a data folder that says how a recipe reads it."""
+
+REFERENCES = "hidden"
+"""The folder of label maps to score against."""
+
+
+class Role(StrEnum):
+    """What scans are in a recipe."""
+
+    SOURCE = "source"
+    TARGET = "target"
+    VALIDATION = "validation"
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import has done.
+
+    Attributes:
+        role: what the scans are now.
+        scans: how many there are.
+        references: how many label maps lie in `REFERENCES`.
+        left_out: unlabeled scans of the source modality, which no stage can use.
+        table: text of `TABLE`.
+    """
+
+    role: Role
+    scans: int
+    references: int
+    left_out: int
+    table: str
+
+
+def import_raw(raw: RawDataset, out: Path, role: Role | None) -> Imported:
+    """Put the cases of a data set into a data folder, bytes unchanged.
+
+    Files are hard-linked where the file system allows, else copied. A data folder may be filled by
+    several imports, one for each role.
+
+    Args:
+        raw: the data set.
+        out: the data folder; made if missing.
+        role: what the scans will be; None: the source if they are labeled, else the target.
+
+    Raises:
+        DataError: the folder holds such scans already, cases of target and validation have the same
+            names, a source has no labels, or classes contradict an earlier import.
+    """
+    role = role or (Role.SOURCE if raw.labeled else Role.TARGET)
+    cases = raw.training if role is Role.SOURCE else raw.training + raw.test
+    _check(raw, cases, out, role)
+    table = _table(raw, cases, out, role)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix=".import-") as name:
+        stage = Path(name)
+        labels = f"{role}/labels" if role is Role.SOURCE else REFERENCES
+        for case in cases:
+            _place(case.image, stage / role / "images" / f"{case.case}{raw.ending}")
+            if case.labels is not None:
+                _place(case.labels, stage / labels / f"{case.case}{raw.ending}")
+        references = sorted(stage.glob(f"{REFERENCES}/*"))
+        for path in references:
+            (out / REFERENCES).mkdir(exist_ok=True)
+            path.rename(out / REFERENCES / path.name)
+        (stage / role).rename(out / role)
+    (out / TABLE).write_text(table, encoding="utf-8")
+    left_out = len(raw.test) if role is Role.SOURCE else 0
+    return Imported(role, len(cases), len(references), left_out, table)
+
+
+def _check(raw: RawDataset, cases: Iterable[RawCase], out: Path, role: Role) -> None:
+    if role is Role.SOURCE and not raw.labeled:
+        raise DataError("source scans need label maps, and labelsTr has none", fix="--as target")
+    if role is Role.SOURCE and not raw.classes:
+        raise DataError("dataset.json names no classes", fix='add "labels" as nnU-Net wants them')
+    if (out / role).exists():
+        raise DataError("exists already", where=str(out / role), fix="name a new folder")
+    taken = {
+        path.name.removesuffix(".gz").removesuffix(".nii")
+        for other in {Role.TARGET, Role.VALIDATION} - {role}
+        for path in (out / other / "images").glob("*")
+    }
+    clashes = sorted(taken & {case.case for case in cases})
+    if clashes and role is not Role.SOURCE:
+        raise DataError(
+            f"target and validation would share the cases {', '.join(clashes)}",
+            where=str(out),
+            fix="rename one of them: references are found by the name of the case",
+        )
+
+
+def _place(file: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file.resolve(), target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(file, target)
+
+
+def _table(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -> str:
+    """The text of `TABLE` with this import added to what is there."""
+    path = out / TABLE
+    try:
+        content = tomlkit.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
+    except TOMLKitError as error:
+        raise DataError(f"is not TOML: {error}", where=str(path)) from error
+    data = _table_in(content, "data")
+    files = {"images": f"{role}/images/{{case}}{raw.ending}"}
+    if role is Role.SOURCE:
+        files["labels"] = f"{role}/labels/{{case}}{raw.ending}"
+    data[role.value] = _inline(files)
+    data.setdefault("centers", _inline({"all": "*"}))
+    if role is Role.SOURCE or any(case.labels for case in cases):
+        known = data.setdefault("classes", _inline(raw.classes))
+        _compare_classes(known, raw.classes, path)
+    if role is not Role.SOURCE and all(case.labels for case in cases):
+        pattern = f"{REFERENCES}/{{case}}{raw.ending}"
+        evaluate = _table_in(content, "evaluate")
+        known = evaluate.setdefault("labels", pattern)
+        if known != pattern:
+            raise DataError(f"references are {known}, these would be {pattern}", where=str(path))
+        scored = {*evaluate.get("splits", ()), role.value}
+        evaluate["splits"] = sorted(scored)
+    return tomlkit.dumps(content)
+
+
+def _table_in(content: MutableMapping[str, Any], name: str) -> MutableMapping[str, Any]:
+    table: MutableMapping[str, Any] = content.setdefault(name, tomlkit.table())
+    return table
+
+
+def _inline(values: Mapping[str, Any]) -> InlineTable:
+    table = tomlkit.inline_table()
+    table.update(values)
+    return table
+
+
+def _compare_classes(known: Mapping[str, Any], found: Mapping[str, Any], path: Path) -> None:
+    problems = [
+        f"class '{name}' is {known[name]} here, {value} in the data set"
+        for name, value in found.items()
+        if known.get(name, value) != value
+    ]
+    if problems:
+        raise DataError("\n".join(problems), where=str(path))

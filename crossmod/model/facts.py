@@ -1,0 +1,166 @@
+"""What is written about a model: by the run that trained it (run.json), in its folder (model.json).
+
+Nothing in these files says where data or results lie, or which case is whose.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, StringConstraints, ValidationError
+
+from crossmod.errors import DataError
+from crossmod.options import Options
+from crossmod.preprocess import Preprocess
+from crossmod.recipe_model import Average
+
+FORMAT = 1
+"""Raised when a reader of one version cannot read the files of another."""
+
+RUN_FILE, MODEL_FILE, LOCK_FILE = "run.json", "model.json", "recipe.lock.toml"
+
+
+class Identity(Options):
+    """Which code a plugin is; the fields of `Plugin.identity`."""
+
+    name: str
+    distribution: str
+    version: str
+    code: str
+    """Digest of its Python files."""
+
+
+class Setup(Options):
+    """All that prediction needs besides weights.
+
+    Folds agree in all of it.
+    """
+
+    classes: dict[str, tuple[int, ...]]
+    """Class -> its values in label files; predictions have the first."""
+    preprocess: Preprocess
+    segmenter: Identity
+    options: dict[str, Any]
+    """Options of the segmenter."""
+    average: Average
+    largest_component: tuple[str, ...]
+
+
+class Split(Options):
+    """The scans of one split."""
+
+    centers: dict[str, int]
+    """Center -> number of scans."""
+    digest: str
+    """sha256 over the sorted sha256 of every scan and label map, one a line."""
+
+
+class Origin(Options):
+    """What a run learned from, and with what."""
+
+    embedded: bool
+    """Whether the scans were the embedded cohort, made by crossmod itself."""
+    data: dict[str, Split]
+    """Source, target and, where there are any, validation scans."""
+    crossmod: str
+    libraries: dict[str, str]
+
+
+class Fold(Options):
+    """Where a run folder keeps the model of one fold."""
+
+    folder: str
+    key: str
+
+
+class Stage(Setup):
+    """One segmenter of a run."""
+
+    folds: tuple[Fold, ...]
+    trained_on: dict[str, int]
+    """Step -> labeled pairs it gave; an ensemble splits them into folds."""
+
+
+class RunFacts(Options):
+    """The content of run.json."""
+
+    origin: Origin
+    stages: dict[str, Stage]
+    """In the order they were trained."""
+
+
+class Scores(Options):
+    """How well one structure was outlined, over the scans of a center or all of them."""
+
+    split: str
+    center: str
+    structure: str
+    cases: int
+    penalized: int
+    """How many of them carry the penalty for a missed structure."""
+    dice_mean: float | None
+    dice_sd: float | None
+    assd_mean_mm: float | None
+    assd_sd_mm: float | None
+
+
+WeightsFile = Annotated[str, StringConstraints(pattern=r"^fold-\d+\.safetensors$")]
+"""A name, so that no model can point outside its folder."""
+
+
+class Weights(Options):
+    """One file of weights."""
+
+    sha256: str
+    notes: dict[str, Any]
+    """Arrays of bytes in it that are JSON, in plain text; nothing reads them from here."""
+
+
+class ModelFacts(Setup):
+    """The content of model.json."""
+
+    title: str
+    seed: int
+    stage: str
+    origin: Origin
+    trained_on: dict[str, int]
+    scores: tuple[Scores, ...]
+    """Against label maps that the method has not seen; empty where there were none."""
+    weights: dict[WeightsFile, Weights] = Field(min_length=1)
+    """File -> what it is, one for each fold."""
+
+
+FactsT = TypeVar("FactsT", RunFacts, ModelFacts)
+
+
+def write_facts(path: Path, facts: RunFacts | ModelFacts) -> None:
+    """Write one of the two files."""
+    content = {"format": FORMAT, **facts.model_dump(mode="json")}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_facts(path: Path, kind: type[FactsT]) -> FactsT:
+    """Read one of the two files.
+
+    Raises:
+        DataError: it is no JSON, of another format version, or its content is not as described.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be read: {error}", where=str(path)) from error
+    found = content.pop("format", None) if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise DataError(
+            f"has format {found}",
+            where=str(path),
+            allowed=str(FORMAT),
+            fix="use the version of crossmod it was written with, or one that knows both",
+        )
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise DataError("\n".join(problems), where=str(path)) from error

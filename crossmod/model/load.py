@@ -1,0 +1,122 @@
+"""A model folder, verified and ready to predict."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from crossmod import plugins
+from crossmod.classes import Classes
+from crossmod.data import State
+from crossmod.ensemble import Ensemble
+from crossmod.errors import DataError, PluginError
+from crossmod.model.facts import MODEL_FILE, Identity, ModelFacts, read_facts
+from crossmod.recipe import StageUse
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model ready to predict.
+
+    Attributes:
+        facts: what its folder says.
+        ensemble: how the folds are used.
+        states: what each fold has learned.
+        remarks: why outlines may differ from those of the run.
+    """
+
+    facts: ModelFacts
+    ensemble: Ensemble
+    states: tuple[State, ...]
+    remarks: tuple[str, ...]
+
+
+def load_model(folder: Path) -> Model:
+    """Read a model folder, check every weights file, find the plugin.
+
+    Raises:
+        DataError: it is no model folder, of another format, or weights are missing or damaged.
+        PluginError: the plugin is not installed, or cannot use the options of the model.
+    """
+    if not (folder / MODEL_FILE).is_file():
+        raise DataError(
+            f"is not a model folder: it has no {MODEL_FILE}",
+            where=str(folder),
+            fix="make one from a run with `crossmod package RUN MODEL`",
+        )
+    facts = read_facts(folder / MODEL_FILE, ModelFacts)
+    plugin = _plugin(facts.segmenter, folder)
+    try:
+        options = plugin.stage.options_type.model_validate(facts.options)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise PluginError(
+            "\n".join(["the installed version cannot use these options:", *problems]),
+            where=_who(facts.segmenter),
+            fix=_install(facts.segmenter),
+        ) from error
+    ensemble = Ensemble(
+        StageUse("segment", plugin, options),
+        Classes(facts.classes),
+        facts.average,
+        facts.largest_component,
+    )
+    remarks = _differences(facts.segmenter, Identity(**plugin.identity))
+    return Model(facts, ensemble, _states(folder, facts), remarks)
+
+
+def _plugin(wanted: Identity, folder: Path) -> plugins.Plugin:
+    if wanted.name not in plugins.available():
+        raise PluginError(
+            f"needs the plugin {_who(wanted)}, which is not installed",
+            where=str(folder),
+            fix=_install(wanted),
+        )
+    plugin = plugins.load(wanted.name)
+    if plugin.kind != "segment":
+        raise PluginError(
+            f"the installed plugin of this name is for [{plugin.kind}]",
+            where=_who(wanted),
+            fix=_install(wanted),
+        )
+    return plugin
+
+
+def _who(plugin: Identity) -> str:
+    return f"'{plugin.name}' of {plugin.distribution} {plugin.version}"
+
+
+def _install(plugin: Identity) -> str:
+    return f"install {plugin.distribution} {plugin.version}"
+
+
+def _differences(trained: Identity, installed: Identity) -> tuple[str, ...]:
+    """A sentence where the installed plugin is not the one that trained the model."""
+    if trained == installed:
+        return ()
+    if (trained.distribution, trained.version) == (installed.distribution, installed.version):
+        return (f"the code of plugin {_who(trained)} has changed since training",)
+    return (f"trained with plugin {_who(trained)}, installed is {_who(installed)}",)
+
+
+def _states(folder: Path, facts: ModelFacts) -> tuple[State, ...]:
+    from safetensors.numpy import load
+
+    states: list[State] = []
+    problems = []
+    for name, weights in facts.weights.items():
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            problems.append(f"{folder / name}: cannot be read: {error.strerror}")
+            continue
+        if hashlib.sha256(content).hexdigest() == weights.sha256:
+            states.append(load(content))
+        else:
+            problems.append(f"{folder / name}: is damaged: its sha256 is not that of model.json")
+    if problems:
+        raise DataError("\n".join(problems), fix="copy the model folder again")
+    return tuple(states)

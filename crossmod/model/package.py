@@ -1,0 +1,179 @@
+"""From a finished run folder to a model folder that needs nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossmod.errors import DataError
+from crossmod.metrics import Summary, read_scores, summarize
+from crossmod.model.card import CARD_FILE, card
+from crossmod.model.facts import (
+    LOCK_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    Fold,
+    ModelFacts,
+    RunFacts,
+    Scores,
+    Setup,
+    Stage,
+    Weights,
+    read_facts,
+    write_facts,
+)
+from crossmod.model.publish import whole_folder
+from crossmod.store import MANIFEST
+
+STATE_FILE = "state.safetensors"
+
+
+def package(run: Path, target: Path, stage: str | None = None) -> ModelFacts:
+    """Write the model of one stage of a run as a folder, whole or not at all.
+
+    Args:
+        run: a finished run folder; copied ones will do.
+        target: the model folder to make.
+        stage: which segmenter; the last of the method where not given.
+
+    Returns:
+        What the model folder says of itself.
+
+    Raises:
+        DataError: the run is not finished, has no such stage or is damaged, or the target is not
+            empty.
+        MachineError: the target cannot be written.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError("exists already", where=str(target), fix="name a new folder")
+    facts = _run_facts(run)
+    name = _chosen(run, facts, stage)
+    lock, states = _lock(run), _states(run, facts.stages[name])
+    recipe = tomllib.loads(lock)
+    chosen = facts.stages[name]
+    model = ModelFacts(
+        **chosen.model_dump(include=set(Setup.model_fields)),
+        title=recipe["title"],
+        seed=recipe["seed"],
+        stage=name,
+        origin=facts.origin,
+        trained_on=chosen.trained_on,
+        scores=_scores(run / "metrics.csv", name, list(chosen.classes)),
+        weights={name: _weights(content) for name, content in states.items()},
+    )
+    with whole_folder(target) as draft:
+        for name, content in states.items():
+            (draft / name).write_bytes(content)
+        (draft / LOCK_FILE).write_text(lock, encoding="utf-8")
+        (draft / CARD_FILE).write_text(card(model), encoding="utf-8")
+        write_facts(draft / MODEL_FILE, model)
+    return model
+
+
+def _run_facts(run: Path) -> RunFacts:
+    if not run.is_dir():
+        raise DataError("is not a folder", where=str(run))
+    if (run / RUN_FILE).is_file():
+        return read_facts(run / RUN_FILE, RunFacts)
+    inner = sorted(path.parent.name for path in run.glob(f"*/{RUN_FILE}"))
+    if inner:
+        raise DataError(
+            "holds several runs", where=str(run), allowed=", ".join(str(run / n) for n in inner)
+        )
+    raise DataError(
+        f"is not the folder of a finished run: it has no {RUN_FILE}",
+        where=str(run),
+        fix="run the same recipe into it again: finished steps are kept",
+    )
+
+
+def _chosen(run: Path, facts: RunFacts, stage: str | None) -> str:
+    own = [name for name in facts.stages if name != "oracle"]
+    if stage is None and own:
+        return own[-1]
+    if stage not in facts.stages:
+        what = f"has no stage '{stage}'" if stage else "has no segmenter but the oracle"
+        fix = "name one with --stage"
+        raise DataError(what, where=str(run), allowed=", ".join(facts.stages), fix=fix)
+    return stage
+
+
+def _states(run: Path, stage: Stage) -> dict[str, bytes]:
+    """File name in the model folder -> the weights of a fold, as the run published them."""
+    found: dict[str, bytes] = {}
+    problems = []
+    for number, fold in enumerate(stage.folds, start=1):
+        try:
+            found[f"fold-{number}.safetensors"] = _state(run / fold.folder, fold)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            problems.append(f"{run / fold.folder}: {error}")
+    if problems:
+        fix = "run the same recipe into the folder again"
+        raise DataError("\n".join(problems), fix=fix)
+    return found
+
+
+def _state(folder: Path, fold: Fold) -> bytes:
+    """Raises ValueError where the folder holds another result or a damaged one."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest["key"] != fold.key:
+        raise ValueError("holds the result of another run")
+    content = (folder / STATE_FILE).read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest["files"][STATE_FILE]["sha256"]:
+        raise ValueError(f"{STATE_FILE} is damaged")
+    return content
+
+
+def _lock(run: Path) -> str:
+    try:
+        return (run / LOCK_FILE).read_text(encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"cannot be read: {error.strerror}",
+            where=str(run / LOCK_FILE),
+            fix="run the same recipe into the folder again",
+        ) from error
+
+
+def _weights(content: bytes) -> Weights:
+    from safetensors.numpy import load
+
+    notes = {}
+    for name, array in load(content).items():
+        if array.dtype == np.uint8 and array.ndim == 1:
+            try:
+                notes[name] = json.loads(array.tobytes())
+            except ValueError:
+                continue
+    return Weights(sha256=hashlib.sha256(content).hexdigest(), notes=notes)
+
+
+def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]:
+    rows = read_scores(file) if file.is_file() else []
+    own = [row for row in rows if row.stage == stage]
+    return tuple(
+        _rounded(split, structure, summary)
+        for split in ("validation", "target")
+        for structure in structures
+        for summary in summarize(own, split, structure)
+    )
+
+
+def _rounded(split: str, structure: str, summary: Summary) -> Scores:
+    """A summary with four digits and no NaN, which JSON does not have."""
+    means = ("dice_mean", "dice_sd", "assd_mean_mm", "assd_sd_mm")
+    values = {name: getattr(summary, name) for name in means}
+    return Scores(
+        split=split,
+        center=summary.center,
+        structure=structure,
+        cases=summary.cases,
+        penalized=summary.penalized,
+        **{name: None if math.isnan(value) else round(value, 4) for name, value in values.items()},
+    )

@@ -1,0 +1,136 @@
+"""Variants and seeds side by side: places, means, spread, tests, files."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from crossmod.comparison import (
+    Comparison,
+    Sizes,
+    Trial,
+    compare_trials,
+    write_differences,
+    write_latex,
+    write_rows,
+)
+from crossmod.metrics import Score
+from crossmod.report import write_comparison
+
+SIZES = Sizes(100, 1000)
+VOLUMES = (50.0, 500.0, 5000.0, 60.0, 70.0, 80.0)
+
+
+def score(stage: str, case: int, dice: float) -> Score:
+    numbers = (dice, 10 * (1 - dice), 1.0, 0.5, 0.0, VOLUMES[case])
+    return Score("validation", stage, f"case-{case}", "ldn", "tumor", *numbers)
+
+
+def scores(stage: str, dice: float) -> list[Score]:
+    """Six cases that lie a little apart around a mean."""
+    return [score(stage, case, dice + 0.01 * (case - 2.5)) for case in range(6)]
+
+
+def trial(variant: str, seed: int, **dice: float) -> Trial:
+    """Scores by stage; `augmented` is where self-training starts from."""
+    rows = [row for stage, mean in dice.items() for row in scores(stage.replace("_", "-"), mean)]
+    return Trial(variant, seed, "augmented", rows)
+
+
+TRIALS = [
+    trial("a", 1, translated=0.3, augmented=0.50, round_1=0.60),
+    trial("a", 2, translated=0.3, augmented=0.60, round_1=0.70),
+    trial("b", 1, oracle=0.9, augmented=0.40),
+    trial("b", 2, oracle=0.8, translated=0.1),
+    trial("failed", 1, translated=0.1),
+    trial("failed", 2, translated=0.1),
+]
+
+
+@pytest.fixture(scope="module")
+def comparison() -> Comparison:
+    return compare_trials(TRIALS, SIZES)
+
+
+def test_rows_are_in_the_order_of_the_recipe(comparison: Comparison) -> None:
+    assert [(row.label, row.round, row.seeds, row.runs) for row in comparison.rows] == [
+        ("oracle", None, 2, 2),
+        ("a", 0, 2, 2),
+        ("a", 1, 2, 2),
+        ("b", 0, 1, 2),
+        ("failed", 0, 0, 2),
+    ]
+
+
+def test_means_spread_and_sizes(comparison: Comparison) -> None:
+    oracle, first, *_ = comparison.rows
+    assert oracle.dice == pytest.approx((0.85, math.sqrt(0.5) * 0.1))
+    assert first.dice == pytest.approx((0.55, math.sqrt(0.5) * 0.1))
+    assert first.dice_seeds == pytest.approx([0.5, 0.6])
+    assert first.assd_mm[0] == pytest.approx(4.5)
+    assert first.dice_cases_sd == pytest.approx(np.std(0.01 * np.arange(6), ddof=1))
+    offsets = {"small": (-2.5 + 0.5 + 1.5 + 2.5) / 4, "medium": -1.5, "large": -0.5}
+    assert first.by_size == pytest.approx({k: 0.55 + 0.01 * v for k, v in offsets.items()})
+    failed = comparison.rows[-1]
+    assert math.isnan(failed.dice[0])
+    assert failed.cases == 0
+
+
+def test_variants_are_compared_over_the_seeds_they_share(comparison: Comparison) -> None:
+    [versus] = [row.versus for row in comparison.rows if row.label == "b"]
+    assert versus is not None
+    assert (versus.first, versus.second, versus.rounds) == ("a", "b", (0, 0))
+    assert versus.paired.mean_difference == pytest.approx(0.40 - 0.50)  # seed 1 alone
+    rounds = [d for d in comparison.differences if d.first == d.second]
+    assert [(d.first, d.rounds) for d in rounds] == [("a", (0, 1))]
+    assert rounds[0].paired.mean_difference == pytest.approx(0.1)
+
+
+def test_p_values_are_those_of_scipy_corrected_within_their_family() -> None:
+    rng = np.random.default_rng(0)
+    values = {name: rng.random(6) for name in "abc"}
+    trials = [
+        Trial(name, 1, "augmented", [score("augmented", i, v) for i, v in enumerate(row)])
+        for name, row in values.items()
+    ]
+    found = compare_trials(trials, SIZES).differences
+    assert [(d.first, d.second) for d in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    for difference in found:
+        pair = values[difference.second], values[difference.first]
+        assert difference.paired.t_p == pytest.approx(stats.ttest_rel(*pair).pvalue)
+        assert difference.paired.wilcoxon_p == pytest.approx(stats.wilcoxon(*pair).pvalue)
+    smallest = min(found, key=lambda d: d.paired.t_p)
+    assert smallest.t_holm == pytest.approx(min(1, 3 * smallest.paired.t_p))
+
+
+def test_everything_is_written(comparison: Comparison, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.csv", comparison)
+    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["variant"] for row in rows] == ["oracle", "a", "a", "b", "failed"]
+    assert float(rows[1]["dice_mean"]) == comparison.rows[1].dice[0]
+    assert rows[4]["dice_mean"] == ""
+    write_differences(tmp_path / "differences.csv", comparison)
+    assert len((tmp_path / "differences.csv").read_text().splitlines()) == 3
+    write_latex(tmp_path / "table.tex", comparison)
+    text = (tmp_path / "table.tex").read_text(encoding="utf-8")
+    assert r"a & 0 & 0.550 $\pm$ 0.071 &" in text
+    assert text.count("&") == 6 * 6  # header and five rows, seven columns
+    links = {"a-seed-1": "a-seed-1/report.html"}
+    write_comparison(tmp_path / "page.html", comparison, "T & <b>", links)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "T &amp; &lt;b&gt;" in page
+    assert "0 <small>of 2</small>" in page
+    assert 'href="a-seed-1/report.html"' in page
+
+
+def test_without_scores_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    empty = compare_trials([Trial("a", 1, "augmented", [])], SIZES)
+    assert empty.rows == []
+    write_comparison(tmp_path / "page.html", empty, "t", {})
+    assert "nothing to compare" in (tmp_path / "page.html").read_text(encoding="utf-8")
