@@ -184,7 +184,7 @@ def read_infos(path: Path) -> dict[str, Info]:
     Raises:
         DataError: a column is missing.
     """
-    columns = ("crossmoda_name", "group", "center", "koos")
+    columns = ("crossmoda_name", "center", "koos")
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         missing = [name for name in columns if name not in (reader.fieldnames or ())]

@@ -52,7 +52,7 @@ class Ensemble:
             streams.append(
                 contract.predictions(checked, results, self.classes.labels, self.use.who)
             )
-        return zip(*streams, strict=True)
+        yield from zip(*streams, strict=True)
 
     def joined(self, members: Sequence[Prediction]) -> Prediction:
         """One prediction from those of all folds.

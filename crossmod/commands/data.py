@@ -56,13 +56,13 @@ def import_(
 ) -> None:
     """Bring a data set of another program into a data folder; files stay as they are."""
     from crossmod import console
-    from crossmod.exchange.data_folder import TABLE, Role, import_raw
+    from crossmod.exchange.data_folder import REFERENCES, TABLE, Role, import_raw
     from crossmod.exchange.nnunet_raw import read_raw
 
     done = import_raw(read_raw(dataset, channel), out, Role(role) if role else None)
     console.out.print(f"{done.scans} scans in {out / done.role}")
     if done.references:
-        console.out.print(f"{done.references} label maps to score against in {out / 'hidden'}")
+        console.out.print(f"{done.references} label maps to score against in {out / REFERENCES}")
     if done.left_out:
         console.out.print(f"{done.left_out} scans of imagesTs left out: a source needs labels")
     console.out.print(f"For a recipe, in {out / TABLE}:\n")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data import Affine, FloatArray, Prediction
+from crossmod.data import Affine, FloatArray, Prediction, spacing_of
 from crossmod.ensemble import agreement
 from crossmod.metrics import as_cell
 from crossmod.preprocess import Grid, resample
@@ -61,7 +61,7 @@ def confidence(
         native: the grid of the scan.
     """
     agreements = agreement(members, labels)
-    voxel_mm3 = float(abs(np.linalg.det(native.affine[:3, :3])))
+    voxel_mm3 = math.prod(spacing_of(native.affine))
     rows = []
     for name, label in labels.items():
         mask = outlines[name]

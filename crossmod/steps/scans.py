@@ -77,6 +77,8 @@ class Prepare(Step):
     classes: Classes
     options: Preprocess
 
+    code_version = 2
+
     @property
     def inputs(self) -> tuple[Step, ...]:
         return (self.data,)
