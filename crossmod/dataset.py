@@ -113,6 +113,11 @@ def take_stock(
     return Inventory(splits, infos)
 
 
+def reference_of(root: Path, labels: str, case: str) -> Path:
+    """Where the label map lies that a case is scored against, whether or not it exists."""
+    return root / labels.replace(CASE, case)
+
+
 def find_scans(
     root: Path, images: str, labels: str | None, centers: Mapping[str, str]
 ) -> list[Scan]:

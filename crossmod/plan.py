@@ -13,16 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossmod import plugins
-from crossmod.dataset import Inventory, digests, take_stock
 from crossmod.ensemble import Ensemble
-from crossmod.errors import DataError
-from crossmod.preprocess import Preprocess
 from crossmod.recipe import Checked, Segmentation, StageUse
-from crossmod.recipe_model import Data, LearningTable, PseudoLabelTable
+from crossmod.recipe_model import LearningTable, PseudoLabelTable
+from crossmod.splits import Scans
 from crossmod.steps import (
     Augment,
-    DataFolder,
     Fit,
     Gate,
     MakePhantom,
@@ -78,17 +74,17 @@ class Planner:
         """
         self.checked = checked
         self.recipe = checked.recipe
-        self.root = root
-        self.digests = digests if digests is not None else {}
-        self.has_references = self._has_references()
+        self.scans = Scans(checked.recipe, root, digests if digests is not None else {})
 
     def plan(self) -> Plan:
         """The whole plan; rounds that turn out unnecessary are skipped when it runs."""
         data = self.recipe.data
-        source = self._prepare("source", data.source.images, data.source.labels)
-        target = self._prepare("target", data.target.images, None)
+        source = self.scans.prepare("source", data.source.images, data.source.labels)
+        target = self.scans.prepare("target", data.target.images, None)
         validation = (
-            self._prepare("validation", data.validation.images, None) if data.validation else None
+            self.scans.prepare("validation", data.validation.images, None)
+            if data.validation
+            else None
         )
         self.made = Plan(source, target, validation)
         if isinstance(source.data, MakePhantom):
@@ -100,9 +96,10 @@ class Planner:
 
     def _comparisons(self) -> None:
         """Segmenters the method is compared with, as far as the recipe asks for them."""
-        if "oracle" in self.recipe.evaluate.compare and self.has_references:
-            labels = self.recipe.evaluate.labels
-            oracle = self._prepare("oracle", self.recipe.data.target.images, labels)
+        target = self.made.target
+        labels = self.recipe.evaluate.labels
+        if "oracle" in self.recipe.evaluate.compare and self.scans.referenced(target) == "all":
+            oracle = self.scans.prepare("oracle", target.images, labels)
             self.made.steps.append(oracle)
             self._segment("oracle", (oracle,))
         if "no-adaptation" in self.recipe.evaluate.compare:
@@ -177,7 +174,9 @@ class Planner:
         for split in images:
             files = data.target if split == "target" else data.validation
             assert files is not None
-            images[split] = self._prepare(f"{split}-last", files.images, None, setup.preprocess)
+            images[split] = self.scans.prepare(
+                f"{split}-last", files.images, None, setup.preprocess
+            )
         plan.steps += images.values()
         return images
 
@@ -272,11 +271,11 @@ class Planner:
         self.made.steps.append(predict)
         self.made.predictions[stage, split] = predict
         evaluate = self.recipe.evaluate
-        if self.has_references and evaluate.labels and split in evaluate.splits:
+        if evaluate.labels and split in evaluate.splits and self.scans.referenced(images) != "none":
             score = ScoreStage(
                 name=f"score-{stage}-{split}",
                 predictions=predict,
-                data=self._data([evaluate.labels]),
+                data=self.scans.data([evaluate.labels]),
                 labels=evaluate.labels,
                 stage=stage,
                 split=split,
@@ -292,64 +291,8 @@ class Planner:
         rounds = [f"round-{number}" for number in range(1, table.rounds)]
         return stage in (self.recipe.first_stage, *rounds)
 
-    def _prepare(
-        self, split: str, images: str, labels: str | None, options: Preprocess | None = None
-    ) -> Prepare:
-        return Prepare(
-            name=f"prepare-{split}",
-            data=self._data([images, labels] if labels else [images]),
-            images=images,
-            labels=labels,
-            centers=self.recipe.data.centers,
-            classes=self.recipe.data.class_table,
-            options=options or self.recipe.preprocess,
-        )
-
-    def _data(self, patterns: list[str]) -> Step:
-        """The embedded cohort, or the digests of the user's files that match the patterns."""
-        if self.root is None:
-            size = self.recipe.data.phantom
-            if size is None:
-                raise DataError(
-                    "the recipe needs scans, and none are named",
-                    fix="give --data DIR or set CROSSMOD_DATA",
-                )
-            package = Path(plugins.__file__).parent
-            code = plugins.digest_of_files(sorted((package / "phantom").glob("*.py")))
-            return MakePhantom(name="phantom", size=size, code=code)
-        found: dict[str, str] = {}
-        for pattern in patterns:
-            if pattern not in self.digests:
-                files = sorted(self.root.glob(pattern.format(case="*")))
-                self.digests[pattern] = digests(self.root, files)
-            found |= self.digests[pattern]
-        return DataFolder(name="data", root=self.root, digests=found)
-
-    def _has_references(self) -> bool:
-        """Whether label maps exist to score against."""
-        labels = self.recipe.evaluate.labels
-        if labels is None:
-            return False
-        return self.root is None or any(self.root.glob(labels.format(case="*")))
-
     @staticmethod
     def _with_tables(
         uses: tuple[StageUse, ...], tables: Mapping[str, LearningTable]
     ) -> list[tuple[StageUse, LearningTable]]:
         return list(zip(uses, tables.values(), strict=True))
-
-
-def check_data(data: Data, root: Path) -> Inventory:
-    """Find the scans of every split, so that a wrong folder is said before anything runs.
-
-    Raises:
-        DataError: a split has no scan, a labeled scan has no label map, or a table beside the
-            source scans contradicts their names.
-    """
-    patterns: dict[str, tuple[str, str | None]] = {
-        "source": (data.source.images, data.source.labels),
-        "target": (data.target.images, None),
-    }
-    if data.validation is not None:
-        patterns["validation"] = (data.validation.images, None)
-    return take_stock(root, patterns, data.centers)

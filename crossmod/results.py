@@ -18,7 +18,7 @@ from crossmod.comparison import (
     write_rows,
 )
 from crossmod.data import Cohort
-from crossmod.dataset import Scan
+from crossmod.dataset import Scan, reference_of
 from crossmod.plan import Plan
 from crossmod.recipe import Checked
 from crossmod.runner import Run
@@ -137,4 +137,5 @@ def _references(checked: Checked, run: Run, scans: list[Scan]) -> dict[str, Path
     if labels is None or not run.plan.scores:
         return {}
     root = run.folder_of(run.plan.scores[0].data)
-    return {scan.case: root / labels.format(case=scan.case) for scan in scans}
+    found = {scan.case: reference_of(root, labels, scan.case) for scan in scans}
+    return {case: path for case, path in found.items() if path.is_file()}

@@ -75,21 +75,24 @@ def run(
 def check(recipe: RecipeFile, data: DataRoot = None, settings: Settings = None) -> None:
     """Validate a recipe, and the data folder if one is named, without running anything."""
     from crossmod import console
-    from crossmod.plan import check_data
-    from crossmod.recipe import load
+    from crossmod.recipe import load_all
+    from crossmod.splits import check_data
 
-    checked = load(_find(recipe), settings or [])
+    found = load_all(_find(recipe), settings or [])
+    title = found[0].recipe.title
     if data is not None:
-        for line in check_data(checked.recipe.data, data).lines():
+        for line in check_data(found[0].recipe.data, data).lines():
             console.out.print(line, soft_wrap=True, markup=False)
-    console.out.print(f"{recipe} is valid: {checked.recipe.title}")
+    runs = f" ({len(found)} runs)" if len(found) > 1 else ""
+    console.out.print(f"{recipe} is valid: {title}{runs}", soft_wrap=True)
 
 
 def _plans(
     recipe: Path, settings: list[str] | None, data: Path | None
 ) -> list[tuple[Checked, Plan]]:
-    from crossmod.plan import Planner, check_data
+    from crossmod.plan import Planner
     from crossmod.recipe import load_all
+    from crossmod.splits import check_data
 
     found = load_all(_find(recipe), settings or [])
     named = os.environ.get("CROSSMOD_DATA")

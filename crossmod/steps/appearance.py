@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from crossmod import contract
 from crossmod.data import Cohort, CohortWriter, read_labels
+from crossmod.errors import DataError
 from crossmod.lesions import FitOn
 from crossmod.recipe import StageUse
 from crossmod.stages import Augmenter, Context, Translator
@@ -47,6 +48,13 @@ class Fit(PluginStep):
     def make(self, folder_of: Where, ctx: Context) -> None:
         labeled = load_cohorts(self.labeled, folder_of).only(self.fit_on.keeps)
         target = Cohort.load(folder_of(self.target)).only(self.fit_on.keeps)
+        for what, cohort in (("source", labeled), ("target", target)):
+            if not len(cohort):
+                raise DataError(
+                    f"no {what} scan is of center '{self.fit_on.center}'",
+                    where=f"{self.name}: fit_on",
+                    fix='name a center that has both, or "*"',
+                )
         stage = cast("Translator[Any] | Augmenter[Any]", self.use.stage())
         save_state(ctx.folder, stage.fit(labeled, target, ctx))
 

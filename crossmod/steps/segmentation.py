@@ -19,6 +19,7 @@ from crossmod.data import (
     read_labels,
     write_nifti,
 )
+from crossmod.dataset import reference_of
 from crossmod.ensemble import Ensemble
 from crossmod.metrics import Score, read_scores, score, write_scores
 from crossmod.preprocess import Grid, resample_labels
@@ -177,7 +178,9 @@ class ScoreStage(Step):
         images = self.predictions.images
         root, rows = folder_of(self.data), []
         for scan in ctx.progress(images.scans(folder_of)):
-            reference = root / self.labels.format(case=scan.case)
+            reference = reference_of(root, self.labels, scan.case)
+            if not reference.is_file():
+                continue  # only some scans of this split have one
             prediction = label_map(folder_of(self.predictions), scan.case)
             results = score(
                 images.classes.to_labels(read_labels(prediction)),

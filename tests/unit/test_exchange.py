@@ -19,7 +19,7 @@ from crossmod.dataset import find_scans
 from crossmod.exchange.data_folder import Role, import_raw
 from crossmod.exchange.nnunet_export import export_raw, load_joined
 from crossmod.exchange.nnunet_raw import read_raw
-from crossmod.plan import check_data
+from crossmod.splits import check_data
 from crossmod.recipe import load
 
 RECIPES = Path(__file__).parents[2] / "recipes"

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from crossmod import DataError
 from crossmod.cli import app
 from crossmod.dataset import Info, Scan, find_scans, read_infos
-from crossmod.plan import check_data
+from crossmod.splits import check_data
 from crossmod.recipe import load
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,436 @@
+"""Model folders: written from a run, verified when read, used scan by scan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib.machinery import ModuleSpec
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from crossmod import (
+    DataError,
+    MachineError,
+    Options,
+    PluginError,
+    Prediction,
+    Segmenter,
+    Translator,
+    Volume,
+    hookimpl,
+    plugins,
+)
+from crossmod.intake import ScanFile
+from crossmod.metrics import Score, write_scores
+from crossmod.model.confidence import AGREEING, confidence, write_confidence
+from crossmod.model.facts import (
+    MODEL_FILE,
+    RUN_FILE,
+    Fold,
+    Identity,
+    Origin,
+    RunFacts,
+    Split,
+    Stage,
+    write_facts,
+)
+from crossmod.model.load import load_model
+from crossmod.model.package import package
+from crossmod.model.predict import Failed, Outlined, predict
+from crossmod.model.publish import whole_file
+from crossmod.preprocess import Grid, Preprocess
+from crossmod.stages import Context
+from crossmod.steps.files import save_state
+
+LOCK = 'title = "Made by hand"\nseed = 3\n'
+
+
+class LevelOptions(Options):
+    """How to find tumors."""
+
+    ahead: int = 0
+    """Scans read before the first is outlined."""
+
+
+class Level(Segmenter[LevelOptions]):
+    """Voxels above a level that differs between folds are tumor."""
+
+    def fit(self, train: Any, validation: Any, ctx: Any) -> Any:
+        return {}
+
+    def predict(self, volumes: Any, state: Any, ctx: Any) -> Iterator[Prediction]:
+        given = iter(volumes)
+        waiting = []
+        for volume in given:
+            waiting.append(volume)
+            if len(waiting) <= self.options.ahead:
+                continue
+            yield self._one(waiting.pop(0), float(state["level"][0]))
+        for volume in waiting:
+            yield self._one(volume, float(state["level"][0]))
+
+    def _one(self, volume: Volume, level: float) -> Prediction:
+        if volume.case.startswith("boom"):
+            raise RuntimeError("out of luck")
+        if volume.case.startswith("odd"):
+            return Prediction(volume, np.zeros((1, 1, 1, 1), np.float32))
+        tumor = (volume.data[0] > level).astype(np.float32)
+        return Prediction(volume, np.stack([1 - tumor, tumor]))
+
+
+class Nothing(Translator[Options]):
+    """Not a segmenter."""
+
+    def translate(self, volumes: Any, state: Any, ctx: Any) -> Any:
+        yield from volumes
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, stage: type, name: str = "level") -> None:
+    """Make a stage the only plugin."""
+    module = ModuleType(f"fake_{name}")
+    module.crossmod_stage = hookimpl(lambda: stage, specname="crossmod_stage")  # type: ignore[attr-defined]
+    module.__spec__ = ModuleSpec(module.__name__, None)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    point = EntryPoint(name, f"fake_{name}", "crossmod.plugins")
+    monkeypatch.setattr(plugins, "available", lambda: {name: point})
+    plugins.load.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _level(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    offer(monkeypatch, Level)
+    yield
+    plugins.load.cache_clear()
+
+
+def a_stage(folds: list[Fold], **changes: Any) -> Stage:
+    content = {
+        "classes": {"tumor": (4, 5)},
+        "preprocess": Preprocess(spacing_mm=(2.0, 2.0, 2.0)),
+        "segmenter": Identity(**plugins.load("level").identity),
+        "options": {"ahead": 0},
+        "average": "probabilities",
+        "largest_component": (),
+        "folds": tuple(folds),
+        "trained_on": {"translate-gan": 4},
+    }
+    return Stage(**{**content, **changes})
+
+
+def a_run(folder: Path, levels: tuple[float, ...] = (0.5, 0.6), **changes: Any) -> Path:
+    """A run folder with two stages, as a run leaves it."""
+    stages = {}
+    for name in ("oracle", "augmented", "round-1"):
+        folds = []
+        for number, level in enumerate(levels):
+            step = folder / f"{name}-{number}"
+            step.mkdir(parents=True)
+            note = np.frombuffer(b'{"patch": [1, 2]}', np.uint8)
+            save_state(step, {"level": np.array([level]), "plan": note, "raw": np.uint8([255])})
+            digest = hashlib.sha256((step / "state.safetensors").read_bytes()).hexdigest()
+            files = {"state.safetensors": {"bytes": 1, "sha256": digest}}
+            manifest = {"key": f"{name}{number}", "files": files}
+            (step / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+            folds.append(Fold(folder=step.name, key=f"{name}{number}"))
+        stages[name] = a_stage(folds, **changes)
+    data = {"source": Split(centers={"a": 2}, digest="0"), "target": Split(centers={}, digest="1")}
+    origin = Origin(embedded=False, data=data, crossmod="0.1", libraries={"numpy": "2"})
+    write_facts(folder / RUN_FILE, RunFacts(origin=origin, stages=stages))
+    (folder / "recipe.lock.toml").write_text(LOCK, encoding="utf-8")
+    measures = [0.5] * (len(fields(Score)) - 5)
+    scores = [Score("validation", name, "c1", "a", "tumor", *measures) for name in stages]
+    write_scores(folder / "metrics.csv", scores)
+    return folder
+
+
+def a_scan(folder: Path, case: str, data: np.ndarray | None = None) -> ScanFile:
+    """A scan of 2 mm voxels with a bright box of 2 x 3 x 4 voxels."""
+    if data is None:
+        data = np.zeros((12, 14, 10), np.float32)
+        data[3:5, 4:7, 2:6] = 100
+        data[0, 0, 0] = 55  # bright for one fold only
+    path = folder / f"{case}.nii.gz"
+    folder.mkdir(exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([-2.0, -2.0, 2.0, 1.0])), path)
+    return ScanFile(case, path)
+
+
+def a_context(folder: Path) -> Context:
+    return Context(folder=folder, classes={"tumor": 1})
+
+
+def outline(model: Path, scans: list[ScanFile], folder: Path) -> list[Outlined | Failed]:
+    return list(predict(load_model(model), scans, a_context(folder)))
+
+
+def test_a_package_holds_what_prediction_needs_and_says_what_it_is(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    facts = package(run, tmp_path / "model")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "README.md", "fold-1.safetensors", "fold-2.safetensors", "model.json", "recipe.lock.toml",
+    ]  # fmt: skip
+    assert facts.stage == "round-1"
+    content = json.loads((tmp_path / "model" / MODEL_FILE).read_text(encoding="utf-8"))
+    assert content["format"] == 1
+    assert content["title"] == "Made by hand"
+    assert content["weights"]["fold-1.safetensors"]["notes"] == {"plan": {"patch": [1, 2]}}
+    assert [row["center"] for row in content["scores"]] == ["a", "overall"]
+    assert content["scores"][0]["dice_sd"] is None
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "Not a medical device" in card
+    assert "| validation | a | tumor | 1 | 0 | 0.500 ± n/a |" in card
+    assert "tumor (value 4)" in card
+    assert "embedded" not in card
+
+
+def test_packages_of_one_run_are_equal_byte_for_byte(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    contents = []
+    for name in ("one", "two"):
+        package(run, tmp_path / name)
+        contents.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
+    assert contents[0] == contents[1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "run", "two"]
+
+
+def test_another_stage_can_be_packaged(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    assert package(run, tmp_path / "a", "augmented").stage == "augmented"
+    package(run, tmp_path / "o", "oracle")
+    assert "did learn from outlines" in (tmp_path / "o" / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        package(run, tmp_path / "b", "round-9")
+    assert caught.value.allowed == "oracle, augmented, round-1"
+
+
+def test_what_is_no_finished_run_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with pytest.raises(DataError, match="is not a folder"):
+        package(tmp_path / "nowhere", target)
+    with pytest.raises(DataError, match=r"has no run\.json"):
+        package(tmp_path, target)
+    for variant in ("naive", "full"):
+        a_run(tmp_path / "variants" / variant)
+    with pytest.raises(DataError, match="holds several runs") as caught:
+        package(tmp_path / "variants", target)
+    assert caught.value.allowed.count("variants/") == 2
+    assert not target.exists()
+
+
+def test_a_target_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").write_text("x", encoding="utf-8")
+    with pytest.raises(DataError, match="exists already"):
+        package(run, tmp_path / "taken")
+    (tmp_path / "empty").mkdir()
+    assert package(run, tmp_path / "empty")
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(MachineError, match="cannot be written"):
+        package(run, tmp_path / "file" / "model")
+
+
+def test_every_damaged_fold_of_a_run_is_named(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", (0.1, 0.2, 0.3))
+    (run / "round-1-0" / "state.safetensors").write_bytes(b"x")
+    (run / "round-1-1" / "state.safetensors").unlink()
+    manifest = run / "round-1-2" / "manifest.json"
+    manifest.write_text(manifest.read_text("utf-8").replace("round-12", "other"), encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        package(run, tmp_path / "model")
+    message = str(caught.value)
+    for part in ("round-1-0: state.safetensors is damaged", "round-1-1: ", "No such file",
+                 "round-1-2: holds the result of another run"):  # fmt: skip
+        assert part in message
+    (run / "recipe.lock.toml").unlink()
+    with pytest.raises(DataError, match=r"recipe\.lock\.toml: cannot be read"):
+        package(run, tmp_path / "model", "augmented")
+
+
+def test_what_is_no_model_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is not a model folder"):
+        load_model(tmp_path)
+    file = tmp_path / MODEL_FILE
+    for text, said in [
+        ("{", "cannot be read"),
+        ("[]", "has format None"),
+        ('{"format": 2}', "has format 2"),
+        ('{"format": 1, "stage": "x"}', "classes: Field required"),
+    ]:
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=said):
+            load_model(tmp_path)
+
+
+def test_a_model_cannot_point_outside_its_folder(tmp_path: Path) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    file = tmp_path / "model" / MODEL_FILE
+    text = file.read_text("utf-8").replace("fold-1.safe", "../fold-1.safe")
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match="weights"):
+        load_model(tmp_path / "model")
+
+
+def test_every_damaged_weights_file_is_named(tmp_path: Path) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    victim = tmp_path / "model" / "fold-1.safetensors"
+    content = bytearray(victim.read_bytes())
+    content[-1] ^= 1
+    victim.write_bytes(bytes(content))
+    (tmp_path / "model" / "fold-2.safetensors").unlink()
+    with pytest.raises(DataError) as caught:
+        load_model(tmp_path / "model")
+    assert "fold-1.safetensors: is damaged" in str(caught.value)
+    assert "fold-2.safetensors: cannot be read" in str(caught.value)
+
+
+def test_the_plugin_must_be_there_and_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed = {"distribution": "crossmod-level", "version": "0.7", "name": "level", "code": "abc"}
+    run = a_run(tmp_path / "run", segmenter=Identity(**changed))
+    package(run, tmp_path / "model")
+    remarks = load_model(tmp_path / "model").remarks
+    assert remarks == (
+        "trained with plugin 'level' of crossmod-level 0.7, installed is 'level' of ? ?",
+    )
+
+    offer(monkeypatch, Nothing)
+    with pytest.raises(PluginError, match=r"for \[translate\]"):
+        load_model(tmp_path / "model")
+    offer(monkeypatch, Level, "other")
+    with pytest.raises(PluginError) as caught:
+        load_model(tmp_path / "model")
+    assert "'level' of crossmod-level 0.7, which is not installed" in str(caught.value)
+    assert caught.value.fix == "install crossmod-level 0.7"
+
+
+def test_options_of_another_version_of_the_plugin_are_refused(tmp_path: Path) -> None:
+    package(a_run(tmp_path / "run", options={"behind": 1}), tmp_path / "model")
+    with pytest.raises(PluginError, match="behind: Extra inputs"):
+        load_model(tmp_path / "model")
+
+
+def test_changed_code_of_the_plugin_is_remarked(tmp_path: Path) -> None:
+    same = plugins.load("level").identity
+    package(a_run(tmp_path / "same"), tmp_path / "a")
+    assert load_model(tmp_path / "a").remarks == ()
+    changed = Identity(**{**same, "code": "other"})
+    package(a_run(tmp_path / "changed", segmenter=changed), tmp_path / "b")
+    assert "has changed since training" in load_model(tmp_path / "b").remarks[0]
+
+
+def test_a_scan_is_outlined_on_its_own_grid_with_file_values(tmp_path: Path) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    scan = a_scan(tmp_path / "scans", "one")
+    [result] = outline(tmp_path / "model", [scan], tmp_path)
+    assert isinstance(result, Outlined)
+    expected = np.zeros((12, 14, 10), np.uint8)
+    expected[3:5, 4:7, 2:6] = 4
+    np.testing.assert_array_equal(result.labels, expected)
+    [row] = result.confidence
+    assert row.volume_mm3 == 24 * 8
+    assert row.agreement == pytest.approx(2 * 24 / (24 + 25))
+    assert row.probability == 1
+    assert row.flag == ""
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 5])
+def test_a_scan_that_fails_does_not_stop_the_others(ahead: int, tmp_path: Path) -> None:
+    package(a_run(tmp_path / "run", options={"ahead": ahead}), tmp_path / "model")
+    names = ["boom-1", "a", "flat-1", "b", "boom-2", "odd", "flat-2", "c", "boom-3"]
+    flat = np.ones((4, 4, 4), np.float32)
+    scans = [
+        a_scan(tmp_path / "scans", name, flat if name.startswith("flat") else None)
+        for name in names
+    ]
+    results = outline(tmp_path / "model", scans, tmp_path)
+    outlined = [one.scan.case for one in results if isinstance(one, Outlined)]
+    failed = {one.scan.case: one.error for one in results if isinstance(one, Failed)}
+    assert outlined == ["a", "b", "c"]
+    assert sorted(failed) == ["boom-1", "boom-2", "boom-3", "flat-1", "flat-2", "odd"]
+    assert isinstance(failed["flat-1"], DataError)
+    assert "RuntimeError: out of luck" in str(failed["boom-2"])
+    assert "shape" in str(failed["odd"])
+
+
+def test_a_plugin_that_fails_before_it_reads_is_not_a_fault_of_scans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hasty(Level):
+        """Fails at once."""
+
+        def predict(self, volumes: Any, state: Any, ctx: Any) -> Iterator[Prediction]:
+            raise RuntimeError("no network")
+
+    offer(monkeypatch, Hasty)
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    with pytest.raises(PluginError, match="no network"):
+        outline(tmp_path / "model", [a_scan(tmp_path / "scans", "a")], tmp_path)
+
+
+def members(*masks: np.ndarray) -> list[Prediction]:
+    volume = Volume.of(np.zeros((1, *masks[0].shape), np.float32), np.eye(4), case="a")
+    shares = [np.where(mask, 0.75, 0.1).astype(np.float32) for mask in masks]
+    return [Prediction(volume, np.stack([1 - share, share])) for share in shares]
+
+
+def box(*corner: int) -> np.ndarray:
+    mask = np.zeros((9, 9, 9), bool)
+    mask[tuple(slice(start, start + 3) for start in corner)] = True
+    return mask
+
+
+def judged(mask: np.ndarray, *folds: np.ndarray) -> Any:
+    predictions = members(*folds)
+    joined = predictions[0]
+    native = Grid((9, 9, 9), np.eye(4))
+    [row] = confidence(predictions, joined, {"tumor": mask}, {"tumor": 1}, native)
+    return row
+
+
+def test_confidence_flags_what_a_person_should_look_at() -> None:
+    sure = judged(box(3, 3, 3), box(3, 3, 3), box(3, 3, 3))
+    assert (sure.agreement, sure.flag, sure.volume_mm3) == (1, "", 27)
+    assert sure.probability == pytest.approx(0.75)
+    apart = judged(box(3, 3, 3), box(3, 3, 3), box(4, 4, 4))
+    assert apart.agreement < AGREEING
+    assert apart.flag == "folds disagree"
+    assert judged(box(0, 3, 3), box(0, 3, 3), box(0, 3, 3)).flag == "at the edge"
+    nothing = np.zeros((9, 9, 9), bool)
+    missed = judged(nothing, nothing, nothing)
+    assert (missed.flag, missed.agreement, missed.volume_mm3) == ("not found", 1, 0)
+    assert math.isnan(missed.probability)
+
+
+def test_one_fold_has_no_agreement(tmp_path: Path) -> None:
+    row = judged(box(3, 3, 3), box(3, 3, 3))
+    assert math.isnan(row.agreement)
+    assert row.flag == ""
+    write_confidence(tmp_path / "c.csv", [row])
+    lines = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "case,class,agreement,probability,volume_mm3,flag"
+    assert lines[1].startswith("a,tumor,,0.75,27.0,")
+
+
+def write_half(target: Path) -> None:
+    with whole_file(target) as draft:
+        draft.write_text("half", encoding="utf-8")
+        raise OSError(28, "disk full")
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "a.txt"
+    target.write_text("old", encoding="utf-8")
+    with pytest.raises(MachineError, match="disk full"):
+        write_half(target)
+    assert target.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [target]
