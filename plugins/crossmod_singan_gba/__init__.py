@@ -90,6 +90,9 @@ class SinganGbaOptions(Options):
     """Weight of reproducing the slice from the fixed noise (SinGAN's alpha)."""
     noise_weight: Positive = 0.1
     """Noise above the coarsest scale: this times the error the scales below leave."""
+    eight_bit: bool = False
+    """Cut images to 256 levels whenever they are resized, as the official code does; it costs
+    detail and is here to repeat results made with that code."""
     mask_radius: Annotated[int, Field(ge=0)] = 7
     """Radius of the disk the lesion is dilated by before blending, voxels."""
     mask_sigma: Positive = 5.0
@@ -167,7 +170,9 @@ class SinganGba(Augmenter[SinganGbaOptions]):
 
         label = label_of(self.options.structure, ctx.classes)
         precision = autocast(ctx.device, ctx.precision)
-        cascade = Cascade.load(state, device=ctx.device, autocast=precision)
+        cascade = Cascade.load(
+            state, device=ctx.device, autocast=precision, eight_bit=self.options.eight_bit
+        )
         matches = match_groups(pairs, self.options.groups, label)
         for number, (pair, group, changes) in enumerate(matches):
             copies = Copies(pair, label, group, changes, self.options.starts_of(group))

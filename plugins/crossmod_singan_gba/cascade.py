@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crossmod_singan_gba.networks import Generator
-from crossmod_singan_gba.pyramid import Side, resize, sides_of
+from crossmod_singan_gba.pyramid import Side, resize, sides_of, through_eight_bits
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -25,12 +25,14 @@ class Cascade:
         autocast: the number format the generators compute in.
         generators: one network per scale.
         amplitudes: how much noise each generator is given.
+        eight_bit: whether images pass through 8 bits whenever they are resized.
     """
 
     ratios: list[float]
     autocast: torch.autocast
     generators: list[Generator]
     amplitudes: list[float]
+    eight_bit: bool = False
 
     @property
     def last(self) -> int:
@@ -40,6 +42,10 @@ class Cascade:
     def sides(self, shape: Side) -> list[Side]:
         """Height and width, pixels, of an image of this shape at every scale."""
         return sides_of(shape, self.ratios)
+
+    def resize(self, images: Tensor, side: Side) -> Tensor:
+        """Bring images ``(B, 1, H, W)`` in [-1, 1] to another size."""
+        return resize(through_eight_bits(images) if self.eight_bit else images, side)
 
     def run(self, image: Tensor, noises: Sequence[Tensor], first: int = 0) -> Tensor:
         """Pass images through the generators of the scales ``first``, ``first + 1``, ...
@@ -55,7 +61,7 @@ class Cascade:
         """
         for scale, noise in enumerate(noises, start=first):
             height, width = noise.shape[-2:]
-            image = resize(image, (height, width))
+            image = self.resize(image, (height, width))
             with self.autocast:
                 noisy = image + self.amplitudes[scale] * noise
                 image = self.generators[scale](noisy, image)
@@ -74,7 +80,9 @@ class Cascade:
         return arrays
 
     @classmethod
-    def load(cls, arrays: Arrays, *, device: str, autocast: torch.autocast) -> Cascade:
+    def load(
+        cls, arrays: Arrays, *, device: str, autocast: torch.autocast, eight_bit: bool
+    ) -> Cascade:
         """Rebuild it; width and kernel of each generator are those of its weights."""
         generators = []
         for scale in range(len(arrays["ratios"])):
@@ -89,4 +97,4 @@ class Cascade:
             generator.load_state_dict(weights)
             generators.append(generator.to(device).requires_grad_(False))
         ratios, amplitudes = arrays["ratios"].tolist(), arrays["amplitudes"].tolist()
-        return cls(ratios, autocast, generators, amplitudes)
+        return cls(ratios, autocast, generators, amplitudes, eight_bit)

@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 
 from crossmod_singan_gba.cascade import Cascade
-from crossmod_singan_gba.pyramid import resize
 
 SLICES_AT_ONCE = 8
 
@@ -37,9 +36,9 @@ def harmonize(
     for first in range(0, count, SLICES_AT_ONCE):
         part = slice(first, first + SLICES_AT_ONCE)
         images = torch.from_numpy(np.ascontiguousarray(slices[part])).to(device)[:, None] * 2 - 1
-        images = resize(images, sides[start - 1])
+        images = cascade.resize(images, sides[start - 1])
         with torch.no_grad():
             images = cascade.run(images, [noise[part].to(device) for noise in noises], start)
-        images = resize(images.clamp(-1, 1), (height, width))
+        images = cascade.resize(images.clamp(-1, 1), (height, width))
         redrawn.append((images[:, 0].cpu().numpy() + 1) / 2)
     return np.concatenate(redrawn)

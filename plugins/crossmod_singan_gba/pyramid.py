@@ -37,6 +37,12 @@ def sides_of(shape: Side, ratios: list[float]) -> list[Side]:
     return [(max(1, round(height * r)), max(1, round(width * r))) for r in ratios]
 
 
+def through_eight_bits(images: Tensor) -> Tensor:
+    """Cut images in [-1, 1] to 256 levels, as the official code does before it resizes."""
+    levels = ((images.clamp(-1, 1) + 1) / 2 * 255).floor()
+    return levels / 255 * 2 - 1
+
+
 def resize(images: Tensor, side: Side) -> Tensor:
     """Bring images ``(B, 1, H, W)`` in [-1, 1] to another size: cubic, anti-aliased, clamped."""
     if images.shape[-2:] == torch.Size(side):

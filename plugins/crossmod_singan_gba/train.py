@@ -18,7 +18,7 @@ from torch.nn.functional import mse_loss
 
 from crossmod_singan_gba.cascade import Cascade
 from crossmod_singan_gba.networks import Discriminator, Generator, initialize
-from crossmod_singan_gba.pyramid import ratios_of, resize
+from crossmod_singan_gba.pyramid import ratios_of
 
 if TYPE_CHECKING:
     from crossmod_singan_gba import SinganGbaOptions
@@ -53,11 +53,13 @@ def train(
     real = torch.from_numpy(image).to(device)[None, None] * 2 - 1
     shape = (image.shape[0], image.shape[1])
     ratios = ratios_of(shape, options.scale_factor, options.min_size, options.max_size)
-    cascade = Cascade(ratios, autocast, [], [])
+    cascade = Cascade(ratios, autocast, [], [], options.eight_bit)
     discriminator: Discriminator | None = None
     fixed: list[Tensor] = []
     for scale, side in enumerate(cascade.sides(shape)):
-        trainer = ScaleTrainer.start(cascade, resize(real, side), fixed, discriminator, options)
+        trainer = ScaleTrainer.start(
+            cascade, cascade.resize(real, side), fixed, discriminator, options
+        )
         steps = range(options.iterations)
         for step in progress(steps, f"scale {scale} of {cascade.last}, {side[0]} x {side[1]}"):
             losses = trainer.step()
@@ -102,7 +104,7 @@ class ScaleTrainer:
         scale = len(cascade.generators)
         side = (real.shape[-2], real.shape[-1])
         with torch.no_grad():
-            base = resize(cascade.run(torch.zeros_like(real), fixed), side)
+            base = cascade.resize(cascade.run(torch.zeros_like(real), fixed), side)
         if scale == 0:
             fixed.append(torch.randn_like(real))
             cascade.amplitudes.append(1.0)
@@ -153,7 +155,9 @@ class ScaleTrainer:
         noises = [torch.randn(count, *fixed.shape[1:], device=fixed.device) for fixed in below]
         with torch.no_grad():
             black = torch.zeros(count, *own.shape[1:], device=own.device)
-            return resize(self.cascade.run(black, noises), (own.shape[-2], own.shape[-1]))
+            return self.cascade.resize(
+                self.cascade.run(black, noises), (own.shape[-2], own.shape[-1])
+            )
 
     def generate(self, noise: Tensor, base: Tensor) -> Tensor:
         """Run the generator in training."""

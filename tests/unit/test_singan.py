@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -199,7 +200,9 @@ def test_reports_and_shows_every_scale():
 
 def test_cascade_survives_its_arrays(cascade):
     noises = [torch.randn(1, 1, *side) for side in cascade.sides((36, 28))]
-    again = Cascade.load(cascade.arrays(), device="cpu", autocast=autocast("cpu", "fp32"))
+    again = Cascade.load(
+        cascade.arrays(), device="cpu", autocast=autocast("cpu", "fp32"), eight_bit=False
+    )
     black = torch.zeros(1, 1, 5, 5)
     torch.testing.assert_close(again.run(black, noises), cascade.run(black, noises))
 
@@ -246,6 +249,15 @@ def test_harmonized_slices_are_made_one_by_one(cascade):
     assert many.shape == slices.shape
     assert many.min() >= 0
     assert many.max() <= 1
+
+
+def test_eight_bits_are_lost_only_where_asked_for(cascade):
+    image = torch.linspace(-1, 1, 1000).reshape(1, 1, 25, 40)
+    levels = (replace(cascade, eight_bit=True).resize(image, (25, 40)) + 1) / 2 * 255
+    np.testing.assert_allclose(levels, levels.round(), atol=1e-3)
+    assert len(levels.round().unique()) == 256
+    assert levels.max() == 255
+    assert torch.equal(cascade.resize(image, (25, 40)), image)
 
 
 def test_silent_generators_only_blur():
