@@ -105,7 +105,7 @@ def _table(content: ReportContent, split: str, structure: str) -> Table:
 
 
 def _best(summaries: Sequence[Summary]) -> tuple[float, float]:
-    own = [s for s in summaries if s.stage != ORACLE and s.cases]
+    own = [s for s in summaries if s.stage != ORACLE and s.dice_mean > 0]
     dice = max((s.dice_mean for s in own), default=math.nan)
     return dice, min((s.assd_mean_mm for s in own), default=math.nan)
 
