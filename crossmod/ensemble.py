@@ -75,18 +75,22 @@ class Ensemble:
     def outline(self, prediction: Prediction, native: Grid) -> LabelArray:
         """The label map ``(I, J, K)`` on the grid of the scan, with the values of label files."""
         labels = to_native(prediction.probabilities, prediction.image.affine, native)
+        return self.classes.to_values(self.cleaned(labels))
+
+    def cleaned(self, labels: LabelArray) -> LabelArray:
+        """A label map ``(I, J, K)`` without the components that are not kept."""
         for name in self.largest_component:
             labels = keep_largest(labels, self.classes.labels[name])
-        return self.classes.to_values(labels)
+        return labels
 
 
-def agreement(members: Sequence[Prediction], labels: Mapping[str, int]) -> dict[str, float]:
-    """Class name -> mean Dice between the label maps of every two folds.
+def agreement(maps: Sequence[LabelArray], labels: Mapping[str, int]) -> dict[str, float]:
+    """Class name -> mean Dice between every two label maps ``(I, J, K)``, one from each fold.
 
     Returns:
         Values in [0, 1]; 1 where no fold found the class; NaN with a single fold.
     """
-    pairs = list(combinations([member.labels for member in members], 2))
+    pairs = list(combinations(maps, 2))
     result = {}
     for name, label in labels.items():
         overlaps = [dice(first == label, second == label) for first, second in pairs]

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data import Affine, FloatArray, Prediction, spacing_of
-from crossmod.ensemble import agreement
+from crossmod.data import Affine, FloatArray, LabelArray, Prediction, spacing_of
+from crossmod.ensemble import Ensemble, agreement
 from crossmod.metrics import as_cell
 from crossmod.preprocess import Grid, resample
 
 COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag")
 """The columns of confidence.csv."""
 
-AGREEING = 0.7
-"""Agreement below which a structure is flagged. Not calibrated: choose your own from the column."""
+AGREEING = 0.6
+"""Agreement below which a structure is flagged: on the embedded cohort it separates outlines in the
+wrong place from others (docs/how-to/use-a-model.md). Nobody has calibrated it on patients."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Confidence:
     Attributes:
         case: case identifier.
         structure: class name.
-        agreement: mean Dice between the label maps of every two folds; NaN with one fold.
+        agreement: mean Dice between what every two folds outline; NaN with one fold. Of a class
+            of which only the largest component is kept, only parts that touch it count.
         probability: mean probability of the class inside its outline; NaN without an outline.
         volume_mm3: volume inside the outline.
         flag: what a person should look at; empty where nothing is suspicious.
@@ -45,38 +47,58 @@ class Confidence:
 
 
 def confidence(
+    ensemble: Ensemble,
     members: Sequence[Prediction],
     joined: Prediction,
-    outlines: Mapping[str, NDArray[np.bool_]],
-    labels: Mapping[str, int],
+    outline: LabelArray,
     native: Grid,
 ) -> list[Confidence]:
     """Judge the structures of one scan.
 
     Args:
+        ensemble: what becomes of predictions.
         members: the prediction of every fold.
         joined: their mean, on the same grid.
-        outlines: class name -> its final outline ``(I, J, K)`` on the grid of the scan.
-        labels: class name -> label.
-        native: the grid of the scan.
+        outline: the final label map ``(I, J, K)``, with the values of label files.
+        native: the grid of the scan, that of the outline.
     """
-    agreements = agreement(members, labels)
+    classes, affine = ensemble.classes, joined.image.affine
+    common = ensemble.cleaned(joined.labels)
+    maps = [_same_part(one.labels, common, ensemble) for one in members]
+    agreements = agreement(maps, classes.labels)
     voxel_mm3 = math.prod(spacing_of(native.affine))
     rows = []
-    for name, label in labels.items():
-        mask = outlines[name]
-        shares, affine = joined.probabilities[label], joined.image.affine
+    for name, label in classes.labels.items():
+        mask = outline == classes.values[name][0]
         rows.append(
             Confidence(
                 joined.case,
                 name,
                 agreements[name],
-                _mean_inside(shares, affine, mask, native),
+                _mean_inside(joined.probabilities[label], affine, mask, native),
                 int(np.count_nonzero(mask)) * voxel_mm3,
-                _flag(agreements[name], mask, joined.labels == label),
+                _flag(agreements[name], mask, common == label),
             )
         )
     return rows
+
+
+def _same_part(labels: LabelArray, common: LabelArray, ensemble: Ensemble) -> LabelArray:
+    """A fold's label map ``(I, J, K)`` to compare with those of the others.
+
+    Of classes of which only one component is kept, it has the components that touch that one: folds
+    that find the same lesion agree, whatever else they find.
+    """
+    from scipy import ndimage
+
+    for name in ensemble.largest_component:
+        label = ensemble.classes.labels[name]
+        kept = common == label
+        if kept.any():
+            parts, _ = ndimage.label(labels == label)
+            elsewhere = (parts > 0) & ~np.isin(parts, np.unique(parts[kept]))
+            labels = np.where(elsewhere, 0, labels).astype(np.uint8)
+    return labels
 
 
 def _mean_inside(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -64,7 +65,7 @@ def load_model(folder: Path) -> Model:
         facts.average,
         facts.largest_component,
     )
-    remarks = _differences(facts.segmenter, Identity(**plugin.identity))
+    remarks = _differences(facts, Identity(**plugin.identity))
     return Model(facts, ensemble, _states(folder, facts), remarks)
 
 
@@ -93,13 +94,17 @@ def _install(plugin: Identity) -> str:
     return f"install {plugin.distribution} {plugin.version}"
 
 
-def _differences(trained: Identity, installed: Identity) -> tuple[str, ...]:
-    """A sentence where the installed plugin is not the one that trained the model."""
-    if trained == installed:
-        return ()
-    if (trained.distribution, trained.version) == (installed.distribution, installed.version):
-        return (f"the code of plugin {_who(trained)} has changed since training",)
-    return (f"trained with plugin {_who(trained)}, installed is {_who(installed)}",)
+def _differences(facts: ModelFacts, installed: Identity) -> tuple[str, ...]:
+    """A sentence for what is installed in another version than the model was trained with."""
+    trained, core = facts.segmenter, version("crossmod")
+    remarks = []
+    if facts.origin.crossmod != core:
+        remarks.append(f"trained with crossmod {facts.origin.crossmod}, installed is {core}")
+    if (trained.distribution, trained.version) != (installed.distribution, installed.version):
+        remarks.append(f"trained with plugin {_who(trained)}, installed is {_who(installed)}")
+    elif trained.code != installed.code:
+        remarks.append(f"the code of plugin {_who(trained)} has changed since training")
+    return tuple(remarks)
 
 
 def _states(folder: Path, facts: ModelFacts) -> tuple[State, ...]:

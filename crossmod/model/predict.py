@@ -81,11 +81,9 @@ def _next(model: Model, queue: Queue, stream: Iterator[tuple[Prediction, ...]]) 
 def _outlined(
     model: Model, members: Sequence[Prediction], scan: ScanFile, native: Grid
 ) -> Outlined:
-    classes = model.ensemble.classes
     joined = model.ensemble.joined(members)
     labels = model.ensemble.outline(joined, native)
-    outlines = {name: labels == values[0] for name, values in classes.values.items()}
-    rows = confidence(members, joined, outlines, classes.labels, native)
+    rows = confidence(model.ensemble, members, joined, labels, native)
     return Outlined(scan, labels, native, rows)
 
 

@@ -49,10 +49,10 @@ def test_agreement_is_the_mean_dice_of_every_two_folds() -> None:
     maps[:, 0] = 0.5
     for fold, width in enumerate((2, 2, 1)):
         maps[fold, 1, :width] = 1
-    found = agreement([Prediction(IMAGE, one) for one in maps], CLASSES.labels)
+    found = agreement([one.argmax(axis=0).astype(np.uint8) for one in maps], CLASSES.labels)
     assert found["tumor"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
     assert found["cochlea"] == 1  # no fold found any
-    assert math.isnan(agreement([Prediction(IMAGE, maps[0])], CLASSES.labels)["tumor"])
+    assert math.isnan(agreement([np.zeros(SHAPE, np.uint8)], CLASSES.labels)["tumor"])
 
 
 def test_outlines_carry_the_values_of_label_files() -> None:

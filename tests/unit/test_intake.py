@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import locale
 from pathlib import Path
 
 import nibabel
@@ -142,6 +143,7 @@ def test_geometry_that_misleads_is_refused(tmp_path: Path) -> None:
 def dicom(folder: Path, heights: list[float], **changes: str) -> Path:
     """Slices of 5 x 4 voxels, 0.5 x 0.7 mm, at heights along the foot-head axis."""
     folder.mkdir(parents=True, exist_ok=True)
+    before = locale.setlocale(locale.LC_ALL)
     for number, height in enumerate(heights):
         image = SimpleITK.GetImageFromArray(np.full((4, 5), 10 * number + 1, np.int16))
         image[2, 1] = 7
@@ -162,6 +164,7 @@ def dicom(folder: Path, heights: list[float], **changes: str) -> Path:
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(folder / f"{len(list(folder.iterdir()))}.dcm"))
         writer.Execute(image)
+    locale.setlocale(locale.LC_ALL, before)  # writing DICOM sets it to "C"
     return folder
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib.machinery import ModuleSpec
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +30,8 @@ from crossmod import (
     hookimpl,
     plugins,
 )
+from crossmod.classes import Classes
+from crossmod.ensemble import Ensemble
 from crossmod.intake import ScanFile
 from crossmod.metrics import Score, write_scores
 from crossmod.model.confidence import AGREEING, confidence, write_confidence
@@ -49,6 +51,7 @@ from crossmod.model.package import package
 from crossmod.model.predict import Failed, Outlined, predict
 from crossmod.model.publish import whole_file
 from crossmod.preprocess import Grid, Preprocess
+from crossmod.recipe import StageUse
 from crossmod.stages import Context
 from crossmod.steps.files import save_state
 
@@ -128,7 +131,8 @@ def a_stage(folds: list[Fold], **changes: Any) -> Stage:
 
 
 def a_run(folder: Path, levels: tuple[float, ...] = (0.5, 0.6), **changes: Any) -> Path:
-    """A run folder with two stages, as a run leaves it."""
+    """A run folder with three stages, as a run leaves it."""
+    core = changes.pop("core", version("crossmod"))
     stages = {}
     for name in ("oracle", "augmented", "round-1"):
         folds = []
@@ -144,7 +148,7 @@ def a_run(folder: Path, levels: tuple[float, ...] = (0.5, 0.6), **changes: Any) 
             folds.append(Fold(folder=step.name, key=f"{name}{number}"))
         stages[name] = a_stage(folds, **changes)
     data = {"source": Split(centers={"a": 2}, digest="0"), "target": Split(centers={}, digest="1")}
-    origin = Origin(embedded=False, data=data, crossmod="0.1", libraries={"numpy": "2"})
+    origin = Origin(embedded=False, data=data, crossmod=core, libraries={"numpy": "2"})
     write_facts(folder / RUN_FILE, RunFacts(origin=origin, stages=stages))
     (folder / "recipe.lock.toml").write_text(LOCK, encoding="utf-8")
     measures = [0.5] * (len(fields(Score)) - 5)
@@ -319,13 +323,15 @@ def test_options_of_another_version_of_the_plugin_are_refused(tmp_path: Path) ->
         load_model(tmp_path / "model")
 
 
-def test_changed_code_of_the_plugin_is_remarked(tmp_path: Path) -> None:
+def test_changed_code_is_remarked(tmp_path: Path) -> None:
     same = plugins.load("level").identity
     package(a_run(tmp_path / "same"), tmp_path / "a")
     assert load_model(tmp_path / "a").remarks == ()
     changed = Identity(**{**same, "code": "other"})
     package(a_run(tmp_path / "changed", segmenter=changed), tmp_path / "b")
     assert "has changed since training" in load_model(tmp_path / "b").remarks[0]
+    package(a_run(tmp_path / "older", core="0.0.1"), tmp_path / "c")
+    assert "trained with crossmod 0.0.1, installed is" in load_model(tmp_path / "c").remarks[0]
 
 
 def test_a_scan_is_outlined_on_its_own_grid_with_file_values(tmp_path: Path) -> None:
@@ -389,11 +395,13 @@ def box(*corner: int) -> np.ndarray:
     return mask
 
 
-def judged(mask: np.ndarray, *folds: np.ndarray) -> Any:
+def judged(mask: np.ndarray, *folds: np.ndarray, keep: tuple[str, ...] = ()) -> Any:
     predictions = members(*folds)
-    joined = predictions[0]
+    use = StageUse("segment", plugins.load("level"), LevelOptions())
+    ensemble = Ensemble(use, Classes({"tumor": (4,)}), "probabilities", keep)
     native = Grid((9, 9, 9), np.eye(4))
-    [row] = confidence(predictions, joined, {"tumor": mask}, {"tumor": 1}, native)
+    outline = 4 * mask.astype(np.uint8)
+    [row] = confidence(ensemble, predictions, predictions[0], outline, native)
     return row
 
 
@@ -409,6 +417,26 @@ def test_confidence_flags_what_a_person_should_look_at() -> None:
     missed = judged(nothing, nothing, nothing)
     assert (missed.flag, missed.agreement, missed.volume_mm3) == ("not found", 1, 0)
     assert math.isnan(missed.probability)
+
+
+def test_confidence_is_about_what_is_kept() -> None:
+    ear = np.zeros((9, 9, 9), bool)
+    ear[0, 0, :2] = True
+    folds = box(3, 3, 3) | ear, box(3, 3, 3)
+    row = judged(box(3, 3, 3), *folds)
+    assert row.agreement < 1
+    assert row.flag == "at the edge"
+    kept = judged(box(3, 3, 3), *folds, keep=("tumor",))
+    assert (kept.agreement, kept.flag) == (1, "")
+
+
+def test_a_fold_that_finds_more_elsewhere_still_agrees_about_the_lesion() -> None:
+    elsewhere = np.zeros((9, 9, 9), bool)
+    elsewhere[7:, 1:8, 1:8] = True  # larger than the lesion
+    folds = box(3, 3, 3), box(3, 3, 3) | elsewhere
+    assert judged(box(3, 3, 3), *folds, keep=("tumor",)).agreement == 1
+    missed = judged(box(3, 3, 3), box(3, 3, 3), elsewhere, keep=("tumor",))
+    assert (missed.agreement, missed.flag) == (0, "folds disagree")
 
 
 def test_one_fold_has_no_agreement(tmp_path: Path) -> None:
