@@ -46,6 +46,9 @@ def type_text(field: FieldInfo) -> str:
     return " ".join([text, *filter(None, bounds)])
 
 
+NO_LIMIT = 1_000_000_000
+"""The upper bound of counts only keeps arithmetic safe; nobody wants to read it."""
+
 SYMBOLS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
@@ -53,7 +56,7 @@ def _bound(constraint: Any) -> str:
     parts = [
         f"{symbol} {getattr(constraint, name)}"
         for name, symbol in SYMBOLS.items()
-        if getattr(constraint, name, None) is not None
+        if getattr(constraint, name, None) not in (None, NO_LIMIT)
     ]
     return " ".join(parts)
 

@@ -1,0 +1,46 @@
+"""The reference pages say what the code says. CROSSMOD_WRITE_DOCS=1 writes them anew."""
+
+from __future__ import annotations
+
+import os
+from itertools import groupby
+from pathlib import Path
+
+from crossmod.explain import option_rows
+from crossmod.recipe_model import Recipe
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "recipe.md"
+HEAD = """\
+# The keys of a recipe
+
+What the core reads. A stage table (`[translate.NAME]`, `[augment.NAME]`, `[segment]`, `[pseudo_label]`)
+also holds the options of its plugin: `crossmod plugins NAME` lists them. `extends = "other.toml"` starts
+from another recipe; tables merge key by key, another `use` drops the old plugin's options, and `false`
+removes a table, a class or a center. `[variants.NAME]` holds what a variant changes:
+[compare variants and seeds](../how-to/variants.md).
+"""
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def reference() -> str:
+    lines = [HEAD.rstrip()]
+    rows = [row for row in option_rows(Recipe) if row[3]]
+    for table, group in groupby(rows, key=lambda row: row[0].partition(".")[0] * ("." in row[0])):
+        if table:
+            name = f"{table}.NAME" if table in ("translate", "augment") else table
+            lines += ["", f"## `[{name}]`"]
+        lines += ["", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for key, kind, default, meaning in group:
+            shown = f"`{default}`" if default not in ("required", "") else default
+            name = key.removeprefix(f"{table}.")
+            lines.append(f"| `{name}` | {cell(kind)} | {cell(shown)} | {cell(meaning)} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_every_key_of_a_recipe_is_in_the_reference() -> None:
+    if os.environ.get("CROSSMOD_WRITE_DOCS"):
+        PAGE.write_text(reference(), encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == reference()
