@@ -13,11 +13,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "recipe.md"
 HEAD = """\
 # The keys of a recipe
 
-What the core reads. A stage table (`[translate.NAME]`, `[augment.NAME]`, `[segment]`, `[pseudo_label]`)
-also holds the options of its plugin: `crossmod plugins NAME` lists them. `extends = "other.toml"` starts
-from another recipe; tables merge key by key, another `use` drops the old plugin's options, and `false`
-removes a table, a class or a center. `[variants.NAME]` holds what a variant changes:
-[compare variants and seeds](../how-to/variants.md).
+What the core reads. A stage table (`[translate.NAME]`, `[augment.NAME]`, `[segment]`,
+`[pseudo_label]`) also holds the options of its plugin: `crossmod plugins NAME` lists them.
+`extends = "other.toml"` starts from another recipe; tables merge key by key, another `use`
+drops the old plugin's options, and `false` removes a table, a class or a center.
+`[variants.NAME]` holds what a variant changes: [compare variants and
+seeds](../how-to/variants.md).
 """
 
 
