@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from crossmod_unet3d.plan import Plan, Wishes, make_plan
 from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
 from crossmod_unet3d.train import check_loss, deep_loss, dice_and_cross_entropy
 
-from crossmod import Context, CrossmodError, Volume
+from crossmod import Context, CrossmodError, RecipeError, Volume
 from crossmod.data import CohortWriter
 
 CLASSES = {"tumor": 1, "cochlea": 2}
@@ -267,3 +268,18 @@ def test_thin_patches_turn_in_plane_only():
     assert all(turn.degrees[:2] == (0.0, 0.0) for turn in turns)
     assert max(abs(turn.degrees[2]) for turn in turns) > 90
     assert draw_motion((8, 8, 8), Augmentation(**PLAIN), np.random.default_rng(0)) is None
+
+
+def test_a_warm_start_takes_over_weights_and_refuses_another_network(tmp_path, cohort):
+    ctx, _ = make_context(tmp_path)
+    options = UNet3DOptions(**TINY, patch=(16, 16, 16), iterations=30)
+    first = UNet3D(options).fit(cohort, no_cases(cohort), ctx)
+    one = UNet3DOptions(**{**TINY, "learning_rate": 1e-9}, patch=(16, 16, 16), iterations=1)
+    cold = UNet3D(one).fit(cohort, no_cases(cohort), ctx)
+    warm = UNet3D(one).fit(cohort, no_cases(cohort), replace(ctx, start=first))
+    names = [name for name in first if name.startswith("network.")]
+    assert all(np.allclose(warm[name], first[name], atol=1e-6) for name in names)
+    assert not all(np.allclose(cold[name], first[name], atol=1e-3) for name in names)
+    wider = UNet3DOptions(**{**TINY, "base_channels": 5}, patch=(16, 16, 16), iterations=1)
+    with pytest.raises(RecipeError, match="its channels are"):
+        UNet3D(wider).fit(cohort, no_cases(cohort), replace(ctx, start=first))
