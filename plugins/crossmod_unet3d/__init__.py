@@ -112,6 +112,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
         """Train on patches; the final weights are kept, as in nnU-Net."""
         from crossmod.torch import load_weights, prepare, weights_of
+        from crossmod_unet3d.memory import give_back_large_blocks, is_large
         from crossmod_unet3d.networks import build
         from crossmod_unet3d.plan import Plan
         from crossmod_unet3d.sampling import TrainingCases
@@ -121,6 +122,8 @@ class UNet3D(Segmenter[UNet3DOptions]):
         cases = TrainingCases(train, self.options.cache_gb, ctx.rng("foreground"))
         plan = self._plan(cases, len(ctx.classes))
         ctx.log(f"patch {plan.patch}, batch {plan.batch}, {len(plan.strides)} stages")
+        if ctx.device == "cpu" and is_large(plan):
+            give_back_large_blocks()
         network = build(plan, len(ctx.classes)).to(ctx.device)
         if ctx.start is not None:
             _require_same_network(plan, Plan.from_array(np.asarray(ctx.start[PLAN])))
@@ -138,6 +141,9 @@ class UNet3D(Segmenter[UNet3DOptions]):
         self, volumes: Iterable[Volume], state: State, ctx: Context
     ) -> Iterator[Prediction]:
         """Slide a window over each volume and blend what the network says."""
+        from crossmod.torch import prepare
+
+        prepare(ctx.seed)
         predictor = self._predictor(state, ctx)
         for volume in volumes:
             yield Prediction(volume, predictor(volume.data[0]))
@@ -177,12 +183,11 @@ class UNet3D(Segmenter[UNet3DOptions]):
         )
 
     def _predictor(self, state: State, ctx: Context) -> Predictor:
-        from crossmod.torch import load_weights, prepare
+        from crossmod.torch import load_weights
         from crossmod_unet3d.networks import build, for_inference
         from crossmod_unet3d.plan import Plan
         from crossmod_unet3d.predict import Predictor
 
-        prepare(ctx.seed)
         plan = Plan.from_array(np.asarray(state[PLAN]))
         network = build(plan, len(ctx.classes))
         load_weights(network, _weights_in(state), WEIGHTS)

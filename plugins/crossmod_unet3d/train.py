@@ -70,9 +70,9 @@ def train(
     losses: list[float] = []
     steps = ctx.progress(batches, total=schedule.steps, label="train")
     for step, batch in enumerate(steps, start=1):
+        optimizer.zero_grad(set_to_none=True)  # before the activations take their memory
         loss = train_step(network, batch, plan, schedule.batch_dice, ctx)
         losses.append(check_loss(loss.item(), step, batch.names))
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimizer.step()

@@ -18,7 +18,8 @@ from crossmod_cyclegan.train import learning_rate_factor
 from crossmod_singan_gba import train as singan
 from crossmod_singan_gba.pyramid import ratios_of, sides_of
 from crossmod_unet3d import train as unet
-from crossmod_unet3d.plan import Wishes
+from crossmod_unet3d.memory import is_large
+from crossmod_unet3d.plan import Wishes, make_plan
 from torch import nn
 
 from crossmod.lock import locked
@@ -231,6 +232,20 @@ def test_the_planner_is_left_to_itself(checked: Checked) -> None:
             options.patch,
             options.batch_size,
         )
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "large"),
+    [
+        ((256, 256, 105), (0.6, 0.6, 1.0), True),
+        ((384, 384, 105), (0.4, 0.4, 1.0), True),
+        ((64, 64, 32), (1.0, 1.0, 1.0), False),
+    ],
+)
+def test_only_networks_of_this_size_return_their_memory_at_once(
+    shape: tuple[int, ...], spacing_mm: tuple[float, ...], large: bool
+) -> None:
+    assert is_large(make_plan(spacing_mm, shape, cases=210, classes=1, wishes=Wishes())) == large
 
 
 def test_the_segmenter_is_optimized_as_in_the_reference() -> None:

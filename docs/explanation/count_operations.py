@@ -1,0 +1,350 @@
+"""Count the operations of the challenge recipe and its ablation; prints the tables of cost.md.
+
+Networks, losses and training steps are those of the plugins, on tensors without data ("meta"): what
+would run is counted, nothing is computed, nothing is timed. Operations are multiplications and
+additions of convolutions, by the formulas of PyTorch's FlopCounterMode, which itself cannot follow
+a gradient penalty.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from crossmod_cyclegan.train import Trainer
+from crossmod_singan_gba.cascade import Cascade
+from crossmod_singan_gba.networks import Discriminator
+from crossmod_singan_gba.networks import Generator as ScaleGenerator
+from crossmod_singan_gba.pyramid import ratios_of
+from crossmod_singan_gba.train import ScaleTrainer
+from crossmod_unet3d import WATCHES  # times a training predicts its validation fold
+from crossmod_unet3d.networks import build
+from crossmod_unet3d.plan import Plan, Wishes, make_plan
+from crossmod_unet3d.train import deep_loss
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from crossmod.recipe import Checked, Segmentation, load, load_all
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+# The cohort (CrossMoDA 2022). The paper speaks of about 30000 axial slices of London and 14000 of
+# Tilburg, both modalities together. Assumed: half of each is ceT1, and volumes are equally high.
+SOURCE, TARGET, VALIDATION = 210, 210, 64
+SLICES = {"ldn": 30_000 // 2, "etz": 14_000 // 2, "*": (30_000 + 14_000) // 2}  # of one modality
+HEIGHT = round(SLICES["*"] / SOURCE)
+COPIED = {"large-heterogeneous": 29, "small": 19}  # scans that get augmented copies
+LESION_SLICES = {"large-heterogeneous": 20, "small": 8}  # assumed: slices of 1 mm with tumor
+
+# An H100 (SXM): dense bf16 peak of its data sheet, and assumed shares of it that convolutions keep.
+PEAK, SHARES = 989e12, (0.30, 0.10)
+CALL_SECONDS = 10e-6  # assumed: what PyTorch takes to launch one operation on a GPU
+NO_AUTOCAST = torch.autocast("cpu", enabled=False)
+
+
+class Kept:
+    """A tensor that waits for the backward pass; its storage counts until the last one goes."""
+
+    holders: ClassVar[Counter[int]] = Counter()
+    now = most = 0
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+        self.key = tensor.untyped_storage()._cdata
+        Kept.holders[self.key] += 1
+        if Kept.holders[self.key] == 1:
+            Kept.now += tensor.untyped_storage().nbytes()
+            Kept.most = max(Kept.most, Kept.now)
+
+    def __del__(self) -> None:
+        Kept.holders[self.key] -= 1
+        if not Kept.holders[self.key]:
+            Kept.now -= self.tensor.untyped_storage().nbytes()
+
+
+class Count(TorchDispatchMode):
+    """Counts operations, and calls that compute something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+        self.calls = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
+    ) -> Any:
+        keywords = keywords or {}
+        result = function(*arguments, **keywords)
+        packet = function.overloadpacket
+        if packet in flop_registry:
+            self.flops += flop_registry[packet](*arguments, **keywords, out_val=result)
+        idle = function.is_view or packet.__name__.startswith(("empty", "new_empty", "detach"))
+        self.calls += not idle
+        return result
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work: how often it is done, and operations, calls and kept bytes of one."""
+
+    name: str
+    times: float
+    flops: float
+    calls: float
+    kept: float = 0.0
+
+    def hours(self, share: float) -> float:
+        """Time on one GPU at a share of its peak, but no less than all calls take."""
+        return self.times * max(self.flops / (share * PEAK), self.calls * CALL_SECONDS) / 3600
+
+    def row(self) -> str:
+        return (
+            f"| {self.name} | {self.times:,.0f} | {self.flops / 1e12:.3g} "
+            f"| {round(self.calls, -2):,.0f} | {total([self])} |"
+        )
+
+
+def total(work: list[Work], unit: float = 1.0) -> str:
+    """Operations of several kinds of work, and the range of hours on one GPU."""
+    flops = sum(one.times * one.flops for one in work)
+    low, high = (sum(one.hours(share) for one in work) / unit for share in SHARES)
+    return f"{brief(flops / 1e18)} | {brief(low)} to {brief(high)}"
+
+
+def brief(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def counted(name: str, times: float, work: Callable[[], object]) -> Work:
+    """Do work once and count it."""
+    Kept.most = Kept.now
+    with Count() as count, torch.autograd.graph.saved_tensors_hooks(Kept, lambda one: one.tensor):
+        work()
+    # Hundreds: how many calls an operation takes differs between versions of PyTorch.
+    return Work(name, times, count.flops, round(count.calls, -2), Kept.most)
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, device="meta")
+
+
+def cyclegan(options: Any, side: int, slices: int) -> list[Work]:
+    """Training on so many slices of each modality, translation of all source scans."""
+    trainer = Trainer(options, np.random.default_rng(0), "cpu", NO_AUTOCAST)
+    trainer.generators.to("meta")
+    trainer.judges.to("meta")
+    one = images(options.batch_size, 1, side, side)
+    steps = slices // options.batch_size * (options.epochs + options.decay_epochs)
+    to_target, _ = trainer.result
+    with torch.no_grad():
+        translation = counted("translation, slices", SLICES["*"], lambda: to_target(one[:1]))
+    return [counted("CycleGAN, steps", steps, lambda: trainer.step(one, one)), translation]
+
+
+def singan(options: Any, side: int) -> list[Work]:
+    """Training scale by scale, and redrawing the lesions."""
+    ratios = ratios_of((side, side), options.scale_factor, options.min_size, options.max_size)
+    cascade = Cascade(ratios, NO_AUTOCAST, [], [])
+    fixed: list[torch.Tensor] = []
+    scales = []
+    for scale, size in enumerate(cascade.sides((side, side))):
+        width = min(options.width * 2 ** (scale // options.width_doubles_every), options.max_width)
+        cascade.generators.append(ScaleGenerator(width, options.kernel))
+        cascade.amplitudes.append(1.0)
+        fixed.append(images(1, 1, *size))
+        judge = Discriminator(width, options.kernel)
+        trainer = ScaleTrainer(cascade, fixed[-1], fixed, fixed[-1], judge, options)
+        trainer.generator.to("meta")
+        judge.to("meta")
+        scales.append(counted(f"scale {scale}", options.iterations, trainer.step))
+        trainer.generator.requires_grad_(False)
+    whole, times = merged(scales), options.iterations * len(scales)
+    name = "SinGAN, iterations of all scales"
+    training = Work(name, times, whole.flops / times, whole.calls / times, scales[-1].kept)
+    slices = sum(
+        COPIED[group.name] * LESION_SLICES[group.name] * len(group.factors)
+        for group in options.groups
+    )
+    return [training, counted("blending, slices", slices, lambda: redraw(options, cascade, side))]
+
+
+def redraw(options: Any, cascade: Cascade, side: int) -> None:
+    """One slice from every start scale on."""
+    for start in options.start_scales:
+        noises = [images(1, 1, *size) for size in cascade.sides((side, side))[start:]]
+        cascade.run(images(1, 1, side, side), noises, start)
+
+
+def unet(name: str, setup: Segmentation, cases: list[int], labeled: int) -> list[Work]:
+    """Trainings with these numbers of cases, of which the first so many label the target scans."""
+    options: Any = setup.use.options
+    plan = planned(setup, cases[0])
+    folds = setup.table.folds
+    steps = len(cases) * folds * options.epochs * options.iterations_per_epoch
+    # Every fold predicts all scans; over all folds, every case is watched.
+    volumes = folds * (len(cases) * VALIDATION + labeled * TARGET) + WATCHES * sum(cases)
+    passes = volumes * windows(volume(setup), plan, options.overlap) * 2 ** len(options.mirror)
+    step, patch = unet_work(plan, options.batch_dice)
+    return [
+        replace(step, name=f"{name}, steps", times=steps),
+        replace(patch, name=f"{name}, predicted patches", times=passes),
+    ]
+
+
+@cache
+def unet_work(plan: Plan, batch_dice: bool) -> tuple[Work, Work]:
+    """One step of training, and the prediction of one patch."""
+    with torch.device("meta"):
+        network = build(plan, 1)
+    patches = images(plan.batch, 1, *plan.patch)
+    labels = torch.zeros((plan.batch, *plan.patch), dtype=torch.uint8, device="meta")
+
+    def step() -> None:
+        levels = network.levels(patches)
+        deep_loss(levels, labels, plan.strides, batch_dice=batch_dice).backward()
+
+    training = counted("step", 1, step)
+    network.eval()
+    with torch.no_grad():
+        return training, counted("patch", 1, lambda: network(patches[:1]))
+
+
+def volume(setup: Segmentation) -> tuple[int, int, int]:
+    """Voxels of a volume of mean height."""
+    assert setup.preprocess.crop
+    return *setup.preprocess.crop, round(HEIGHT / setup.preprocess.spacing_mm[2])
+
+
+def planned(setup: Segmentation, cases: int) -> Plan:
+    """The plan of a training on volumes of mean height."""
+    options: Any = setup.use.options
+    wishes = Wishes(options.memory_gb, options.base_channels, options.max_channels)
+    spacing_mm = setup.preprocess.spacing_mm
+    return make_plan(spacing_mm, volume(setup), cases=cases, classes=1, wishes=wishes)
+
+
+def windows(shape: tuple[int, ...], plan: Plan, overlap: float) -> int:
+    """Positions of a sliding window, as MONAI places them."""
+    return math.prod(
+        1 + math.ceil(max(n - edge, 0) / int(edge * (1 - overlap)))
+        for n, edge in zip(shape, plan.patch, strict=True)
+    )
+
+
+def all_work(checked: Checked) -> list[Work]:
+    """Everything a recipe asks for."""
+    assert checked.recipe.pseudo_label
+    side, slices = side_and_slices(checked)
+    source, rounds = SOURCE + copies(checked), checked.recipe.pseudo_label.rounds
+    cases = [source, *[source + TARGET] * (rounds - 1)]
+    return [
+        *cyclegan(checked.translators[0].options, side, slices),
+        *singan(checked.augmenters[0].options, side),
+        *unet("U-Net at 0.6 mm", checked.segmentation, cases, labeled=rounds),
+        *unet("U-Net at 0.4 mm", checked.last, [TARGET], labeled=0),
+    ]
+
+
+def side_and_slices(checked: Checked) -> tuple[int, int]:
+    """Pixels of a slice, and how many of each modality the translator learns from."""
+    assert checked.recipe.preprocess.crop
+    center = checked.recipe.translate["gan"].fit_on.center
+    return checked.recipe.preprocess.crop[0], SLICES[center or "*"]
+
+
+def copies(checked: Checked) -> int:
+    """Augmented copies: scans of each group times factors, times start scales with a SinGAN."""
+    if not checked.augmenters:
+        return 0
+    options: Any = checked.augmenters[0].options
+    scales = len(getattr(options, "start_scales", [0]))
+    return sum(COPIED[group.name] * len(group.factors) * scales for group in options.groups)
+
+
+def ablation(runs: list[Checked], one: list[Work]) -> dict[str, list[Work]]:
+    """The trainings of runs that share translators; each trains a SinGAN and U-Nets of its own.
+
+    What one CycleGAN and one SinGAN take is known from the work of one run.
+    """
+    cyclegan, _, singan, *_ = one
+    found: dict[str, list[Work]] = {"CycleGANs": [], "SinGANs": [], "U-Nets, four by five": []}
+    gans, cascades, segmenters = found.values()
+    known = set()
+    for run in runs:
+        _, slices = side_and_slices(run)
+        if (slices, run.recipe.seed) not in known:
+            known.add((slices, run.recipe.seed))
+            gans.append(replace(cyclegan, times=cyclegan.times * slices / SLICES["ldn"]))
+        if run.augmenters and run.augmenters[0].plugin.identity["name"] == "singan-gba":
+            cascades.append(singan)
+        assert run.recipe.pseudo_label
+        source, rounds = SOURCE + copies(run), run.recipe.pseudo_label.rounds
+        cases = [source, *[source + TARGET] * rounds]
+        segmenters.append(merged(unet("", run.segmentation, cases, labeled=rounds)))
+    return found
+
+
+def merged(work: list[Work]) -> Work:
+    """Several kinds of work as one, done once."""
+    flops, calls = (sum(w.times * getattr(w, what) for w in work) for what in ("flops", "calls"))
+    return Work("", 1, flops, calls)
+
+
+def disk(checked: Checked) -> list[tuple[str, float]]:
+    """Bytes of what the store keeps: images float32, labels uint8, probabilities float16."""
+    assert checked.recipe.pseudo_label
+    voxels, fine = (math.prod(volume(s)) for s in (checked.segmentation, checked.last))
+    rounds = checked.recipe.pseudo_label.rounds
+    with torch.device("meta"):
+        network = build(planned(checked.segmentation, SOURCE), 1)
+    weights = sum(array.numel() for array in network.parameters())
+    models = checked.segmentation.table.folds * (1 + rounds)
+    return [
+        ("prepared scans", voxels * (4 * (SOURCE + TARGET + VALIDATION) + SOURCE)),
+        ("translated and sharpened scans", voxels * 5 * SOURCE * len(checked.translators)),
+        ("augmented copies", voxels * 5 * copies(checked)),
+        ("probabilities to label from", voxels * 2 * 2 * TARGET * rounds),
+        ("pseudo-labeled scans", voxels * 5 * TARGET * rounds),
+        ("scans of the last round", fine * (4 * (TARGET + VALIDATION) + 5 * TARGET)),
+        ("weights of the U-Nets", 4 * weights * models),
+    ]
+
+
+def print_table(head: str, rows: list[str]) -> None:
+    columns = head.count("|") - 1
+    print(head, "|---|" + "---:|" * (columns - 1), *rows, "", sep="\n")
+
+
+def main() -> None:
+    checked = load(RECIPES / "crossmoda2022.toml")
+    work = all_work(checked)
+    print_table(
+        "| work | times | TFLOP each | calls each | EFLOP in all | hours on one H100 |",
+        [*(one.row() for one in work), f"| **in all** | | | | {total(work)} |"],
+    )
+    trained = [(one.name.partition(",")[0], one.kept / 1e9) for one in work if one.kept]
+    print_table(
+        "| training step | GB kept for the backward pass in fp32 | in bf16, about |",
+        [f"| {name} | {size:.1f} | {size / 2:.1f} |" for name, size in trained],
+    )
+    sizes = disk(checked)
+    sizes.append(("**in all**", sum(size for _, size in sizes)))
+    print_table("| in the store | GB |", [f"| {name} | {b / 1e9:.1f} |" for name, b in sizes])
+    parts = ablation(load_all(RECIPES / "crossmoda2022-ablation.toml"), work)
+    rows = [f"| {name} | {len(part)} | {total(part, 24)} |" for name, part in parts.items()]
+    whole = [one for part in parts.values() for one in part]
+    print_table(
+        "| the ablation | number | EFLOP in all | days on one H100 |",
+        [*rows, f"| **in all** | | {total(whole, 24)} |"],
+    )
+
+
+if __name__ == "__main__":
+    main()
