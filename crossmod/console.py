@@ -21,6 +21,7 @@ from rich.table import Table
 from crossmod.comparison import Comparison
 from crossmod.errors import CrossmodError
 from crossmod.metrics import OVERALL, Score, summarize
+from crossmod.statistics import p_text
 from crossmod.steps import Step
 
 ItemT = TypeVar("ItemT")
@@ -186,7 +187,7 @@ def _comparison_table(comparison: Comparison, structure: str) -> Table:
             number(row.assd_mm[0]),
             *sizes,
             f"{test.paired.mean_difference:+.3f}" if test else "",
-            number(test.wilcoxon_holm) if test else "",
+            p_text(test.wilcoxon_holm) if test else "",
             style="dim" if row.round is None else "",
         )
         before = row.label

@@ -74,3 +74,10 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     """Mean (NaN of nothing) and sample standard deviation (n - 1; NaN below two values)."""
     mean = float(np.mean(values)) if len(values) else math.nan
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def p_text(value: float) -> str:
+    """A p-value as tables show it."""
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:.3f}" if value >= 0.001 else "< 0.001"

@@ -19,6 +19,7 @@ from crossmod.report.drawing import (
     to_svg,
 )
 from crossmod.report.templates import render
+from crossmod.statistics import p_text
 
 WIDTH = 10.8
 """Inches; fills the text column of the page."""
@@ -49,6 +50,7 @@ def write_comparison(
         links=links,
         first=variants[0] if variants else "",
         number=_number,
+        p_text=p_text,
     )
     path.write_text(page, encoding="utf-8")
 
