@@ -19,8 +19,8 @@ from crossmod.dataset import find_scans
 from crossmod.exchange.data_folder import Role, import_raw
 from crossmod.exchange.nnunet_export import export_raw, load_joined
 from crossmod.exchange.nnunet_raw import read_raw
-from crossmod.splits import check_data
 from crossmod.recipe import load
+from crossmod.splits import check_data
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CLASSES = {"background": 0, "tumor": 1, "cochlea": 2}

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from crossmod import DataError
 from crossmod.cli import app
 from crossmod.dataset import Info, Scan, find_scans, read_infos
-from crossmod.splits import check_data
 from crossmod.recipe import load
+from crossmod.splits import check_data
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
