@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.csv_files import write_csv
 from crossmod.data import Affine, spacing_of
 from crossmod.errors import DataError
 from crossmod.statistics import mean_and_sd
@@ -218,19 +219,7 @@ def _diagonal(affine: Affine) -> Spacing:
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
     """Write a CSV with the columns `COLUMNS`; NaN becomes an empty cell."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for item in scores:
-            values = astuple(item)
-            words, numbers = values[: -len(Measures._fields)], values[-len(Measures._fields) :]
-            writer.writerow([*words, *map(as_cell, numbers)])
-
-
-def as_cell(value: float) -> str:
-    """A number as score files hold it: every digit, nothing for NaN."""
-    return "" if math.isnan(value) else repr(float(value))
+    write_csv(path, COLUMNS, map(astuple, scores))
 
 
 def read_scores(path: Path) -> list[Score]:

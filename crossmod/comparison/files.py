@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterable
 from pathlib import Path
 
 from crossmod.comparison.trials import Comparison, Row
-from crossmod.metrics import as_cell
+from crossmod.csv_files import write_csv
 
 NUMBERS = ("dice_mean", "dice_seeds_sd", "dice_cases_sd", "assd_mean_mm", "assd_seeds_sd_mm")
 ROW_COLUMNS = ("class", "variant", "round", "seeds", "runs", "cases", *NUMBERS)
@@ -26,12 +24,12 @@ def write_rows(path: Path, comparison: Comparison) -> None:
         [
             *(row.structure, row.label, "" if row.round is None else row.round),
             *(row.seeds, row.runs, row.cases),
-            *map(as_cell, (*row.dice, row.dice_cases_sd, *row.assd_mm)),
-            *(as_cell(row.by_size.get(size, math.nan)) for size in sizes),
+            *(*row.dice, row.dice_cases_sd, *row.assd_mm),
+            *(row.by_size.get(size, math.nan) for size in sizes),
         ]
         for row in comparison.rows
     ]
-    _write(path, [*ROW_COLUMNS, *(f"dice_{size}" for size in sizes)], lines)
+    write_csv(path, [*ROW_COLUMNS, *(f"dice_{size}" for size in sizes)], lines)
 
 
 def write_differences(path: Path, comparison: Comparison) -> None:
@@ -39,20 +37,13 @@ def write_differences(path: Path, comparison: Comparison) -> None:
     lines = [
         [
             *(test.structure, test.first, test.rounds[0], test.second, test.rounds[1]),
-            *(test.paired.cases, as_cell(test.paired.mean_difference)),
-            *map(as_cell, (test.paired.t_p, test.t_holm)),
-            *map(as_cell, (test.paired.wilcoxon_p, test.wilcoxon_holm)),
+            *(test.paired.cases, test.paired.mean_difference),
+            *(test.paired.t_p, test.t_holm),
+            *(test.paired.wilcoxon_p, test.wilcoxon_holm),
         ]
         for test in comparison.differences
     ]
-    _write(path, DIFFERENCE_COLUMNS, lines)
-
-
-def _write(path: Path, columns: Iterable[str], lines: Iterable[Iterable[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(lines)
+    write_csv(path, DIFFERENCE_COLUMNS, lines)
 
 
 def write_latex(path: Path, comparison: Comparison) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.csv_files import write_csv
 from crossmod.data import Affine
 from crossmod.errors import DataError
-from crossmod.metrics import TOLERANCE_MM, Measures, as_cell, score
+from crossmod.metrics import TOLERANCE_MM, Measures, score
 
 LABEL = "_Label"
 """How the names of CrossMoDA's label maps end."""
@@ -118,13 +118,8 @@ def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str])
 
 def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
     """Write a CSV with the columns `COLUMNS`; NaN becomes an empty cell."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for item in outcomes:
-            numbers = map(as_cell, item.measures)
-            writer.writerow([item.case, item.center, item.structure, *numbers])
+    rows = ((item.case, item.center, item.structure, *item.measures) for item in outcomes)
+    write_csv(path, COLUMNS, rows)
 
 
 def _center(case: str, centers: Mapping[str, str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.csv_files import write_csv
 from crossmod.evaluation.folders import Outcome
-from crossmod.metrics import OVERALL, as_cell
+from crossmod.metrics import OVERALL
 from crossmod.statistics import mean_and_sd
 
 SMALL_MM3, LARGE_MM3 = 288.0, 2340.0
@@ -97,16 +97,16 @@ def summarize(outcomes: Sequence[Outcome], tumor: str) -> list[Group]:
 
 def write_summary(path: Path, groups: Iterable[Group]) -> None:
     """Write a CSV with the columns `COLUMNS`, a row for each group and metric; NaN is empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for group in groups:
-            for metric, spread in group.spreads.items():
-                numbers = map(as_cell, (spread.mean, spread.sd, *spread.rungs))
-                words = (group.structure, group.by, group.name, metric, spread.cases)
-                counts = (group.not_applicable, group.empty_predictions)
-                writer.writerow([*words, *numbers, *counts])
+    rows = (
+        [
+            *(group.structure, group.by, group.name, metric, spread.cases),
+            *(spread.mean, spread.sd, *spread.rungs),
+            *(group.not_applicable, group.empty_predictions),
+        ]
+        for group in groups
+        for metric, spread in group.spreads.items()
+    )
+    write_csv(path, COLUMNS, rows)
 
 
 def _size(volume_mm3: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
@@ -11,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.csv_files import write_csv
 from crossmod.data import Affine, FloatArray, LabelArray, Prediction, spacing_of
 from crossmod.ensemble import Ensemble, agreement
-from crossmod.metrics import as_cell
 from crossmod.preprocess import Grid, resample
 
 COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag")
@@ -124,9 +123,4 @@ def _flag(agreed: float, mask: NDArray[np.bool_], common: NDArray[np.bool_]) -> 
 
 def write_confidence(path: Path, rows: Iterable[Confidence]) -> None:
     """Write a CSV with the columns `COLUMNS`; NaN becomes an empty cell."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for row in rows:
-            case, structure, *numbers, flag = astuple(row)
-            writer.writerow([case, structure, *map(as_cell, numbers), flag])
+    write_csv(path, COLUMNS, map(astuple, rows))
