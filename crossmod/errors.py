@@ -54,6 +54,12 @@ class MachineError(CrossmodError):
     exit_code = 4
 
 
+class Interrupted(CrossmodError):
+    """The run was asked to stop; what it has is kept, and the same command goes on."""
+
+    exit_code = 5
+
+
 class PluginError(CrossmodError):
     """A plugin cannot be loaded or broke the contract of its stage."""
 

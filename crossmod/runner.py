@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from crossmod.entries import MANIFEST
 from crossmod.errors import CrossmodError, PluginError
 from crossmod.metrics import Score, read_scores, write_scores
 from crossmod.model.record import write_record
 from crossmod.plan import Plan
 from crossmod.stages import Context, Progress
 from crossmod.steps import DataFolder, PluginStep, ScoreStage, Step
-from crossmod.store import MANIFEST, Store
+from crossmod.store import Store
 
 NUMBERED = re.compile(r"\d\d-.+")
 

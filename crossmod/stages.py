@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_orig
 
 import numpy as np
 
+from crossmod.checkpoints import Checkpoints
 from crossmod.data import Cohort, FloatArray, Pair, Prediction, State, Volume
 from crossmod.options import Options
 
@@ -52,6 +53,7 @@ class Context:
         device: "cpu", "cuda" or "cuda:1".
         precision: "fp32" or "bf16".
         start: what a segmenter learned in the round before, to go on from; None starts anew.
+        checkpoints: where `crossmod.torch.resumable` keeps its states; None keeps none.
         progress: wrap a long loop in it to show time left.
         log: notes a line of text.
         metric: notes numbers by name, e.g. ``metric(step=10, loss=0.3)``.
@@ -63,6 +65,7 @@ class Context:
     device: str = "cpu"
     precision: str = "fp32"
     start: State | None = None
+    checkpoints: Checkpoints | None = None
     progress: Progress = silent_progress
     log: Callable[[str], None] = lambda text: None
     metric: Callable[..., None] = lambda **values: None

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from crossmod.entries import MANIFEST
 from crossmod.errors import DataError
 from crossmod.metrics import Summary, read_scores, summarize
 from crossmod.model.card import CARD_FILE, card
@@ -29,7 +30,6 @@ from crossmod.model.facts import (
     write_facts,
 )
 from crossmod.model.publish import whole_folder
-from crossmod.store import MANIFEST
 
 STATE_FILE = "state.safetensors"
 

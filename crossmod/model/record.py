@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.data import Cohort
+from crossmod.entries import MANIFEST
 from crossmod.model.facts import (
     RUN_FILE,
     Fold,
@@ -24,7 +25,6 @@ from crossmod.model.facts import (
 from crossmod.plan import Plan
 from crossmod.steps import DataFolder, MakePhantom, Predict, Prepare
 from crossmod.steps.base import Where, library_versions
-from crossmod.store import MANIFEST
 
 
 def write_record(folder: Path, plan: Plan, shown: Mapping[str, str], folder_of: Where) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from crossmod import MachineError
-from crossmod.store import MANIFEST, Store
+from crossmod.entries import MANIFEST
+from crossmod.store import Store
 
 KEY = "ab" * 20
 

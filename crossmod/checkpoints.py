@@ -1,0 +1,100 @@
+"""The states a training leaves on the way: two generations, verified before use.
+
+What a state is made of is the matter of `crossmod.torch.resumable`; this module says when one is
+due, keeps it, and finds the newest that is whole.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from crossmod.entries import damaged_files, manifest_of, published
+
+KEPT = 2
+FILES = "files"
+"""Room in a checkpoint for what the stage had written into its own folder by then."""
+
+
+class Saved(NamedTuple):
+    """A checkpoint: the steps done by then, and its folder."""
+
+    step: int
+    folder: Path
+
+
+class Checkpoints:
+    """The checkpoints of one step of a run.
+
+    Args:
+        folder: where they lie.
+        work: the folder the stage writes into; what it holds comes along.
+        minutes: between two checkpoints.
+        stopping: whether the program was asked to stop.
+        warn: takes a line for the user.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        work: Path,
+        *,
+        minutes: float,
+        stopping: Callable[[], bool] = lambda: False,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.folder, self.work, self.minutes = folder, work, minutes
+        self.stopping, self.warn = stopping, warn
+        self.earlier_seconds = 0.0
+        self._began = self._last = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on this step, runs that were interrupted included."""
+        return self.earlier_seconds + time.monotonic() - self._began
+
+    def due(self) -> bool:
+        """Whether it is time for the next checkpoint."""
+        return self.stopping() or time.monotonic() - self._last >= 60 * self.minutes
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Keep a state.
+
+        Args:
+            step: steps done.
+            write: fills a folder.
+        """
+        with published(self.folder / f"{step:09d}", {"seconds": self.seconds}) as draft:
+            write(draft)
+            shutil.copytree(self.work, draft / FILES)
+        for old in self._generations()[:-KEPT]:
+            shutil.rmtree(old)
+        self._last = time.monotonic()
+
+    def newest(self) -> Saved | None:
+        """The newest whole checkpoint; what the stage had written by then is put back."""
+        for folder in reversed(self._generations()):
+            damaged = damaged_files(folder)
+            if damaged:
+                self.warn(f"the checkpoint of step {int(folder.name)} is damaged "
+                          f"({', '.join(damaged)}); going on from an earlier one")  # fmt: skip
+                shutil.rmtree(folder)
+                continue
+            self.earlier_seconds = float((manifest_of(folder) or {}).get("seconds", 0.0))
+            self._put_back(folder / FILES)
+            return Saved(int(folder.name), folder)
+        return None
+
+    def clear(self) -> None:
+        """Forget them: the step is done."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _generations(self) -> list[Path]:
+        return sorted(self.folder.glob("[0-9]*"))
+
+    def _put_back(self, files: Path) -> None:
+        shutil.rmtree(self.work)
+        shutil.copytree(files, self.work, copy_function=shutil.copyfile)  # writable again

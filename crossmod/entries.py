@@ -1,0 +1,131 @@
+"""Folders that appear whole or not at all.
+
+An entry is written beside its place, its manifest last, and renamed. The manifest holds the digest
+of every file; nothing inside says where the entry lies or when it was made.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from crossmod.errors import MachineError
+from crossmod.faults import point
+
+MANIFEST = "manifest.json"
+
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
+
+
+def manifest_of(entry: Path) -> dict[str, Any] | None:
+    """The manifest of an entry whose files are all there in full size, else None."""
+    try:
+        content: dict[str, Any] = json.loads((entry / MANIFEST).read_text("utf-8"))
+        whole = all(
+            (entry / name).stat().st_size == file["bytes"]
+            for name, file in content["files"].items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return content if whole else None
+
+
+def damaged_files(entry: Path) -> list[str]:
+    """The files of an entry whose content is not what was published."""
+    content = manifest_of(entry)
+    if content is None:
+        return [MANIFEST]
+    files: Mapping[str, Mapping[str, Any]] = content["files"]
+    return [name for name, file in files.items() if digest_of(entry / name) != file["sha256"]]
+
+
+@contextmanager
+def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
+    """A folder to write into; it becomes the entry when the block ends without error.
+
+    Where a whole entry lies there by then, it stays: two that made the same made it twice.
+
+    Args:
+        target: where the entry shall lie.
+        note: what the manifest says besides the files.
+
+    Raises:
+        MachineError: the disk is full, broken or read-only.
+    """
+    draft = target.with_name(f".{target.name}.{os.getpid()}.{uuid4().hex[:8]}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.mkdir()
+        point("draft")
+        yield draft
+        point("written")
+        _seal(draft, note)
+        point("sealed")
+        _settle(draft, target)
+        point("published")
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        raise _cannot_write(error, target, draft) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _seal(draft: Path, note: Mapping[str, Any]) -> None:
+    files = {}
+    for path in sorted(p for p in draft.rglob("*") if p.is_file()):
+        sync(path)
+        path.chmod(0o444)  # run folders link to these files; nobody should edit them in place
+        name = path.relative_to(draft).as_posix()
+        files[name] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
+    text = json.dumps({**note, "files": files}, indent=1) + "\n"
+    (draft / MANIFEST).write_text(text, encoding="utf-8")
+    sync(draft / MANIFEST)
+
+
+def _settle(draft: Path, target: Path) -> None:
+    if manifest_of(target) is not None:
+        return
+    if target.exists():
+        shutil.rmtree(target)  # half an entry, of a program that did not write beside it
+    with suppress(FileExistsError):  # somebody was a moment faster
+        draft.rename(target)
+    sync(target.parent)
+
+
+def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
+    written = sum(path.stat().st_size for path in draft.rglob("*") if path.is_file())
+    with suppress(OSError):
+        free = shutil.disk_usage(target.parent).free
+        text = f"{written / 1e6:.1f} MB of this result were written, {free / 1e6:.1f} MB are free"
+        return MachineError(
+            f"cannot write a result: {error.strerror or error}; {text}",
+            where=str(error.filename or target),
+            fix="free space or choose another folder with --store, then run again to go on",
+        )
+    return MachineError(f"cannot write a result: {error.strerror}", where=str(target))
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, read from the disk where the system lets its cache be dropped."""
+    with path.open("rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
