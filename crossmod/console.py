@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -21,8 +22,10 @@ from rich.table import Table
 from crossmod.comparison import Comparison
 from crossmod.errors import CrossmodError
 from crossmod.metrics import OVERALL, Score, summarize
+from crossmod.runner import Run
 from crossmod.statistics import p_text
 from crossmod.steps import Step
+from crossmod.tasks import Advance
 
 ItemT = TypeVar("ItemT")
 
@@ -31,7 +34,7 @@ err = Console(stderr=True, highlight=False)
 
 
 class RunConsole:
-    """Shows a run: a bar with time left for the step at work, a line for each finished one."""
+    """Shows runs: a bar with time left for each step at work, a line for each finished one."""
 
     def __init__(self) -> None:
         self.progress = Progress(
@@ -45,6 +48,8 @@ class RunConsole:
             transient=True,
         )
         self.stored = 0
+        self.bars: dict[str, TaskID] = {}
+        self.names: dict[str, str] = {}
 
     def __enter__(self) -> RunConsole:
         self.progress.start()
@@ -55,21 +60,37 @@ class RunConsole:
         if self.stored:
             out.print(f"[dim]{self.stored} steps were in the store already[/dim]")
 
-    def begins(self, label: str) -> None:
-        """Print the name of a variant."""
-        if label:
-            out.print(f"[bold]{escape(label)}[/bold]")
+    def found(self, run: Run, step: Step) -> None:
+        """Count a step that the store had."""
+        del run, step
+        self.stored += 1
 
-    def started(self, step: Step, number: int, total: int) -> StepBar:
+    def started(self, run: Run, step: Step) -> None:
         """Show a bar for a step."""
-        return StepBar(self.progress, f"[{number}/{total}] {step.name}")
+        name = f"{run.number_of(step)} {run.label} {step.name}".replace("  ", " ")
+        self.names[step.key] = escape(name)
+        self.bars[step.key] = self.progress.add_task(self.names[step.key], total=None)
 
-    def finished(self, step: Step, number: int, total: int, seconds: float | None) -> None:
-        """Print a line for a step that was made; count those that were stored."""
-        if seconds is None:
-            self.stored += 1
-            return
-        out.print(f"[green]✓[/green] {number:>3}/{total}  {step.name:<34} {seconds:>7.1f} s")
+    def advanced(self, advance: Advance) -> None:
+        """Move the bar of a step."""
+        description = f"{self.names[advance.key]} {escape(advance.label)}".strip()
+        bar = self.bars[advance.key]
+        if advance.done == 0:
+            self.progress.reset(bar, total=advance.total, description=description)
+        self.progress.update(
+            bar, description=description, completed=advance.done, total=advance.total
+        )
+
+    def finished(self, run: Run, step: Step, seconds: float) -> None:
+        """Print a line for a step that was made."""
+        self.left(step)
+        name = f"{run.label} {step.name}".strip()
+        number = run.number_of(step)
+        out.print(f"[green]✓[/green] {number:>7}  {escape(name):<40} {seconds:>7.1f} s")
+
+    def left(self, step: Step) -> None:
+        """Remove the bar of a step."""
+        self.progress.remove_task(self.bars.pop(step.key))
 
     def note(self, text: str) -> None:
         """Print a remark."""

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterable
+from io import StringIO
 from pathlib import Path
+
+from crossmod.entries import write_file
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
     """Write a header and rows; the folder of the file is made if it is missing."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(_cell, row) for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(map(_cell, row) for row in rows)
+    write_file(path, text.getvalue())
 
 
 def _cell(value: object) -> object:

@@ -114,6 +114,34 @@ def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
     return MachineError(f"cannot write a result: {error.strerror}", where=str(target))
 
 
+def write_file(path: Path, content: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        MachineError: the disk is full, broken or read-only.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(content, encoding="utf-8")
+        point(f"write-{path.name}")
+        sync(draft)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise _cannot_write(error, path, draft) from error
+
+
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a JSON line to a log.
+
+    Raises:
+        OSError: the disk is full, for instance.
+    """
+    point(f"append-{path.name}")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+
+
 def digest_of(path: Path) -> str:
     """SHA-256 of a file, read from the disk where the system lets its cache be dropped."""
     with path.open("rb") as file:

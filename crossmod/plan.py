@@ -187,14 +187,28 @@ class Planner:
 
     def _translate(self, use: StageUse, table: LearningTable, base: Step) -> Translate:
         fit = self._fit(use, table, base)
-        step = Translate(name=use.name, seed=self.recipe.seed, use=use, fit=fit, source=base)
+        step = Translate(
+            name=use.name,
+            seed=self.recipe.seed,
+            determinism=self.recipe.determinism,
+            use=use,
+            fit=fit,
+            source=base,
+        )
         self.made.steps.append(step)
         self.made.translations.append(step)
         return step
 
     def _augment(self, use: StageUse, table: LearningTable, base: Step) -> None:
         fit = self._fit(use, table, base)
-        step = Augment(name=use.name, seed=self.recipe.seed, use=use, fit=fit, labeled=base)
+        step = Augment(
+            name=use.name,
+            seed=self.recipe.seed,
+            determinism=self.recipe.determinism,
+            use=use,
+            fit=fit,
+            labeled=base,
+        )
         self.made.steps.append(step)
         self.made.copies.append(step)
 
@@ -202,6 +216,7 @@ class Planner:
         fit = Fit(
             name=f"{use.name}-fit",
             seed=self.recipe.seed,
+            determinism=self.recipe.determinism,
             use=use,
             labeled=(base,),
             target=self.made.target,
@@ -214,6 +229,7 @@ class Planner:
         step = PseudoLabel(
             name=f"pseudo-label-{number}",
             seed=self.recipe.seed,
+            determinism=self.recipe.determinism,
             use=use,
             predictions=self.made.predictions[last, "target"],
             earlier=tuple(self.made.rounds),
@@ -237,6 +253,7 @@ class Planner:
             Train(
                 name=f"train-{stage}" + (f"-fold-{fold + 1}" if folds > 1 else ""),
                 seed=self.recipe.seed,
+                determinism=self.recipe.determinism,
                 use=setup.use,
                 labeled=labeled,
                 fold=fold,
@@ -263,6 +280,7 @@ class Planner:
         predict = Predict(
             name=f"predict-{stage}-{split}",
             use=setup.use,
+            determinism=self.recipe.determinism,
             models=models,
             images=images,
             ensemble=Ensemble(setup.use, classes, table.average, table.largest_component),

@@ -35,6 +35,9 @@ class Plugin:
     entry: EntryPoint
     stage: type[Stage[Any]]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (self.name,)  # another process uses what is installed there
+
     @property
     def kind(self) -> str:
         """The recipe table it belongs to: translate, augment, segment or pseudo_label."""

@@ -13,6 +13,7 @@ from crossmod.preprocess import Preprocess
 
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
+Determinism = Literal["exact", "seeded", "free"]
 Average = Literal["probabilities", "logits"]
 FileValue = Annotated[int, Field(ge=1, le=255)]
 
@@ -163,6 +164,10 @@ class Recipe(Options):
     """"auto", "cpu", "cuda" or "cuda:n"."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto" is bf16 where the device computes it natively."""
+    determinism: Determinism = "seeded"
+    """"exact": the same bits on the same kind of machine, however many workers there are and
+    however often the run was interrupted. "seeded": the same random numbers; sums may round
+    differently. "free": the fastest kernels."""
     data: Data
     preprocess: Preprocess
     translate: dict[str, LearningTable] = Field(default_factory=dict)

@@ -19,6 +19,7 @@ from crossmod.comparison import (
 )
 from crossmod.data import Cohort
 from crossmod.dataset import Scan, reference_of
+from crossmod.entries import write_file
 from crossmod.plan import Plan
 from crossmod.recipe import Checked
 from crossmod.runner import Run
@@ -59,7 +60,7 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
         timings=run.seconds(),
     )  # fmt: skip
     write_report(page, content)
-    key_file.write_text(digest, encoding="utf-8")
+    write_file(key_file, digest)
 
 
 def publish_comparison(runs: Sequence[tuple[Checked, Run]], folder: Path) -> Comparison:

@@ -1,4 +1,4 @@
-"""Walk a plan: skip what the store has, make the rest, show everything in a run folder."""
+"""One run of a plan: what is stored, what can be made now, and the run folder people look at."""
 
 from __future__ import annotations
 
@@ -6,40 +6,25 @@ import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from crossmod.entries import MANIFEST
-from crossmod.errors import CrossmodError, PluginError
+from crossmod.entries import MANIFEST, append_line
+from crossmod.errors import MachineError
+from crossmod.faults import point
 from crossmod.metrics import Score, read_scores, write_scores
 from crossmod.model.record import write_record
 from crossmod.plan import Plan
-from crossmod.stages import Context, Progress
-from crossmod.steps import DataFolder, PluginStep, ScoreStage, Step
+from crossmod.steps import DataFolder, ScoreStage, Step
 from crossmod.store import Store
+from crossmod.tasks import Machine, Task
 
 NUMBERED = re.compile(r"\d\d-.+")
-
-
-class Observer(Protocol):
-    """Watches a run; the console is one."""
-
-    def started(self, step: Step, number: int, total: int) -> Progress:
-        """A step begins; returns what shows its progress."""
-        ...
-
-    def finished(self, step: Step, number: int, total: int, seconds: float | None) -> None:
-        """A step is done; no seconds means that the store had it."""
-        ...
-
-    def note(self, text: str) -> None:
-        """Something worth a line."""
-        ...
 
 
 @dataclass
@@ -50,39 +35,72 @@ class Run:
         plan: what to do.
         store: where results are kept.
         folder: the run folder people look at.
-        device: "auto", "cpu", "cuda", "cuda:n".
-        precision: "auto", "fp32" or "bf16".
+        machine: how to compute.
+        label: the variant and seed; empty for the only run of a recipe.
         reached: the steps the run came to, in order. It may end early, and the store may hold
             results of later steps from another run.
+        ended: the step that said that going on is not worth it.
     """
 
     plan: Plan
     store: Store
     folder: Path
-    observer: Observer
-    device: str = "auto"
-    precision: str = "auto"
+    machine: Machine
+    label: str = ""
     reached: list[Step] = field(default_factory=list, init=False)
-    _machine: tuple[str, str] | None = field(default=None, init=False)
+    ended: Step | None = field(default=None, init=False)
+    _whole: set[str] = field(default_factory=set, init=False)
+    _shown: dict[str, str] = field(default_factory=dict, init=False)
 
-    def execute(self) -> None:
-        """Make every step that is not stored, then write the scores together.
+    def survey(self) -> list[Step]:
+        """Look at what is stored; returns the steps that can be made now, in order.
+
+        A step that may end the run holds back what comes after it.
+        """
+        self.reached, ready = [], []
+        for number, step in enumerate(self.plan.steps, start=1):
+            if self._has(step):
+                self._show(step, number)
+                self.reached.append(step)
+                if step.may_end and step.ends_run(self.folder_of(step)):
+                    self.ended = step
+                    break
+            else:
+                if all(self._has(needed) for needed in step.inputs):
+                    ready.append(step)
+                if step.may_end:
+                    break
+        return ready
+
+    @cached_property
+    def urgency(self) -> dict[str, int]:
+        """Key -> how many steps follow one after the other once this one is there."""
+        lengths: dict[str, int] = {step.key: 0 for step in self.plan.steps}
+        for step in reversed(self.plan.steps):
+            for needed in step.inputs:
+                lengths[needed.key] = max(lengths.get(needed.key, 0), lengths[step.key] + 1)
+        return lengths
+
+    def forget(self, key: str) -> None:
+        """A stored result turned out to be damaged."""
+        self._whole.discard(key)
+
+    def task(self, step: Step) -> Task:
+        """A step as a task for an engine."""
+        classes = self.plan.source.classes.labels
+        return Task(step.key, step, self.store.folder, classes, self.machine)
+
+    def finish(self) -> None:
+        """Write scores and facts together, once every step is there.
 
         Raises:
-            CrossmodError: a step failed; earlier results stay in the store.
+            MachineError: the disk is full, for instance.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        shown: dict[str, str] = {}
-        for number, step in enumerate(self.plan.steps, start=1):
-            self._ensure(step, number)
-            shown[step.name] = self._show(step, number)
-            self.reached.append(step)
-            if step.ends_run(self.folder_of(step)):
-                self.observer.note(f"{step.name} says that going on is not worth it")
-                break
-        self._forget_others(set(shown.values()))
+        self._forget_others()
+        point("scores")
         write_scores(self.folder / "metrics.csv", self.scores())
-        write_record(self.folder, self.plan, shown, self.folder_of)
+        point("record")
+        write_record(self.folder, self.plan, self._shown, self.folder_of)
 
     def folder_of(self, step: Step) -> Path:
         """Where the result of a step lies."""
@@ -98,103 +116,56 @@ class Run:
         manifests = [(step.name, self.store.manifest(step.key)) for step in self.reached]
         return [(name, content["seconds"]) for name, content in manifests if content]
 
-    def machine(self) -> tuple[str, str]:
-        """Device and precision; asks torch, so only once something must be made."""
-        if self._machine is None:
-            from crossmod.torch import resolve_device, resolve_precision
+    def number_of(self, step: Step) -> str:
+        """The place of a step in the plan, e.g. "7/37"."""
+        return f"{self.plan.steps.index(step) + 1}/{len(self.plan.steps)}"
 
-            device = resolve_device(self.device)
-            self._machine = device, resolve_precision(self.precision, device)
-        return self._machine
-
-    def _ensure(self, step: Step, number: int) -> None:
-        total = len(self.plan.steps)
-        if self.store.manifest(step.key) is None:
-            with self.store.lock(step.key):
-                if self.store.manifest(step.key) is None:  # nobody made it while we waited
-                    seconds = self._make(step, number)
-                    self.observer.finished(step, number, total, seconds)
-                    return
-        self._event("found", step)
-        self.observer.finished(step, number, total, None)
-
-    def _make(self, step: Step, number: int) -> float:
-        for needed in step.inputs:
-            self._verify(needed)
-        self._event("started", step)
-        begin = time.monotonic()
-        progress = self.observer.started(step, number, len(self.plan.steps))
-        note: dict[str, Any] = {"step": step.name, "key": step.key}
-        device, precision = self.machine()
-        with self.store.publish(step.key, note) as folder:
-            ctx = Context(
-                folder=folder,
-                seed=step.seed,
-                classes=self.plan.source.classes.labels,
-                device=device,
-                precision=precision,
-                progress=progress,
-                log=lambda text: self._event("log", step, text=text),
-                metric=_metric_writer(folder),
-            )
-            self._work(step, ctx)
-            note |= {"seconds": round(time.monotonic() - begin, 2), "precision": precision}
-            note |= {"device": device}
-        self._event("finished", step, seconds=note["seconds"])
-        return float(note["seconds"])
-
-    def _work(self, step: Step, ctx: Context) -> None:
+    def event(self, name: str, step: Step, **values: Any) -> None:
+        """Add a line to events.jsonl."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = {"time": now, "event": name, "step": step.name, "key": step.key, **values}
         try:
-            step.make(self.folder_of, ctx)
-        except (CrossmodError, OSError) as error:
-            self._event("failed", step, error=str(error))
-            raise
-        except Exception as error:
-            self._event("failed", step, error=repr(error))
-            if isinstance(step, PluginStep):
-                raise PluginError(
-                    f"{type(error).__name__}: {error}",
-                    where=f"step {step.name}, {step.use.who}",
-                    fix="--traceback shows where; finished steps are kept",
-                ) from error
-            raise
+            append_line(self.folder / "events.jsonl", row)
+        except OSError as error:
+            raise MachineError(
+                f"cannot write the log: {error.strerror}",
+                where=str(self.folder / "events.jsonl"),
+                fix="free space, then run again to go on",
+            ) from error
 
-    def _verify(self, step: Step) -> None:
-        """Check an input before it is used; a damaged entry is set aside."""
-        if isinstance(step, DataFolder):
-            return
-        damaged = self.store.damaged(step.key)
-        if damaged:
-            aside = self.store.quarantine(step.key)
-            raise CrossmodError(
-                f"the stored result is damaged: {', '.join(damaged)}",
-                where=f"step {step.name}",
-                fix=f"it was moved to {aside}; run again to make it anew",
-            )
+    def _has(self, step: Step) -> bool:
+        if isinstance(step, DataFolder) or step.key in self._whole:
+            return True
+        if self.store.manifest(step.key) is None:
+            return False
+        self._whole.add(step.key)
+        return True
 
-    def _show(self, step: Step, number: int) -> str:
+    def _show(self, step: Step, number: int) -> None:
         """Link the stored files into the run folder under a name people can read."""
+        if step.name in self._shown:
+            return
         name = f"{number:02d}-{step.name}"
         shown = self.folder / name
-        entry = self.store.path(step.key)
-        if _same_key(shown / MANIFEST, step.key):
-            return name
-        shutil.rmtree(shown, ignore_errors=True)
-        shutil.copytree(entry, shown, copy_function=_link_or_copy)
-        return name
+        if not _same_key(shown / MANIFEST, step.key):
+            shutil.rmtree(shown, ignore_errors=True)
+            point("show")
+            try:
+                shutil.copytree(self.folder_of(step), shown, copy_function=_link_or_copy)
+            except OSError as error:
+                raise MachineError(
+                    f"cannot write the run folder: {error}",
+                    where=str(shown),
+                    fix="free space or choose another folder with --out, then run again",
+                ) from error
+        self._shown[step.name] = name
 
-    def _forget_others(self, shown: set[str]) -> None:
+    def _forget_others(self) -> None:
         """Remove step folders that earlier runs left here and this plan does not have."""
         for path in self.folder.iterdir():
             numbered = NUMBERED.fullmatch(path.name) and (path / MANIFEST).is_file()
-            if numbered and path.name not in shown:
+            if numbered and path.name not in self._shown.values():
                 shutil.rmtree(path)
-
-    def _event(self, event: str, step: Step, **values: Any) -> None:
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        row = {"time": now, "event": event, "step": step.name, "key": step.key, **values}
-        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
 
 
 def _same_key(manifest: Path, key: str) -> bool:
@@ -209,11 +180,3 @@ def _link_or_copy(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:  # another file system
         shutil.copyfile(source, target)
-
-
-def _metric_writer(folder: Path) -> Any:
-    def write(**values: float) -> None:
-        with (folder / "training.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({name: float(value) for name, value in values.items()}) + "\n")
-
-    return write

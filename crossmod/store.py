@@ -6,6 +6,7 @@ lie the checkpoints of unfinished trainings, locks, and what was found damaged.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -47,6 +48,11 @@ class Store:
                 fix="choose another folder with --store",
             ) from error
         self.shared = _on_shared_disk(self.folder) if shared is None else shared
+
+    @property
+    def writable(self) -> bool:
+        """Whether anything can be added."""
+        return os.access(self.folder, os.W_OK)
 
     def path(self, key: str) -> Path:
         """Where the entry with this key lies, whether or not it exists."""

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from crossmod.errors import RecipeError
 
 if TYPE_CHECKING:
+    from crossmod.engines.profile import Profile
     from crossmod.plan import Plan
     from crossmod.recipe import Checked
     from crossmod.runner import Run
     from crossmod.store import Store
+
+EngineName = Literal["local", "slurm", "ray"]
+WAITING = "another run works in this folder; waiting for it"
 
 RecipeFile = Annotated[Path, typer.Argument(help="A recipe file, or the name of a shipped one.")]
 Settings = Annotated[
@@ -40,11 +47,20 @@ def run(
         typer.Option(help="Where results are kept for reuse. Default: store/ beside the run."),
     ] = None,
     settings: Settings = None,
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Where steps are made. Default: the profile's.")
+    ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(help="A file about your machine or cluster. Default: $CROSSMOD_PROFILE."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Steps made at the same time on this machine.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
 ) -> None:
     """Run a recipe; steps whose results are stored already are skipped."""
     from crossmod import console
-    from crossmod.runner import Run
     from crossmod.store import Store
 
     plans = _plans(recipe, settings, data)
@@ -56,20 +72,62 @@ def run(
             console.out.print(table)
         console.out.print(_count(rows))
         return
-    runs = []
-    with console.RunConsole() as watcher:
-        for checked, plan in plans:
-            machine = checked.recipe.device, checked.recipe.precision
-            current = Run(plan, kept, folder / checked.label, watcher, *machine)
-            watcher.begins(checked.label)
-            current.execute()
-            _publish(checked, current)
-            runs.append((checked, current))
+    runs = _execute(plans, kept, folder, _profile(profile, engine, workers))
     if len(runs) > 1:
         _compare(runs, folder)
     else:
         _show_scores(*runs[0])
     console.out.print(f"Report: {folder / 'report.html'}")
+
+
+def _profile(path: Path | None, engine: EngineName | None, workers: int | None) -> Profile:
+    """The profile with what the command line changes."""
+    from crossmod.engines.profile import read_profile
+
+    profile = read_profile(path)
+    if engine is not None:
+        profile = profile.model_copy(update={"engine": engine})
+    if workers is not None:
+        local = profile.local.model_copy(update={"workers": workers})
+        profile = profile.model_copy(update={"local": local})
+    return profile
+
+
+def _execute(
+    plans: list[tuple[Checked, Plan]], store: Store, folder: Path, profile: Profile
+) -> list[tuple[Checked, Run]]:
+    """Make all steps of all plans, then the report of each."""
+    from crossmod import console
+    from crossmod.engines.profile import open_engine
+    from crossmod.runner import Run
+    from crossmod.schedule import Scheduler, StopSign
+    from crossmod.signals import heeded
+    from crossmod.tasks import Machine
+
+    recipe = plans[0][0].recipe
+    machine = Machine(
+        recipe.device, recipe.precision, recipe.determinism, profile.checkpoint_minutes
+    )
+    runs = [Run(plan, store, folder / one.label, machine, one.label) for one, plan in plans]
+    engine, sign = open_engine(profile, store, machine), StopSign()
+    with (
+        console.RunConsole() as watcher,
+        heeded(sign, engine.close),
+        _alone(store, folder, lambda: watcher.note(WAITING)),
+    ):
+        Scheduler(runs, engine, watcher, sign).execute()
+        for (checked, _), run in zip(plans, runs, strict=True):
+            _publish(checked, run)
+    return [(checked, run) for (checked, _), run in zip(plans, runs, strict=True)]
+
+
+def _alone(store: Store, folder: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
+    """Let no other run into a run folder; a store that is only read needs no guard."""
+    if not store.writable:
+        return nullcontext()
+    place = os.path.relpath(folder.absolute(), store.folder)  # the same after both have moved
+    name = hashlib.sha256(place.encode()).hexdigest()[:16]
+    return store.lock(f"run-{name}", waiting)
 
 
 def check(recipe: RecipeFile, data: DataRoot = None, settings: Settings = None) -> None:
@@ -152,11 +210,12 @@ def _compare(runs: list[tuple[Checked, Run]], folder: Path) -> None:
 
 def _publish(checked: Checked, current: Run) -> None:
     """Write the locked recipe and the report into the run folder."""
+    from crossmod.entries import write_file
     from crossmod.lock import locked
     from crossmod.results import publish_report
 
     text = locked(checked)
-    (current.folder / "recipe.lock.toml").write_text(text, encoding="utf-8")
+    write_file(current.folder / "recipe.lock.toml", text)
     publish_report(checked, current, text)
 
 

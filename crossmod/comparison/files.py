@@ -7,6 +7,7 @@ from pathlib import Path
 
 from crossmod.comparison.trials import Comparison, Row
 from crossmod.csv_files import write_csv
+from crossmod.entries import write_file
 
 NUMBERS = ("dice_mean", "dice_seeds_sd", "dice_cases_sd", "assd_mean_mm", "assd_seeds_sd_mm")
 ROW_COLUMNS = ("class", "variant", "round", "seeds", "runs", "cases", *NUMBERS)
@@ -49,7 +50,7 @@ def write_differences(path: Path, comparison: Comparison) -> None:
 def write_latex(path: Path, comparison: Comparison) -> None:
     r"""Write one ``tabular`` for each structure; needs ``\usepackage{booktabs}``."""
     tables = [_table(comparison, structure) for structure in comparison.structures]
-    path.write_text("\n".join(tables), encoding="utf-8")
+    write_file(path, "\n".join(tables))
 
 
 def _table(comparison: Comparison, structure: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from crossmod.entries import write_file
 from crossmod.errors import DataError
 from crossmod.options import Options
 from crossmod.preprocess import Preprocess
@@ -138,7 +139,7 @@ FactsT = TypeVar("FactsT", RunFacts, ModelFacts)
 def write_facts(path: Path, facts: RunFacts | ModelFacts) -> None:
     """Write one of the two files."""
     content = {"format": FORMAT, **facts.model_dump(mode="json")}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_facts(path: Path, kind: type[FactsT]) -> FactsT:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from crossmod.comparison import Comparison, Row
+from crossmod.entries import write_file
 from crossmod.report.drawing import (
     INK,
     MUTED,
@@ -52,7 +53,7 @@ def write_comparison(
         number=_number,
         p_text=p_text,
     )
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page)
 
 
 def comparison_chart(rows: Sequence[Row], structure: str, name: str) -> Chart:

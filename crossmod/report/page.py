@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossmod.data import Cohort
+from crossmod.entries import write_file
 from crossmod.report.charts import intensity_chart, lesion_chart, score_chart
 from crossmod.report.content import ReportContent, spread_cases
 from crossmod.report.drawing import Chart, drawing
@@ -71,7 +72,7 @@ def write_report(path: Path, content: ReportContent) -> None:
         panels=drawn_panels(content),
         timings=timing_bars(content),
     )
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page)
 
 
 def _survey(content: ReportContent) -> Surveyed:

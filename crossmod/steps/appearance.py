@@ -12,6 +12,7 @@ from crossmod.data import Cohort, CohortWriter, read_labels
 from crossmod.errors import DataError
 from crossmod.lesions import FitOn
 from crossmod.recipe import StageUse
+from crossmod.recipe_model import Determinism
 from crossmod.stages import Augmenter, Context, Translator
 from crossmod.steps.base import Step, Where
 from crossmod.steps.files import load_cohorts, load_state, save_state
@@ -22,11 +23,16 @@ class PluginStep(Step):
     """A step whose work a plugin does."""
 
     use: StageUse
+    determinism: Determinism = "seeded"
 
     @property
     def settings(self) -> Mapping[str, Any]:
         options = self.use.options.model_dump(mode="json")
-        return {"plugin": self.use.plugin.identity, "options": options}
+        return {
+            "plugin": self.use.plugin.identity,
+            "options": options,
+            "determinism": self.determinism,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,6 +43,7 @@ class Step(ABC):
     seed: int = 0
 
     code_version: ClassVar[int] = 1  # raise it when a change of `make` changes results
+    may_end: ClassVar[bool] = False  # whether `ends_run` may be true
 
     @property
     @abstractmethod
@@ -64,15 +65,24 @@ class Step(ABC):
         return False
 
     @cached_property
-    def key(self) -> str:
-        """The content key."""
-        content = {
+    def content(self) -> dict[str, Any]:
+        """All that its result depends on, as JSON."""
+        return {
             "step": type(self).__name__,
             "code": self.code_version,
             "seed": self.seed,
             "settings": self.settings,
-            "inputs": [step.key for step in self.inputs],
+            "inputs": {step.name: step.key for step in self.inputs},
             "libraries": library_versions(),
         }
-        text = json.dumps(content, sort_keys=True)
+
+    @cached_property
+    def key(self) -> str:
+        """The content key."""
+        inputs = list(self.content["inputs"].values())  # whatever they are called
+        text = json.dumps({**self.content, "inputs": inputs}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process computes the key anew, from what is installed there.
+        return {n: v for n, v in self.__dict__.items() if n not in ("content", "key")}

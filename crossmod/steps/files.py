@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from crossmod.data import Cohort, FloatArray, Prediction, State, Volume
+from crossmod.errors import CrossmodError, DataError
 from crossmod.steps.base import Step, Where
+
+STATE = "state.safetensors"
 
 
 def load_cohorts(steps: tuple[Step, ...], folder_of: Where) -> Cohort:
@@ -19,19 +22,46 @@ def load_cohorts(steps: tuple[Step, ...], folder_of: Where) -> Cohort:
 
 
 def save_state(folder: Path, state: State) -> None:
-    """Store what a stage has learned; no pickle."""
-    from safetensors.numpy import save_file
+    """Store what a stage has learned; no pickle.
+
+    Raises:
+        CrossmodError: it holds values that are NaN or infinite.
+    """
+    from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
-    save_file(arrays, folder / "state.safetensors")
+    broken = [name for name, array in arrays.items() if not _finite(array)]
+    if broken:
+        raise CrossmodError(
+            f"{len(broken)} of {len(arrays)} learned arrays hold NaN or infinite values",
+            where=broken[0],
+            fix="nothing was stored; lower the learning rate, or look at the images",
+        )
+    (folder / STATE).write_bytes(save(arrays))  # as bytes: a full disk is an OSError then
 
 
 def load_state(folder: Path) -> State:
-    """What a stage has learned."""
+    """What a stage has learned.
+
+    Raises:
+        DataError: the file is not one that `save_state` wrote.
+    """
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    state: State = load_file(folder / "state.safetensors")
+    try:
+        state: State = load_file(folder / STATE)
+    except (SafetensorError, TypeError) as error:  # TypeError: a type that numpy does not have
+        raise DataError(
+            f"not a file of learned arrays: {error}",
+            where=str(folder / STATE),
+            fix="remove this folder and run again to make it anew",
+        ) from error
     return state
+
+
+def _finite(array: np.ndarray) -> bool:
+    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
 
 
 def label_map(folder: Path, case: str) -> Path:

@@ -103,6 +103,8 @@ class Predict(PluginStep):
 class PseudoLabel(PluginStep):
     """Choose and clean predictions on target images to learn from."""
 
+    may_end = True
+
     predictions: Predict
     earlier: tuple[PseudoLabel, ...]
 
@@ -198,6 +200,8 @@ class ScoreStage(Step):
 @dataclass(frozen=True, kw_only=True)
 class Gate(Step):
     """End the run where the translation has failed."""
+
+    may_end = True
 
     scores: ScoreStage
     structure: str

@@ -1,16 +1,22 @@
-"""Leaf functions for plugins that train networks: device and precision, weights as state.
+"""Leaf functions for plugins that train networks: device and precision, weights as state, resume.
 
 No callbacks, no base class: every plugin owns its loop.
 """
 
 from crossmod.torch.device import autocast, prepare, resolve_device, resolve_precision
+from crossmod.torch.resume import resumable
+from crossmod.torch.snapshot import Part, Stateful, require_finite
 from crossmod.torch.weights import load_weights, weights_of
 
 __all__ = [
+    "Part",
+    "Stateful",
     "autocast",
     "load_weights",
     "prepare",
+    "require_finite",
     "resolve_device",
     "resolve_precision",
+    "resumable",
     "weights_of",
 ]

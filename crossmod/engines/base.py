@@ -1,0 +1,36 @@
+"""What every engine is: something that makes tasks and says how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from crossmod.tasks import Event, Task
+
+
+class Engine(Protocol):
+    """Makes tasks, at least once each; their results are looked up in the store.
+
+    An engine may say that a task ended although it did not, or lose it and make it again:
+    correctness never rests on what it says.
+    """
+
+    def takes(self, task: Task) -> bool:
+        """Whether there is room for a task now."""
+        ...
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Take tasks; each has been asked about with `takes` after the one before was taken."""
+        ...
+
+    def wait(self, seconds: float) -> list[Event]:
+        """What happened since the last call; returns early when something does."""
+        ...
+
+    def stop(self) -> None:
+        """Ask all tasks to save their state and end; `wait` brings the outcomes."""
+        ...
+
+    def close(self) -> None:
+        """End at once and free everything."""
+        ...

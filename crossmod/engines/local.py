@@ -1,0 +1,232 @@
+"""Tasks on this machine: one process for each GPU, or for each group of cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import IO, Any
+
+from crossmod.errors import Interrupted, MachineError
+from crossmod.making import out_of_memory
+from crossmod.options import Count, Options
+from crossmod.tasks import Advance, Event, Outcome, Task
+from crossmod.worker import PATIENCE_S, STOP
+
+MOST_WORKERS = 4
+"""On a CPU; each holds a few GB, and few recipes have more than four steps to make at once."""
+
+GROWN_BYTES = 2 * 2**30
+"""A worker that still holds so much after a task is replaced: what is freed seldom goes back."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+                    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
+
+
+class LocalOptions(Options):
+    """Options of the local engine."""
+
+    workers: Count | None = None
+    """Steps made at the same time; by default one for each GPU, without one as many as there are
+    cores, up to four."""
+    threads: Count | None = None
+    """Threads of each worker; by default the cores are shared out. With `determinism = "exact"` a
+    worker on a CPU uses one."""
+
+
+@dataclass
+class Process:
+    """A worker process and what it is at.
+
+    Attributes:
+        process: the process.
+        connection: takes tasks, brings events.
+        log: what it prints.
+        task: the task at work; None if idle.
+        advance: the last sign of life.
+    """
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    log: IO[Any]
+    task: Task | None = None
+    advance: Advance | None = None
+
+    def end(self) -> None:
+        """Kill it and wait until it is gone."""
+        self.connection.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+@dataclass
+class Local:
+    """A pool of worker processes, started when they are needed.
+
+    Attributes:
+        options: what the profile or the command line says.
+        gpus: GPUs to share out; empty on a CPU.
+        exact: whether numbers may not depend on how many threads there are.
+    """
+
+    options: LocalOptions
+    gpus: Sequence[str] = ()
+    exact: bool = False
+    pool: dict[int, Process] = field(default_factory=dict, init=False)
+
+    @property
+    def workers(self) -> int:
+        """Tasks made at the same time."""
+        return self.options.workers or len(self.gpus) or min(cores(), MOST_WORKERS)
+
+    @property
+    def threads(self) -> int:
+        """Threads of each worker."""
+        if self.exact and not self.gpus:
+            return 1
+        named = os.environ.get("OMP_NUM_THREADS", "")
+        limit = int(named) if named.isdecimal() and int(named) else cores()
+        return self.options.threads or max(1, min(limit, cores() // self.workers))
+
+    def takes(self, task: Task) -> bool:
+        """Whether a worker is free, and memory for what the task may need beside the others."""
+        busy = [worker.task for worker in self.pool.values() if worker.task]
+        if len(busy) >= self.workers:
+            return False
+        needed = task.memory_bytes + sum(other.memory_bytes for other in busy)
+        return not busy or needed <= total_memory()
+
+    def submit(self, tasks: Sequence[Task]) -> None:
+        """Hand tasks to idle workers, starting new ones as needed."""
+        for task in tasks:
+            slot = next(n for n in range(self.workers) if self._idle(n))
+            worker = self.pool.get(slot) or self._start(slot)
+            self.pool[slot] = worker
+            worker.task, worker.advance = task, None
+            worker.connection.send(task)
+
+    def wait(self, seconds: float) -> list[Event]:
+        """Events of the workers; a worker that died has failed its task."""
+        sources = {worker.connection: slot for slot, worker in self.pool.items()}
+        if not sources:
+            return []
+        events: list[Event] = []
+        for connection in wait(list(sources), seconds):
+            slot = sources[connection]  # type: ignore[index]
+            try:
+                event: Event = self.pool[slot].connection.recv()
+            except (EOFError, OSError):
+                event = self._died(slot)
+            else:
+                self._note(slot, event)
+            events.append(event)
+        return events
+
+    def stop(self) -> None:
+        """Ask every worker to end at the next safe point; idle ones leave."""
+        for slot, worker in list(self.pool.items()):
+            if worker.task is None:
+                self._remove(slot)
+            else:
+                worker.connection.send(STOP)
+
+    def close(self) -> None:
+        """Kill all workers."""
+        for slot in list(self.pool):
+            self._remove(slot)
+
+    def _idle(self, slot: int) -> bool:
+        return slot not in self.pool or self.pool[slot].task is None
+
+    def _start(self, slot: int) -> Process:
+        ours, theirs = Pipe()
+        log = tempfile.TemporaryFile()  # noqa: SIM115
+        environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "crossmod.worker", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        return Process(process, ours, log)
+
+    def _note(self, slot: int, event: Event) -> None:
+        worker = self.pool[slot]
+        if isinstance(event, Advance):
+            worker.advance = event
+        elif isinstance(event, Outcome):
+            worker.task = None
+            if event.resident_bytes > GROWN_BYTES:
+                self._remove(slot)
+
+    def _died(self, slot: int) -> Outcome:
+        worker = self.pool[slot]
+        task = worker.task
+        code = worker.process.wait()
+        worker.log.seek(0)
+        printed = worker.log.read().decode(errors="replace")[-2000:]
+        self._remove(slot)
+        if task is None:
+            return Outcome("")
+        if code == Interrupted.exit_code:
+            text = f"{task.name} reached no safe point within {PATIENCE_S:.0f} s and begins anew"
+            return Outcome(task.key, error=Interrupted(text))
+        return Outcome(task.key, error=_death(task, worker.advance, code), traceback=printed)
+
+    def _remove(self, slot: int) -> None:
+        self.pool.pop(slot).end()
+
+
+def _death(task: Task, last: Advance | None, code: int) -> MachineError:
+    where = f"step {task.name}"
+    if -code == signal.SIGKILL:
+        held = last.resident_bytes if last else 0
+        what = "the system killed the worker, most likely because memory was short"
+        return out_of_memory(where, last.item if last else "", held, what)
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return MachineError(
+        f"the worker died ({name})",
+        where=where,
+        fix="--traceback shows what it printed; run again to go on",
+    )
+
+
+def gpus(device: str) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES can name of the GPUs that a recipe's ``device`` may use."""
+    nodes = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+    if device == "cpu" or (sys.platform == "linux" and not nodes):
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",")[:count] if visible else [str(n) for n in range(count)]
+    wanted = device.partition(":")[2]
+    return [names[int(wanted)]] if wanted and int(wanted) < count else names
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def total_memory() -> int:
+    """Memory of this machine, bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,0 +1,5 @@
+from crossmod.options import Options
+
+
+class RayOptions(Options):
+    """Options of the Ray engine."""

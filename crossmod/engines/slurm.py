@@ -1,0 +1,5 @@
+from crossmod.options import Options
+
+
+class SlurmOptions(Options):
+    """Options of the Slurm engine."""

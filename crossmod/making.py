@@ -1,0 +1,247 @@
+"""Make one task: verify its inputs, do the work, publish the result."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from crossmod.checkpoints import Checkpoints
+from crossmod.entries import append_line
+from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
+from crossmod.faults import during, point
+from crossmod.stages import Context
+from crossmod.steps import DataFolder, PluginStep, Step
+from crossmod.store import Store
+from crossmod.tasks import Advance, Event, Outcome, Remark, Task, versions
+
+ItemT = TypeVar("ItemT")
+
+TRANSIENT = (errno.EIO, errno.EDQUOT, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
+PAUSES_S = (1.0, 5.0)
+"""Waited before the second and third attempt after an error that may pass."""
+
+TELL_EVERY_S = 0.1
+
+
+@dataclass
+class Maker:
+    """Makes a task and tells how far it is.
+
+    Attributes:
+        task: what to make.
+        tell: takes events.
+        stopping: whether the program was asked to stop.
+    """
+
+    task: Task
+    tell: Callable[[Event], None] = lambda event: None
+    stopping: Callable[[], bool] = lambda: False
+    at: str = field(default="", init=False)
+    _told: float = field(default=0.0, init=False)
+
+    def outcome(self) -> Outcome:
+        """Make the task unless the store has it; errors come back, none is raised."""
+        key = self.task.key
+        with during(self.task.name):
+            try:
+                if damaged := self._damaged_inputs():
+                    return Outcome(key, damaged=damaged)
+                seconds = self._make_once()
+            except Exception as error:
+                text = "".join(traceback.format_exception(error))
+                return Outcome(key, error=self._explained(error), traceback=text)
+        made = seconds is not None
+        return Outcome(key, made, seconds or 0.0, resident_bytes=resident_bytes())
+
+    @property
+    def store(self) -> Store:
+        """The store of the task."""
+        return Store(self.task.store)
+
+    def folder_of(self, step: Step) -> Path:
+        """Where the result of a step lies."""
+        return step.root if isinstance(step, DataFolder) else self.store.path(step.key)
+
+    def _damaged_inputs(self) -> tuple[str, ...]:
+        """Check the inputs; what is damaged is set aside, to be made anew."""
+        keys = [s.key for s in self.task.step.inputs if not isinstance(s, DataFolder)]
+        damaged = tuple(key for key in dict.fromkeys(keys) if self.store.damaged(key))
+        for key in damaged:
+            self.store.quarantine(key)
+        return damaged
+
+    def _make_once(self) -> float | None:
+        """Seconds, or None if the store has it by now."""
+        store, key = self.store, self.task.key
+        waiting = Remark(key, f"{self.task.name} is being made by another run; waiting", True)
+        point("lock")
+        with store.lock(key, lambda: self.tell(waiting)):
+            if store.manifest(key) is not None:
+                return None
+            if store.path(key).exists() and (aside := store.quarantine(key)):
+                text = f"the stored result of {self.task.name} is damaged; moved to {aside.name}"
+                self.tell(Remark(key, f"{text} and made anew", True))
+            _require_same_versions(self.task)
+            return self._make_patiently()
+
+    def _make_patiently(self) -> float:
+        """Try again after errors of a disk that may pass."""
+        for pause in PAUSES_S:
+            try:
+                return self._make()
+            except (OSError, MachineError) as error:
+                cause = error if isinstance(error, OSError) else error.__cause__
+                if not isinstance(cause, OSError) or cause.errno not in TRANSIENT:
+                    raise
+                text = f"{self.task.name}: {cause.strerror or cause}; trying again"
+                self.tell(Remark(self.task.key, text, True))
+                time.sleep(pause)
+        return self._make()
+
+    def _make(self) -> float:
+        from crossmod.torch import resolve_device, resolve_precision, set_up
+
+        step, machine = self.task.step, self.task.machine
+        device = resolve_device(machine.device)
+        precision = resolve_precision(machine.precision, device)
+        set_up(machine.determinism, device)
+        note: dict[str, Any] = {"step": step.name, "key": step.key, "content": step.content}
+        forget_peak()
+        point("begin")
+        with self.store.publish(step.key, note) as folder:
+            checkpoints = Checkpoints(
+                self.store.checkpoints(step.key),
+                folder,
+                minutes=machine.checkpoint_minutes,
+                stopping=self.stopping,
+                warn=lambda text: self.tell(Remark(step.key, f"{step.name}: {text}", True)),
+            )
+            ctx = Context(
+                folder=folder,
+                seed=step.seed,
+                classes=self.task.classes,
+                device=device,
+                precision=precision,
+                checkpoints=checkpoints,
+                progress=self._progress,
+                log=lambda text: self.tell(Remark(step.key, text)),
+                metric=_metric_writer(folder),
+            )
+            step.make(self.folder_of, ctx)
+            seconds = round(checkpoints.seconds, 2)
+            note |= {"seconds": seconds, "device": device, "precision": precision}
+            note |= {"determinism": machine.determinism, "peak_bytes": peak_bytes()}
+        checkpoints.clear()
+        return seconds
+
+    def _progress(
+        self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
+    ) -> Iterator[ItemT]:
+        """Yield the items while telling how far it is; ends at once where that was asked for."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        for done, item in enumerate(items):
+            if self.stopping() and not isinstance(item, int):  # a training saves its state first
+                raise Interrupted(f"{self.task.name} was stopped")
+            self.at = str(getattr(item, "case", "") or "")
+            if time.monotonic() - self._told > TELL_EVERY_S:
+                self._told = time.monotonic()
+                advance = Advance(self.task.key, done, total, label, self.at, resident_bytes())
+                self.tell(advance)
+            yield item
+
+    def _explained(self, error: Exception) -> CrossmodError:
+        where = f"step {self.task.name}"
+        step = self.task.step
+        if isinstance(step, PluginStep):
+            where += f", {step.use.who}"
+        if isinstance(error, CrossmodError):
+            return error
+        if _is_out_of_memory(error):
+            return out_of_memory(where, self.at, peak_bytes(), str(error).partition("\n")[0])
+        if isinstance(error, OSError) and error.errno in (*TRANSIENT, errno.ENOSPC):
+            return MachineError(f"{error.strerror}", where=f"{where}: {error.filename or ''}")
+        kind = PluginError if isinstance(step, PluginStep) else CrossmodError
+        return kind(
+            f"{type(error).__name__}: {error}",
+            where=where,
+            fix="--traceback shows where; finished steps are kept",
+        )
+
+
+def out_of_memory(where: str, case: str, bytes_used: int, what: str) -> MachineError:
+    """The error for a step that needs more memory than there is."""
+    at = f", at case {case}" if case else ""
+    return MachineError(
+        f"out of memory: {what}" if what else "out of memory",
+        where=where + at,
+        allowed=f"the process held {bytes_used / 2**30:.1f} GiB",
+        fix="a smaller patch, batch or crop, a lower memory_gb or cache_gb, or fewer workers "
+        "(--workers 1); then run again to go on",
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and (
+        "can't allocate memory" in str(error) or "out of memory" in str(error)
+    )
+
+
+def _require_same_versions(task: Task) -> None:
+    """A node of a cluster may have another installation than the one that planned.
+
+    Raises:
+        MachineError: the key of the step comes out differently here.
+    """
+    if task.step.key == task.key:
+        return
+    here = versions()
+    other = [f"{n} {here[n]} instead of {v}" for n, v in task.versions.items() if here[n] != v]
+    raise MachineError(
+        f"this machine has {', '.join(other) or 'another code of a plugin'}",
+        where=f"step {task.name}",
+        fix="use the same environment on every machine",
+    )
+
+
+def _metric_writer(folder: Path) -> Any:
+    def write(**values: float) -> None:
+        row = {name: float(value) for name, value in values.items()}
+        append_line(folder / "training.jsonl", row)
+
+    return write
+
+
+def forget_peak() -> None:
+    """Let the peak of memory count from now on, where Linux can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int:
+    """The highest resident memory of this process since `forget_peak`."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def resident_bytes() -> int:
+    """The memory this process holds now; 0 where Linux does not say."""
+    with suppress(OSError):
+        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+        return int(pages) * 4096
+    return 0
