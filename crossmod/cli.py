@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -13,6 +14,8 @@ from crossmod.commands.models import package, predict
 from crossmod.commands.plugins import plugins
 from crossmod.commands.run import check, run
 from crossmod.commands.scores import evaluate, rank
+from crossmod.commands.store import gc, runs
+from crossmod.entries import CANNOT_WRITE
 from crossmod.errors import CrossmodError, MachineError
 
 app = typer.Typer(
@@ -28,6 +31,8 @@ app.command()(predict)
 app.command()(evaluate)
 app.command()(rank)
 app.command()(plugins)
+app.command()(runs)
+app.command()(gc)
 app.add_typer(data.app, name="data")
 
 DEBUG = "CROSSMOD_TRACEBACK"
@@ -44,10 +49,20 @@ def options(
 
 def main() -> None:
     """Run the command line; errors become messages and exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # none where it was closed
+            stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
         app()
     except CrossmodError as error:
         _stop(error, error.exit_code)
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        full = MachineError(
+            f"{error.strerror}", where=str(error.filename or ""), fix="look at the disk"
+        )
+        _stop(full, full.exit_code)
     except KeyboardInterrupt:
         interrupted = MachineError(
             "interrupted", fix="finished steps are kept: run the same command again to go on"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from crossmod.checkpoints import Checkpoints
-from crossmod.entries import append_line
+from crossmod.entries import CANNOT_WRITE, append_line
 from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
 from crossmod.faults import during, point
 from crossmod.stages import Context
@@ -51,6 +51,7 @@ class Maker:
         key = self.task.key
         with during(self.task.name):
             try:
+                _require_same_versions(self.task)
                 if damaged := self._damaged_inputs():
                     return Outcome(key, damaged=damaged)
                 seconds = self._make_once()
@@ -63,7 +64,7 @@ class Maker:
     @property
     def store(self) -> Store:
         """The store of the task."""
-        return Store(self.task.store)
+        return Store(self.task.store, self.task.shared)
 
     def folder_of(self, step: Step) -> Path:
         """Where the result of a step lies."""
@@ -88,7 +89,6 @@ class Maker:
             if store.path(key).exists() and (aside := store.quarantine(key)):
                 text = f"the stored result of {self.task.name} is damaged; moved to {aside.name}"
                 self.tell(Remark(key, f"{text} and made anew", True))
-            _require_same_versions(self.task)
             return self._make_patiently()
 
     def _make_patiently(self) -> float:
@@ -166,8 +166,12 @@ class Maker:
             return error
         if _is_out_of_memory(error):
             return out_of_memory(where, self.at, peak_bytes(), str(error).partition("\n")[0])
-        if isinstance(error, OSError) and error.errno in (*TRANSIENT, errno.ENOSPC):
-            return MachineError(f"{error.strerror}", where=f"{where}: {error.filename or ''}")
+        if isinstance(error, OSError) and error.errno in (*TRANSIENT, *CANNOT_WRITE):
+            return MachineError(
+                f"{error.strerror}: {error.filename or ''}",
+                where=where,
+                fix="look at the disk, or choose another folder with --store; run again to go on",
+            )
         kind = PluginError if isinstance(step, PluginStep) else CrossmodError
         return kind(
             f"{type(error).__name__}: {error}",

@@ -88,7 +88,8 @@ class Run:
     def task(self, step: Step) -> Task:
         """A step as a task for an engine."""
         classes = self.plan.source.classes.labels
-        return Task(step.key, step, self.store.folder, classes, self.machine)
+        store, shared = self.store.folder, self.store.shared
+        return Task(step.key, step, store, classes, self.machine, shared=shared)
 
     def finish(self) -> None:
         """Write scores and facts together, once every step is there.
@@ -115,6 +116,14 @@ class Run:
         """How long each stored step took when it was made."""
         manifests = [(step.name, self.store.manifest(step.key)) for step in self.reached]
         return [(name, content["seconds"]) for name, content in manifests if content]
+
+    def warnings(self) -> list[str]:
+        """What was not as it should be while these results were made."""
+        log = self.folder / "events.jsonl"
+        rows = map(json.loads, log.read_text(encoding="utf-8").splitlines() if log.exists() else [])
+        keys = {step.key for step in self.reached}
+        told = [r["text"] for r in rows if r["event"] == "warning" and r["key"] in keys]
+        return list(dict.fromkeys(told))
 
     def number_of(self, step: Step) -> str:
         """The place of a step in the plan, e.g. "7/37"."""
@@ -149,8 +158,8 @@ class Run:
         shown = self.folder / name
         if not _same_key(shown / MANIFEST, step.key):
             shutil.rmtree(shown, ignore_errors=True)
-            point("show")
             try:
+                point("show")
                 shutil.copytree(self.folder_of(step), shown, copy_function=_link_or_copy)
             except OSError as error:
                 raise MachineError(

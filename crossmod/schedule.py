@@ -108,9 +108,14 @@ class Scheduler:
     def _submit(self) -> None:
         """Hand over what can be made now and fits, first what most others wait for."""
         ready = [(run, step) for run in self.runs for step in self._surveyed(run)]
+        tasks: list[Task] = []
         for run, step in sorted(ready, key=lambda pair: -pair[0].urgency[pair[1].key]):
-            if step.key not in self._working and self.engine.takes(run.task(step)):
+            task = run.task(step)
+            if step.key not in self._working and self.engine.takes(task, tasks):
+                tasks.append(task)
                 self._start(run, step)
+        if tasks:
+            self.engine.submit(tasks)
 
     def _raise_failure(self) -> None:
         if self._stopped_at is not None and self._made:
@@ -123,11 +128,9 @@ class Scheduler:
             )
 
     def _start(self, run: Run, step: Step) -> None:
-        task: Task = run.task(step)
         run.event("started", step)
         self._working[step.key] = (run, step)
         self.observer.started(run, step)
-        self.engine.submit([task])
 
     def _surveyed(self, run: Run) -> list[Step]:
         """What a run can make now; what it found in the store is noted once."""

@@ -95,20 +95,36 @@ class Store:
         except Timeout:
             waiting()
             lock.acquire(poll_interval=0.1)
+        except OSError as error:
+            raise self._read_only(error) from error
         try:
             yield
         finally:
             lock.release()
 
-    def busy(self, key: str) -> bool:
-        """Whether a live process is computing an entry."""
+    @contextmanager
+    def try_lock(self, key: str, patience_s: float = 0.0) -> Iterator[bool]:
+        """Hold the right to compute an entry if nobody else does; yields whether that is so.
+
+        Args:
+            key: of the entry.
+            patience_s: wait so long; beyond `LEASE_S`, dead owners on other machines are noticed.
+        """
         lock = self._lock(key)
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+            lock.acquire(timeout=patience_s, poll_interval=0.5)
+        except OSError:  # held; or another user's, and not to be looked into
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def busy(self, key: str) -> bool:
+        """Whether a live process is computing an entry."""
+        with self.try_lock(key) as free:
+            return not free
 
     def publish(self, key: str, note: Mapping[str, Any]) -> AbstractContextManager[Path]:
         """A folder to write into; it becomes the entry when the block ends without error.
@@ -127,11 +143,14 @@ class Store:
                 return SoftFileLease(locks / f"{key}.lease", lease_duration=LEASE_S)
             return FileLock(locks / f"{key}.lock")
         except OSError as error:
-            raise MachineError(
-                f"results cannot be written: {error.strerror}",
-                where=str(self.folder),
-                fix="choose a folder of your own with --store",
-            ) from error
+            raise self._read_only(error) from error
+
+    def _read_only(self, error: OSError) -> MachineError:
+        return MachineError(
+            f"results cannot be written: {error.strerror}",
+            where=str(self.folder),
+            fix="free space, or choose another folder with --store",
+        )
 
 
 def _on_shared_disk(folder: Path) -> bool:

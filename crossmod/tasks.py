@@ -51,6 +51,7 @@ class Task:
         classes: class name -> label.
         machine: how to compute.
         memory_bytes: what it may take; 0 is unknown.
+        shared: whether other machines work in the store.
         versions: what the plan was made with.
     """
 
@@ -60,6 +61,7 @@ class Task:
     classes: Mapping[str, int]
     machine: Machine = Machine()
     memory_bytes: int = 0
+    shared: bool = False
     versions: Mapping[str, str] = field(default_factory=versions)
 
     @property

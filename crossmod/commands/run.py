@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -99,6 +98,7 @@ def _execute(
     """Make all steps of all plans, then the report of each."""
     from crossmod import console
     from crossmod.engines.profile import open_engine
+    from crossmod.registry import recorded
     from crossmod.runner import Run
     from crossmod.schedule import Scheduler, StopSign
     from crossmod.signals import heeded
@@ -109,11 +109,13 @@ def _execute(
         recipe.device, recipe.precision, recipe.determinism, profile.checkpoint_minutes
     )
     runs = [Run(plan, store, folder / one.label, machine, one.label) for one, plan in plans]
+    steps = {one.label: {step.name: step.key for step in plan.steps} for one, plan in plans}
     engine, sign = open_engine(profile, store, machine), StopSign()
     with (
         console.RunConsole() as watcher,
         heeded(sign, engine.close),
         _alone(store, folder, lambda: watcher.note(WAITING)),
+        recorded(store, folder, recipe.title, steps),
     ):
         Scheduler(runs, engine, watcher, sign).execute()
         for (checked, _), run in zip(plans, runs, strict=True):
@@ -123,11 +125,9 @@ def _execute(
 
 def _alone(store: Store, folder: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
     """Let no other run into a run folder; a store that is only read needs no guard."""
-    if not store.writable:
-        return nullcontext()
-    place = os.path.relpath(folder.absolute(), store.folder)  # the same after both have moved
-    name = hashlib.sha256(place.encode()).hexdigest()[:16]
-    return store.lock(f"run-{name}", waiting)
+    from crossmod.registry import name_of
+
+    return store.lock(name_of(store, folder), waiting) if store.writable else nullcontext()
 
 
 def check(recipe: RecipeFile, data: DataRoot = None, settings: Settings = None) -> None:

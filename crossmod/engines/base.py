@@ -15,12 +15,17 @@ class Engine(Protocol):
     correctness never rests on what it says.
     """
 
-    def takes(self, task: Task) -> bool:
-        """Whether there is room for a task now."""
+    def takes(self, task: Task, beside: Sequence[Task] = ()) -> bool:
+        """Whether there is room for a task now.
+
+        Args:
+            task: to be submitted.
+            beside: what will be submitted together with it.
+        """
         ...
 
     def submit(self, tasks: Sequence[Task]) -> None:
-        """Take tasks; each has been asked about with `takes` after the one before was taken."""
+        """Take tasks that can be made now; `takes` has said that there is room for them."""
         ...
 
     def wait(self, seconds: float) -> list[Event]:

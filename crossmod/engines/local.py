@@ -97,9 +97,9 @@ class Local:
         limit = int(named) if named.isdecimal() and int(named) else cores()
         return self.options.threads or max(1, min(limit, cores() // self.workers))
 
-    def takes(self, task: Task) -> bool:
+    def takes(self, task: Task, beside: Sequence[Task] = ()) -> bool:
         """Whether a worker is free, and memory for what the task may need beside the others."""
-        busy = [worker.task for worker in self.pool.values() if worker.task]
+        busy = [*beside, *(worker.task for worker in self.pool.values() if worker.task)]
         if len(busy) >= self.workers:
             return False
         needed = task.memory_bytes + sum(other.memory_bytes for other in busy)

@@ -21,23 +21,29 @@ class Program:
     folder: Path
 
     def __call__(
-        self, *arguments: str | Path, code: int = 0, path: Path | None = None
+        self, *arguments: str | Path, code: int = 0, path: Path | None = None, **variables: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `crossmod` and expect an exit code; ``path`` adds a folder of packages."""
+        if path is not None:
+            variables["PYTHONPATH"] = str(path)
+        process = self.start(*arguments, **variables)
+        stdout, stderr = process.communicate()
+        assert process.returncode == code, stdout + stderr
+        return subprocess.CompletedProcess(process.args, code, stdout, stderr)
+
+    def start(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
+        """Start `crossmod` in a session of its own, with environment variables."""
         environment = {**os.environ, "COLUMNS": "160"}
         environment.pop("CROSSMOD_DATA", None)
-        if path is not None:
-            environment["PYTHONPATH"] = str(path)
-        done = subprocess.run(
+        return subprocess.Popen(
             [str(Path(sys.executable).parent / "crossmod"), *map(str, arguments)],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-            env=environment,
+            env={**environment, **variables},
             cwd=self.folder,
+            start_new_session=True,
         )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done
 
     def run(
         self, name: str, *arguments: str | Path, recipe: Path = SMOKE, path: Path | None = None

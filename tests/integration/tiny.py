@@ -1,0 +1,91 @@
+"""The smallest recipe that has every stage, and what a run of it leaves in its store."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+from program import SMOKE, Program, Result
+
+RECIPE = f"""\
+extends = "{SMOKE}"
+title = "Tiny"
+determinism = "exact"
+[data]
+phantom = {{ source = 2, target = 2, validation = 2 }}
+[preprocess]
+spacing_mm = [3.0, 3.0, 3.0]
+crop = [40, 32]
+[translate.gan]
+iterations = 4
+discriminator_layers = 1
+[augment.tumors]
+min_size = 25
+iterations = 2
+start_scales = [1]
+[segment]
+patch = [24, 24, 16]
+iterations = 4
+[evaluate]
+compare = []
+"""
+
+Digests = dict[str, dict[str, str]]
+
+
+class Tiny(Program):
+    """The command line on the tiny recipe, with checkpoints after every step of a training."""
+
+    def __init__(self, folder: Path, recipe: str = RECIPE) -> None:
+        super().__init__(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "tiny.toml").write_text(recipe, encoding="utf-8")
+        (folder / "profile.toml").write_text("checkpoint_minutes = 0\n", encoding="utf-8")
+
+    def arguments(self, *more: str | Path) -> list[str | Path]:
+        """What `crossmod` is called with."""
+        return ["run", "tiny.toml", "--profile", "profile.toml", *more]
+
+    def go(self, *more: str | Path, code: int = 0, **variables: str) -> str:
+        """Run the recipe and return what was printed."""
+        done = self(*self.arguments(*more), code=code, **variables)
+        return done.stdout + done.stderr
+
+    def launch(self, *more: str | Path, **variables: str) -> subprocess.Popen[str]:
+        """Start the recipe."""
+        return self.start(*self.arguments(*more), **variables)
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "runs" / "store"
+
+    @property
+    def result(self) -> Result:
+        return Result(self.folder / "runs" / "tiny", "")
+
+    def digests(self) -> Digests:
+        """Key -> file -> digest, of every result in the store."""
+        found = {}
+        for manifest in self.store.glob("??/*/manifest.json"):
+            content = json.loads(manifest.read_text(encoding="utf-8"))
+            digests = {name: file["sha256"] for name, file in content["files"].items()}
+            found[content["key"]] = {"step": content["step"], **digests}
+        return found
+
+    def made(self) -> Counter[str]:
+        """How often each step was made, over all runs in the run folder."""
+        return Counter(self.result.made())
+
+    def wait_for(self, event: str, step: str, patience_s: float = 60.0) -> None:
+        """Wait until the log of the run says that something happened."""
+        until = time.monotonic() + patience_s
+        while time.monotonic() < until:
+            if (self.result.folder / "events.jsonl").exists() and any(
+                row["event"] == event and row["step"] == step for row in self.result.events()
+            ):
+                return
+            time.sleep(0.05)
+        raise TimeoutError(f"{event} {step}")
