@@ -27,6 +27,12 @@ from crossmod.steps import Augment, Fit, label_map
 
 KEY_FILE = ".report-key"
 
+PROMISES = {
+    "exact": "the same bits again on the same kind of machine, with any number of workers",
+    "seeded": "the same random numbers again; sums may round differently",
+    "free": "another run may differ as much as another seed",
+}
+
 
 def publish_report(checked: Checked, run: Run, recipe: str) -> None:
     """Write ``report.html`` unless the one in the run folder shows these very results."""
@@ -58,6 +64,7 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
         references=_references(checked, run, scans),
         images={scan.case: scan.image for scan in scans},
         timings=run.seconds(),
+        warnings=run.warnings(),
     )  # fmt: skip
     write_report(page, content)
     write_file(key_file, digest)
@@ -97,10 +104,12 @@ def _facts(checked: Checked, run: Run) -> dict[str, str]:
     made = [manifest for manifest in manifests if manifest]
     devices = sorted({f"{manifest['device']} {manifest['precision']}" for manifest in made})
     total = sum(manifest["seconds"] for manifest in made)
+    level = checked.recipe.determinism
     return {
         "crossmod": version("crossmod"),
         "seed": str(checked.recipe.seed),
         "device": ", ".join(devices),
+        "determinism": f"{level}: {PROMISES[level]}",
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "time to make all steps": f"{total / 60:.1f} min",
     }

@@ -44,6 +44,7 @@ class ReportContent:
         references: case -> hidden label map, native grid.
         images: case -> validation image, native grid.
         timings: (step, seconds) in the order they ran.
+        warnings: what was not as it should be, a line each.
     """
 
     title: str
@@ -63,6 +64,7 @@ class ReportContent:
     references: Mapping[str, Path]
     images: Mapping[str, Path]
     timings: Sequence[tuple[str, float]]
+    warnings: Sequence[str] = ()
 
     @property
     def label(self) -> int:
