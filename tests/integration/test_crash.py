@@ -1,0 +1,222 @@
+"""Kill a run anywhere: the next one goes on, and its results are those of an undisturbed run.
+
+Rows C01 to C13 of the fault matrix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import RECIPE, Tiny
+
+STEP = "train-augmented"
+IN_THE_WORKER = ("begin", "step-2", "saving", "saved", "written", "sealed", "published")
+IN_THE_PROGRAM = ("show", "scores", "write-metrics.csv", "write-run.json", "write-report.html")
+
+
+def assert_same(tiny: Tiny, other: Tiny) -> None:
+    assert tiny.digests() == other.digests()
+    assert tiny.result.scores() == other.result.scores()
+    assert (tiny.result.folder / "report.html").is_file()
+
+
+def test_c01_killed_at_each_point_of_a_training_and_of_the_program(
+    tiny: Tiny, undisturbed: Tiny
+) -> None:
+    for place in IN_THE_WORKER:
+        said = tiny.go("--workers", "1", code=4, CROSSMOD_FAULT=f"{STEP}:{place}:kill")
+        assert f"step {STEP}" in said
+    for place in IN_THE_PROGRAM:
+        tiny.go(code=-signal.SIGKILL, CROSSMOD_FAULT=f"run:{place}:kill")
+    tiny.go()
+    assert_same(tiny, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_c01_killed_at_every_point_of_every_step(tiny: Tiny, undisturbed: Tiny) -> None:
+    scout = Tiny(tiny.folder / "scout")
+    trace = tiny.folder / "trace"
+    scout.go(CROSSMOD_FAULT="none:none:none", CROSSMOD_FAULT_TRACE=str(trace))
+    places = dict.fromkeys(trace.read_text(encoding="utf-8").splitlines())
+    assert len(places) > 150
+    survived = []
+    for place in places:
+        process = tiny.launch("--workers", "1", CROSSMOD_FAULT=f"{place}:kill")
+        printed = "".join(process.communicate())
+        assert process.returncode in (0, 4, -signal.SIGKILL), printed
+        survived += [place] if process.returncode == 0 else []
+    # What was complete before is not done again, so its points are not passed again.
+    assert len(survived) < len(places) / 10, survived
+    tiny.go()
+    assert_same(tiny, undisturbed)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR2"])
+def test_c02_asked_to_stop_it_saves_and_goes_on_later(
+    name: str, tiny: Tiny, undisturbed: Tiny
+) -> None:
+    shutil.copytree(undisturbed.store, tiny.store)
+    forget(tiny, "train-round-1")
+    (tiny.folder / "profile.toml").write_text("checkpoint_minutes = 60\n", encoding="utf-8")
+    process = tiny.launch(CROSSMOD_FAULT="train-round-1:step-2:sleep=4")
+    tiny.wait_for("started", "train-round-1")
+    time.sleep(4)
+    began = time.monotonic()
+    os.killpg(process.pid, getattr(signal, name))
+    stdout, stderr = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert process.returncode == 5, stdout + stderr
+    assert "run the same command again" in stderr
+    [saved] = (tiny.store / "checkpoints").glob("*/[0-9]*")
+    assert int(saved.name) >= 1
+    tiny.go()
+    assert_same(tiny, undisturbed)
+
+
+def test_c03_a_second_ctrl_c_leaves_at_once(tiny: Tiny, undisturbed: Tiny) -> None:
+    process = tiny.launch(CROSSMOD_FAULT="phantom:begin:sleep=60")
+    tiny.wait_for("started", "phantom")
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(1)
+    began = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=20)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 5
+    tiny.go()
+    assert_same(tiny, undisturbed)
+
+
+def test_c04_the_same_recipe_twice_in_one_folder(tiny: Tiny, undisturbed: Tiny) -> None:
+    processes = [tiny.launch() for _ in range(2)]
+    printed = [process.communicate() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
+    assert set(tiny.made().values()) == {1}
+    assert_same(tiny, undisturbed)
+
+
+def test_c05_two_recipes_share_a_store(tiny: Tiny, undisturbed: Tiny) -> None:
+    other = tiny.folder / "other.toml"
+    changed = RECIPE.replace("iterations = 2\nstart", "iterations = 1\nstart")
+    other.write_text(changed, encoding="utf-8")
+    first, second = tiny.launch(), tiny.start("run", "other.toml", "--profile", "profile.toml")
+    printed = [first.communicate(), second.communicate()]
+    assert (first.returncode, second.returncode) == (0, 0), printed
+    finished = tiny.made()
+    tiny_made = set(finished)
+    events = (tiny.folder / "runs" / "other" / "events.jsonl").read_text(encoding="utf-8")
+    rows = [json.loads(line) for line in events.splitlines()]
+    other_made = {row["step"] for row in rows if row["event"] == "finished"}
+    shared = {row["step"] for row in rows if row["key"] in undisturbed.digests()}
+    assert not (tiny_made & other_made & shared)
+    assert "translate-gan" in shared
+    assert {key: tiny.digests()[key] for key in undisturbed.digests()} == undisturbed.digests()
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_c06_a_damaged_result_is_set_aside_and_made_anew(
+    damage: str, copied: Tiny, undisturbed: Tiny
+) -> None:
+    forget(copied, "translate-sharpen")
+    victim = next(entry_of(copied, "translate-gan").glob("images/*.nii"))
+    content = bytearray(victim.read_bytes())
+    victim.unlink()
+    if damage != "delete":
+        content[-1] ^= 0xFF
+        victim.write_bytes(content[: 500 if damage == "truncate" else None])
+    said = copied.go()
+    assert "translate-gan is damaged" in said
+    assert len(list((copied.store / "quarantine").iterdir())) == 1
+    warnings = [row for row in copied.result.events() if row["event"] == "warning"]
+    assert any("damaged" in row["text"] for row in warnings)
+    assert copied.digests() == undisturbed.digests()
+
+
+def test_c09_no_decision_rests_on_a_clock(copied: Tiny, undisturbed: Tiny) -> None:
+    for number, path in enumerate(sorted(copied.store.rglob("*"))):
+        os.utime(path, (1e9 + number * 86400, 2e9 - number * 86400))
+    assert "21 steps were in the store already" in copied.go()
+    if not shutil.which("faketime"):
+        pytest.skip("faketime is not installed; mtimes were checked")
+    forget(copied, "train-round-1")
+    for shift in ("-1y", "+1d"):
+        forget(copied, "predict-round-1-target")
+        crossmod = Path(sys.executable).parent / "crossmod"
+        command = ["faketime", "-f", shift, crossmod, *copied.arguments()]
+        subprocess.run(command, cwd=copied.folder, check=True, capture_output=True)
+        assert copied.digests() == undisturbed.digests()
+
+
+def test_c10_a_moved_store(copied: Tiny) -> None:
+    moved = copied.folder.with_name("moved elsewhere")
+    copied.folder.rename(moved)
+    there = Tiny(moved)
+    assert "21 steps were in the store already" in there.go()
+    for path in there.store.rglob("*.json*"):
+        assert str(copied.folder) not in path.read_text(encoding="utf-8")
+
+
+def test_c10_a_store_that_can_only_be_read(copied: Tiny) -> None:
+    inside = (
+        f"mount --bind {copied.store} {copied.store} && "
+        f"mount -o remount,ro,bind {copied.store} && exec "
+    )
+    crossmod = str(Path(sys.executable).parent / "crossmod")
+
+    def within(*more: str) -> subprocess.CompletedProcess[str]:
+        command = inside + " ".join([crossmod, *map(str, copied.arguments()), *more])
+        return subprocess.run(
+            ["unshare", "--mount", "sh", "-c", command],
+            cwd=copied.folder,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+
+    probe = subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True)
+    if probe.returncode:
+        pytest.skip("mounting is not allowed here")
+    all_stored = within()
+    assert all_stored.returncode == 0, all_stored.stderr
+    changed = within("--set", "seed=1")
+    assert changed.returncode == 4
+    assert "--store" in changed.stderr
+    assert "Traceback" not in changed.stderr
+
+
+def test_c13_killed_in_the_second_round_of_self_training(tmp_path: Path) -> None:
+    recipe = RECIPE + "[pseudo_label]\nrounds = 2\n"
+    calm, killed = Tiny(tmp_path / "calm", recipe), Tiny(tmp_path / "killed", recipe)
+    calm.go()
+    killed.go(code=4, CROSSMOD_FAULT="pseudo-label-2:written:kill")
+    killed.go(code=4, CROSSMOD_FAULT="train-round-2:step-2:kill")
+    killed.go(code=4, CROSSMOD_FAULT="train-round-2:saved:kill")
+    killed.go()
+    assert {name for row in calm.digests().values() if (name := row["step"])} >= {
+        "pseudo-label-1",
+        "pseudo-label-2",
+        "train-round-2",
+    }
+    assert killed.digests() == calm.digests()
+
+
+def entry_of(tiny: Tiny, step: str) -> Path:
+    """Where the result of a step lies."""
+    [key] = {row["key"] for row in tiny.result.events() if row["step"] == step}
+    return tiny.store / key[:2] / key
+
+
+def forget(tiny: Tiny, *steps: str) -> None:
+    """Remove results from a store."""
+    for manifest in tiny.store.glob("??/*/manifest.json"):
+        if json.loads(manifest.read_text(encoding="utf-8"))["step"] in steps:
+            shutil.rmtree(manifest.parent)
