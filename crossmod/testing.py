@@ -4,12 +4,17 @@
         check_stage(MyTranslator(), tmp_path)
 
 Small random cohorts go through the stage the way a run would send them, once from the start and
-once more; the core's checks apply, and both times must give the same numbers.
+once more; the core's checks apply, and both times must give the same numbers. `check_resume` kills
+a training wherever it is told to, and lets it go on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
@@ -17,8 +22,10 @@ from typing import Any
 import numpy as np
 
 from crossmod import contract
-from crossmod.data import Cohort, CohortWriter, FloatArray, LabelArray, Prediction, Volume
+from crossmod.checkpoints import Checkpoints
+from crossmod.data import Cohort, CohortWriter, FloatArray, LabelArray, Prediction, State, Volume
 from crossmod.errors import PluginError
+from crossmod.faults import FAULT
 from crossmod.stages import (
     Augmenter,
     Context,
@@ -142,3 +149,123 @@ def _guesses(labeled: Cohort) -> Iterator[Prediction]:
     for pair in labeled.pairs():
         shares = [0.1 + 0.7 * (pair.labels == label) for label in range(1 + len(CLASSES))]
         yield Prediction(pair.image, np.stack(shares).astype(np.float32))
+
+
+class Killed(Exception):
+    """Ends a training for a test."""
+
+
+class Watched(Checkpoints):
+    """Keeps a checkpoint after every step, and ends the training after one of them.
+
+    Args:
+        place: a folder; the stage works in ``work``, checkpoints lie in ``checkpoints``.
+        last: the step after whose checkpoint it ends; None lets it go on.
+    """
+
+    def __init__(self, place: Path, last: int | None = None) -> None:
+        super().__init__(place / "checkpoints", place / "work", minutes=0)
+        self.last = last
+        self.began: int | None = None
+        self.total: int | None = None
+
+    def steps(self, start: int, total: int, phase: int | None) -> Iterable[int]:
+        """All steps; notes where they begin and end."""
+        self.began, self.total = start, total
+        return super().steps(start, total, phase)
+
+    def save(self, step: int, write: Callable[[Path], None]) -> None:
+        """Keep a state, and end if it is the last.
+
+        Raises:
+            Killed: it is.
+        """
+        super().save(step, write)
+        if step == self.last:
+            raise Killed
+
+
+def check_resume(fit: Callable[[Context], State], folder: Path, steps: Iterable[int]) -> None:
+    """Kill trainings, let them go on, and compare everything with a training left alone.
+
+    For each step a training is killed twice: after the step, before its checkpoint; and when it
+    has done the step again, after its checkpoint.
+
+    Args:
+        fit: trains with `crossmod.torch.resumable`; begins with new objects at each call.
+        folder: an empty folder to work in.
+        steps: after how many steps to kill it, from 1.
+
+    Raises:
+        PluginError: a step is never reached, a training does not go on from its checkpoint, or
+            arrays or files differ by a bit from those of the undisturbed training.
+    """
+    expected = _outcome(fit, folder / "undisturbed", None)
+    for step in steps:
+        place = folder / f"step-{step}"
+        if _outcome(fit, place, Watched(place), f"*:step-{step}:raise"):
+            raise PluginError("is not a step of `resumable`", where=place.name)
+        found = None
+        for done, last in ((step - 1, step), (step, None)):
+            if found is None:  # else this was the last step, which has no checkpoint
+                watched = Watched(place, last)
+                found = _outcome(fit, place, watched)
+                if watched.began != done:
+                    raise PluginError("does not go on from its checkpoint", where=place.name)
+        _require_same(expected, found, place.name)
+        shutil.rmtree(place)
+
+
+Outcome = tuple[dict[str, Any], dict[str, bytes]]
+
+
+def _outcome(
+    fit: Callable[[Context], State], place: Path, checkpoints: Checkpoints | None, fault: str = ""
+) -> Outcome | None:
+    """Arrays that were learned, and the content of the files; None if the training was killed."""
+    work = place / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+
+    def metric(**values: float) -> None:
+        with (work / "training.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    ctx = Context(work, seed=7, classes=CLASSES, checkpoints=checkpoints, metric=metric)
+    try:
+        with _happening(fault):
+            arrays = {name: np.asarray(array) for name, array in fit(ctx).items()}
+    except Killed:
+        return None
+    except RuntimeError as error:
+        if fault and str(error) == f"fault {fault}":
+            return None
+        raise
+    files = [path for path in sorted(work.rglob("*")) if path.is_file()]
+    return arrays, {path.relative_to(work).as_posix(): path.read_bytes() for path in files}
+
+
+@contextmanager
+def _happening(fault: str) -> Iterator[None]:
+    before = os.environ.get(FAULT)
+    os.environ[FAULT] = fault
+    try:
+        yield
+    finally:
+        del os.environ[FAULT]
+        if before is not None:
+            os.environ[FAULT] = before
+
+
+def _require_same(expected: Outcome | None, found: Outcome | None, where: str) -> None:
+    for one, other in zip(expected or (), found or (), strict=True):
+        names = [name for name in {**one, **other} if not _same(one.get(name), other.get(name))]
+        if names:
+            raise PluginError(f"ends with another {', '.join(names[:5])}", where=where)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        alike = (one.dtype, one.shape) == (other.dtype, other.shape)
+        return alike and one.tobytes() == other.tobytes()
+    return bool(one == other)

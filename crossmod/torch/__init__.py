@@ -3,6 +3,7 @@
 No callbacks, no base class: every plugin owns its loop.
 """
 
+from crossmod.torch.determinism import set_up
 from crossmod.torch.device import autocast, prepare, resolve_device, resolve_precision
 from crossmod.torch.resume import resumable
 from crossmod.torch.snapshot import Part, Stateful, require_finite
@@ -18,5 +19,6 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "resumable",
+    "set_up",
     "weights_of",
 ]

@@ -141,7 +141,7 @@ def _require_finite_weights(parts: Mapping[str, Part]) -> None:
         broken = [key for key, weight in weights if not weight.isfinite().all()]
         if broken:
             raise CrossmodError(
-                f"{len(broken)} weights of '{name}' are no longer numbers, first {broken[0]}",
+                f"weights of '{name}' are no longer numbers: {', '.join(broken[:SHOWN])}",
                 fix="lower learning_rate; the last checkpoint is kept",
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,9 @@ from crossmod import (
     Volume,
     hookimpl,
 )
+
+if TYPE_CHECKING:
+    from crossmod_cyclegan.slices import Slice
 
 Weight = Annotated[float, Field(ge=0.0)]
 """The weight of a loss term; 0 leaves the term out."""
@@ -70,38 +73,41 @@ class CycleGAN(Translator[CycleGANOptions]):
 
     def fit(self, source: Cohort, target: Cohort, ctx: Context) -> State:
         """Train both generators and both discriminators on all slices that show something."""
-        from crossmod.torch import autocast, prepare, weights_of
-        from crossmod_cyclegan.networks import smallest_side
-        from crossmod_cyclegan.slices import foreground_slices
+        from crossmod.torch import autocast, prepare, require_finite, resumable, weights_of
         from crossmod_cyclegan.train import train
 
-        source_slices = foreground_slices(volume.data[0] for volume in source.volumes())
-        target_slices = foreground_slices(volume.data[0] for volume in target.volumes())
-        needed = smallest_side(self.options.discriminator_layers)
-        for name, slices in (("source", source_slices), ("target", target_slices)):
-            if not slices:
-                raise DataError("every image is empty", where=f"{name} images")
-            side = min(min(image.shape) for image in slices)
-            if side < needed:
-                raise DataError(
-                    f"slices have a side of {side} pixels",
-                    where=f"{name} images",
-                    allowed=f"{needed} or more for this discriminator",
-                    fix="use larger crops or fewer discriminator_layers",
-                )
         prepare(ctx.seed)
         to_target, to_source = train(
-            source_slices,
-            target_slices,
+            self._slices("source", source),
+            self._slices("target", target),
             self.options,
-            rng=ctx.rng("cyclegan"),
+            rng=ctx.rng,
             device=ctx.device,
             autocast=autocast(ctx.device, ctx.precision),
-            progress=lambda steps: ctx.progress(steps, total=len(steps), label="cyclegan"),
+            steps=lambda total, parts: resumable(ctx, total, parts, label="cyclegan"),
+            check=require_finite,
             metric=ctx.metric,
             panel=ctx.panel,
         )
         return weights_of(to_target, "to_target.") | weights_of(to_source, "to_source.")
+
+    def _slices(self, modality: str, images: Cohort) -> list[Slice]:
+        from crossmod_cyclegan.networks import smallest_side
+        from crossmod_cyclegan.slices import foreground_slices
+
+        slices = foreground_slices((volume.case, volume.data[0]) for volume in images.volumes())
+        if not slices:
+            raise DataError("every image is empty", where=f"{modality} images")
+        side = min(min(image.shape) for image, _ in slices)
+        needed = smallest_side(self.options.discriminator_layers)
+        if side < needed:
+            raise DataError(
+                f"slices have a side of {side} pixels",
+                where=f"{modality} images",
+                allowed=f"{needed} or more for this discriminator",
+                fix="use larger crops or fewer discriminator_layers",
+            )
+        return slices
 
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
         """Translate slice by slice; the network is loaded once."""

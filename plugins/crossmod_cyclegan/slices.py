@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,55 +14,96 @@ from torch import Tensor
 if TYPE_CHECKING:
     from crossmod_cyclegan import CycleGANOptions
 
-Slices = list[NDArray[np.float16]]
+Rng = Callable[..., np.random.Generator]
+"""Gives a generator that depends on a seed and on the words it is called with."""
 
 BACKGROUND = 0.05
 """A slice without a voxel above this is empty."""
 
 
-def foreground_slices(volumes: Iterable[NDArray[np.float32]]) -> Slices:
-    """The slices ``(I, J)`` along K of volumes ``(I, J, K)`` in [0, 1] that show something.
+class Slice(NamedTuple):
+    """An image ``(I, J)`` in [0, 1], and what to call it."""
+
+    image: NDArray[np.float16]
+    name: str
+
+
+def foreground_slices(volumes: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Slice]:
+    """The slices along K of named volumes ``(I, J, K)`` in [0, 1] that show something.
 
     Half precision halves the memory of a cohort; its steps are 1/2048 at most.
     """
     return [
-        np.ascontiguousarray(volume[:, :, k], dtype=np.float16)
-        for volume in volumes
+        Slice(np.ascontiguousarray(volume[:, :, k], dtype=np.float16), f"{name} slice {k}")
+        for name, volume in volumes
         for k in range(volume.shape[2])
         if volume[:, :, k].max() > BACKGROUND
     ]
 
 
-def batches(
-    images: Slices, size: NDArray[np.int64], options: CycleGANOptions, rng: np.random.Generator
-) -> Iterator[Tensor]:
-    """Endless batches ``(B, 1, H, W)`` in [-1, 1]; every slice once before any comes again.
+class Batches:
+    """Batches of one modality; a batch is the same whenever it is made.
 
-    Slices larger than ``size`` (H, W) are cropped at a random place.
+    Every slice is shown once before any comes again. Slices larger than ``size`` are cropped at a
+    random place.
+
+    Args:
+        modality: a name, so that two modalities get other random numbers.
+        slices: what there is.
+        size: height and width of a batch, pixels.
+        options: what the recipe says.
+        rng: decides the order, the crops and the flips.
     """
-    order: list[int] = []
-    while True:
-        batch = np.empty((options.batch_size, 1, *size), dtype=np.float32)
-        for item in batch[:, 0]:
-            if not order:
-                order = rng.permutation(len(images)).tolist()
-            image = images[order.pop()]
-            i, j = rng.integers(np.array(image.shape) - size + 1)
-            crop = image[i : i + size[0], j : j + size[1]]
-            item[:] = crop[::-1] if options.flip and rng.random() < 0.5 else crop
-        yield torch.from_numpy(batch * 2 - 1)
+
+    def __init__(
+        self,
+        modality: str,
+        slices: list[Slice],
+        size: NDArray[np.int64],
+        options: CycleGANOptions,
+        rng: Rng,
+    ) -> None:
+        self.modality, self.slices, self.size = modality, slices, size
+        self.options, self.rng = options, rng
+        self._order = lru_cache(maxsize=1)(self._shuffled)
+
+    def batch(self, step: int) -> tuple[Tensor, list[str]]:
+        """Images ``(B, 1, H, W)`` in [-1, 1] of a step, and their names."""
+        images = np.empty((self.options.batch_size, 1, *self.size), dtype=np.float32)
+        names = []
+        for place, image in enumerate(images[:, 0]):
+            epoch, item = divmod(step * len(images) + place, len(self.slices))
+            chosen = self.slices[self._order(epoch)[item]]
+            image[:] = self._crop(chosen.image, self.rng("crop", self.modality, epoch, item))
+            names.append(chosen.name)
+        return torch.from_numpy(images * 2 - 1), names
+
+    def _shuffled(self, epoch: int) -> list[int]:
+        rng = self.rng("order", self.modality, epoch)
+        order: list[int] = rng.permutation(len(self.slices)).tolist()
+        return order
+
+    def _crop(self, image: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float16]:
+        i, j = rng.integers(np.array(image.shape) - self.size + 1)
+        crop = image[i : i + self.size[0], j : j + self.size[1]]
+        return crop[::-1] if self.options.flip and rng.random() < 0.5 else crop
 
 
 class ImagePool:
     """Earlier translations, so that discriminators do not forget (Shrivastava et al. 2017).
 
     Once full, each image is swapped for a stored one with probability one half.
+
+    Args:
+        size: how many are stored.
+        modality: a name, so that two pools get other random numbers.
+        rng: decides, for each image anew.
     """
 
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
-        self.size = size
-        self.rng = rng
+    def __init__(self, size: int, modality: str, rng: Rng) -> None:
+        self.size, self.modality, self.rng = size, modality, rng
         self.images: list[Tensor] = []
+        self.seen = 0
 
     def exchange(self, images: Tensor) -> Tensor:
         """Store some of ``(B, 1, H, W)`` and return as many, new or old."""
@@ -70,11 +112,21 @@ class ImagePool:
         return torch.stack([self._exchange_one(image) for image in images])
 
     def _exchange_one(self, image: Tensor) -> Tensor:
+        self.seen += 1
         if len(self.images) < self.size:
             self.images.append(image)
             return image
-        if self.rng.random() < 0.5:
+        rng = self.rng("pool", self.modality, self.seen)
+        if rng.random() < 0.5:
             return image
-        place = int(self.rng.integers(self.size))
-        old, self.images[place] = self.images[place], image
+        place = int(rng.integers(self.size))
+        old, self.images[place] = self.images[place].to(image), image
         return old
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it holds."""
+        return {"images": self.images, "seen": self.seen}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Hold what another one held."""
+        self.images, self.seen = list(state["images"]), state["seen"]

@@ -5,7 +5,7 @@ Needs torch and numpy alone; the options may be any object with the attributes i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from crossmod_cyclegan.networks import Discriminator, Generator
-from crossmod_cyclegan.slices import ImagePool, Slices, batches
+from crossmod_cyclegan.slices import Batches, ImagePool, Rng, Slice
 
 if TYPE_CHECKING:
     from crossmod_cyclegan import CycleGANOptions
@@ -28,51 +28,80 @@ PANELS = 4
 
 
 def train(
-    source: Slices,
-    target: Slices,
+    source: list[Slice],
+    target: list[Slice],
     options: CycleGANOptions,
     *,
-    rng: np.random.Generator,
+    rng: Rng,
     device: str,
     autocast: torch.autocast,
-    progress: Callable[[range], Iterable[int]] = iter,
+    steps: Callable[[int, Mapping[str, Any]], Iterable[int]] = lambda total, parts: range(total),
+    check: Callable[[Mapping[str, float], str], None] = lambda losses, where: None,
     metric: Callable[..., None] = lambda **values: None,
     panel: Callable[[str, list[list[FloatArray]]], None] = lambda name, rows: None,
 ) -> tuple[Generator, Generator]:
     """Train on unpaired slices.
 
     Args:
-        source: slices of the source modality, ``(I, J)`` in [0, 1].
-        target: slices of the target modality, ``(I, J)`` in [0, 1].
+        source: slices of the source modality.
+        target: slices of the target modality.
         options: what the recipe says.
         rng: decides the order, the crops and the flips; networks are seeded by torch.
         device: a torch device.
         autocast: the number format networks compute in.
-        progress: wraps the range of steps.
+        steps: given their number and what they change, yields the steps to do.
+        check: takes the losses of a step, and what to call it, before anything of it is kept.
         metric: takes the mean losses since the last report.
         panel: takes a name and rows of images: real, translated, translated back.
 
     Returns:
         The generators source -> target and target -> source.
     """
-    size = np.min([image.shape for image in source + target], axis=0)
-    steps_per_epoch = -(-max(len(source), len(target)) // options.batch_size)
-    steps = options.iterations or steps_per_epoch * (options.epochs + options.decay_epochs)
-    trainer = Trainer(options, rng, device, autocast)
-    streams = [batches(images, size, options, rng) for images in (source, target)]
-    sums: dict[str, Tensor] = {}
-    since = 0
-    for step in progress(range(steps)):
-        trainer.set_rate(learning_rate_factor(step, steps_per_epoch, options))
-        images = [next(stream).to(device) for stream in streams]
-        losses = trainer.step(*images)
-        sums = {name: loss + sums.get(name, 0.0) for name, loss in losses.items()}
-        if (step + 1) % max(1, steps // REPORTS) == 0:
-            metric(step=step + 1, **{k: float(v) / (step + 1 - since) for k, v in sums.items()})
-            sums, since = {}, step + 1
-        if (step + 1) % max(1, steps // PANELS) == 0:
+    size = np.min([image.shape for image, _ in source + target], axis=0)
+    epoch = -(-max(len(source), len(target)) // options.batch_size)
+    total = options.iterations or epoch * (options.epochs + options.decay_epochs)
+    trainer, means = Trainer(options, rng, device, autocast), Means()
+    sources = Batches("source", source, size, options, rng)
+    targets = Batches("target", target, size, options, rng)
+    for step in steps(total, {**trainer.networks, "trainer": trainer, "means": means}):
+        trainer.set_rate(learning_rate_factor(step, epoch, options))
+        (real_source, names), (real_target, others) = sources.batch(step), targets.batch(step)
+        images = real_source.to(device), real_target.to(device)
+        losses = {name: float(loss) for name, loss in trainer.step(*images).items()}
+        check(losses, f"step {step + 1}, {', '.join(names + others)}")
+        means.add(losses)
+        if (step + 1) % max(1, total // REPORTS) == 0:
+            metric(step=step + 1, **means.take())
+        if (step + 1) % max(1, total // PANELS) == 0:
             panel(f"step-{step + 1:06d}", trainer.sample(*images))
     return trainer.result
+
+
+class Means:
+    """Mean losses since they were last taken."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.steps = 0
+
+    def add(self, losses: Mapping[str, float]) -> None:
+        """Count one step."""
+        self.sums = {name: loss + self.sums.get(name, 0.0) for name, loss in losses.items()}
+        self.steps += 1
+
+    def take(self) -> dict[str, float]:
+        """The means; begins anew."""
+        means = {name: total / self.steps for name, total in self.sums.items()}
+        self.sums, self.steps = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was added so far."""
+        return {"sums": self.sums, "steps": self.steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state."""
+        self.sums, self.steps = dict(state["sums"]), state["steps"]
 
 
 def learning_rate_factor(step: int, steps_per_epoch: int, options: CycleGANOptions) -> float:
@@ -102,7 +131,7 @@ class Trainer:
     def __init__(
         self,
         options: CycleGANOptions,
-        rng: np.random.Generator,
+        rng: Rng,
         device: str,
         autocast: torch.autocast,
     ) -> None:
@@ -114,12 +143,34 @@ class Trainer:
         self.generators = nn.ModuleList([Generator(*shape), Generator(*shape)]).to(device)
         self.judges = nn.ModuleList([Discriminator(*judge), Discriminator(*judge)]).to(device)
         self.average = deepcopy(self.generators) if options.weight_average else self.generators
-        self.pools = [ImagePool(options.pool_size, rng) for _ in range(2)]
+        self.pools = [ImagePool(options.pool_size, name, rng) for name in ("target", "source")]
         self.optimizers = [
             torch.optim.Adam(networks.parameters(), betas=(0.5, 0.999), fused=True)
             for networks in (self.generators, self.judges)
         ]
         self.rates = [1.0, options.discriminator_rate]
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks, each once."""
+        average = {} if self.average is self.generators else {"average": self.average}
+        return {"generators": self.generators, "judges": self.judges, **average}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that steps change besides networks."""
+        return {
+            "steps": self.steps,
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "pools": [pool.state_dict() for pool in self.pools],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state."""
+        self.steps = state["steps"]
+        for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
+        for pool, own in zip(self.pools, state["pools"], strict=True):
+            pool.load_state_dict(own)
 
     @property
     def result(self) -> tuple[Generator, Generator]:

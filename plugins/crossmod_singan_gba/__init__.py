@@ -137,7 +137,7 @@ class SinganGba(Augmenter[SinganGbaOptions]):
 
     def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> State:
         """Train a SinGAN on one real target slice."""
-        from crossmod.torch import autocast, prepare
+        from crossmod.torch import autocast, prepare, require_finite, resumable
         from crossmod_singan_gba.choose import choose_slice
         from crossmod_singan_gba.panels import scale_rows
         from crossmod_singan_gba.train import train
@@ -154,9 +154,13 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         cascade = train(
             image,
             options,
+            name=f"{case} slice {index}",
             device=ctx.device,
             autocast=autocast(ctx.device, ctx.precision),
-            progress=lambda steps, name: ctx.progress(steps, total=len(steps), label=name),
+            steps=lambda total, parts, phase: resumable(
+                ctx, total, parts, label="singan", phase=phase
+            ),
+            check=require_finite,
             metric=ctx.metric,
             show=lambda scale, images: shown.append(images),
         )

@@ -6,9 +6,9 @@ Needs torch and numpy alone; the options may be any object with the attributes i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,14 +27,19 @@ LEARNING_RATE_DROP = 0.1
 DROP_AFTER = 0.8  # of the iterations of a scale
 REPORT_EVERY = 100
 
+Steps = Callable[[int, Mapping[str, Any], int], Iterable[int]]
+"""Given the number of steps, what they change, and the steps of a scale: yields those to do."""
+
 
 def train(
     image: NDArray[np.float32],
     options: SinganGbaOptions,
     *,
+    name: str = "the slice",
     device: str,
     autocast: torch.autocast,
-    progress: Callable[[range, str], Iterable[int]] = lambda steps, label: steps,
+    steps: Steps = lambda total, parts, phase: range(total),
+    check: Callable[[Mapping[str, float], str], None] = lambda losses, where: None,
     metric: Callable[..., None] = lambda **values: None,
     show: Callable[[int, NDArray[np.float32]], None] = lambda scale, images: None,
 ) -> Cascade:
@@ -43,32 +48,101 @@ def train(
     Args:
         image: the slice, ``(H, W)`` in [0, 1].
         options: what the recipe says.
+        name: what to call the slice.
         device: a torch device.
         autocast: the number format networks compute in.
-        progress: wraps the steps of a scale, given a label.
+        steps: yields the steps of all scales, one scale after the other.
+        check: takes the losses of a step, and what to call it, before anything of it is kept.
         metric: takes losses now and then.
-        show: takes each finished scale with ``(4, h, w)``: the slice, its reconstruction and two
-            images from noise alone, in [0, 1].
+        show: takes each scale, at the end, with ``(4, h, w)``: the slice, its reconstruction and
+            two images from noise alone, in [0, 1].
     """
-    real = torch.from_numpy(image).to(device)[None, None] * 2 - 1
-    shape = (image.shape[0], image.shape[1])
-    ratios = ratios_of(shape, options.scale_factor, options.min_size, options.max_size)
-    cascade = Cascade(ratios, autocast, [], [], options.eight_bit)
-    discriminator: Discriminator | None = None
-    fixed: list[Tensor] = []
-    for scale, side in enumerate(cascade.sides(shape)):
-        trainer = ScaleTrainer.start(
-            cascade, cascade.resize(real, side), fixed, discriminator, options
+    pyramid = PyramidTrainer(image, options, device, autocast)
+    iterations, last = options.iterations, pyramid.cascade.last
+    for number in steps((last + 1) * iterations, {"pyramid": pyramid}, iterations):
+        scale, step = divmod(number, iterations)
+        losses = {key: float(loss) for key, loss in pyramid.trainer_of(scale).step().items()}
+        check(losses, f"step {step + 1} of scale {scale}, {name}")
+        if step % REPORT_EVERY == 0 or step == iterations - 1:
+            metric(scale=scale, step=step, **losses)
+    pyramid.finish_scale()
+    for scale, images in enumerate(pyramid.shown):
+        show(scale, images.numpy())
+    return pyramid.cascade
+
+
+class PyramidTrainer:
+    """Trains scale after scale; its state is all that has been learned.
+
+    Args:
+        image: the slice, ``(H, W)`` in [0, 1].
+        options: what the recipe says.
+        device: a torch device.
+        autocast: the number format networks compute in.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.float32],
+        options: SinganGbaOptions,
+        device: str,
+        autocast: torch.autocast,
+    ) -> None:
+        shape = (image.shape[0], image.shape[1])
+        ratios = ratios_of(shape, options.scale_factor, options.min_size, options.max_size)
+        self.options = options
+        self.whole = torch.from_numpy(image).to(device)[None, None] * 2 - 1
+        self.cascade = Cascade(ratios, autocast, [], [], options.eight_bit)
+        self.sides = self.cascade.sides(shape)
+        self.fixed: list[Tensor] = []
+        self.shown: list[Tensor] = []
+        self.trainer: ScaleTrainer | None = None
+
+    def trainer_of(self, scale: int) -> ScaleTrainer:
+        """The trainer of a scale: the one at work, or that of the next scale."""
+        if self.trainer is None or scale == len(self.cascade.generators):
+            self.finish_scale()
+            judge = self.trainer.discriminator if self.trainer else None
+            real = self._real(scale)
+            self.trainer = ScaleTrainer.start(self.cascade, real, self.fixed, judge, self.options)
+        return self.trainer
+
+    def finish_scale(self) -> None:
+        """Change the newest generator no more, and show what it makes."""
+        if self.trainer is not None:
+            self.trainer.generator.requires_grad_(False)
+            self.shown.append(torch.from_numpy(self.trainer.samples()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All scales so far."""
+        assert self.trainer is not None
+        return {
+            "generators": [network.state_dict() for network in self.cascade.generators],
+            "amplitudes": self.cascade.amplitudes,
+            "fixed": self.fixed,
+            "shown": self.shown,
+            "trainer": self.trainer.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state."""
+        device, last = self.whole.device, len(state["generators"]) - 1
+        for scale, weights in enumerate(state["generators"]):
+            generator = Generator(width_of(scale, self.options), self.options.kernel)
+            generator.load_state_dict(weights)
+            self.cascade.generators.append(generator.to(device).requires_grad_(scale == last))
+        self.cascade.amplitudes.extend(state["amplitudes"])
+        self.fixed.extend(noise.to(device) for noise in state["fixed"])
+        self.shown.extend(state["shown"])
+        judge = Discriminator(width_of(last, self.options), self.options.kernel).to(device)
+        base = state["trainer"]["base"].to(device)
+        self.trainer = ScaleTrainer(
+            self.cascade, self._real(last), self.fixed, base, judge, self.options
         )
-        steps = range(options.iterations)
-        for step in progress(steps, f"scale {scale} of {cascade.last}, {side[0]} x {side[1]}"):
-            losses = trainer.step()
-            if step % REPORT_EVERY == 0 or step == steps[-1]:
-                metric(scale=scale, step=step, **{k: float(v) for k, v in losses.items()})
-        cascade.generators[-1].requires_grad_(False)
-        discriminator = trainer.discriminator
-        show(scale, trainer.samples())
-    return cascade
+        self.trainer.load_state_dict(state["trainer"])
+
+    def _real(self, scale: int) -> Tensor:
+        return self.cascade.resize(self.whole, self.sides[scale])
 
 
 @dataclass
@@ -111,7 +185,7 @@ class ScaleTrainer:
         else:
             fixed.append(torch.zeros_like(real))
             cascade.amplitudes.append(amplitude(real, base, options.noise_weight))
-        width = min(options.width * 2 ** (scale // options.width_doubles_every), options.max_width)
+        width = width_of(scale, options)
         generator = Generator(width, options.kernel)
         discriminator = Discriminator(width, options.kernel)
         inherit(generator, cascade.generators[-1] if scale else None)
@@ -132,6 +206,23 @@ class ScaleTrainer:
             torch.optim.lr_scheduler.MultiStepLR(optimizer, drop, LEARNING_RATE_DROP)
             for optimizer in self.optimizers
         ]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What changes during a scale, and its base; the generator belongs to the cascade."""
+        return {
+            "base": self.base,
+            "discriminator": self.discriminator.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedules": [schedule.state_dict() for schedule in self.schedules],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state; the base was given already."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        for optimizer, own in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(own)
+        for schedule, own in zip(self.schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(own)
 
     def step(self) -> dict[str, Tensor]:
         """One iteration: a few steps of the discriminator, then as many of the generator."""
@@ -193,6 +284,12 @@ class ScaleTrainer:
         fakes = self.generate(torch.randn_like(self.real).repeat(2, 1, 1, 1), self.random_bases(2))
         images = torch.cat([self.real, rebuilt, fakes])[:, 0]
         return ((images.clamp(-1, 1) + 1) / 2).cpu().numpy()
+
+
+def width_of(scale: int, options: SinganGbaOptions) -> int:
+    """Channels of the networks of a scale."""
+    doublings: int = scale // options.width_doubles_every
+    return min(options.width << doublings, options.max_width)
 
 
 def amplitude(real: Tensor, base: Tensor, weight: float) -> float:

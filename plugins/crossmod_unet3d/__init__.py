@@ -129,12 +129,13 @@ class UNet3D(Segmenter[UNet3DOptions]):
             _require_same_network(plan, Plan.from_array(np.asarray(ctx.start[PLAN])))
             load_weights(network, _weights_in(ctx.start), WEIGHTS)
         schedule = self._schedule()
-        batches = self._patches(cases, plan, ctx).stream(schedule.steps, _threads(ctx))
         watched = schedule.report_every * max(schedule.steps // schedule.report_every // WATCHES, 1)
-        for step in steps_of(network, batches, plan, schedule, ctx):
-            if len(validation) and step % watched == 0:
-                state = {PLAN: plan.to_array(), **weights_of(network, WEIGHTS)}
-                ctx.metric(step=step, **self._dice(validation, state, ctx))
+        patches = self._patches(cases, plan, ctx)
+        with patches.ahead(schedule.steps, _threads(ctx)) as batch_of:
+            for step in steps_of(network, batch_of, plan, schedule, ctx):
+                if len(validation) and step % watched == 0:
+                    state = {PLAN: plan.to_array(), **weights_of(network, WEIGHTS)}
+                    ctx.metric(step=step, **self._dice(validation, state, ctx))
         return {PLAN: plan.to_array(), **weights_of(network, WEIGHTS)}
 
     def predict(
@@ -198,6 +199,8 @@ class UNet3D(Segmenter[UNet3DOptions]):
             mirror=self._axes() if self.options.mirror_predictions else (),
             device=ctx.device,
             precision=ctx.precision,
+            at_once=plan.batch if ctx.device.startswith("cuda") else 1,
+            log=ctx.log,
         )
 
     def _axes(self) -> tuple[int, ...]:

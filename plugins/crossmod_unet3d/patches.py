@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,17 +89,22 @@ class PatchSource:
         axes = tuple(axis for axis in self.mirror if rng.random() < 0.5)
         return np.flip(image, axes), np.flip(labels, axes)
 
-    def stream(self, steps: int, threads: int) -> Iterator[Batch]:
-        """The batches of all steps, in order."""
+    @contextmanager
+    def ahead(self, steps: int, threads: int) -> Iterator[Callable[[int], Batch]]:
+        """Gives what makes the batch of a step, and meanwhile in threads those that follow."""
+        waiting: dict[int, Future[Batch]] = {}
         with ThreadPoolExecutor(threads) as pool:
-            waiting: deque[Future[Batch]] = deque()
+
+            def batch(step: int) -> Batch:
+                for number in range(step, min(step + AHEAD * threads + 1, steps)):
+                    if number not in waiting:
+                        waiting[number] = pool.submit(self.batch, number)
+                for passed in [number for number in waiting if number < step]:
+                    waiting.pop(passed).cancel()
+                return waiting.pop(step).result()
+
             try:
-                for step in range(steps):
-                    waiting.append(pool.submit(self.batch, step))
-                    if len(waiting) > AHEAD * threads:
-                        yield waiting.popleft().result()
-                while waiting:
-                    yield waiting.popleft().result()
+                yield batch
             finally:
-                for future in waiting:
+                for future in waiting.values():
                     future.cancel()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,9 +18,12 @@ from crossmod_unet3d.sampling import z_score
 BLUR = 0.125  # of the window's edge: nnU-Net's weight of a prediction far from the middle
 
 
-@dataclass(frozen=True)
+@dataclass
 class Predictor:
     """Class probabilities of whole volumes from a network that sees patches.
+
+    Where the memory of the device does not hold that many windows, it goes on with fewer at once,
+    and at last with one at a time, blended in main memory.
 
     Attributes:
         network: in evaluation mode, on the device.
@@ -28,6 +32,8 @@ class Predictor:
         mirror: axes of the volume; predictions are averaged over all flips along them.
         device: "cpu", "cuda" or "cuda:1".
         precision: "fp32" or "bf16".
+        at_once: windows that pass the network together.
+        log: takes a line when memory was too small.
     """
 
     network: nn.Module
@@ -36,22 +42,57 @@ class Predictor:
     mirror: tuple[int, ...]
     device: str
     precision: str
+    at_once: int = 1
+    log: Callable[[str], None] = lambda text: None
+    _ways: list[tuple[int, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        halves = [self.at_once >> n for n in range(self.at_once.bit_length())]
+        self._ways = [*((count, self.device) for count in halves), (1, "cpu")]
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 ``(1 + classes, I, J, K)``, of an image ``(I, J, K)``."""
-        tensor = torch.from_numpy(z_score(image))[None, None].to(self.device)
-        blended = sliding_window_inference(
-            tensor,
-            self.window,
-            sw_batch_size=1,
-            predictor=self._probabilities,
-            overlap=self.overlap,
-            mode="gaussian",
-            sigma_scale=BLUR,
+        """Probabilities, float32 ``(1 + classes, I, J, K)``, of an image ``(I, J, K)``.
+
+        Raises:
+            torch.OutOfMemoryError: even one window is too much.
+        """
+        tensor = torch.from_numpy(z_score(image))[None, None]
+        for tried, (count, blended_on) in enumerate(self._ways):
+            probabilities = self._blend(tensor, count, blended_on)
+            if probabilities is not None:
+                if tried:
+                    self._settle(tried)
+                return probabilities
+        raise torch.OutOfMemoryError("one window of a prediction does not fit into memory")
+
+    def _blend(self, tensor: Tensor, count: int, blended_on: str) -> np.ndarray | None:
+        """Weighted means over windows, or None if memory is too small."""
+        try:
+            blended = sliding_window_inference(
+                tensor.to(blended_on),
+                self.window,
+                sw_batch_size=count,
+                predictor=self._probabilities,
+                overlap=self.overlap,
+                mode="gaussian",
+                sigma_scale=BLUR,
+                sw_device=self.device,
+                device=blended_on,
+            )
+            total = blended[0].clamp_min(0)
+            return (total / total.sum(0, keepdim=True)).cpu().numpy()  # type: ignore[no-any-return]
+        except torch.OutOfMemoryError:
+            return None
+
+    def _settle(self, tried: int) -> None:
+        """Go on with what has worked."""
+        self._ways = self._ways[tried:]
+        count, blended_on = self._ways[0]
+        self.log(
+            f"out of memory in prediction: went on with {count} window(s) at once,"
+            f" blended on {blended_on}"
         )
-        total = blended[0].clamp_min(0)
-        return (total / total.sum(0, keepdim=True)).cpu().numpy()  # type: ignore[no-any-return]
 
     def _probabilities(self, patches: Tensor) -> Tensor:
         flips = _all_flips(self.mirror)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossmod import Context, CrossmodError
-from crossmod.torch import autocast
+from crossmod import Context
+from crossmod.torch import Part, autocast, require_finite, resumable
 from crossmod_unet3d.networks import UNet
 from crossmod_unet3d.patches import Batch
 from crossmod_unet3d.plan import Plan
@@ -45,7 +45,7 @@ class Schedule:
 
 def train(
     network: UNet,
-    batches: Iterable[Batch],
+    batch_of: Callable[[int], Batch],
     plan: Plan,
     schedule: Schedule,
     ctx: Context,
@@ -54,7 +54,7 @@ def train(
 
     Args:
         network: on the device of ``ctx``.
-        batches: one for each step.
+        batch_of: the batch of a step, counted from 0.
         plan: the plan of the network.
         schedule: how to optimize.
         ctx: the run.
@@ -67,20 +67,47 @@ def train(
         optimizer, lambda step: max(1 - step / schedule.steps, 0.0) ** POWER
     )
     network.train()
-    losses: list[float] = []
-    steps = ctx.progress(batches, total=schedule.steps, label="train")
-    for step, batch in enumerate(steps, start=1):
+    losses = Losses()
+    parts: dict[str, Part] = {
+        "network": network,
+        "optimizer": optimizer,
+        "rate": rate,
+        "losses": losses,
+    }
+    for number in resumable(ctx, schedule.steps, parts, label="train"):
+        step, batch = number + 1, batch_of(number)
         optimizer.zero_grad(set_to_none=True)  # before the activations take their memory
         loss = train_step(network, batch, plan, schedule.batch_dice, ctx)
-        losses.append(check_loss(loss.item(), step, batch.names))
+        losses.values.append(loss.item())
+        require_finite({"loss": loss.item()}, f"step {step}, cases {', '.join(batch.names)}")
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         optimizer.step()
         rate.step()
         if step % schedule.report_every == 0 or step == schedule.steps:
-            ctx.metric(step=step, loss=sum(losses) / len(losses))
-            losses.clear()
+            ctx.metric(step=step, loss=losses.take_mean())
             yield step
+
+
+class Losses:
+    """The losses since the last report."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def take_mean(self) -> float:
+        """Their mean; begins anew."""
+        mean = sum(self.values) / len(self.values)
+        self.values = []
+        return mean
+
+    def state_dict(self) -> dict[str, Any]:
+        """The losses."""
+        return {"values": self.values}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state."""
+        self.values = list(state["values"])
 
 
 def train_step(network: UNet, batch: Batch, plan: Plan, batch_dice: bool, ctx: Context) -> Tensor:
@@ -99,21 +126,6 @@ def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimi
         return torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
     return torch.optim.SGD(
         network.parameters(), rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay
-    )
-
-
-def check_loss(loss: float, step: int, names: Sequence[str]) -> float:
-    """The loss, if it is a number.
-
-    Raises:
-        CrossmodError: it is not.
-    """
-    if math.isfinite(loss):
-        return loss
-    raise CrossmodError(
-        f"the loss is {loss}",
-        where=f"step {step}, cases {', '.join(names)}",
-        fix="lower learning_rate, or look at these images",
     )
 
 

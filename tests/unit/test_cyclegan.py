@@ -17,7 +17,7 @@ from crossmod_cyclegan.networks import (
     smallest_side,
     translate_volume,
 )
-from crossmod_cyclegan.slices import ImagePool, batches, foreground_slices
+from crossmod_cyclegan.slices import Batches, ImagePool, Slice, foreground_slices
 from crossmod_cyclegan.train import Trainer, learning_rate_factor, train
 from pydantic import ValidationError
 
@@ -44,6 +44,11 @@ def seeded():
 
 def parameters(network):
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def rng_of(seed):
+    """Like `Context.rng`: a generator that depends on the seed and the words alone."""
+    return lambda *words: np.random.default_rng([seed, *" ".join(map(str, words)).encode()])
 
 
 def scan(seed, shape=(26, 30, 3)):
@@ -104,7 +109,7 @@ def test_smallest_side_is_the_smallest(layers):
 
 
 def test_pool_returns_new_images_until_full_then_half_old_ones():
-    pool = ImagePool(10, np.random.default_rng(0))
+    pool = ImagePool(10, "target", rng_of(0))
     images = [torch.full((1, 1, 2, 2), float(value)) for value in range(400)]
     returned = [float(pool.exchange(image)[0, 0, 0, 0]) for image in images]
     assert returned[:10] == list(range(10))
@@ -116,7 +121,7 @@ def test_pool_returns_new_images_until_full_then_half_old_ones():
 
 def test_pool_of_size_zero_is_no_pool():
     images = torch.rand(2, 1, 2, 2)
-    assert ImagePool(0, np.random.default_rng(0)).exchange(images) is images
+    assert ImagePool(0, "target", rng_of(0)).exchange(images) is images
 
 
 def test_learning_rate_falls_linearly_in_the_decay_epochs():
@@ -134,19 +139,36 @@ def test_learning_rate_falls_in_the_second_half_of_iterations():
     assert factors == pytest.approx([1] * 5 + [5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
 
 
+def batches_of(images, size):
+    slices = [Slice(image, f"a slice {k}") for k, image in enumerate(images)]
+    return Batches("source", slices, np.array(size), TINY, rng_of(0))
+
+
 def test_batches_show_every_slice_once_before_repeating():
-    images = [np.full((6, 6), value / 4, dtype=np.float16) for value in range(4)]
-    stream = batches(images, np.array([6, 6]), TINY, np.random.default_rng(0))
-    values = torch.cat([next(stream)[:, 0, 0, 0] for _ in range(4)]).tolist()
+    batches = batches_of([np.full((6, 6), value / 4, np.float16) for value in range(4)], (6, 6))
+    shown = [batches.batch(step) for step in range(4)]
+    values = torch.cat([images[:, 0, 0, 0] for images, _ in shown]).tolist()
     assert sorted(values[:4]) == sorted(values[4:]) == [-1.0, -0.5, 0.0, 0.5]
+    names = [name for _, names in shown for name in names]
+    assert names == [f"a slice {int(2 * value + 2)}" for value in values]
+
+
+def test_a_batch_does_not_depend_on_those_before():
+    images = [scan(seed, (8, 7, 1))[:, :, 0].astype(np.float16) for seed in range(3)]
+    one, other = batches_of(images, (5, 4)), batches_of(images, (5, 4))
+    in_order = [one.batch(step) for step in range(6)]
+    for step in (5, 0, 3):
+        images, names = other.batch(step)
+        assert torch.equal(images, in_order[step][0])
+        assert names == in_order[step][1]
 
 
 def test_batches_crop_and_mirror():
     image = np.arange(8 * 6, dtype=np.float16).reshape(8, 6) / 64
-    stream = batches([image], np.array([5, 4]), TINY, np.random.default_rng(0))
+    batches = batches_of([image], (5, 4))
     corners, mirrored = set(), set()
-    for _ in range(60):
-        for crop in next(stream)[:, 0]:
+    for step in range(60):
+        for crop in batches.batch(step)[0][:, 0]:
             corners.add(float(crop.min()))
             mirrored.add(bool(crop[0, 0] > crop[-1, 0]))
     assert len(corners) == 4 * 3
@@ -156,17 +178,15 @@ def test_batches_crop_and_mirror():
 def test_empty_slices_are_left_out():
     volume = scan(0)
     volume[:, :, 1] = 0.01
-    slices = foreground_slices([volume])
-    assert len(slices) == 2
-    assert slices[1] == pytest.approx(volume[:, :, 2], abs=1e-3)
+    slices = foreground_slices([("ldn_1", volume)])
+    assert [name for _, name in slices] == ["ldn_1 slice 0", "ldn_1 slice 2"]
+    assert slices[1].image == pytest.approx(volume[:, :, 2], abs=1e-3)
 
 
 def train_tiny(options=TINY, **kwargs):
     torch.manual_seed(0)
-    slices = [foreground_slices([scan(seed)]) for seed in (1, 2)]
-    return train(
-        *slices, options, rng=np.random.default_rng(0), device="cpu", autocast=FP32, **kwargs
-    )
+    slices = [foreground_slices([(f"case-{seed}", scan(seed))]) for seed in (1, 2)]
+    return train(*slices, options, rng=rng_of(0), device="cpu", autocast=FP32, **kwargs)
 
 
 def test_losses_of_the_first_steps():
@@ -175,10 +195,10 @@ def test_losses_of_the_first_steps():
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     names = ("adversarial", "cycle", "identity", "discriminator")
     expected = [
-        [1.9883, 1.0422, 1.0496, 1.0133],
-        [1.9702, 1.0474, 1.0494, 0.9977],
-        [1.9400, 1.0152, 1.0304, 0.9822],
-        [1.9360, 0.9913, 1.0321, 0.9670],
+        [1.9824, 1.0272, 1.0286, 1.0100],
+        [1.9650, 1.0312, 1.0424, 0.9991],
+        [1.9510, 1.0390, 1.0445, 0.9832],
+        [1.9330, 1.0275, 1.0427, 0.9691],
     ]
     for row, values in zip(rows, expected, strict=True):
         assert [row[name] for name in names] == pytest.approx(values, rel=2e-3)
@@ -192,9 +212,8 @@ def test_training_repeats_exactly():
 
 def test_average_of_weights_lies_between_start_and_end():
     torch.manual_seed(0)
-    trainer = Trainer(
-        TINY.model_copy(update={"weight_average": 0.9}), np.random.default_rng(0), "cpu", FP32
-    )
+    options = TINY.model_copy(update={"weight_average": 0.9})
+    trainer = Trainer(options, rng_of(0), "cpu", FP32)
     start = trainer.generators[0].layers[1].weight.detach().clone()
     trainer.set_rate(1.0)
     trainer.step(torch.rand(2, 1, 26, 30), torch.rand(2, 1, 26, 30))

@@ -178,21 +178,23 @@ def test_training_learns_to_reproduce_the_slice():
 
 
 def test_reports_and_shows_every_scale():
-    shown, labels = [], []
+    shown, reported, asked = [], [], []
 
-    def progress(steps, label):
-        labels.append(label)
-        return steps
+    def steps(total, parts, phase):
+        asked.append((total, phase))
+        return range(total)
 
     train(
         picture(),
         SinganGbaOptions(**SMALL),
         device="cpu",
         autocast=autocast("cpu", "fp32"),
-        progress=progress,
+        steps=steps,
+        metric=lambda **values: reported.append((values["scale"], values["step"])),
         show=lambda scale, images: shown.append((scale, images)),
     )
-    assert labels[-1] == "scale 3 of 3, 36 x 28"
+    assert asked == [(4 * 2, 2)]
+    assert reported == [(scale, step) for scale in range(4) for step in range(2)]
     assert [scale for scale, _ in shown] == [0, 1, 2, 3]
     assert shown[-1][1].shape == (4, 36, 28)
     np.testing.assert_allclose(shown[-1][1][0], picture(), atol=1e-6)

@@ -10,11 +10,13 @@ import torch
 from crossmod_unet3d import Augmentation, UNet3D, UNet3DOptions
 from crossmod_unet3d.augment import CHANGES, Motion, draw_motion, move, size_before
 from crossmod_unet3d.networks import build, for_inference
+from crossmod_unet3d.patches import PatchSource
 from crossmod_unet3d.plan import Plan, Wishes, make_plan
+from crossmod_unet3d.predict import Predictor
 from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
-from crossmod_unet3d.train import check_loss, deep_loss, dice_and_cross_entropy
+from crossmod_unet3d.train import deep_loss, dice_and_cross_entropy
 
-from crossmod import Context, CrossmodError, RecipeError, Volume
+from crossmod import Context, RecipeError, Volume
 from crossmod.data import CohortWriter
 
 CLASSES = {"tumor": 1, "cochlea": 2}
@@ -208,11 +210,6 @@ def test_coarse_stages_count_less():
     )
 
 
-def test_a_loss_that_is_no_number_names_the_cases():
-    with pytest.raises(CrossmodError, match="case-7"):
-        check_loss(float("nan"), 12, ["case-7", "case-8"])
-
-
 def test_inference_form_is_the_same_function():
     plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, wishes=Wishes(base_channels=4))
     network = build(plan, 2).eval()
@@ -283,3 +280,73 @@ def test_a_warm_start_takes_over_weights_and_refuses_another_network(tmp_path, c
     wider = UNet3DOptions(**{**TINY, "base_channels": 5}, patch=(16, 16, 16), iterations=1)
     with pytest.raises(RecipeError, match="its channels are"):
         UNet3D(wider).fit(cohort, no_cases(cohort), replace(ctx, start=first))
+
+
+def test_batches_are_made_ahead_from_any_step(tmp_path, cohort):
+    ctx, _ = make_context(tmp_path)
+    cases = TrainingCases(cohort, 1.0, ctx.rng("foreground"))
+    wishes = Wishes(base_channels=4, patch=(8, 8, 8), batch=1)
+    plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, wishes=wishes)
+    source = PatchSource(cases, plan, Augmentation(**PLAIN), (0,), 0.33, ctx)
+    made = []
+    counting = replace(source)
+    object.__setattr__(counting, "batch", lambda step: made.append(step) or source.batch(step))
+    with counting.ahead(9, threads=1) as batch_of:
+        for step in (3, 4, 7, 8):
+            found, expected = batch_of(step), source.batch(step)
+            assert found.names == expected.names
+            assert torch.equal(found.images, expected.images)
+    assert {3, 4, 7, 8} <= set(made) <= set(range(3, 9))
+    assert len(made) == len(set(made))
+
+
+def predictor_of(network, said, **changes):
+    settings = {"overlap": 0.5, "mirror": (), "device": "cpu", "precision": "fp32"}
+    return Predictor(network, (8, 8, 8), log=said.append, **{**settings, **changes})
+
+
+class Small(torch.nn.Module):
+    """Has memory for so many windows."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room = room
+
+    def forward(self, windows):
+        if len(windows) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.cat([windows, -windows], 1)
+
+
+def test_without_memory_for_many_windows_a_prediction_takes_fewer():
+    image, said = np.random.default_rng(0).random((20, 18, 9), np.float32), []
+    expected = predictor_of(Small(9), [])(image)
+    predictor = predictor_of(Small(3), said, at_once=8)
+    for _ in range(2):
+        np.testing.assert_allclose(predictor(image), expected, atol=1e-4)
+    assert said == ["out of memory in prediction: went on with 2 window(s) at once, blended on cpu"]
+
+
+def test_without_memory_for_the_blend_it_is_done_in_main_memory(monkeypatch):
+    from crossmod_unet3d import predict
+
+    whole = predict.sliding_window_inference
+    image, said = np.random.default_rng(0).random((20, 18, 9), np.float32), []
+    expected = predictor_of(Small(9), [])(image)
+
+    def blend(tensor, *arguments, device, sw_device, **settings):
+        if device != "cpu":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert sw_device == "meta"
+        return whole(tensor, *arguments, device="cpu", sw_device="cpu", **settings)
+
+    monkeypatch.setattr(predict, "sliding_window_inference", blend)
+    predictor = predictor_of(Small(9), said, device="meta", at_once=2)
+    monkeypatch.setattr(predict, "autocast", lambda *_: torch.autocast("cpu", enabled=False))
+    np.testing.assert_allclose(predictor(image), expected, atol=1e-4)
+    assert said == ["out of memory in prediction: went on with 1 window(s) at once, blended on cpu"]
+
+
+def test_a_prediction_without_memory_for_one_window_says_so():
+    with pytest.raises(torch.OutOfMemoryError, match="one window"):
+        predictor_of(Small(0), [], at_once=4)(np.ones((9, 9, 9), np.float32))
