@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from rich.console import Console
@@ -171,17 +171,6 @@ def options_table(rows: Iterable[Sequence[str]]) -> Table:
     for row in rows:
         table.add_row(*map(escape, row))
     return table
-
-
-def plan_tables(variants: Mapping[str, Iterable[tuple[str, str, str]]]) -> list[Table]:
-    """For each variant number, step, and whether it is stored, will run or is shared."""
-    tables = []
-    for label, rows in variants.items():
-        table = Table("", "step", "", box=None, title=escape(label), title_justify="left")
-        for row in rows:
-            table.add_row(*map(escape, row))
-        tables.append(table)
-    return tables
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:

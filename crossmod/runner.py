@@ -37,6 +37,7 @@ class Run:
         folder: the run folder people look at.
         machine: how to compute.
         label: the variant and seed; empty for the only run of a recipe.
+        memory_bytes: key -> what the step may take, where that is known.
         reached: the steps the run came to, in order. It may end early, and the store may hold
             results of later steps from another run.
         ended: the step that said that going on is not worth it.
@@ -47,6 +48,7 @@ class Run:
     folder: Path
     machine: Machine
     label: str = ""
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
     reached: list[Step] = field(default_factory=list, init=False)
     ended: Step | None = field(default=None, init=False)
     _whole: set[str] = field(default_factory=set, init=False)
@@ -88,8 +90,15 @@ class Run:
     def task(self, step: Step) -> Task:
         """A step as a task for an engine."""
         classes = self.plan.source.classes.labels
-        store, shared = self.store.folder, self.store.shared
-        return Task(step.key, step, store, classes, self.machine, shared=shared)
+        return Task(
+            step.key,
+            step,
+            self.store.folder,
+            classes,
+            self.machine,
+            self.memory_bytes.get(step.key, 0),
+            shared=self.store.shared,
+        )
 
     def finish(self) -> None:
         """Write scores and facts together, once every step is there.

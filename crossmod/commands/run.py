@@ -13,6 +13,7 @@ import typer
 from crossmod.errors import RecipeError
 
 if TYPE_CHECKING:
+    from crossmod.cost.estimates import Estimates
     from crossmod.engines.profile import Profile
     from crossmod.plan import Plan
     from crossmod.recipe import Checked
@@ -56,22 +57,28 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Steps made at the same time on this machine.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="Show the plan and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Show what would run, why, and what it would take; then stop.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option(help="Run even if this machine seems too small for it.")
+    ] = False,
 ) -> None:
     """Run a recipe; steps whose results are stored already are skipped."""
     from crossmod import console
+    from crossmod.commands.dry_run import require_room, show_plan
     from crossmod.store import Store
 
     plans = _plans(recipe, settings, data)
     folder = out or Path("runs") / recipe.stem
     kept = Store(store or folder.parent / "store")
+    asked = _profile(profile, engine, workers)
     if dry_run:
-        rows = _plan_rows(plans, kept)
-        for table in console.plan_tables(rows):
-            console.out.print(table)
-        console.out.print(_count(rows))
+        show_plan(plans, kept, folder, asked)
         return
-    runs = _execute(plans, kept, folder, _profile(profile, engine, workers))
+    note = console.out.print
+    estimates = require_room(plans, kept, asked, force, lambda name: note(f"Probing {name}"))
+    runs = _execute(plans, kept, folder, asked, estimates)
     if len(runs) > 1:
         _compare(runs, folder)
     else:
@@ -93,7 +100,11 @@ def _profile(path: Path | None, engine: EngineName | None, workers: int | None) 
 
 
 def _execute(
-    plans: list[tuple[Checked, Plan]], store: Store, folder: Path, profile: Profile
+    plans: list[tuple[Checked, Plan]],
+    store: Store,
+    folder: Path,
+    profile: Profile,
+    estimates: Estimates,
 ) -> list[tuple[Checked, Run]]:
     """Make all steps of all plans, then the report of each."""
     from crossmod import console
@@ -108,7 +119,10 @@ def _execute(
     machine = Machine(
         recipe.device, recipe.precision, recipe.determinism, profile.checkpoint_minutes
     )
-    runs = [Run(plan, store, folder / one.label, machine, one.label) for one, plan in plans]
+    runs = [
+        Run(plan, store, folder / one.label, machine, one.label, estimates.memory_bytes)
+        for one, plan in plans
+    ]
     steps = {one.label: {step.name: step.key for step in plan.steps} for one, plan in plans}
     engine, sign = open_engine(profile, store, machine), StopSign()
     with (
@@ -163,29 +177,6 @@ def _plans(
             check_data(checked.recipe.data, data)
         plans.append((checked, Planner(checked, data, digests).plan()))
     return plans
-
-
-def _plan_rows(
-    plans: list[tuple[Checked, Plan]], store: Store
-) -> dict[str, list[tuple[str, str, str]]]:
-    """By variant: number, step, and whether it is stored, will run, or runs for another variant."""
-    rows: dict[str, list[tuple[str, str, str]]] = {}
-    seen: dict[str, str] = {}
-    for checked, plan in plans:
-        for number, step in enumerate(plan.steps, start=1):
-            state = "stored" if store.manifest(step.key) else "to run"
-            if state == "to run" and step.key in seen:
-                state = f"shared with {seen[step.key]}"
-            seen.setdefault(step.key, checked.label)
-            rows.setdefault(checked.label, []).append((str(number), step.name, state))
-    return rows
-
-
-def _count(rows: dict[str, list[tuple[str, str, str]]]) -> str:
-    states = [state for steps in rows.values() for _, _, state in steps]
-    parts = [f"{states.count(state)} {state}" for state in ("to run", "stored")]
-    others = len(states) - states.count("to run") - states.count("stored")
-    return ", ".join(["Steps: " + parts[0], parts[1], f"{others} shared by variants"])
 
 
 def _show_scores(checked: Checked, current: Run) -> None:

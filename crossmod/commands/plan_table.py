@@ -1,0 +1,115 @@
+"""The table of a plan: what would run, why, and what that would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.markup import escape
+from rich.table import Table
+
+from crossmod.cost.estimates import Estimate, Estimates
+from crossmod.cost.fits import Room, problems, said_once, size
+from crossmod.steps import Step
+
+MARKS = {"earlier": "e", "probe": "p", "": ""}
+UNKNOWN = "?"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A step of a plan.
+
+    Attributes:
+        label: the variant and seed; empty for the only run of a recipe.
+        number: its place in the plan, from 1.
+        step: the step.
+        state: stored, to run, or shared with another variant.
+        why: why it is to run.
+    """
+
+    label: str
+    number: int
+    step: Step
+    state: str
+    why: str
+
+
+def plan_table(label: str, rows: Sequence[Row], estimates: Estimates) -> Table:
+    """One row for each step of a run."""
+    table = Table(box=None, title=escape(label), title_justify="left", padding=(0, 1, 0, 0))
+    for heading in ("", "step"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("", ratio=1, overflow="fold")
+    for heading in ("time", "memory", "disk"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in rows:
+        state = f"{row.state}: {row.why}" if row.why else row.state
+        cost = _cost(estimates.of[row.step.key]) if row.state == "to run" else [""] * 4
+        style = "dim" if row.state == "stored" else ""
+        table.add_row(str(row.number), row.step.name, escape(state), *cost, style=style)
+    return table
+
+
+def closing_lines(rows: Sequence[Row], estimates: Estimates, room: Room, workers: int) -> list[str]:
+    """Counts, totals, and what does not fit."""
+    found = list(estimates.of.values())
+    lines = [_count([row.state for row in rows])]
+    if found:
+        lines += [_time(estimates, workers), _memory(estimates, room), _disk(estimates, room)]
+    used = {estimate.source for estimate in found}
+    legend = {
+        "earlier": "e: as an earlier result",
+        "probe": "p: from a probe of the first steps",
+    }
+    known = [text for source, text in legend.items() if source in used]
+    if any(estimate.seconds is None for estimate in found):
+        known.append(f"{UNKNOWN}: not known")
+    lines += ["; ".join(known)] if known else []
+    lines += said_once(estimates, lambda one: "" if one.too_large else one.problem)
+    return lines + [f"Does not fit: {text}" for text in problems(estimates, room)]
+
+
+def _cost(estimate: Estimate) -> list[str]:
+    return [
+        UNKNOWN if estimate.seconds is None else duration(estimate.seconds),
+        UNKNOWN if estimate.memory_bytes is None else size(estimate.memory_bytes),
+        UNKNOWN if estimate.disk_bytes is None else size(estimate.disk_bytes),
+        MARKS[estimate.source],
+    ]
+
+
+def _count(states: Sequence[str]) -> str:
+    run, stored = states.count("to run"), states.count("stored")
+    shared = len(states) - run - stored
+    return f"Steps: {run} to run, {stored} stored, {shared} shared by variants"
+
+
+def _time(estimates: Estimates, workers: int) -> str:
+    text = f"Time: {duration(estimates.seconds(1))} one after the other"
+    if workers > 1:
+        text += f", {duration(estimates.seconds(workers))} with {workers} workers"
+    unknown = sum(one.seconds is None for one in estimates.of.values())
+    return text + (f", without {unknown} that nothing is known of" if unknown else "")
+
+
+def _memory(estimates: Estimates, room: Room) -> str:
+    needed = estimates.memory_bytes
+    if not needed:
+        return "Memory: not known"
+    key = max(needed, key=lambda one: needed[one])
+    text = f"Memory: {size(needed[key])} at most ({estimates.steps[key].name})"
+    return text + (f", of {size(room.memory_bytes)}" if room.memory_bytes else "")
+
+
+def _disk(estimates: Estimates, room: Room) -> str:
+    return f"Disk: {size(estimates.disk_bytes)} needed, {size(room.disk_bytes)} free"
+
+
+def duration(seconds: float) -> str:
+    """A time for people."""
+    for limit, unit, name in ((99.5, 1, "s"), (5970, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{seconds / unit:.{int(seconds / unit < 9.95)}f} {name}"
+    return f"{seconds / 86_400:.1f} days"

@@ -1,0 +1,113 @@
+"""Whether a plan fits this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from crossmod.cost.estimates import Estimate, Estimates
+from crossmod.errors import MachineError
+
+NAMED = 3
+"""Steps of one problem that are named."""
+
+SMALLER = "a smaller patch, batch or crop, or a lower memory_gb or cache_gb"
+
+
+@dataclass(frozen=True)
+class Room:
+    """What there is.
+
+    Attributes:
+        memory_bytes: that a process may hold; None where steps are made on other machines.
+        available_bytes: of it, that nobody holds now.
+        disk_bytes: free where the store lies.
+        store: the folder of the store.
+        device: what the recipe asks for.
+        gpus: number of GPUs; None where steps are made on other machines.
+    """
+
+    memory_bytes: int | None
+    available_bytes: int
+    disk_bytes: int
+    store: str
+    device: str
+    gpus: int | None
+
+
+def problems(estimates: Estimates, room: Room) -> list[str]:
+    """What does not fit, a paragraph for each, with what to change."""
+    memory = said_once(estimates, lambda estimate: _memory(estimate, room))
+    found = [*lacking_gpu(room), *(f"{text}\n  {SMALLER}" for text in memory)]
+    if estimates.disk_bytes > room.disk_bytes:
+        found.append(
+            f"{room.store}: the results take {size(estimates.disk_bytes)}, "
+            f"{size(room.disk_bytes)} are free\n"
+            "  free space, or choose a folder on another disk with --store"
+        )
+    return found
+
+
+def require(found: list[str]) -> None:
+    """Refuse a plan that does not fit.
+
+    Raises:
+        MachineError: all problems at once.
+    """
+    if found:
+        raise MachineError(
+            "\n".join(["the run does not fit this machine", *found]),
+            fix="change this, or run with --force to try it all the same",
+        )
+
+
+def lacking_gpu(room: Room) -> list[str]:
+    """What is wrong with the device of a recipe on this machine, if anything is."""
+    kind, _, number = room.device.partition(":")
+    if kind != "cuda" or room.gpus is None:
+        return []
+    if not room.gpus:
+        there = "this machine has no GPU that PyTorch can use"
+    elif number and not (number.isdecimal() and int(number) < room.gpus):
+        there = f"this machine has cuda:0 to cuda:{room.gpus - 1}"
+    else:
+        return []
+    return [f'device = "{room.device}": {there}\n  use device = "auto", or another machine']
+
+
+def _memory(estimate: Estimate, room: Room) -> str:
+    """Why there is too little memory for a step; empty if there is enough."""
+    whole, free = size(room.memory_bytes or 0), size(room.available_bytes)
+    there = f"this machine has {whole}, {free} of it free"
+    if estimate.too_large:
+        return f"out of memory in a probe of its first steps: {estimate.problem}; {there}"
+    needed = estimate.memory_bytes or 0
+    if room.memory_bytes is None or needed <= room.memory_bytes:
+        return ""
+    return f"needs {size(needed)} of memory by {SOURCES[estimate.source]}; {there}"
+
+
+def said_once(estimates: Estimates, say: Callable[[Estimate], str]) -> list[str]:
+    """What there is to say of steps, with the names of those of which the same is said."""
+    found: dict[str, list[str]] = {}
+    for key, step in estimates.steps.items():
+        if text := say(estimates.of[key]):
+            found.setdefault(text, []).append(step.name)
+    return [f"{_named(names)}: {text}" for text, names in found.items()]
+
+
+def _named(steps: list[str]) -> str:
+    more = f" and {len(steps) - NAMED} more" if len(steps) > NAMED else ""
+    return f"step{'s' * (len(steps) > 1)} {', '.join(steps[:NAMED])}{more}"
+
+
+SOURCES = {"earlier": "an earlier result", "probe": "a probe of its first steps"}
+
+
+def size(count: float) -> str:
+    """A number of bytes for people."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if count >= 9.95 or unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,48 @@
+"""What this machine has: memory within the limits that are set for us, and GPUs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from crossmod.engines.local import total_memory
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+
+
+def memory_limit(mounted: Path = CGROUPS, own: Path = OWN_GROUPS) -> int:
+    """Bytes this process and its children may hold: the machine's, or a container's if less.
+
+    Args:
+        mounted: where Linux shows control groups, of either version.
+        own: the file that says to which ones a process belongs.
+    """
+    limits = [total_memory()]
+    for folder, name in _groups(mounted, own):
+        with suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int((folder / name).read_text("ascii")))
+    return min(limits)
+
+
+def _groups(mounted: Path, own: Path) -> list[tuple[Path, str]]:
+    """The folders of our control groups up to the root, and the name of the file of a limit."""
+    found = [(mounted, "memory.max"), (mounted / "memory", "memory.limit_in_bytes")]
+    with suppress(OSError):
+        for line in own.read_text("utf-8").splitlines():
+            _, kinds, path = line.split(":", 2)
+            if kinds in ("", "memory"):
+                root, name = found[0] if kinds == "" else found[1]
+                inner = root / path.lstrip("/")
+                found += [(folder, name) for folder in (inner, *inner.parents)
+                          if folder.is_relative_to(root)]  # fmt: skip
+    return found
+
+
+def available_memory() -> int:
+    """Bytes that can be taken now without anything being swapped out."""
+    with suppress(OSError):
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return min(int(line.split()[1]) * 1024, memory_limit())
+    return memory_limit()

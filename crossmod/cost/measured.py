@@ -1,0 +1,148 @@
+"""What is known of the cost of a step, from earlier results of the same work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from crossmod.cost.extents import (
+    Extent,
+    Extents,
+    Lattice,
+    cohort_in,
+    read_manifest,
+    stored_load,
+)
+from crossmod.steps import Fit, MakePhantom, PluginStep, Step, Train
+from crossmod.store import Store
+
+LEARNERS = (Fit, Train)
+"""Steps whose cost is that of a training; all others go case by case."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The cost of a step that was made, or of a part of it.
+
+    Attributes:
+        source: "earlier" or "probe".
+        seconds: whatever the number of cases.
+        case_seconds: for each case besides.
+        memory_bytes: the largest resident set of its process.
+        gpu_bytes: the most its process held of the memory of a GPU; 0 if unknown.
+        state_bytes: what a training leaves on disk.
+        copies: cases that came out for each that went in.
+        problem: why it could not be made; all else is unknown then.
+        too_large: whether that is for want of memory.
+    """
+
+    source: str
+    seconds: float = 0.0
+    case_seconds: float = 0.0
+    memory_bytes: int = 0
+    gpu_bytes: int = 0
+    state_bytes: int = 0
+    copies: float = 1.0
+    problem: str = ""
+    too_large: bool = False
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What decides how long the same work takes.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        precision: as the recipe says; "auto" is the same on the same machine.
+        threads: of each worker.
+    """
+
+    device: str
+    precision: str
+    threads: int
+
+
+@dataclass
+class Earlier:
+    """Finds results of the same work in a store.
+
+    Attributes:
+        store: where to look.
+        extents: the cohorts of the plan.
+        conditions: how it would be made now.
+    """
+
+    store: Store
+    extents: Extents
+    conditions: Conditions
+
+    def of(self, step: Step) -> Measured | None:
+        """The cost of a step, from the result whose number of cases is nearest."""
+        load = self.extents.load(step)
+        wanted = load.count if load else phantom_cases(step.content)
+        found = []
+        for entry in self._entries.get(type(step).__name__, []):
+            count = self._count(step, entry, load)
+            if count:
+                found.append((abs(count - wanted), count, entry))
+        if not found:
+            return None
+        _, count, entry = min(found, key=lambda one: one[0])
+        return self._measured(step, entry, count)
+
+    def _count(self, step: Step, entry: Mapping[str, Any], load: Extent | None) -> int:
+        """The number of cases of an entry; 0 if it was other work, or that is not known."""
+        if not isinstance(step, PluginStep):
+            stored = self._load(entry)
+            return stored[0] if stored else phantom_cases(entry["content"])
+        stored = self._load(entry) if load and self._alike(step, entry) else None
+        return stored[0] if load and stored and stored[1].resembles(load.lattice) else 0
+
+    def _load(self, entry: Mapping[str, Any]) -> tuple[int, Lattice] | None:
+        from nibabel.filebasedimages import ImageFileError
+
+        with suppress(OSError, ImageFileError):  # damaged; the run will notice
+            return stored_load(self.store, entry)
+        return None
+
+    @cached_property
+    def _entries(self) -> Mapping[str, list[dict[str, Any]]]:
+        """Name of a class -> the manifests of its results."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for manifest in self.store.folder.glob("[0-9a-f][0-9a-f]/[0-9a-f]*/manifest.json"):
+            if entry := read_manifest(manifest.parent):
+                found.setdefault(entry["content"]["step"], []).append(entry)
+        return found
+
+    def _alike(self, step: Step, entry: Mapping[str, Any]) -> bool:
+        """Whether an entry is the same work, whatever its inputs and its seed."""
+        here = self.conditions
+        same_device = str(entry.get("device", "")).partition(":")[0] == here.device
+        same_precision = here.precision in ("auto", entry.get("precision"))
+        return same_device and same_precision and work_of(step.content) == work_of(entry["content"])
+
+    def _measured(self, step: Step, entry: Mapping[str, Any], count: int) -> Measured:
+        seconds, memory = float(entry["seconds"]), int(entry.get("peak_bytes", 0))
+        if isinstance(step, LEARNERS):
+            size = sum(file["bytes"] for file in entry.get("files", {}).values())
+            return Measured("earlier", seconds=seconds, memory_bytes=memory, state_bytes=size)
+        made = cohort_in(self.store.path(entry["key"]))
+        cost = Measured("earlier", case_seconds=seconds / count, memory_bytes=memory)
+        return replace(cost, copies=len(made) / count) if made is not None else cost
+
+
+def work_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the cost of a step for the same cases: settings, without names of parts."""
+    free = ("fold", "keep_probabilities")
+    return {name: value for name, value in content["settings"].items() if name not in free}
+
+
+def phantom_cases(content: Mapping[str, Any]) -> int:
+    """The cases of the embedded cohort, if that is what a step makes."""
+    if content["step"] != MakePhantom.__name__:
+        return 0
+    size = content["settings"]["size"]
+    return int(size["source"] + size["target"] + size["validation"])
