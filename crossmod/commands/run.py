@@ -71,8 +71,10 @@ def run(
 
     plans = _plans(recipe, settings, data)
     folder = out or Path("runs") / recipe.stem
-    kept = Store(store or folder.parent / "store")
     asked = _profile(profile, engine, workers)
+    # The nodes of a cluster share its disk, whatever file system this machine sees.
+    shared = True if asked.engine == "slurm" else None
+    kept = Store(store or folder.parent / "store", shared)
     if dry_run:
         show_plan(plans, kept, folder, asked)
         return

@@ -6,11 +6,10 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cluster import Work, digests, slurm
+from one_node import Reference, Work, digests, slurm
 
 START = Path(__file__).parent / "start_one_node.sh"
 
@@ -32,15 +31,6 @@ def node() -> Iterator[None]:
         patch.setenv("SLURM_CONF", f"{folder}/slurm.conf")
         yield
         subprocess.run([START, folder, "stop"], check=True)
-
-
-@dataclass
-class Reference:
-    """An undisturbed run on this machine."""
-
-    store: Path
-    digests: dict[str, dict[str, str]]
-    keys: dict[str, str]
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,7 @@ import signal
 import subprocess
 
 import pytest
-from cluster import Work, digests, slurm, until, worker
-from conftest import Reference
+from one_node import Reference, Work, digests, slurm, until, worker
 
 pytestmark = pytest.mark.slow
 

@@ -56,6 +56,15 @@ def digests(store: Path) -> dict[str, dict[str, str]]:
 
 
 @dataclass
+class Reference:
+    """An undisturbed run on this machine."""
+
+    store: Path
+    digests: dict[str, dict[str, str]]
+    keys: dict[str, str]
+
+
+@dataclass
 class Work:
     """A run folder and its store; one step of the run may be slow.
 
