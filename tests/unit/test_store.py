@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -96,3 +99,33 @@ def test_one_at_a_time_computes_an_entry(tmp_path: Path) -> None:
     assert len(made) == 1
     files = json.loads((Store(tmp_path).path(KEY) / MANIFEST).read_text())["files"]
     assert list(files) == ["sub/file.txt"]
+
+
+HOLD = """
+import os, signal, sys
+from pathlib import Path
+from crossmod.store import Store
+with Store(Path(sys.argv[1]), sys.argv[2] == "shared").lock(sys.argv[3]):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("disk", ["local", "shared"])
+def test_c07_the_lock_of_a_killed_process_is_taken_over(disk: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path), disk, KEY]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    store = Store(tmp_path, disk == "shared")
+    with store.try_lock(KEY, patience_s=90) as free:  # a lease has to run out first
+        assert free
+
+
+def test_e04_published_twice_it_is_there_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.publish(KEY, {"step": "s", "key": KEY}) as slow:
+        (slow / "file.txt").write_text("made twice")
+        with Store(tmp_path).publish(KEY, {"step": "s", "key": KEY}) as quick:
+            (quick / "file.txt").write_text("made twice")
+        before = (store.path(KEY) / MANIFEST).stat().st_ino
+    assert (store.path(KEY) / MANIFEST).stat().st_ino == before  # the first stays
+    assert store.damaged(KEY) == []
+    assert [path.name for path in store.path(KEY).parent.iterdir()] == [KEY]
