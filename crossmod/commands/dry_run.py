@@ -34,11 +34,12 @@ class Preview:
     Args:
         plans: what to do.
         store: where results are kept.
+        folder: the run folder.
         profile: where and how steps would be made.
     """
 
-    def __init__(self, plans: Plans, store: Store, profile: Profile) -> None:
-        self.plans, self.store, self.profile = plans, store, profile
+    def __init__(self, plans: Plans, store: Store, folder: Path, profile: Profile) -> None:
+        self.plans, self.store, self.folder = plans, store, folder
         recipe = plans[0][0].recipe
         self.machine = Machine(recipe.device, recipe.precision, recipe.determinism)
         self.here = profile.engine == "local"
@@ -56,23 +57,20 @@ class Preview:
         """Steps made at the same time; on a cluster that depends on its other users."""
         return self.local.workers if self.here else 1
 
-    def estimates(
-        self, every: bool = True, notify: Callable[[str], None] = lambda name: None
-    ) -> Estimates:
+    def estimates(self, notify: Callable[[str], None], every: bool) -> Estimates:
         """Estimate the steps that are to run.
 
         Args:
-            every: probe all that nothing is known of, else only what may be too large.
             notify: takes the name of a step that is probed.
+            every: probe all that nothing is known of, else only what may be too large.
         """
         extents = Extents(self.store)
-        device = "cuda" if self.gpus else "cpu"
-        conditions = Conditions(device, self.machine.precision, self.local.threads)
+        conditions = Conditions(self._device, self.machine.precision, self.local.threads)
         earlier = Earlier(self.store, extents, conditions)
         classes = self.plans[0][1].source.classes.labels
         gpu = self.gpus[0] if self.gpus else ""
         prober = Prober(self.store, extents, conditions, self.machine, classes, gpu, notify)
-        able = self.here and not lacking_gpu(self.room())
+        able = self.here and not lacking_gpu(self.room)
 
         def wants(step: PluginStep) -> bool:
             return every or (isinstance(step, LEARNERS) and may_be_large(step, extents.load(step)))
@@ -80,20 +78,40 @@ class Preview:
         estimator = Estimator(extents, earlier, prober if able else None, wants)
         return estimator.estimates(self.to_run)
 
+    @cached_property
     def room(self) -> Room:
         """What there is."""
+        places = {place.stat().st_dev: place for place in (self._out, self.store.folder)}
         return Room(
             memory_limit() if self.here else None,
             available_memory(),
-            shutil.disk_usage(self.store.folder).free,
-            str(self.store.folder),
+            {str(place): shutil.disk_usage(place).free for place in places.values()},
             self.machine.device,
             len(gpus("auto")) if self.here else None,
         )
 
+    @property
+    def _device(self) -> str:
+        """The kind of device steps are made on; empty where a cluster decides."""
+        kind = self.machine.device.partition(":")[0]
+        if kind == "auto" and self.here:
+            return "cuda" if self.gpus else "cpu"
+        return kind.removeprefix("auto")
+
+    @property
+    def _out(self) -> Path:
+        """The run folder as far as it exists; its files are links if it lies beside the store."""
+        places = (self.folder.absolute(), *self.folder.absolute().parents)
+        return next(place for place in places if place.exists())
+
 
 def require_room(
-    plans: Plans, store: Store, profile: Profile, force: bool, notify: Callable[[str], None]
+    plans: Plans,
+    store: Store,
+    profile: Profile,
+    force: bool,
+    notify: Callable[[str], None],
+    folder: Path | None = None,
 ) -> Estimates:
     """Estimate what is to run, and refuse what cannot fit.
 
@@ -105,16 +123,17 @@ def require_room(
         profile: where and how steps are made.
         force: go on all the same.
         notify: takes the name of a step that is probed.
+        folder: the run folder, if it may lie on another disk than the store.
 
     Raises:
         MachineError: all that does not fit.
     """
-    preview = Preview(plans, store, profile)
+    preview = Preview(plans, store, folder or store.folder, profile)
     if not preview.to_run:
         return Estimates()
-    estimates = preview.estimates(every=False, notify=notify)
+    estimates = preview.estimates(notify, every=False)
     if not force:
-        require(problems(estimates, preview.room()))
+        require(problems(estimates, preview.room))
     return estimates
 
 
@@ -123,21 +142,20 @@ def show_plan(plans: Plans, store: Store, folder: Path, profile: Profile) -> Non
     from crossmod import console
     from crossmod.commands.plan_table import closing_lines, plan_table
 
-    preview = Preview(plans, store, profile)
+    preview = Preview(plans, store, folder, profile)
     with console.out.status("Estimating") as status:
         estimates = preview.estimates(
-            notify=lambda name: status.update(f"Estimating: the first steps of {name}")
+            lambda name: status.update(f"Estimating: the first steps of {name}"), every=True
         )
-    room = preview.room()
-    rows = _rows(preview, folder)
+    rows = _rows(preview)
     for label in dict.fromkeys(row.label for row in rows):
         own = [row for row in rows if row.label == label]
         console.out.print(plan_table(label, own, estimates))
-    for line in closing_lines(rows, estimates, room, preview.workers):
+    for line in closing_lines(rows, estimates, preview.room, preview.workers):
         console.out.print(line, markup=False, soft_wrap=True)
 
 
-def _rows(preview: Preview, folder: Path) -> list[Row]:
+def _rows(preview: Preview) -> list[Row]:
     """For every step of every variant whether it is stored, will run and why, or is shared."""
     from crossmod.commands.plan_table import Row
     from crossmod.cost.reasons import reason
@@ -152,7 +170,7 @@ def _rows(preview: Preview, folder: Path) -> list[Row]:
             if step.key in first and step.key in to_run:
                 state = f"shared with {first[step.key]}"
             elif step.key in to_run:
-                state, why = "to run", reason(step, folder / label, preview.store)
+                state, why = "to run", reason(step, preview.folder / label, preview.store)
             first.setdefault(step.key, label)
             rows.append(Row(label, number, step, state, why))
     return rows

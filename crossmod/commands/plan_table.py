@@ -37,7 +37,8 @@ class Row:
 
 def plan_table(label: str, rows: Sequence[Row], estimates: Estimates) -> Table:
     """One row for each step of a run."""
-    table = Table(box=None, title=escape(label), title_justify="left", padding=(0, 1, 0, 0))
+    table = Table(box=None, pad_edge=False, title=escape(label), title_justify="left")
+    table.padding = (0, 1, 0, 0)
     for heading in ("", "step"):
         table.add_column(heading, no_wrap=True)
     table.add_column("", ratio=1, overflow="fold")
@@ -104,7 +105,8 @@ def _memory(estimates: Estimates, room: Room) -> str:
 
 
 def _disk(estimates: Estimates, room: Room) -> str:
-    return f"Disk: {size(estimates.disk_bytes)} needed, {size(room.disk_bytes)} free"
+    free = min(room.disks.values())
+    return f"Disk: {size(estimates.disk_bytes)} needed, {size(free)} free"
 
 
 def duration(seconds: float) -> str:

@@ -130,9 +130,11 @@ class Estimator:
         if kept or not self.wants(step):
             return kept
         users = [
-            one for one in steps if any(key == step.key for key in one.content["inputs"].values())
+            one
+            for one in steps
+            if isinstance(one, PluginStep) and step.key in one.content["inputs"].values()
         ]
-        others = [o for o in users if isinstance(o, PluginStep) and not self.earlier.of(o)]
+        others = [one for one in users if self.wants(one) and not self.earlier.of(one)]
         return self.prober.measure(step, others)
 
     def _estimate(self, step: Step, measured: Measured | None) -> Estimate:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from crossmod.cost.estimates import Estimate, Estimates
@@ -21,16 +21,14 @@ class Room:
     Attributes:
         memory_bytes: that a process may hold; None where steps are made on other machines.
         available_bytes: of it, that nobody holds now.
-        disk_bytes: free where the store lies.
-        store: the folder of the store.
+        disks: folder that results are written to -> bytes free there.
         device: what the recipe asks for.
         gpus: number of GPUs; None where steps are made on other machines.
     """
 
     memory_bytes: int | None
     available_bytes: int
-    disk_bytes: int
-    store: str
+    disks: Mapping[str, int]
     device: str
     gpus: int | None
 
@@ -39,12 +37,12 @@ def problems(estimates: Estimates, room: Room) -> list[str]:
     """What does not fit, a paragraph for each, with what to change."""
     memory = said_once(estimates, lambda estimate: _memory(estimate, room))
     found = [*lacking_gpu(room), *(f"{text}\n  {SMALLER}" for text in memory)]
-    if estimates.disk_bytes > room.disk_bytes:
-        found.append(
-            f"{room.store}: the results take {size(estimates.disk_bytes)}, "
-            f"{size(room.disk_bytes)} are free\n"
-            "  free space, or choose a folder on another disk with --store"
-        )
+    found += [
+        f"{folder}: results take {size(estimates.disk_bytes)}, {size(free)} are free\n"
+        "  free space, or choose folders on another disk with --store and --out"
+        for folder, free in room.disks.items()
+        if estimates.disk_bytes > free
+    ]
     return found
 
 

@@ -55,7 +55,7 @@ class Conditions:
     """What decides how long the same work takes.
 
     Attributes:
-        device: "cpu" or "cuda".
+        device: "cpu" or "cuda"; empty where that is not known.
         precision: as the recipe says; "auto" is the same on the same machine.
         threads: of each worker.
     """
@@ -120,7 +120,7 @@ class Earlier:
     def _alike(self, step: Step, entry: Mapping[str, Any]) -> bool:
         """Whether an entry is the same work, whatever its inputs and its seed."""
         here = self.conditions
-        same_device = str(entry.get("device", "")).partition(":")[0] == here.device
+        same_device = here.device in ("", str(entry.get("device", "")).partition(":")[0])
         same_precision = here.precision in ("auto", entry.get("precision"))
         return same_device and same_precision and work_of(step.content) == work_of(entry["content"])
 

@@ -218,9 +218,11 @@ def _measured(probe: Probe, step: PluginStep) -> Measured:
     try:
         return probe.measure(step)
     except Exception as error:
-        short = isinstance(error, MemoryError) or "memory" in f"{type(error).__name__} {error}"
-        text = str(error).partition("\n")[0] or type(error).__name__
-        return Measured("probe", problem=text, too_large=short, memory_bytes=peak_bytes())
+        text = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
+        if isinstance(error, MemoryError) or "memory" in f"{type(error).__name__} {error}":
+            held = f"{text}; it held {peak_bytes() / 1e9:.1f} GB by then"
+            return Measured("probe", problem=held, too_large=True)
+        return Measured("probe", problem=text or type(error).__name__)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ NOT_REACHED = "the probe of its training failed"
 
 PATCH = "three numbers"
 
+LEAST = 2**30
+"""Bytes that any probe may take; libraries that cannot even be loaded may hang."""
+
 VALUE_BYTES = 64
 """A training keeps about 16 maps of 4 bytes for each value of the finest one."""
 
@@ -109,7 +112,7 @@ class Prober:
     def _run(self, steps: Sequence[PluginStep]) -> list[Measured]:
         """Measure steps in a process of their own; it may die."""
         extents = {n: e for step in steps for n, e in self.extents.read_by(step).items()}
-        limit = 0 if self.gpu else int(FREE * available_memory())
+        limit = 0 if self.gpu else max(int(FREE * available_memory()), LEAST)
         alone = tuple(replace(s, start=None) if isinstance(s, Train) else s for s in steps)
         job = Job(alone, extents, self.classes, self.machine, limit)
         with tempfile.TemporaryDirectory(prefix="crossmod-probe-") as place:

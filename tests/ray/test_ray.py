@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import LOOPBACK, TOKEN, Nodes, children, command, digests, marked, nodes, wait_until
+from clusters import LOOPBACK, TOKEN, Nodes, children, command, digests, marked, nodes, wait_until
 from program import SMOKE, Program, Result
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray.cluster_utils") is None, reason="needs crossmod[ray]"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs crossmod[ray]"),
 ]
 
 NO_FAULT = "none:none:raise"  # lets points be traced
