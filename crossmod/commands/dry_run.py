@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from crossmod.cost.estimates import Estimates, Estimator
 from crossmod.cost.extents import Extents
 from crossmod.cost.fits import Room, lacking_gpu, problems, require
-from crossmod.cost.machine import available_memory, memory_limit
 from crossmod.cost.measured import LEARNERS, Conditions, Earlier
 from crossmod.cost.probing import Prober, may_be_large
 from crossmod.engines.local import Local, gpus
+from crossmod.engines.machine import available_memory, memory_limit
 from crossmod.tasks import Machine
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def require_room(
     profile: Profile,
     force: bool,
     notify: Callable[[str], None],
-    folder: Path | None = None,
+    folder: Path,
 ) -> Estimates:
     """Estimate what is to run, and refuse what cannot fit.
 
@@ -123,12 +123,12 @@ def require_room(
         profile: where and how steps are made.
         force: go on all the same.
         notify: takes the name of a step that is probed.
-        folder: the run folder, if it may lie on another disk than the store.
+        folder: the run folder, which may lie on another disk than the store.
 
     Raises:
         MachineError: all that does not fit.
     """
-    preview = Preview(plans, store, folder or store.folder, profile)
+    preview = Preview(plans, store, folder, profile)
     if not preview.to_run:
         return Estimates()
     estimates = preview.estimates(notify, every=False)

@@ -79,7 +79,9 @@ def run(
         show_plan(plans, kept, folder, asked)
         return
     note = console.out.print
-    estimates = require_room(plans, kept, asked, force, lambda name: note(f"Probing {name}"))
+    estimates = require_room(
+        plans, kept, asked, force, lambda name: note(f"Probing {name}"), folder
+    )
     runs = _execute(plans, kept, folder, asked, estimates)
     if len(runs) > 1:
         _compare(runs, folder)

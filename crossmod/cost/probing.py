@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.cost.extents import Extent, Extents
-from crossmod.cost.machine import available_memory, memory_limit
 from crossmod.cost.measured import LEARNERS, Conditions, Measured, work_of
 from crossmod.cost.probe import Job
 from crossmod.engines.local import THREAD_VARIABLES
+from crossmod.engines.machine import available_memory, memory_limit
 from crossmod.entries import write_file
 from crossmod.errors import MachineError
 from crossmod.steps import PluginStep, Predict, Train

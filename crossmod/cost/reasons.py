@@ -38,7 +38,7 @@ def reason(step: Step, folder: Path, store: Store) -> str:
     if aside or store.path(step.key).exists():
         return "a stored result was damaged"
     if before is None:
-        return "never made here"
+        return "never made"
     if before.get("key") == step.key:
         return "a stored result was removed"
     now = json.loads(json.dumps(step.content))  # as it was written: no tuples

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any
 
+from crossmod.engines.machine import memory_limit
 from crossmod.errors import Interrupted, MachineError
 from crossmod.making import out_of_memory
 from crossmod.options import Count, Options
@@ -103,7 +104,7 @@ class Local:
         if len(busy) >= self.workers:
             return False
         needed = task.memory_bytes + sum(other.memory_bytes for other in busy)
-        return not busy or needed <= total_memory()
+        return not busy or needed <= memory_limit()
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Hand tasks to idle workers, starting new ones as needed."""
@@ -225,8 +226,3 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def total_memory() -> int:
-    """Memory of this machine, bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

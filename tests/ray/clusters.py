@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # where the nodes of the tests listen
+PRIORITY = {"RAY_worker_niceness": "0"}  # by default tasks wait for all else on the machine
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 
 
@@ -50,7 +51,7 @@ def nodes(*variables: dict[str, str], port: int = 0) -> Iterator[Nodes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, **LOOPBACK, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
+        env={**os.environ, **LOOPBACK, **PRIORITY, **TOKEN, "RAY_USAGE_STATS_ENABLED": "0"},
         start_new_session=True,
     )
     assert process.stdin is not None

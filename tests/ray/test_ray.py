@@ -13,7 +13,18 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from clusters import LOOPBACK, TOKEN, Nodes, children, command, digests, marked, nodes, wait_until
+from clusters import (
+    LOOPBACK,
+    PRIORITY,
+    TOKEN,
+    Nodes,
+    children,
+    command,
+    digests,
+    marked,
+    nodes,
+    wait_until,
+)
 from program import SMOKE, Program, Result
 
 pytestmark = [
@@ -33,8 +44,9 @@ def start(
     program: Program, mark: str, *arguments: str | Path, **variables: str
 ) -> subprocess.Popen[str]:
     """Start a run on Ray; all its processes carry a mark."""
+    variables |= {"CROSSMOD_TEST_MARK": mark, **PRIORITY}
     return program.start("run", SMOKE, "--out", "run", "--store", "store", "--engine", "ray",
-                         *arguments, CROSSMOD_TEST_MARK=mark, **variables)  # fmt: skip
+                         *arguments, **variables)  # fmt: skip
 
 
 def end(process: subprocess.Popen[str], code: int = 0) -> str:

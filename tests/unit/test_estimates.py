@@ -14,13 +14,12 @@ from crossmod.cost import probing
 from crossmod.cost.estimates import Estimate, Estimates
 from crossmod.cost.extents import Extent, Extents, Lattice
 from crossmod.cost.fits import Room, problems, require, size
-from crossmod.cost.machine import memory_limit
 from crossmod.cost.measured import Conditions, Earlier
 from crossmod.cost.probe import CaseTimer, FirstSteps, Job, Probe
 from crossmod.cost.reasons import differences, reason
 from crossmod.cost.synthetic import write_cohort
 from crossmod.data import Cohort, read_grid, write_nifti
-from crossmod.engines.local import total_memory
+from crossmod.engines.machine import memory_limit, total_memory
 from crossmod.errors import MachineError
 from crossmod.plan import Plan, Planner
 from crossmod.recipe import load
@@ -125,7 +124,7 @@ def test_reasons(store: Store, tmp_path: Path) -> None:
     plan = plan_of()
     step, shown = plan.source, tmp_path / "run" / "02-prepare-source"
     run = tmp_path / "run"
-    assert reason(step, run, store) == "never made here"
+    assert reason(step, run, store) == "never made"
     shown.mkdir(parents=True)
     manifest = {"key": step.key, "content": step.content}
     (shown / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
-
-from crossmod.engines.local import total_memory
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
@@ -46,3 +45,8 @@ def available_memory() -> int:
             if line.startswith("MemAvailable:"):
                 return min(int(line.split()[1]) * 1024, memory_limit())
     return memory_limit()
+
+
+def total_memory() -> int:
+    """Memory of this machine, bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
