@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -32,8 +33,8 @@ from crossmod.tasks import Machine
 VERSION = 1
 """Raise it when what a probe does changes."""
 
-PATIENCE_S = 900.0
-"""A probe that takes longer tells nothing."""
+PATIENCE_S = 300.0
+"""Of one probe; and when all of a plan took as long together, no other is begun."""
 
 FREE = 0.9
 """Share of the memory which is free that a probe may take; others work on this machine, too."""
@@ -70,6 +71,7 @@ class Prober:
     classes: Mapping[str, int]
     gpu: str = ""
     notify: Callable[[str], None] = lambda name: None
+    _spent_s: float = field(default=0.0, init=False)
     _known: dict[str, Measured] = field(default_factory=dict, init=False)
     _too_large: dict[str, Measured] = field(default_factory=dict, init=False)
 
@@ -98,8 +100,12 @@ class Prober:
         work = _kind(step)
         if work in self._too_large:
             return self._too_large[work]
+        if self._spent_s > PATIENCE_S:
+            return Measured("probe", problem="probes of other steps took too long already")
         self.notify(step.name)
+        began = time.monotonic()
         measured = dict(zip(map(self._digest, steps), self._run(steps), strict=True))
+        self._spent_s += time.monotonic() - began
         self._known |= measured
         for name, one in measured.items():
             if not one.problem and self.store.writable:

@@ -49,7 +49,7 @@ def test_x01_a_disk_that_is_really_full(tiny: Tiny, undisturbed: Tiny) -> None:
         mkdir -p runs && mount -t tmpfs -o size=1m none runs || exit 99
         for size in 1m 3m 6m 9m 64m; do
             mount -o remount,size=$size runs
-            {CROSSMOD} run tiny.toml --profile profile.toml
+            {CROSSMOD} run tiny.toml --profile profile.toml --force
             echo "code $?"
         done
         mkdir kept && cp -r runs/. kept/
@@ -92,6 +92,7 @@ def test_x03_a_worker_killed_for_memory(copied: Tiny, undisturbed: Tiny) -> None
     assert_same(copied, undisturbed)
 
 
+@pytest.mark.slow
 def test_x03_more_memory_than_the_process_may_have(copied: Tiny) -> None:
     limited = f"ulimit -v 6000000; exec {CROSSMOD} run tiny.toml --force " + " ".join(
         f"--set segment.{option}"

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from clusters import (
     LOOPBACK,
-    PRIORITY,
     TOKEN,
     Nodes,
     children,
@@ -44,7 +43,7 @@ def start(
     program: Program, mark: str, *arguments: str | Path, **variables: str
 ) -> subprocess.Popen[str]:
     """Start a run on Ray; all its processes carry a mark."""
-    variables |= {"CROSSMOD_TEST_MARK": mark, **PRIORITY}
+    variables["CROSSMOD_TEST_MARK"] = mark
     return program.start("run", SMOKE, "--out", "run", "--store", "store", "--engine", "ray",
                          *arguments, **variables)  # fmt: skip
 

@@ -76,6 +76,8 @@ def _own_cluster(device: str, folder: Path) -> dict[str, Any]:
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # also on Linux: stay on the loopback
     }
+    # Otherwise tasks get what every other program on the machine leaves.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if names := gpus(device):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     return {
