@@ -6,9 +6,11 @@ import errno
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,7 +63,7 @@ class Maker:
         made = seconds is not None
         return Outcome(key, made, seconds or 0.0, resident_bytes=resident_bytes())
 
-    @property
+    @cached_property
     def store(self) -> Store:
         """The store of the task."""
         return Store(self.task.store, self.task.shared)
@@ -178,6 +180,15 @@ class Maker:
             where=where,
             fix="--traceback shows where; finished steps are kept",
         )
+
+
+def forward_warnings(key: str, tell: Callable[[Event], None]) -> None:
+    """Let Python's warnings in this process become remarks about a task."""
+
+    def show(message: Warning | str, category: type[Warning], *unused: object) -> None:
+        tell(Remark(key, f"{category.__name__}: {message}"))
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 def out_of_memory(where: str, case: str, bytes_used: int, what: str) -> MachineError:

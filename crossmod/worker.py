@@ -10,14 +10,13 @@ import os
 import signal
 import sys
 import threading
-import warnings
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from typing import Any
 
 from crossmod.errors import Interrupted
-from crossmod.making import Maker
-from crossmod.tasks import Remark, Task
+from crossmod.making import Maker, forward_warnings
+from crossmod.tasks import Task
 
 STOP = "stop"
 PATIENCE_S = 25.0
@@ -40,7 +39,7 @@ class Worker:
         """Make tasks until the parent hangs up."""
         threading.Thread(target=self._listen, daemon=True).start()
         while (task := self.tasks.get()) is not None:
-            self._forward_warnings(task)
+            forward_warnings(task.key, self._tell)
             self._tell(Maker(task, self._tell, self.stopping.is_set).outcome())
 
     def _listen(self) -> None:
@@ -67,12 +66,6 @@ class Worker:
             self.connection.send(event)
         except OSError:  # the parent is gone; `_listen` sees it too
             self.stopping.set()
-
-    def _forward_warnings(self, task: Task) -> None:
-        def show(message: Warning | str, category: type[Warning], *unused: object) -> None:
-            self._tell(Remark(task.key, f"{category.__name__}: {message}"))
-
-        warnings.showwarning = show  # type: ignore[assignment]
 
 
 def main() -> None:

@@ -7,13 +7,12 @@ import math
 import os
 import platform
 import time
-import warnings
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
 from crossmod.errors import MachineError
-from crossmod.making import Maker
+from crossmod.making import Maker, forward_warnings
 from crossmod.tasks import Event, Outcome, Remark, Task
 
 ASK_EVERY_S = 1.0
@@ -97,10 +96,7 @@ def make(task: Task, board: Any, folder: str) -> Outcome:
     line, here = Line(board), platform.node()
     line.tell(Remark(task.key, f"{task.name} is at work on {here}"))
 
-    def show(message: Warning | str, category: type[Warning], *unused: object) -> None:
-        line.tell(Remark(task.key, f"{category.__name__}: {message}"))
-
-    warnings.showwarning = show  # type: ignore[assignment]
+    forward_warnings(task.key, line.tell)
     with suppress(OSError):
         os.chdir(folder)
     if task.store.is_dir():
