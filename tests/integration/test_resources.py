@@ -24,6 +24,22 @@ WRITES_OF_THE_PROGRAM = ("append-events.jsonl", "show", "write-metrics.csv", "wr
                          "write-recipe.lock.toml", "write-report.html")  # fmt: skip
 
 
+def with_mounts(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a script with mounts of its own; it exits with 99 where it may not mount."""
+    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 99:
+        pytest.skip("mounting is not allowed here")
+    return done
+
+
 def test_x01_a_full_disk_at_every_write(copied: Tiny, undisturbed: Tiny) -> None:
     forget(copied, "train-round-1")
     shutil.rmtree(copied.result.folder)
@@ -43,8 +59,6 @@ def test_x01_a_full_disk_at_every_write(copied: Tiny, undisturbed: Tiny) -> None
 
 def test_x01_a_disk_that_is_really_full(tiny: Tiny, undisturbed: Tiny) -> None:
     """Grow a small disk step by step; nothing truncated is ever taken for a result."""
-    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
-        pytest.skip("mounting is not allowed here")
     script = f"""
         mkdir -p runs && mount -t tmpfs -o size=1m none runs || exit 99
         for size in 1m 3m 6m 9m 64m; do
@@ -54,15 +68,7 @@ def test_x01_a_disk_that_is_really_full(tiny: Tiny, undisturbed: Tiny) -> None:
         done
         mkdir kept && cp -r runs/. kept/
     """
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script],
-        cwd=tiny.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 99:
-        pytest.skip("mounting is not allowed here")
+    done = with_mounts(script, tiny.folder)
     codes = re.findall(r"^code (\d+)", done.stdout, re.M)
     assert codes[0] == "4"
     assert codes[-1] == "0", done.stderr
@@ -138,19 +144,9 @@ def test_x04_a_gpu_out_of_memory_names_step_and_remedy(
 
 def test_x05_a_tiny_shared_memory_does_not_matter(copied: Tiny, undisturbed: Tiny) -> None:
     """Workers hand over nothing through /dev/shm."""
-    if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
-        pytest.skip("mounting is not allowed here")
     forget(copied, "translate-gan-fit", "train-round-1")
     script = f"mount -t tmpfs -o size=4k none /dev/shm || exit 99; {CROSSMOD} run tiny.toml"
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script],
-        cwd=copied.folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 99:
-        pytest.skip("mounting is not allowed here")
+    done = with_mounts(script, copied.folder)
     assert done.returncode == 0, done.stderr
     assert copied.digests() == undisturbed.digests()
 
