@@ -1,54 +1,71 @@
-"""Reads one scan and refuses what a segmenter would silently get wrong."""
+"""Read a scan or a label map, whatever it is stored as, and refuse what cannot be trusted."""
 
 from __future__ import annotations
 
-import numpy as np
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
-from crossmod.data import Affine, FloatArray, Volume
-from crossmod.errors import DataError
 from crossmod.intake.dicom import read_series
-from crossmod.intake.find import ScanFile
-from crossmod.intake.nifti import read_nifti
+from crossmod.intake.faults import FileFault
+from crossmod.intake.loaded import LabelMap, Loaded
+from crossmod.intake.nifti import finite, load_nifti, load_nifti_grid, load_nifti_labels
+from crossmod.intake.options import Intake
+from crossmod.preprocess import Grid
 
-SHEAR = 1e-3
-"""Cosine between two voxel axes above which they count as not perpendicular."""
+DEFAULTS = Intake()
 
 
-def read_scan(scan: ScanFile) -> Volume:
+def load_scan(path: Path, options: Intake = DEFAULTS, series: str = "") -> Loaded:
     """Read one scan.
 
+    Args:
+        path: a NIfTI file, or a folder of DICOM files.
+        options: what is done with files that are not as they should be.
+        series: which series of a folder: its UID, or a pattern of its description; may be empty
+            where there is one only.
+
     Returns:
-        The volume ``(1, I, J, K)`` in the units of the file, on the grid of the file; the axes I, J
-        and K of a DICOM series run along its rows, its columns and from slice to slice.
+        The scan in the units of the file, on the grid of the file; the axes I, J and K of a DICOM
+        series run along its rows, its columns and from slice to slice.
 
     Raises:
         DataError: it cannot be read, is not one 3D image of real numbers, or has no usable
-            geometry.
+            geometry or values.
     """
-    where = str(scan.path)
-    data, affine = read_series(scan.path) if scan.path.is_dir() else read_nifti(scan.path)
-    _check_geometry(affine, where)
-    _check_values(data, where)
-    return Volume.of(data[np.newaxis], affine, case=scan.case)
+    if not _is_folder(path):
+        return load_nifti(path, options)
+    found = read_series(path, series=series, limits=options.limits)
+    try:
+        data, mended = finite(found.data, options)
+    except FileFault as fault:
+        raise fault.of(path) from fault
+    return replace(found, data=data, remarks=(*found.remarks, *mended))
 
 
-def _check_geometry(affine: Affine, where: str) -> None:
-    axes = affine[:3, :3]
-    lengths = np.linalg.norm(axes, axis=0)
-    if not np.isfinite(affine).all() or lengths.min() <= 0:
-        raise DataError(f"has no usable affine: {affine.tolist()}", where=where)
-    cosines = (axes / lengths).T @ (axes / lengths)
-    if np.abs(cosines - np.eye(3)).max() > SHEAR:
-        raise DataError(
-            "its voxel axes are not perpendicular",
-            where=where,
-            fix="resample it on a grid without shear",
-        )
+def load_grid(path: Path, options: Intake = DEFAULTS, series: str = "") -> Grid:
+    """Where the voxels of a scan lie; of a NIfTI file only the header is read.
+
+    Raises:
+        DataError: as `load_scan`, as far as the header tells.
+    """
+    if not _is_folder(path):
+        return load_nifti_grid(path, options)
+    found = load_scan(path, options, series)
+    return Grid(found.data.shape, found.affine)
 
 
-def _check_values(data: FloatArray, where: str) -> None:
-    wrong = data.size - int(np.count_nonzero(np.isfinite(data)))
-    if wrong:
-        raise DataError(f"{wrong} of {data.size} voxels are NaN or infinite", where=where)
-    if data.min() == data.max():
-        raise DataError(f"all voxels have the value {data.min():g}", where=where)
+def load_labels(path: Path, options: Intake = DEFAULTS) -> LabelMap:
+    """Read one label map, a NIfTI file.
+
+    Raises:
+        DataError: it cannot be read, has no usable geometry, or holds values that are not whole
+            numbers from 0 to 255.
+    """
+    return load_nifti_labels(path, options)
+
+
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):  # where it cannot be told, reading it says why
+        return path.is_dir()
+    return False

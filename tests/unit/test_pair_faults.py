@@ -1,0 +1,229 @@
+"""What each fault of pairs, labels and splits must lead to: an error that names it, or a remark."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nifti_files import (
+    AFFINE,
+    HELD_OUT,
+    SMOKE,
+    SOURCE,
+    TARGET,
+    small_cohort,
+    some_data,
+    survey_of,
+    write,
+)
+
+from crossmod import Cohort, DataError
+from crossmod.intake import Survey
+from crossmod.recipe import load_all
+from crossmod.splits import Scans
+from crossmod.stages import Context
+
+LDN, ETZ = "crossmoda2021_ldn_1", "crossmoda2022_etz_1"
+LABELS = (some_data() > 80).astype("u1")
+NATIVE = ("preprocess.spacing_mm=[1,2,1.5]", "preprocess.crop=[8,7]")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return small_cohort(tmp_path / "data")
+
+
+def label(root: Path, case: str = LDN) -> Path:
+    return root / SOURCE / f"{case}_Label.nii.gz"
+
+
+def moved(mm: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[0, 3] += mm
+    return affine
+
+
+def told(found: Survey) -> str:
+    return "\n".join(text for _, text in found.remarks)
+
+
+def prepared(root: Path, made: Path, *more: str) -> Cohort:
+    """The source scans on their common grid."""
+    recipe = load_all(SMOKE, more)[0].recipe
+    scans = Scans(recipe, root, survey_of(root, *more).digests)
+    step = scans.prepare("source", recipe.data.source.images, recipe.data.source.labels)
+    made.mkdir()
+    step.make(lambda step: root, Context(made))
+    return Cohort.load(made)
+
+
+def refused(root: Path, made: Path, *words: str, more: tuple[str, ...] = ()) -> None:
+    """The survey and the step that uses the files both say it."""
+    with pytest.raises(DataError) as surveyed:
+        survey_of(root, *more).require()
+    with pytest.raises(DataError) as used:
+        prepared(root, made, *more)
+    for word in words:
+        assert word in str(surveyed.value)
+        assert word in str(used.value)
+
+
+def test_p01_a_label_map_of_another_size(root: Path, tmp_path: Path) -> None:
+    write(label(root), data=LABELS[:-1])
+    words = ("ldn_1_Label.nii.gz: dim: 7 x 7 x 6 voxels", "allowed: 8 x 7 x 6 voxels")
+    refused(root, tmp_path / "made", *words)
+
+
+@pytest.mark.parametrize("mm", [9e-4, -9e-4])
+def test_p02_a_label_map_that_differs_by_float_noise(mm: float, root: Path, tmp_path: Path) -> None:
+    expected = prepared(root, tmp_path / "expected").cases[0].pair()
+    write(label(root), data=LABELS, affine=moved(mm))
+    found = survey_of(root)
+    assert (found.problems, found.remarks) == ([], [])
+    pair = prepared(root, tmp_path / "made").cases[0].pair()
+    np.testing.assert_array_equal(pair.labels, expected.labels)
+    np.testing.assert_array_equal(pair.image.affine, expected.image.affine)
+
+
+@pytest.mark.parametrize("mm", [0.0015, 2.0])
+def test_p03_a_label_map_that_lies_elsewhere(mm: float, root: Path, tmp_path: Path) -> None:
+    write(label(root), data=LABELS, affine=moved(mm))
+    words = (
+        f"ldn_1_Label.nii.gz: affine: lies up to {mm:.3g} mm elsewhere: [[-1.0, 0.0, 0.0, ",
+        "allowed: [[-1.0, 0.0, 0.0, 5.0]",
+        "intake.resample_labels = true",
+    )
+    refused(root, tmp_path / "made", *words)
+
+
+def test_p03_resampled_if_told_to(root: Path, tmp_path: Path) -> None:
+    straight = prepared(root, tmp_path / "straight", *NATIVE).cases[0].pair().labels
+    write(label(root), data=LABELS, affine=moved(2))
+    more = ("intake.resample_labels=true", *NATIVE)
+    found = survey_of(root, *more)
+    assert found.problems == []
+    assert "elsewhere" in told(found)
+    assert "; resampled" in told(found)
+    labels = prepared(root, tmp_path / "made", *more).cases[0].pair().labels
+    np.testing.assert_array_equal(labels[2:], straight[:-2])  # two voxels to the right
+
+
+def test_p03_a_label_map_of_somewhere_else_is_not_resampled_to_nothing(
+    root: Path, tmp_path: Path
+) -> None:
+    write(label(root), data=LABELS, affine=moved(500))
+    with pytest.raises(DataError, match="grid: no label lies within the scan"):
+        prepared(root, tmp_path / "made", "intake.resample_labels=true")
+
+
+def test_p04_labels_that_are_whole_but_for_rounding(root: Path, tmp_path: Path) -> None:
+    write(label(root), data=LABELS.astype("f8") * 1.0000001)
+    found = survey_of(root)
+    assert found.problems == []
+    assert "ldn_1_Label.nii.gz: labels: rounded to whole numbers" in told(found)
+    assert prepared(root, tmp_path / "made").cases[0].pair().labels.max() == 1
+
+
+@pytest.mark.parametrize("kind", ["f4", "f8"])
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (0.5, "voxels such as 0.5"),
+        (1.01, "voxels such as 1.01"),
+        (-1, "values from -1 to 1"),
+        (256, "values from 0 to 256"),
+        (70000, "values from 0 to 70000"),
+        (np.nan, "values from nan"),
+        (np.inf, "to inf"),
+    ],
+)
+def test_p04_labels_that_are_none(
+    value: float, found: str, kind: str, root: Path, tmp_path: Path
+) -> None:
+    data = LABELS.astype(kind)
+    data[2, 3, 4] = value
+    write(label(root), data=data)
+    words = ("ldn_1_Label.nii.gz: labels: ", found, "allowed: whole numbers from 0 to 255")
+    refused(root, tmp_path / "made", *words)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(-1, "i2"), (70000, "i4"), (2**40, "i8")])
+def test_p04_whole_numbers_that_are_no_labels(
+    value: int, kind: str, root: Path, tmp_path: Path
+) -> None:
+    data = LABELS.astype(kind)
+    data[2, 3, 4] = value
+    write(label(root), data=data)
+    refused(root, tmp_path / "made", "ldn_1_Label.nii.gz: labels: values from ")
+
+
+def test_p04_labels_of_no_class(root: Path) -> None:
+    write(label(root), data=LABELS * 7)
+    assert "source: labels: values 7 are of no class and count as background" in told(
+        survey_of(root)
+    )
+
+
+def test_p05_one_empty_label_map(root: Path, tmp_path: Path) -> None:
+    write(label(root), data=LABELS * 0)
+    found = survey_of(root)
+    assert found.problems == []
+    assert "ldn_1_Label.nii.gz: labels: the label map is empty or holds no class" in told(found)
+    assert not prepared(root, tmp_path / "made").cases[0].pair().labels.any()
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_p05_no_label_map_holds_a_class(value: int, root: Path) -> None:
+    for case in (LDN, ETZ):
+        write(label(root, case), data=LABELS * value)
+    problems = survey_of(root).problems
+    assert problems == ["source: labels: all 2 label maps are empty or hold no class"]
+
+
+def test_label_maps_and_scans_that_changed_places(root: Path) -> None:
+    scan = root / SOURCE / f"{LDN}_ceT1.nii.gz"
+    before = label(root).read_bytes()
+    label(root).write_bytes(scan.read_bytes())
+    scan.write_bytes(before)
+    problems = "\n".join(survey_of(root).problems)
+    assert f"{scan}: voxels: holds only the values 0, 1\n  allowed: a scan" in problems
+    assert "etz" not in problems
+
+
+@pytest.mark.parametrize("split", [SOURCE, TARGET])
+def test_p08_one_case_in_a_domain(split: str, root: Path) -> None:
+    for path in (root / split).glob(f"{ETZ[:-1]}*"):
+        path.unlink()
+    name = split.rpartition("_")[2]
+    assert survey_of(root).problems == [f"{name}: scans: 1\n  allowed: at least 2"]
+
+
+def test_p08_fewer_cases_than_folds(root: Path) -> None:
+    [problem] = survey_of(root, "segment.folds=5").problems
+    assert problem.startswith("source: patients: 2 ")
+    assert "5 folds" in problem
+
+
+def test_p08_fewer_patients_than_folds(root: Path) -> None:
+    for number in (4, 5, 6):
+        for ending in ("ceT1", "Label"):
+            data = LABELS if ending == "Label" else some_data() + 30 + number
+            write(root / SOURCE / f"{LDN[:-1]}1{number}_{ending}.nii.gz", data=data)
+    more = ('data.patients="{patient}_*_*"', "segment.folds=3")
+    assert any("source: patients: 2 " in text for text in survey_of(root, *more).problems)
+
+
+def test_p09_a_patient_in_train_and_validation(root: Path) -> None:
+    write(root / HELD_OUT / "crossmoda2021_ldn_2_hrT2.nii.gz", data=some_data() + 50)
+    [problem] = survey_of(root).problems
+    assert problem.startswith("validation: patients: crossmoda2021_ldn_2: also in target")
+
+
+def test_p09_another_scan_of_a_patient_in_train_and_validation(root: Path) -> None:
+    """By this pattern all scans of a center are of one patient."""
+    problems = survey_of(root, 'data.patients="{patient}_*_*"').problems
+    assert [text.partition("\n")[0] for text in problems] == [
+        f"validation: patients: crossmoda2021, crossmoda2022: also in {split}"
+        for split in ("source", "target")
+    ]
