@@ -14,11 +14,13 @@ from crossmod.errors import CrossmodError, DataError, MachineError
 if TYPE_CHECKING:
     from crossmod.intake import ScanFile
     from crossmod.model.confidence import Confidence
+    from crossmod.model.facts import ModelFacts
     from crossmod.model.load import Model
-    from crossmod.model.predict import Failed
+    from crossmod.model.predict import Failed, Outlined
     from crossmod.stages import Context
 
 CONFIDENCE = "confidence.csv"
+ENDINGS = {"nifti": ".nii.gz", "dicom-seg": ".dcm"}
 
 
 def package(
@@ -35,19 +37,28 @@ def package(
 
     facts = write(run, model, stage)
     count = len(facts.weights)
-    console.out.print(f"{model}: stage {facts.stage}, {count} fold{'s' if count > 1 else ''}")
+    folds = f"{count} fold{'s' if count > 1 else ''}"
+    console.out.print(f"{model}: stage {facts.stage}, {folds}", markup=False)
 
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder, from crossmod package.")],
     scans: Annotated[
         list[Path],
-        typer.Argument(help="NIfTI files, folders of them, or folders of one DICOM series."),
+        typer.Argument(help="NIfTI files, folders of them, or folders of DICOM files."),
     ],
     out: Annotated[Path, typer.Argument(help="The folder for label maps and confidence.csv.")],
     ending: Annotated[
         str, typer.Option(help="Take only files whose names end so, and leave it out of the case.")
     ] = "",
+    series: Annotated[
+        str,
+        typer.Option(help="Which series of DICOM folders: its UID, or a description such as *T2*."),
+    ] = "",
+    layout: Annotated[
+        Literal["nifti", "dicom-seg"],
+        typer.Option("--format", help="What to write; dicom-seg for DICOM folders only."),
+    ] = "nifti",
     name: Annotated[str, typer.Option(help="What label maps are called.")] = "{case}",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUT.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
@@ -55,19 +66,19 @@ def predict(
 ) -> None:
     """Outline scans with a model; needs no data folder and no store."""
     from crossmod import console
-    from crossmod.commands.model_tables import confidence_table
     from crossmod.intake import find_scan_files
     from crossmod.model.load import load_model
 
-    files = _label_files(find_scan_files(scans, ending), out, name, overwrite)
+    found = find_scan_files(scans, ending, series)
+    if layout == "dicom-seg":
+        _check_dicom(found)
+    files = _label_files(found, out, f"{name}{ENDINGS[layout]}", overwrite)
     loaded = load_model(model)
     for remark in loaded.remarks:
         console.out.print(f"warning: {remark}; outlines may differ", style="yellow", markup=False)
     with _context(loaded, device, precision) as ctx:
         rows, failed = _outline(loaded, files, out, ctx)
-    if rows:
-        console.out.print(confidence_table(rows))
-    console.out.print(f"{len(files) - len(failed)} of {len(files)} scans outlined: {out}")
+    _show(rows, f"{len(files) - len(failed)} of {len(files)} scans outlined: {out}")
     if failed:
         raise _summary(failed)
 
@@ -80,7 +91,7 @@ def _label_files(
         raise typer.BadParameter(
             f"'{name}' is not a file name with {{case}} in it", param_hint="--name"
         )
-    files = {scan: out / f"{name.replace('{case}', scan.case)}.nii.gz" for scan in scans}
+    files = {scan: out / name.replace("{case}", scan.case) for scan in scans}
     taken = [path.name for path in [*files.values(), out / CONFIDENCE] if path.exists()]
     if taken and not overwrite:
         raise DataError(
@@ -91,6 +102,19 @@ def _label_files(
     if out.exists() and not out.is_dir():
         raise DataError("is not a folder", where=str(out))
     return files
+
+
+def _check_dicom(scans: Sequence[ScanFile]) -> None:
+    """A DICOM segmentation refers to the slices it was made from."""
+    from crossmod.intake.dicom import require_extra
+
+    others = [str(scan.path) for scan in scans if not scan.is_dicom]
+    if others:
+        raise DataError(
+            "\n".join(["--format dicom-seg needs DICOM to refer to; these are NIfTI:", *others]),
+            fix="name folders of DICOM files, or leave the format at nifti",
+        )
+    require_extra("seg")
 
 
 @contextmanager
@@ -123,9 +147,8 @@ def _outline(
 ) -> tuple[list[Confidence], list[Failed]]:
     """Write the label map of every scan, and the table as it grows."""
     from crossmod import console
-    from crossmod.data import write_nifti
     from crossmod.model.confidence import write_confidence
-    from crossmod.model.predict import Outlined
+    from crossmod.model.predict import Failed, Outlined
     from crossmod.model.predict import predict as outline
     from crossmod.model.publish import whole_file
 
@@ -137,12 +160,44 @@ def _outline(
             if not isinstance(result, Outlined):
                 failed.append(result)
                 continue
-            with whole_file(files[result.scan]) as draft:
-                write_nifti(draft, result.labels, result.grid.affine)
+            try:
+                with whole_file(files[result.scan]) as draft:
+                    _write(draft, result, model.facts)
+            except DataError as error:  # of the source that a segmentation refers to
+                failed.append(Failed(result.scan, error))
+                continue
             rows += result.confidence
             with whole_file(out / CONFIDENCE) as draft:
                 write_confidence(draft, rows)
     return rows, failed
+
+
+def _show(rows: Sequence[Confidence], text: str) -> None:
+    from crossmod import console
+    from crossmod.commands.model_tables import confidence_table
+
+    if rows:
+        console.out.print(confidence_table(rows))
+    console.out.print(text, markup=False)
+
+
+def _write(path: Path, result: Outlined, facts: ModelFacts) -> None:
+    """Write one label map; the ending says what it will be."""
+    from crossmod.data import write_nifti
+    from crossmod.intake.dicom import write_seg
+
+    if path.suffix != ENDINGS["dicom-seg"]:
+        write_nifti(path, result.labels, result.grid.affine)
+        return
+    write_seg(
+        path,
+        result.labels,
+        result.grid.affine,
+        {name: values[0] for name, values in facts.classes.items()},
+        folder=result.scan.path,
+        series=result.scan.series,
+        title=facts.title,
+    )
 
 
 def _summary(failed: Sequence[Failed]) -> CrossmodError:

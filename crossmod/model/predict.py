@@ -10,7 +10,7 @@ import numpy as np
 
 from crossmod.data import LabelArray, Prediction, Volume
 from crossmod.errors import CrossmodError, PluginError
-from crossmod.intake import ScanFile, read_scan
+from crossmod.intake import ScanFile, load_scan
 from crossmod.model.confidence import Confidence, confidence
 from crossmod.model.load import Model
 from crossmod.preprocess import Grid, Preprocess, to_common
@@ -137,9 +137,9 @@ class Queue:
             yield self.failed.popleft()
 
     def _prepared(self, scan: ScanFile) -> Volume:
-        image = read_scan(scan)
-        self.grids[scan.case] = Grid(image.grid, image.affine)
-        data, _, affine = to_common(image.data[0], None, image.affine, self.preprocess)
+        image = load_scan(scan.path, series=scan.series)
+        self.grids[scan.case] = Grid(image.data.shape, image.affine)
+        data, _, affine = to_common(image.data, None, image.affine, self.preprocess)
         # A run keeps its prepared scans as NIfTI, where affines have single precision.
         kept = affine.astype(np.float32).astype(np.float64)
         return Volume.of(data[np.newaxis], kept, case=scan.case)

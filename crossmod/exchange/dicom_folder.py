@@ -1,0 +1,105 @@
+"""Folders of DICOM series into a data folder, as NIfTI without anything that names a patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import tomlkit
+from numpy.typing import NDArray
+
+from crossmod.cases import faults_of_cases
+from crossmod.data import FloatArray, write_nifti
+from crossmod.errors import DataError
+from crossmod.exchange.data_folder import TABLE, Imported, Role, check_room, table_with
+from crossmod.intake.dicom import read_series
+
+ENDING = ".nii.gz"
+
+Item = tuple[str, Path]
+Progress = Callable[[Iterable[Item], int], Iterable[Item]]
+"""Wraps the iteration over that many cases."""
+
+
+def import_series(folder: Path, out: Path, role: Role, series: str, progress: Progress) -> Imported:
+    """Read a series of every case and write it into a data folder; all of them or none.
+
+    Args:
+        folder: holds a folder for each case, named by it, or is itself the folder of one.
+        out: the data folder; made if missing.
+        role: target or validation; series come without label maps.
+        series: which series of each case, as for `read_series`.
+        progress: wraps the iteration over cases.
+
+    Raises:
+        DataError: names every case that cannot be read; or the data folder has no room for them.
+        MachineError: the extra ``crossmod[dicom]`` is not installed.
+    """
+    if role is Role.SOURCE:
+        raise DataError("source scans need label maps, and DICOM series have none",
+                        allowed="--as target, --as validation")  # fmt: skip
+    cases = _cases(folder)
+    check_room(out, role, cases.keys())
+    table = tomlkit.dumps(table_with(out, role, ENDING))
+    new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        remarks = _convert(cases, out, role, series, progress)
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                out.rmdir()
+        raise
+    (out / TABLE).write_text(table, encoding="utf-8")
+    return Imported(role, len(cases), 0, 0, table, remarks)
+
+
+def _cases(folder: Path) -> dict[str, Path]:
+    """The folder of each case.
+
+    Raises:
+        DataError: there is none, or one that cannot be a case.
+    """
+    if not folder.is_dir():
+        raise DataError("is not a folder", where=str(folder))
+    places = [path for path in sorted(folder.iterdir()) if path.is_dir() and path.name[0] != "."]
+    cases = {path.name: path for path in places} or {folder.resolve().name: folder}
+    problems = faults_of_cases(cases)
+    problems += [f"{path}: is a link; links are not followed" for path in places
+                 if path.is_symlink()]  # fmt: skip
+    if problems:
+        raise DataError("\n".join(problems))
+    return cases
+
+
+def _convert(
+    cases: Mapping[str, Path], out: Path, role: Role, series: str, progress: Progress
+) -> tuple[str, ...]:
+    """Write the images of all cases into ``out / role``; returns what was odd."""
+    problems: list[str] = []
+    remarks: list[str] = []
+    with TemporaryDirectory(dir=out, prefix=".import-") as name:
+        images = Path(name) / role / "images"
+        for case, place in progress(cases.items(), len(cases)):
+            try:
+                loaded = read_series(place, series=series)
+            except DataError as error:
+                problems.append(str(error))
+                continue
+            remarks += [f"{case}: {remark}" for remark in loaded.remarks]
+            if not problems:
+                write_nifti(images / f"{case}{ENDING}", _narrow(loaded.data), loaded.affine)
+        if problems:
+            raise DataError("\n".join(problems), fix="nothing was imported")
+        images.parent.rename(out / role)
+    return tuple(remarks)
+
+
+def _narrow(data: FloatArray) -> NDArray[np.generic]:
+    """Whole numbers that fit as int16, others as they are."""
+    small = np.abs(data).max() <= np.iinfo(np.int16).max
+    whole = data.astype(np.int16) if small else data
+    return whole if small and np.array_equal(whole, data) else data

@@ -1,0 +1,92 @@
+"""The voxel values of a file, one frame after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmod.errors import DataError, MachineError
+from crossmod.intake.dicom.files import parsing
+from crossmod.intake.dicom.frames import Frame
+from crossmod.intake.dicom.tags import tag_name, uid_of, unusable, value_of, whole
+
+ENDS = b"\xff\xd9"
+"""The last bytes of a JPEG, JPEG-LS or JPEG 2000 image."""
+
+PADDING = b"\x00\xff"
+"""What stands after them to make lengths even."""
+
+
+def values(dataset: Any, frames: Sequence[Frame]) -> Iterator[NDArray[np.float32]]:
+    """The values meant, float32 ``(rows, columns)``, for each frame of a file in its order.
+
+    Raises:
+        DataError: voxels are missing or cannot be decoded.
+        MachineError: nothing that is installed decodes them.
+    """
+    file = frames[0].file
+    decoder = _decoder(dataset, file)
+    whole(dataset, "BitsAllocated", file, (8, 16, 32))
+    if decoder.is_encapsulated:
+        _check_encapsulated(dataset, len(frames), file)
+    else:
+        _check_length(dataset, frames, file)
+    with parsing(file):
+        decoded = decoder.iter_array(dataset, raw=True)
+        for frame, (stored, _) in zip(frames, decoded, strict=True):
+            if stored.shape != frame.size[::-1]:
+                raise unusable("PixelData", file)
+            meant = stored.astype(np.float64) * frame.slope + frame.intercept
+            yield meant.astype(np.float32)
+
+
+def _decoder(dataset: Any, file: str) -> Any:
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    syntax = UID(uid_of(dataset.file_meta, "TransferSyntaxUID", file))
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError:
+        raise DataError(
+            f"has the transfer syntax {syntax}, which nothing known decodes", where=file
+        ) from None
+    if not decoder.is_available:
+        raise MachineError(
+            f"is compressed as {syntax.name} ({syntax}), which nothing installed decodes",
+            where=file,
+            fix="pip install 'crossmod[dicom]', or decompress it with another program",
+        )
+    return decoder
+
+
+def _check_length(dataset: Any, frames: Sequence[Frame], file: str) -> None:
+    """Uncompressed voxels must be there to the byte; a missing end would move slices."""
+    bits = whole(dataset, "BitsAllocated", file)
+    expected = len(frames) * frames[0].size[0] * frames[0].size[1] * bits // 8
+    found = len(value_of(dataset, "PixelData", file))
+    if not expected <= found <= expected + expected % 2:
+        raise DataError(
+            f"{tag_name('PixelData')} has {found} bytes", where=file, allowed=f"{expected}"
+        )
+
+
+def _check_encapsulated(dataset: Any, count: int, file: str) -> None:
+    """Decoders fill what is missing of an image; each must be there to its end."""
+    from pydicom.encaps import generate_frames
+    from pydicom.uid import RLELossless
+
+    with parsing(file):
+        images = list(generate_frames(dataset.PixelData, number_of_frames=count))
+    if len(images) != count:
+        raise DataError(
+            f"{tag_name('PixelData')} holds {len(images)} images", where=file, allowed=f"{count}"
+        )
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        return  # its decoder counts
+    cut = [str(n) for n, image in enumerate(images, 1) if not image.rstrip(PADDING).endswith(ENDS)]
+    if cut:
+        raise DataError(f"the images of frame {', '.join(cut)} are cut short", where=file)

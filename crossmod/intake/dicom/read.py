@@ -1,0 +1,72 @@
+"""Read one series: choose it, order its slices, decode its voxels. Runs in the child process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crossmod.errors import DataError
+from crossmod.intake.dicom.files import parse, read_tags, silence
+from crossmod.intake.dicom.frames import Frame, frames_of
+from crossmod.intake.dicom.pixels import values
+from crossmod.intake.dicom.series import Series, find_series
+from crossmod.intake.dicom.stack import Stack, stack
+
+
+def read(folder: Path, wanted: str, max_voxels: int, room: Path) -> dict[str, Any]:
+    """Write the voxels of a series to ``room / "data.npy"``, float32 ``(K, J, I)``.
+
+    Returns:
+        Affine, digest and remarks.
+
+    Raises:
+        DataError: there is no such series, or it is not one that can be trusted.
+    """
+    silence()
+    series, remarks = find_series(folder, wanted)
+    found = tagged(folder, series, max_voxels)
+    if any(one.inverted for one in found.frames):
+        remarks.append("viewers show it inverted (MONOCHROME1); values are taken as stored")
+    columns, rows = found.frames[0].size
+    data = np.empty((len(found.frames), rows, columns), np.float32)
+    digest = _fill(data, folder, series, found.frames)
+    np.save(room / "data.npy", data, allow_pickle=False)
+    return {"affine": found.affine.tolist(), "digest": digest, "remarks": remarks}
+
+
+def tagged(folder: Path, series: Series, max_voxels: int) -> Stack:
+    """The slices of a series, from the tags of its files alone.
+
+    Raises:
+        DataError: they are no stack, or of more voxels than allowed.
+    """
+    frames = [one for name in series.files for one in frames_of(read_tags(folder, name), name)]
+    voxels = sum(one.size[0] * one.size[1] for one in frames)
+    if voxels > max_voxels:
+        raise DataError(f"has {voxels} voxels", allowed=f"limits.max_voxels = {max_voxels}")
+    return stack(frames)
+
+
+def _fill(
+    data: np.ndarray[Any, np.dtype[np.float32]],
+    folder: Path,
+    series: Series,
+    frames: Sequence[Frame],
+) -> str:
+    """Put every frame in its place; returns the digest of the files."""
+    places = {(one.file, one.index): k for k, one in enumerate(frames)}
+    digests = []
+    for name in series.files:
+        content = (folder / name).read_bytes()
+        digests.append(hashlib.sha256(content).hexdigest())
+        dataset = parse(content, name)
+        found = frames_of(dataset, name)
+        if any(one != frames[places[name, one.index]] for one in found):
+            raise DataError("changed while it was read", where=name)
+        for one, slice_ in zip(found, values(dataset, found), strict=True):
+            data[places[name, one.index]] = slice_
+    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()

@@ -1,0 +1,58 @@
+"""Damages a series in many ways in one process and prints what reading says: a program.
+
+``python dicom_damage.py FOLDER KIND COUNT``: for each damage one line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from crossmod.intake.dicom.child import main
+from crossmod.intake.dicom.process import ANSWER, REQUEST
+
+
+def cut(content: bytes, chance: random.Random) -> bytes:
+    return content[: chance.randrange(len(content))]
+
+
+def flip(content: bytes, chance: random.Random) -> bytes:
+    """One bit, more often where tags are than where voxels are."""
+    changed = bytearray(content)
+    end = chance.choice([400, 1200, len(content)])
+    changed[chance.randrange(min(end, len(content)))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def outcome(folder: Path) -> dict[str, object]:
+    with TemporaryDirectory() as name:
+        room = Path(name)
+        request = {"folder": str(folder), "series": "", "max_voxels": 10**7,
+                   "memory_bytes": 3 * 10**9}  # fmt: skip
+        (room / REQUEST).write_text(json.dumps(request), encoding="utf-8")
+        main("read", room)
+        answer = json.loads((room / ANSWER).read_text(encoding="utf-8"))
+        if "error" in answer:
+            return {"error": answer["error"]}
+        data = np.load(room / "data.npy", allow_pickle=False)
+        return {"shape": data.shape, "affine": answer["affine"], "sum": float(data.sum())}
+
+
+def run(folder: Path, kind: str, count: int) -> None:
+    chance = random.Random(2022)
+    files = sorted(folder.rglob("*.dcm"))
+    for _ in range(count):
+        victim = chance.choice(files)
+        whole = victim.read_bytes()
+        victim.write_bytes({"cut": cut, "flip": flip}[kind](whole, chance))
+        sys.stdout.write(json.dumps(outcome(folder)) + "\n")
+        victim.write_bytes(whole)
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
