@@ -6,15 +6,22 @@ import csv
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from crossmod.cases import faults_of_cases, shown
 from crossmod.errors import DataError
 
 CASE = "{case}"
 """What stands for the case id in a pattern."""
+
+NIFTI = (".nii.gz", ".nii")
+"""What names of NIfTI files end with; other patterns are of folders of DICOM files."""
+
+SHOWN_LINKS = 20
+"""Links to the outside that a message lists."""
 
 INFOS = "infos_source_training.csv"
 """CrossMoDA's table of source scans; it lies beside their folder."""
@@ -130,7 +137,8 @@ def find_scans(
         centers: center -> pattern of case ids.
 
     Raises:
-        DataError: nothing matches, a label map is missing, or a case belongs to no center.
+        DataError: nothing matches, a label map is missing, a case belongs to no center, or its id
+            cannot name files.
     """
     found = _matches(root, images)
     if labels:
@@ -142,7 +150,8 @@ def find_scans(
             where=str(root / images),
             fix="check --data and [data] in the recipe",
         )
-    scans, problems = [], []
+    scans, problems = [], faults_of_cases(sorted(found))
+    problems += [f"{shown(case)}: + is kept for augmented copies" for case in found if "+" in case]
     for case, path in sorted(found.items()):
         label_path = root / labels.replace(CASE, case) if labels else None
         if label_path is not None and not label_path.is_file():
@@ -154,6 +163,39 @@ def find_scans(
     if problems:
         raise DataError("\n".join(problems), where=str(root))
     return scans
+
+
+def refuse_links(root: Path, patterns: Iterable[str]) -> None:
+    """Refuse files of a data folder that are links to somewhere else.
+
+    Raises:
+        DataError: names the links and where they lead.
+    """
+    found = (path for pattern in patterns for path in root.glob(pattern.replace(CASE, "*")))
+    links = {link for path in found if (link := _way_out(root, path))}
+    if links:
+        lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
+        more = [f"and {len(lines) - SHOWN_LINKS} more"] if len(lines) > SHOWN_LINKS else []
+        raise DataError(
+            "\n".join(["links lead out of the data folder", *lines[:SHOWN_LINKS], *more]),
+            where=str(root),
+            fix="if you trust them, --allow-outside",
+        )
+
+
+def _way_out(root: Path, path: Path) -> Path | None:
+    """The first part of a path that is not in the folder ``root`` once links are followed."""
+    inside, below = root.resolve(), path.relative_to(root)
+    parts = (root / part for part in (*reversed(below.parents), below))
+    return next((part for part in parts if not _target(part).is_relative_to(inside)), None)
+
+
+def _target(path: Path) -> Path:
+    """Where a path leads; links in a circle lead nowhere."""
+    try:
+        return path.resolve()
+    except RuntimeError:
+        return Path(path.readlink())
 
 
 def _matches(root: Path, pattern: str) -> dict[str, Path]:
@@ -168,7 +210,8 @@ def _matches(root: Path, pattern: str) -> dict[str, Path]:
     expression = re.compile(re.escape(first) + "(?P<case>[^/]+)" + same)
     files = root.glob(pattern.replace(CASE, "*"))
     named = ((expression.fullmatch(path.relative_to(root).as_posix()), path) for path in files)
-    return {match["case"]: path for match, path in named if match and path.is_file()}
+    wanted = Path.is_file if pattern.endswith(NIFTI) else Path.is_dir
+    return {match["case"]: path for match, path in named if match and wanted(path)}
 
 
 def _nearest_folder(root: Path, pattern: str) -> str:
@@ -216,11 +259,35 @@ def _compare_centers(scans: Sequence[Scan], infos: Mapping[str, Info], table: Pa
         )
 
 
-def digests(root: Path, files: list[Path]) -> dict[str, str]:
-    """Name below the data folder -> sha256 of the content."""
-    result = {}
-    for path in files:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        result[path.relative_to(root).as_posix()] = digest
-    return result
+def patient_of(case: str, pattern: str | None) -> str:
+    """Whom a case shows.
+
+    Args:
+        case: case id.
+        pattern: of case ids, with `{patient}` and `*`; None where every case is another patient.
+
+    Raises:
+        DataError: the pattern does not fit.
+    """
+    if pattern is None:
+        return case
+    before, after = (
+        ".*".join(map(re.escape, part.split("*"))) for part in pattern.split("{patient}")
+    )
+    match = re.fullmatch(f"{before}(?P<patient>.+?){after}", case)
+    if match is None:
+        raise DataError(f"does not fit data.patients = '{pattern}'", where=case)
+    return match["patient"]
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file, or of the digests of all files of a folder, whatever they are called.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.is_dir():
+        inside = sorted(digest_of(file) for file in path.rglob("*") if file.is_file())
+        return hashlib.sha256("".join(inside).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -114,15 +114,15 @@ def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
     return MachineError(f"cannot write a result: {error.strerror}", where=str(target))
 
 
-def write_file(path: Path, content: str) -> None:
-    """Write a text file whole or not at all.
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; text as UTF-8.
 
     Raises:
         MachineError: the disk is full, broken or read-only.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(content, encoding="utf-8")
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
         point(f"write-{path.name}")
         sync(draft)
         draft.replace(path)

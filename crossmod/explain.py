@@ -21,7 +21,7 @@ def plugin_rows() -> list[tuple[str, str, str, str, str]]:
             plugin = plugins.load(name)
             kind, summary = plugin.kind, plugin.summary
         except PluginError as error:
-            kind, summary = "broken", error.what
+            kind, summary = "broken", "; ".join(filter(None, [error.what, error.fix]))
         rows.append((name, kind, distribution, version, summary))
     return rows
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossmod.ensemble import Ensemble
+from crossmod.preprocess import Preprocess
 from crossmod.recipe import Checked, Segmentation, StageUse
-from crossmod.recipe_model import LearningTable, PseudoLabelTable
+from crossmod.recipe_model import Files, LearningTable, PseudoLabelTable
 from crossmod.splits import Scans
 from crossmod.steps import (
     Augment,
@@ -46,6 +47,7 @@ class Plan:
         rounds: the pseudo-labels of each round.
         predictions: (stage, split) -> predictions.
         scores: the scores of each stage and split, in the order of the stages.
+        remarks: what the intake found odd, beside the step that reads it.
     """
 
     source: Prepare
@@ -57,6 +59,7 @@ class Plan:
     rounds: list[PseudoLabel] = field(default_factory=list)
     predictions: dict[tuple[str, str], Predict] = field(default_factory=dict)
     scores: list[ScoreStage] = field(default_factory=list)
+    remarks: list[tuple[Step, str]] = field(default_factory=list)
 
 
 class Planner:
@@ -66,11 +69,11 @@ class Planner:
         self,
         checked: Checked,
         root: Path | None,
-        digests: dict[str, dict[str, str]] | None = None,
+        digests: dict[Path, str] | None = None,
     ) -> None:
         """Plan for a data folder, or for the embedded cohort where ``root`` is None.
 
-        Plans of several variants share ``digests``, by pattern, so that each file is read once.
+        Plans of several variants share ``digests``, by file, so that each is read once.
         """
         self.checked = checked
         self.recipe = checked.recipe
@@ -80,12 +83,8 @@ class Planner:
         """The whole plan; rounds that turn out unnecessary are skipped when it runs."""
         data = self.recipe.data
         source = self.scans.prepare("source", data.source.images, data.source.labels)
-        target = self.scans.prepare("target", data.target.images, None)
-        validation = (
-            self.scans.prepare("validation", data.validation.images, None)
-            if data.validation
-            else None
-        )
+        target = self._unlabeled("target", data.target)
+        validation = self._unlabeled("validation", data.validation) if data.validation else None
         self.made = Plan(source, target, validation)
         if isinstance(source.data, MakePhantom):
             self.made.steps.append(source.data)
@@ -94,12 +93,15 @@ class Planner:
         self._chain()
         return self.made
 
+    def _unlabeled(self, name: str, files: Files, grid: Preprocess | None = None) -> Prepare:
+        return self.scans.prepare(name, files.images, None, series=files.series, options=grid)
+
     def _comparisons(self) -> None:
         """Segmenters the method is compared with, as far as the recipe asks for them."""
         target = self.made.target
         labels = self.recipe.evaluate.labels
         if "oracle" in self.recipe.evaluate.compare and self.scans.referenced(target) == "all":
-            oracle = self.scans.prepare("oracle", target.images, labels)
+            oracle = self.scans.prepare("oracle", target.images, labels, series=target.series)
             self.made.steps.append(oracle)
             self._segment("oracle", (oracle,))
         if "no-adaptation" in self.recipe.evaluate.compare:
@@ -174,9 +176,7 @@ class Planner:
         for split in images:
             files = data.target if split == "target" else data.validation
             assert files is not None
-            images[split] = self.scans.prepare(
-                f"{split}-last", files.images, None, setup.preprocess
-            )
+            images[split] = self._unlabeled(f"{split}-last", files, setup.preprocess)
         plan.steps += images.values()
         return images
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data import Affine, FloatArray, LabelArray, spacing_of
-from crossmod.options import Count, Fraction, Options, Spacing
+from crossmod.options import Fraction, Options, Size, Spacing
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -40,7 +40,7 @@ class Preprocess(Options):
 
     spacing_mm: Spacing
     """Voxel size along the left-right, back-front and foot-head axes of the acquisition."""
-    crop: tuple[Count, Count] | None = None
+    crop: tuple[Size, Size] | None = None
     """In-plane voxels kept around the center of the head; without it the whole plane is kept."""
     center: Literal["bright", "head"] = "bright"
     """Where the crop lies: around the mean position of the brightest quarter of all voxels (paper),
@@ -56,6 +56,11 @@ class Grid:
 
     shape: tuple[int, ...]
     affine: Affine
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along I, J, K."""
+        return spacing_of(self.affine)
 
     def part(self, box: Box) -> Grid:
         """The grid of the voxels in a box."""

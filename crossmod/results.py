@@ -65,6 +65,8 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
         images={scan.case: scan.image for scan in scans},
         timings=run.seconds(),
         warnings=run.warnings(),
+        intake=checked.recipe.intake,
+        series=plan.validation.series if plan.validation else "",
     )  # fmt: skip
     write_report(page, content)
     write_file(key_file, digest)

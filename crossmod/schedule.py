@@ -90,6 +90,8 @@ class Scheduler:
         """
         for run in self.runs:
             run.folder.mkdir(parents=True, exist_ok=True)
+            for step, text in run.plan.remarks:
+                run.event("warning", step, text=text)
         try:
             self._submit()
             while self._working:

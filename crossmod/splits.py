@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from crossmod import plugins
-from crossmod.dataset import CASE, Inventory, digests, find_scans, reference_of, take_stock
+from crossmod.dataset import (
+    CASE,
+    Inventory,
+    Scan,
+    digest_of,
+    find_scans,
+    patient_of,
+    reference_of,
+    take_stock,
+)
 from crossmod.errors import DataError
+from crossmod.intake import Inspector, Part, Progress, Survey, survey
 from crossmod.preprocess import Preprocess
 from crossmod.recipe_model import Data, Recipe
 from crossmod.steps import DataFolder, MakePhantom, Prepare, Step
+
+FEWEST = 2
+"""Scans of a domain that anything can be learned from."""
 
 
 @dataclass(frozen=True)
@@ -21,15 +35,21 @@ class Scans:
     Attributes:
         recipe: says which they are.
         root: the data folder, or None for the embedded cohort.
-        digests: pattern -> file -> digest; filled when first needed.
+        digests: file, or folder of DICOM files -> digest; filled when first needed.
     """
 
     recipe: Recipe
     root: Path | None
-    digests: dict[str, dict[str, str]]
+    digests: dict[Path, str]
 
     def prepare(
-        self, split: str, images: str, labels: str | None, options: Preprocess | None = None
+        self,
+        split: str,
+        images: str,
+        labels: str | None,
+        *,
+        series: str = "",
+        options: Preprocess | None = None,
     ) -> Prepare:
         """The step that brings the scans of a split onto a common grid."""
         return Prepare(
@@ -40,6 +60,9 @@ class Scans:
             centers=self.recipe.data.centers,
             classes=self.recipe.data.class_table,
             options=options or self.recipe.preprocess,
+            intake=self.recipe.intake,
+            series=series,
+            patients=self.recipe.data.patients,
         )
 
     def data(self, patterns: list[str]) -> Step:
@@ -56,10 +79,10 @@ class Scans:
             return MakePhantom(name="phantom", size=size, code=code)
         found: dict[str, str] = {}
         for pattern in patterns:
-            if pattern not in self.digests:
-                files = sorted(self.root.glob(pattern.replace(CASE, "*")))
-                self.digests[pattern] = digests(self.root, files)
-            found |= self.digests[pattern]
+            for path in sorted(self.root.glob(pattern.replace(CASE, "*"))):
+                if path not in self.digests:
+                    self.digests[path] = digest_of(path)
+                found[path.relative_to(self.root).as_posix()] = self.digests[path]
         return DataFolder(name="data", root=self.root, digests=found)
 
     def referenced(self, images: Prepare) -> Literal["all", "some", "none"]:
@@ -88,3 +111,66 @@ def check_data(data: Data, root: Path) -> Inventory:
     if data.validation is not None:
         patterns["validation"] = (data.validation.images, None)
     return take_stock(root, patterns, data.centers)
+
+
+def survey_data(
+    recipe: Recipe,
+    root: Path,
+    inventory: Inventory,
+    *,
+    memory: Path | None = None,
+    progress: Progress = lambda items, total: items,
+) -> Survey:
+    """Look into every file that a recipe uses.
+
+    Args:
+        recipe: says which files, and what they are.
+        root: the data folder.
+        inventory: the scans in it.
+        memory: the folder of what was seen before.
+        progress: wraps the iteration over files.
+    """
+    data, labels = recipe.data, recipe.evaluate.labels
+    series = {
+        "target": data.target.series,
+        "validation": data.validation.series if data.validation else "",
+    }
+    parts = []
+    for split, scans in inventory.splits.items():
+        references = {}
+        if labels and split != "source":
+            paths = {scan.case: reference_of(root, labels, scan.case) for scan in scans}
+            references = {case: path for case, path in paths.items() if path.is_file()}
+        parts.append(Part(split, scans, references, series.get(split, "")))
+    found = survey(parts, data.class_table, Inspector(recipe.intake, memory), progress)
+    found.problems += _too_few(inventory, recipe)
+    found.problems += _on_both_sides(inventory, data.patients)
+    return found
+
+
+def _too_few(inventory: Inventory, recipe: Recipe) -> Iterator[str]:
+    """Domains with too few scans, or too few patients for the folds."""
+    for split, scans in inventory.splits.items():
+        if len(scans) < FEWEST and split != "validation":
+            yield f"{split}: scans: {len(scans)}\n  allowed: at least {FEWEST}"
+    patients, folds = (
+        _patients(inventory.splits["source"], recipe.data.patients),
+        recipe.segment.folds,
+    )
+    if 1 < len(patients) < folds:
+        found = f"{len(patients)} cannot be split into {folds} folds"
+        yield f"source: patients: {found}\n  use fewer folds or more scans"
+
+
+def _on_both_sides(inventory: Inventory, pattern: str | None) -> Iterator[str]:
+    """Patients who are learned from and scored."""
+    held_out = _patients(inventory.splits.get("validation", ()), pattern)
+    for split in ("source", "target"):
+        shared = _patients(inventory.splits[split], pattern) & held_out
+        if shared and (pattern or split == "target"):  # cases of two domains may share names
+            names = ", ".join(sorted(shared))
+            yield f"validation: patients: {names}: also in {split}\n  put each on one side"
+
+
+def _patients(scans: Iterable[Scan], pattern: str | None) -> set[str]:
+    return {patient_of(scan.case, pattern) for scan in scans}

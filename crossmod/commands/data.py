@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from crossmod.commands import data_check
 from crossmod.errors import DataError
+
+if TYPE_CHECKING:
+    from crossmod.exchange.data_folder import Imported, Role
 
 Format = Annotated[Literal["nnunet"], typer.Option("--format", help="The layout outside.")]
 
 app = typer.Typer(help="Make and look after data folders.", no_args_is_help=True)
+app.command()(data_check.check)
 
 
 @app.command()
@@ -38,34 +43,72 @@ def phantom(
             seed=seed,
             progress=lambda items, total: bar(items, total=total),
         )
-    console.out.print(f"{source + target + validation} scans in {out}")
+    console.out.print(f"{source + target + validation} scans in {out}", markup=False)
 
 
 @app.command("import")
 def import_(
-    dataset: Annotated[Path, typer.Argument(help="The data set, e.g. nnUNet_raw/Dataset501_Name.")],
+    dataset: Annotated[
+        Path,
+        typer.Argument(
+            help="The data set, e.g. nnUNet_raw/Dataset501_Name, or a folder of DICOM folders."
+        ),
+    ],
     out: Annotated[Path, typer.Argument(help="The data folder to put it into.")],
-    layout: Format = "nnunet",
+    layout: Annotated[
+        Literal["nnunet", "dicom"], typer.Option("--format", help="The layout outside.")
+    ] = "nnunet",
     role: Annotated[
         Literal["source", "target", "validation"] | None,
         typer.Option("--as", help="What its scans are. Default: source if labeled, else target."),
     ] = None,
     channel: Annotated[
-        int | None, typer.Option(min=0, help="Which channel, where there are several.")
+        int | None, typer.Option(min=0, help="nnunet: which channel, where there are several.")
+    ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(help="dicom: which series of a case: its UID, or a description such as *T2*."),
     ] = None,
 ) -> None:
-    """Bring a data set of another program into a data folder; files stay as they are."""
-    from crossmod import console
-    from crossmod.exchange.data_folder import REFERENCES, TABLE, Role, import_raw
+    """Bring a data set of another program, or DICOM series, into a data folder."""
+    from crossmod.exchange.data_folder import Role, import_raw
     from crossmod.exchange.nnunet_raw import read_raw
 
-    done = import_raw(read_raw(dataset, channel), out, Role(role) if role else None)
-    console.out.print(f"{done.scans} scans in {out / done.role}")
+    other = {"--series": series} if layout == "nnunet" else {"--channel": channel}
+    for option, value in other.items():
+        if value is not None:
+            raise typer.BadParameter(f"is not for --format {layout}", param_hint=option)
+    wanted = Role(role) if role else None
+    if layout == "dicom":
+        _show_import(_import_dicom(dataset, out, wanted or Role.TARGET, series or ""), out)
+    else:
+        _show_import(import_raw(read_raw(dataset, channel), out, wanted), out)
+
+
+def _import_dicom(folder: Path, out: Path, role: Role, series: str) -> Imported:
+    from crossmod import console
+    from crossmod.exchange.dicom_folder import import_series
+
+    with console.RunConsole() as watcher:
+        bar = console.StepBar(watcher.progress, "import")
+        return import_series(
+            folder, out, role, series, lambda items, total: bar(items, total=total)
+        )
+
+
+def _show_import(done: Imported, out: Path) -> None:
+    from crossmod import console
+    from crossmod.exchange.data_folder import REFERENCES, TABLE
+
+    for remark in done.remarks:
+        console.out.print(f"note: {remark}", markup=False, soft_wrap=True)
+    console.out.print(f"{done.scans} scans in {out / done.role}", markup=False)
     if done.references:
-        console.out.print(f"{done.references} label maps to score against in {out / REFERENCES}")
+        text = f"{done.references} label maps to score against in {out / REFERENCES}"
+        console.out.print(text, markup=False)
     if done.left_out:
         console.out.print(f"{done.left_out} scans of imagesTs left out: a source needs labels")
-    console.out.print(f"For a recipe, in {out / TABLE}:\n")
+    console.out.print(f"For a recipe, in {out / TABLE}:\n", markup=False)
     console.out.print(done.table, markup=False, soft_wrap=True)
 
 
@@ -91,7 +134,8 @@ def export(
         done = export_raw(
             cohort, out, number=dataset, name=name, channel=channel_name, progress=bar
         )
-    console.out.print(f"{done.training} labeled and {done.test} other scans in {done.folder}")
+    text = f"{done.training} labeled and {done.test} other scans in {done.folder}"
+    console.out.print(text, markup=False)
     if done.splits:
         console.out.print(
             f"Some are copies of one patient. To keep them in one fold, copy {done.splits} to"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from crossmod.errors import RecipeError
+from crossmod.commands.options import AllowOutside, DataRoot, RecipeFile, Settings
+from crossmod.commands.plans import find_data, find_recipe, make_plans, take_stock
 
 if TYPE_CHECKING:
+    from crossmod.console import RunConsole
     from crossmod.cost.estimates import Estimates
     from crossmod.engines.profile import Profile
     from crossmod.plan import Plan
@@ -21,19 +22,10 @@ if TYPE_CHECKING:
     from crossmod.store import Store
 
 EngineName = Literal["local", "slurm", "ray"]
-WAITING = "another run works in this folder; waiting for it"
+SHOWN = 10
+"""Remarks on the data that the terminal shows."""
 
-RecipeFile = Annotated[Path, typer.Argument(help="A recipe file, or the name of a shipped one.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Override a key of the recipe; repeatable."),
-]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", help="The data folder. Default: what the recipe embeds, $CROSSMOD_DATA."
-    ),
-]
+WAITING = "another run works in this folder; waiting for it"
 
 
 def run(
@@ -63,31 +55,35 @@ def run(
     force: Annotated[
         bool, typer.Option(help="Run even if this machine seems too small for it.")
     ] = False,
+    allow_outside: AllowOutside = False,
 ) -> None:
     """Run a recipe; steps whose results are stored already are skipped."""
     from crossmod import console
     from crossmod.commands.dry_run import require_room, show_plan
+    from crossmod.recipe import load_all
     from crossmod.store import Store
 
-    plans = _plans(recipe, settings, data)
+    found = load_all(find_recipe(recipe), settings or [], allow_outside=allow_outside)
     folder = out or Path("runs") / recipe.stem
     asked = _profile(profile, engine, workers)
+    stored_in = (store or folder.parent / "store").absolute()
+    root = find_data(found[0].recipe, data)
+    plans = make_plans(found, root, allow_outside, stored_in / "intake")
     # The nodes of a cluster share its disk, whatever file system this machine sees.
     shared = True if asked.engine == "slurm" else None
-    kept = Store(store or folder.parent / "store", shared)
+    kept = Store(stored_in, shared)
     if dry_run:
         show_plan(plans, kept, folder, asked)
         return
-    note = console.out.print
     estimates = require_room(
-        plans, kept, asked, force, lambda name: note(f"Probing {name}"), folder
+        plans, kept, asked, force, lambda name: console.out.print(f"Probing {name}"), folder
     )
     runs = _execute(plans, kept, folder, asked, estimates)
     if len(runs) > 1:
         _compare(runs, folder)
     else:
         _show_scores(*runs[0])
-    console.out.print(f"Report: {folder / 'report.html'}")
+    console.out.print(f"Report: {folder / 'report.html'}", markup=False)
 
 
 def _profile(path: Path | None, engine: EngineName | None, workers: int | None) -> Profile:
@@ -135,10 +131,20 @@ def _execute(
         _alone(store, folder, lambda: watcher.note(WAITING)),
         recorded(store, folder, recipe.title, steps),
     ):
+        _tell_remarks([plan for _, plan in plans], watcher)
         Scheduler(runs, engine, watcher, sign).execute()
         for (checked, _), run in zip(plans, runs, strict=True):
             _publish(checked, run)
     return [(checked, run) for (checked, _), run in zip(plans, runs, strict=True)]
+
+
+def _tell_remarks(plans: list[Plan], watcher: RunConsole) -> None:
+    """Show what the intake found odd; all of it is in the log and the report."""
+    texts = list(dict.fromkeys(text for plan in plans for _, text in plan.remarks))
+    for text in texts[:SHOWN]:
+        watcher.note(text)
+    if len(texts) > SHOWN:
+        watcher.note(f"{len(texts) - SHOWN} more remarks on the data are in the report")
 
 
 def _alone(store: Store, folder: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
@@ -148,39 +154,23 @@ def _alone(store: Store, folder: Path, waiting: Callable[[], None]) -> AbstractC
     return store.lock(name_of(store, folder), waiting) if store.writable else nullcontext()
 
 
-def check(recipe: RecipeFile, data: DataRoot = None, settings: Settings = None) -> None:
+def check(
+    recipe: RecipeFile,
+    data: DataRoot = None,
+    settings: Settings = None,
+    allow_outside: AllowOutside = False,
+) -> None:
     """Validate a recipe, and the data folder if one is named, without running anything."""
     from crossmod import console
     from crossmod.recipe import load_all
-    from crossmod.splits import check_data
 
-    found = load_all(_find(recipe), settings or [])
+    found = load_all(find_recipe(recipe), settings or [], allow_outside=allow_outside)
     title = found[0].recipe.title
     if data is not None:
-        for line in check_data(found[0].recipe.data, data).lines():
+        for line in take_stock(found[0].recipe, data, allow_outside).lines():
             console.out.print(line, soft_wrap=True, markup=False)
     runs = f" ({len(found)} runs)" if len(found) > 1 else ""
-    console.out.print(f"{recipe} is valid: {title}{runs}", soft_wrap=True)
-
-
-def _plans(
-    recipe: Path, settings: list[str] | None, data: Path | None
-) -> list[tuple[Checked, Plan]]:
-    from crossmod.plan import Planner
-    from crossmod.recipe import load_all
-    from crossmod.splits import check_data
-
-    found = load_all(_find(recipe), settings or [])
-    named = os.environ.get("CROSSMOD_DATA")
-    if data is None and found[0].recipe.data.phantom is None and named:
-        data = Path(named)
-    digests: dict[str, dict[str, str]] = {}
-    plans = []
-    for checked in found:
-        if data is not None:
-            check_data(checked.recipe.data, data)
-        plans.append((checked, Planner(checked, data, digests).plan()))
-    return plans
+    console.out.print(f"{recipe} is valid: {title}{runs}", soft_wrap=True, markup=False)
 
 
 def _show_scores(checked: Checked, current: Run) -> None:
@@ -212,19 +202,3 @@ def _publish(checked: Checked, current: Run) -> None:
     text = locked(checked)
     write_file(current.folder / "recipe.lock.toml", text)
     publish_report(checked, current, text)
-
-
-def _find(recipe: Path) -> Path:
-    """The file a user means: a path, or the name of a recipe that came with crossmod."""
-    if recipe.is_file():
-        return recipe
-    package = Path(__file__).parents[1]
-    shipped = [package / "_recipes", package.parent / "recipes"]
-    names = [folder / f"{recipe.stem}.toml" for folder in shipped]
-    found = next(
-        (path for path in names if path.is_file() and recipe.parent.name in ("", "recipes")), None
-    )
-    if found is None:
-        known = sorted({path.stem for folder in shipped for path in folder.glob("*.toml")})
-        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(known))
-    return found

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -12,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossmod.data import Affine, Cohort, read_grid, spacing_of
+from crossmod.data import Cohort, read_grid, spacing_of
 from crossmod.entries import MANIFEST
-from crossmod.preprocess import Preprocess, closest_canonical, common_grid
+from crossmod.intake import load_grid
+from crossmod.preprocess import Grid, Preprocess, closest_canonical, common_grid
 from crossmod.steps import (
     Augment,
     DataFolder,
@@ -146,10 +148,10 @@ def cohort_in(folder: Path) -> Cohort | None:
     return None
 
 
-def typical_grid(images: Sequence[Path]) -> tuple[tuple[int, ...], Affine]:
-    """Shape and affine of an image of median size; a few headers are read."""
-    headers = [read_grid(path) for path in images[:: -(-len(images) // HEADERS)]]
-    return sorted(headers, key=lambda header: float(np.prod(header[0])))[len(headers) // 2]
+def typical_grid(images: Sequence[Path], grid_of: Callable[[Path], Grid]) -> Grid:
+    """The grid of an image of median size; a few headers are read."""
+    grids = [grid_of(path) for path in images[:: -(-len(images) // HEADERS)]]
+    return sorted(grids, key=lambda grid: math.prod(grid.shape))[len(grids) // 2]
 
 
 def _prepared(step: Prepare) -> Extent | None:
@@ -158,9 +160,10 @@ def _prepared(step: Prepare) -> Extent | None:
     assert isinstance(step.data, DataFolder)
     root = step.data.root
     scans = step.scans(lambda data: root)
-    shape, affine = typical_grid([scan.image for scan in scans])
-    native = Lattice(shape, spacing_of(affine))
-    view, canonical = closest_canonical(np.broadcast_to(np.float32(0), shape), affine)
+    images = [scan.image for scan in scans]
+    grid = typical_grid(images, lambda path: load_grid(path, step.intake, step.series))
+    native = Lattice(grid.shape, grid.spacing_mm)
+    view, canonical = closest_canonical(np.broadcast_to(np.float32(0), grid.shape), grid.affine)
     upright = Lattice(view.shape, spacing_of(canonical))
     cases = tuple((scan.case, scan.center) for scan in scans)
     return Extent(cases, _common(upright, step.options), native, step.labels is not None)
@@ -205,8 +208,8 @@ def stored_load(store: Store, manifest: Mapping[str, Any]) -> tuple[int, Lattice
     images = [image for key in keys for image in _images(store, key)]
     images = images or _images(store, manifest["key"])
     if images:
-        shape, affine = typical_grid(images)
-        return len(images), Lattice(shape, spacing_of(affine))
+        grid = typical_grid(images, lambda path: Grid(*read_grid(path)))
+        return len(images), Lattice(grid.shape, grid.spacing_mm)
     before = (read_manifest(store.path(key)) for key in keys)
     through = (stored_load(store, one) for one in before if one)
     return next((found for found in through if found), None)

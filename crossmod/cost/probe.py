@@ -24,6 +24,7 @@ from crossmod.cost import synthetic
 from crossmod.cost.extents import Extent, cohort_in
 from crossmod.cost.measured import LEARNERS, Measured
 from crossmod.data import Cohort
+from crossmod.guard import guarded
 from crossmod.making import forget_peak, peak_bytes
 from crossmod.stages import Context
 from crossmod.steps import PluginStep, Predict, Step
@@ -136,7 +137,8 @@ class Probe:
         forget_peak()
         self._forget_gpu()
         begin = time.monotonic()
-        step.make(place, ctx)
+        with guarded(step.use.who, step.seed, (folder,), self.scratch, lambda text: None):
+            step.make(place, ctx)
         self._finish()
         seconds = time.monotonic() - begin
         cost = Measured("probe", memory_bytes=peak_bytes(), gpu_bytes=self._gpu_bytes())

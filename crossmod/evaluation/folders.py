@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from crossmod.csv_files import write_csv
-from crossmod.data import Affine
 from crossmod.errors import DataError
+from crossmod.intake import difference, load_labels
 from crossmod.metrics import TOLERANCE_MM, Measures, score
+from crossmod.preprocess import Grid
 
 LABEL = "_Label"
 """How the names of CrossMoDA's label maps end."""
 
-GRID_TOLERANCE_MM = 1e-3
-"""Entries of two affines that differ by less are one grid."""
-
 COLUMNS = ("case", "center", "class", *Measures._fields)
 """The columns of the file of outcomes."""
-
-
-UNREADABLE = (OSError, EOFError, ValueError, zlib.error)
-"""What reading a damaged file raises, apart from errors of nibabel's own."""
 
 
 @dataclass(frozen=True)
@@ -76,14 +65,19 @@ class LabelPair:
         Raises:
             DataError: a file is no label map, or the two are not on one grid.
         """
-        prediction, affine = _read(self.prediction)
-        reference, expected = _read(self.reference)
-        _check_grids(self.case, (prediction.shape, affine), (reference.shape, expected))
+        prediction, reference = load_labels(self.prediction), load_labels(self.reference)
+        grids = [Grid(one.labels.shape, one.affine) for one in (prediction, reference)]
+        if fault := difference(*grids):
+            raise DataError(
+                f"lies elsewhere than its reference: {fault.told}",
+                where=str(self.prediction),
+                fix="resample the prediction to the grid of the reference, nearest neighbor",
+            )
         try:
             scores = score(
-                prediction,
-                reference,
-                expected,
+                prediction.labels,
+                reference.labels,
+                reference.affine,
                 classes,
                 tolerance_mm=tolerance_mm,
                 challenge=challenge,
@@ -166,48 +160,4 @@ def _check_same_cases(
             "\n".join(problems),
             fix="both folders need the same cases; a case is the name of its file without"
             f" .nii.gz and {LABEL}",
-        )
-
-
-def _read(path: Path) -> tuple[NDArray[np.integer[Any]], Affine]:
-    """Labels ``(I, J, K)`` and affine of a file; `read_labels` would round and wrap values."""
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        image = nibabel.load(path)
-        data = np.asarray(image.dataobj)
-    except (*UNREADABLE, ImageFileError, HeaderDataError) as error:
-        raise DataError(f"cannot be read as NIfTI: {error}", where=str(path)) from error
-    if data.ndim != 3:
-        raise DataError(f"has shape {data.shape}", where=str(path), allowed="three dimensions")
-    if data.dtype.kind not in "iu":
-        with np.errstate(invalid="ignore"):
-            whole = data.astype(np.int32)
-        if not np.array_equal(whole, data):
-            raise DataError(
-                "holds values that are not whole numbers, so it is no label map", where=str(path)
-            )
-        data = whole
-    return data, np.asarray(image.affine, dtype=np.float64)
-
-
-def _check_grids(
-    case: str,
-    prediction: tuple[tuple[int, ...], Affine],
-    reference: tuple[tuple[int, ...], Affine],
-) -> None:
-    fix = "resample the prediction to the grid of the reference, nearest neighbor"
-    if prediction[0] != reference[0]:
-        raise DataError(
-            f"prediction has {prediction[0]} voxels, reference {reference[0]}", where=case, fix=fix
-        )
-    gap = float(np.abs(prediction[1] - reference[1]).max())
-    if not gap <= GRID_TOLERANCE_MM:
-        raise DataError(
-            f"affines of prediction and reference differ by up to {gap:.3g} mm",
-            where=case,
-            allowed=f"{GRID_TOLERANCE_MM:g} mm",
-            fix=fix,
         )

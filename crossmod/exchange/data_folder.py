@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import tomlkit
+from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable
 
+from crossmod.classes import Classes
+from crossmod.dataset import Scan
 from crossmod.errors import DataError
 from crossmod.exchange.nnunet_raw import RawCase, RawDataset
+from crossmod.intake import Inspector, Intake, Part, Survey, survey
 
 TABLE = "data.toml"
 """The file in a data folder that says how a recipe reads it."""
@@ -43,6 +47,7 @@ class Imported:
         references: how many label maps lie in `REFERENCES`.
         left_out: unlabeled scans of the source modality, which no stage can use.
         table: text of `TABLE`.
+        remarks: what was odd about scans and could be mended.
     """
 
     role: Role
@@ -50,6 +55,7 @@ class Imported:
     references: int
     left_out: int
     table: str
+    remarks: tuple[str, ...] = ()
 
 
 def import_raw(raw: RawDataset, out: Path, role: Role | None) -> Imported:
@@ -64,12 +70,15 @@ def import_raw(raw: RawDataset, out: Path, role: Role | None) -> Imported:
         role: what the scans will be; None: the source if they are labeled, else the target.
 
     Raises:
-        DataError: the folder holds such scans already, cases of target and validation have the same
-            names, a source has no labels, or classes contradict an earlier import.
+        DataError: files cannot be trusted, the folder holds such scans already, cases of target
+            and validation have the same names, a source has no labels, or classes contradict an
+            earlier import.
     """
     role = role or (Role.SOURCE if raw.labeled else Role.TARGET)
     cases = raw.training if role is Role.SOURCE else raw.training + raw.test
     _check(raw, cases, out, role)
+    found = _survey(raw, cases, role)
+    found.require()
     table = _table(raw, cases, out, role)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".import-") as name:
@@ -86,14 +95,31 @@ def import_raw(raw: RawDataset, out: Path, role: Role | None) -> Imported:
         (stage / role).rename(out / role)
     (out / TABLE).write_text(table, encoding="utf-8")
     left_out = len(raw.test) if role is Role.SOURCE else 0
-    return Imported(role, len(cases), len(references), left_out, table)
+    remarks = tuple(text for _, text in found.remarks)
+    return Imported(role, len(cases), len(references), left_out, table, remarks)
 
 
-def _check(raw: RawDataset, cases: Iterable[RawCase], out: Path, role: Role) -> None:
+def _check(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -> None:
     if role is Role.SOURCE and not raw.labeled:
         raise DataError("source scans need label maps, and labelsTr has none", fix="--as target")
     if role is Role.SOURCE and not raw.classes:
         raise DataError("dataset.json names no classes", fix='add "labels" as nnU-Net wants them')
+    check_room(out, role, {case.case for case in cases})
+
+
+def _survey(raw: RawDataset, cases: tuple[RawCase, ...], role: Role) -> Survey:
+    """What the files hold, before they are taken for data."""
+    scans = [Scan(case.case, "", case.image, case.labels) for case in cases]
+    values = {n: (v,) if isinstance(v, int) else tuple(v) for n, v in raw.classes.items()}
+    return survey([Part(role, scans)], Classes(values), Inspector(Intake()))
+
+
+def check_room(out: Path, role: Role, cases: Set[str]) -> None:
+    """Refuse scans for which a data folder has no room.
+
+    Raises:
+        DataError: it has scans of this role, or target and validation would share cases.
+    """
     if (out / role).exists():
         raise DataError("exists already", where=str(out / role), fix="name a new folder")
     taken = {
@@ -101,7 +127,7 @@ def _check(raw: RawDataset, cases: Iterable[RawCase], out: Path, role: Role) -> 
         for other in {Role.TARGET, Role.VALIDATION} - {role}
         for path in (out / other / "images").glob("*")
     }
-    clashes = sorted(taken & {case.case for case in cases})
+    clashes = sorted(taken & cases)
     if clashes and role is not Role.SOURCE:
         raise DataError(
             f"target and validation would share the cases {', '.join(clashes)}",
@@ -121,16 +147,8 @@ def _place(file: Path, target: Path) -> None:
 def _table(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -> str:
     """The text of `TABLE` with this import added to what is there."""
     path = out / TABLE
-    try:
-        content = tomlkit.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
-    except TOMLKitError as error:
-        raise DataError(f"is not TOML: {error}", where=str(path)) from error
+    content = table_with(out, role, raw.ending)
     data = _table_in(content, "data")
-    files = {"images": f"{role}/images/{{case}}{raw.ending}"}
-    if role is Role.SOURCE:
-        files["labels"] = f"{role}/labels/{{case}}{raw.ending}"
-    data[role.value] = _inline(files)
-    data.setdefault("centers", _inline({"all": "*"}))
     if role is Role.SOURCE or any(case.labels for case in cases):
         known = data.setdefault("classes", _inline(raw.classes))
         _compare_classes(known, raw.classes, path)
@@ -143,6 +161,26 @@ def _table(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -
         scored = {*evaluate.get("splits", ()), role.value}
         evaluate["splits"] = sorted(scored)
     return tomlkit.dumps(content)
+
+
+def table_with(out: Path, role: Role, ending: str) -> TOMLDocument:
+    """`TABLE` of a data folder, with the scans of a role added.
+
+    Raises:
+        DataError: what is there is not TOML.
+    """
+    path = out / TABLE
+    try:
+        content = tomlkit.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
+    except TOMLKitError as error:
+        raise DataError(f"is not TOML: {error}", where=str(path)) from error
+    data = _table_in(content, "data")
+    files = {"images": f"{role}/images/{{case}}{ending}"}
+    if role is Role.SOURCE:
+        files["labels"] = f"{role}/labels/{{case}}{ending}"
+    data[role.value] = _inline(files)
+    data.setdefault("centers", _inline({"all": "*"}))
+    return content
 
 
 def _table_in(content: MutableMapping[str, Any], name: str) -> MutableMapping[str, Any]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossmod.cases import faults_of_cases
 from crossmod.errors import DataError
 
 ENDINGS = (".nii.gz", ".nii")
@@ -156,6 +157,7 @@ def _cases(
             images.setdefault(match[1], set()).add(int(match[2]))
         else:
             problems.append(f"images{part}/{name}{ending}: no channel number as in CASE_0000")
+    problems += faults_of_cases(sorted(images))
     labels = set(_names(folder / f"labels{part}", ending))
     problems += [f"labels{part}/{name}{ending}: no image" for name in sorted(labels - set(images))]
     if labels:

@@ -1,10 +1,39 @@
-"""Reading scans that nobody vouches for: NIfTI files and DICOM series.
+"""Reading files that nobody vouches for: NIfTI files and DICOM series.
 
-Scans are found and named first, so that wrong paths are said before anything is read; each is
-checked when it is read.
+Every path into the program leads through here. Files are found and named first, so that wrong paths
+are said before anything is read; then each is weighed, read and checked.
 """
 
+from crossmod.intake.facts import Facts, Inspector, Kind
+from crossmod.intake.faults import FileFault
 from crossmod.intake.find import ScanFile, find_scan_files
-from crossmod.intake.read import read_scan
+from crossmod.intake.loaded import LabelMap, Loaded
+from crossmod.intake.mend import mend
+from crossmod.intake.options import Intake, Limits
+from crossmod.intake.pairs import difference, on_grid
+from crossmod.intake.read import load_grid, load_labels, load_scan
+from crossmod.intake.survey import File, Part, Progress, Survey, survey
 
-__all__ = ["ScanFile", "find_scan_files", "read_scan"]
+__all__ = [
+    "Facts",
+    "File",
+    "FileFault",
+    "Inspector",
+    "Intake",
+    "Kind",
+    "LabelMap",
+    "Limits",
+    "Loaded",
+    "Part",
+    "Progress",
+    "ScanFile",
+    "Survey",
+    "difference",
+    "find_scan_files",
+    "load_grid",
+    "load_labels",
+    "load_scan",
+    "mend",
+    "on_grid",
+    "survey",
+]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossmod.cases import faults_of_cases
 from crossmod.errors import DataError
 
 NIFTI = (".nii.gz", ".nii")
@@ -19,22 +20,31 @@ class ScanFile:
     Attributes:
         case: its name, unique among the scans of a command.
         path: a NIfTI file, or a folder with a DICOM series.
+        series: which series of the folder; may be empty where there is one only.
     """
 
     case: str
     path: Path
+    series: str = ""
+
+    @property
+    def is_dicom(self) -> bool:
+        """Whether it is a folder of DICOM files."""
+        return self.path.is_dir()
 
 
-def find_scan_files(paths: Sequence[Path], ending: str = "") -> list[ScanFile]:
+def find_scan_files(paths: Sequence[Path], ending: str = "", series: str = "") -> list[ScanFile]:
     """The scans behind paths, in the order given.
 
     Args:
         paths: NIfTI files, folders of NIfTI files, or folders of DICOM files.
         ending: what names of scans end with before ``.nii.gz``; it is no part of the case, and
             files of a folder that end otherwise are passed over.
+        series: which series of folders of DICOM files.
 
     Raises:
-        DataError: names every path that is no scan, and every case that comes twice.
+        DataError: names every path that is no scan, every case that comes twice, and every one
+            that cannot name files.
     """
     problems: list[str] = []
     found: dict[str, Path] = {}
@@ -48,9 +58,10 @@ def find_scan_files(paths: Sequence[Path], ending: str = "") -> list[ScanFile]:
             if case in found:
                 problems.append(f"{file}: the name '{case}' is taken by {found[case]}")
             found.setdefault(case, file)
+    problems += faults_of_cases(found)
     if problems:
         raise DataError("\n".join(problems))
-    return [ScanFile(case, path) for case, path in found.items()]
+    return [ScanFile(case, path, series if path.is_dir() else "") for case, path in found.items()]
 
 
 def _scans(path: Path, ending: str) -> list[tuple[str, Path]]:
@@ -65,7 +76,7 @@ def _scans(path: Path, ending: str) -> list[tuple[str, Path]]:
         if not named:
             raise DataError(f"has no scan whose name ends with '{ending}'", where=str(path))
         return [(_case(file, ending), file) for file in named]
-    if not files:
+    if not any(one.is_file() for one in path.rglob("*")):  # DICOM may lie deeper
         raise DataError(
             "holds no files", where=str(path), fix="name the folder of the scans themselves"
         )

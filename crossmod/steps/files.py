@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from crossmod.data import Cohort, FloatArray, Prediction, State, Volume
-from crossmod.errors import CrossmodError, DataError
+from crossmod.errors import DataError
+from crossmod.preprocess import Grid
 from crossmod.steps.base import Step, Where
 
 STATE = "state.safetensors"
+GRIDS = "grids.json"
 
 
 def load_cohorts(steps: tuple[Step, ...], folder_of: Where) -> Cohort:
@@ -22,21 +26,10 @@ def load_cohorts(steps: tuple[Step, ...], folder_of: Where) -> Cohort:
 
 
 def save_state(folder: Path, state: State) -> None:
-    """Store what a stage has learned; no pickle.
-
-    Raises:
-        CrossmodError: it holds values that are NaN or infinite.
-    """
+    """Store what a stage has learned; no pickle."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
-    broken = [name for name, array in arrays.items() if not _finite(array)]
-    if broken:
-        raise CrossmodError(
-            f"{len(broken)} of {len(arrays)} learned arrays hold NaN or infinite values",
-            where=broken[0],
-            fix="nothing was stored; lower the learning rate, or look at the images",
-        )
     (folder / STATE).write_bytes(save(arrays))  # as bytes: a full disk is an OSError then
 
 
@@ -60,13 +53,21 @@ def load_state(folder: Path) -> State:
     return state
 
 
-def _finite(array: np.ndarray) -> bool:
-    return array.dtype.kind not in "fc" or bool(np.isfinite(array).all())
-
-
 def label_map(folder: Path, case: str) -> Path:
     """Where a Predict step keeps the label map of a case, on the grid of the scan."""
     return folder / "labels" / f"{case}.nii.gz"
+
+
+def save_grids(folder: Path, grids: Mapping[str, Grid]) -> None:
+    """Note the grid of each scan, so that nothing has to read the scans for it again."""
+    rows = {c: {"shape": g.shape, "affine": g.affine.tolist()} for c, g in grids.items()}
+    (folder / GRIDS).write_text(json.dumps(rows), encoding="utf-8")
+
+
+def load_grids(folder: Path) -> dict[str, Grid]:
+    """Case -> grid of the scan."""
+    rows = json.loads((folder / GRIDS).read_text(encoding="utf-8"))
+    return {c: Grid(tuple(row["shape"]), np.array(row["affine"])) for c, row in rows.items()}
 
 
 def save_probabilities(folder: Path, prediction: Prediction) -> None:

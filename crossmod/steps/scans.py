@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from crossmod.classes import Classes
-from crossmod.data import CohortWriter, Volume, read_affine, read_image, read_labels
-from crossmod.dataset import Scan, find_scans
-from crossmod.preprocess import Preprocess, to_common
+from crossmod.data import CohortWriter, LabelArray, Volume
+from crossmod.dataset import Scan, digest_of, find_scans, patient_of
+from crossmod.errors import DataError
+from crossmod.intake import FileFault, Intake, load_labels, load_scan, on_grid
+from crossmod.preprocess import Grid, Preprocess, to_common
 from crossmod.recipe_model import EmbeddedCohort
 from crossmod.stages import Context
 from crossmod.steps.base import Step, Where
+from crossmod.steps.files import save_grids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +69,23 @@ class DataFolder(Step):
         raise NotImplementedError("a data folder is read where it lies")
 
 
+def require_unchanged(data: Step, path: Path, digest: str) -> None:
+    """Hold a file that was read against what the plan was made for.
+
+    Raises:
+        DataError: it is another one by now.
+    """
+    if not isinstance(data, DataFolder):
+        return  # the store has looked at it
+    found = digest_of(path) if path.is_dir() else digest
+    if found != data.digests[path.relative_to(data.root).as_posix()]:
+        raise DataError(
+            "changed since the intake",
+            where=f"{path}: content",
+            fix="run again; leave the data alone while a run works on them",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepare(Step):
     """Bring the scans of one split onto the common grid."""
@@ -76,8 +96,11 @@ class Prepare(Step):
     centers: Mapping[str, str]
     classes: Classes
     options: Preprocess
+    intake: Intake
+    series: str = ""
+    patients: str | None = None
 
-    code_version = 2
+    code_version = 3
 
     @property
     def inputs(self) -> tuple[Step, ...]:
@@ -91,6 +114,9 @@ class Prepare(Step):
             "centers": dict(self.centers),
             "classes": {name: list(values) for name, values in self.classes.values.items()},
             "options": self.options.model_dump(),
+            "intake": self.intake.model_dump(exclude={"limits"}),
+            "series": self.series,
+            "patients": self.patients,
         }
 
     def scans(self, folder_of: Where) -> list[Scan]:
@@ -99,11 +125,24 @@ class Prepare(Step):
 
     def make(self, folder_of: Where, ctx: Context) -> None:
         writer = CohortWriter(ctx.folder, self.classes.labels)
+        grids = {}
         for scan in ctx.progress(self.scans(folder_of)):
-            labels = self.classes.to_labels(read_labels(scan.labels)) if scan.labels else None
-            data, labels, affine = to_common(
-                read_image(scan.image)[0], labels, read_affine(scan.image), self.options
-            )
+            found = load_scan(scan.image, self.intake, self.series)
+            native = Grid(found.data.shape, found.affine)
+            require_unchanged(self.data, scan.image, found.digest)
+            labels = self._labels(scan.labels, native) if scan.labels else None
+            data, labels, affine = to_common(found.data, labels, found.affine, self.options)
             image = Volume.of(data[np.newaxis], affine, case=scan.case, center=scan.center)
-            writer.add(image, labels=labels)
+            writer.add(image, labels=labels, patient=patient_of(scan.case, self.patients))
+            grids[scan.case] = native
+        save_grids(ctx.folder, grids)
         writer.close()
+
+    def _labels(self, path: Path, native: Grid) -> LabelArray:
+        found = load_labels(path, self.intake)
+        require_unchanged(self.data, path, found.digest)
+        try:
+            labels, _ = on_grid(found, native, self.intake.resample_labels)
+        except FileFault as fault:
+            raise fault.of(path) from fault
+        return self.classes.to_labels(labels)

@@ -99,7 +99,7 @@ def test_files_are_matched_by_case(tmp_path: Path) -> None:
     ]
 
 
-def test_every_case_without_a_partner_is_named(tmp_path: Path) -> None:
+def test_m04_every_case_without_a_partner_is_named(tmp_path: Path) -> None:
     predictions = maps(tmp_path / "p", "a.nii.gz", "e.nii.gz")
     references = maps(tmp_path / "r", *(f"{case}_Label.nii.gz" for case in "abcd"))
     with pytest.raises(DataError) as error:
@@ -150,15 +150,15 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path: Path) -> None:
         (tumor,) = pair(tmp_path, reference.astype(kind), reference).outcomes({"tumor": 1})
         assert tumor.measures.dice == 1
     wrapped = reference.astype(np.int16) * 257  # 1 in eight bits
-    (tumor,) = pair(tmp_path, wrapped, reference).outcomes({"tumor": 1})
-    assert tumor.measures.dice == 0
+    with pytest.raises(DataError, match="labels: values from 0 to 257"):
+        pair(tmp_path, wrapped, reference).outcomes({"tumor": 1})
 
 
 @pytest.mark.parametrize("value", [0.7, NAN, math.inf])
 def test_images_are_no_label_maps(tmp_path: Path, value: float) -> None:
     prediction, reference = np.zeros((4, 4, 4), np.float32), np.zeros((4, 4, 4), np.uint8)
     prediction[1, 1, 1] = value
-    with pytest.raises(DataError, match=r"prediction\.nii: holds values"):
+    with pytest.raises(DataError, match=r"prediction\.nii: labels: "):
         pair(tmp_path, prediction, reference).outcomes(CLASSES)
 
 
@@ -172,7 +172,6 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         "cut.nii": content[: len(content) // 2],
         "cut.nii.gz": packed[: len(packed) // 2],
         "flipped.nii.gz": packed[:900] + bytes(90) + packed[990:],
-        "plain.nii.gz": content,
     }
     for name, data in damaged.items():
         path = tmp_path / name
@@ -180,22 +179,22 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=name):
             LabelPair("a", "", path, whole.reference).outcomes(CLASSES)
     write_nifti(tmp_path / "flat.nii", labels[0], AFFINE)
-    with pytest.raises(DataError, match="three dimensions"):
+    with pytest.raises(DataError, match="one 3D image"):
         LabelPair("a", "", whole.prediction, tmp_path / "flat.nii").outcomes(CLASSES)
 
 
 def test_other_grids_are_refused(tmp_path: Path) -> None:
     labels = np.zeros((4, 4, 4), np.uint8)
-    with pytest.raises(DataError, match=r"a: prediction has \(4, 4, 3\) voxels, .*\(4, 4, 4\)"):
+    with pytest.raises(DataError, match="4 x 4 x 3 voxels, not 4 x 4 x 4 voxels"):
         pair(tmp_path, labels[:, :, :3], labels).outcomes(CLASSES)
-    for gap, accepted in ((5e-4, True), (2e-3, False)):
+    for gap, accepted in ((4e-4, True), (2e-3, False)):
         moved = AFFINE.copy()
         moved[1, 3] += gap
         maps = pair(tmp_path, labels, labels, moved)
         if accepted:
             assert maps.outcomes(CLASSES)
         else:
-            with pytest.raises(DataError, match=r"a: affines .* differ by up to 0\.002 mm"):
+            with pytest.raises(DataError, match=r"prediction\.nii: .* up to 0\.002 mm elsewhere"):
                 maps.outcomes(CLASSES)
 
 
@@ -209,7 +208,7 @@ def test_the_challenge_error_names_the_case(tmp_path: Path) -> None:
         maps.outcomes(CLASSES, challenge=True)
 
 
-def test_groups_of_a_summary() -> None:
+def test_m01_m02_groups_of_a_summary() -> None:
     outcomes = [
         outcome("a", 0.9, volume_mm3=287.9),
         outcome("b", 0.7, volume_mm3=288.0, center=""),

@@ -26,8 +26,8 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 CLASSES = {"background": 0, "tumor": 1, "cochlea": 2}
 
 
-def save(path: Path, seed: int = 0) -> None:
-    data = np.random.default_rng(seed).integers(0, 3, (4, 5, 6)).astype(np.uint8)
+def save(path: Path, seed: int = 0, values: int = 200) -> None:
+    data = np.random.default_rng(seed).integers(0, values, (4, 5, 6)).astype(np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(data, np.diag([0.4, 0.4, 1.5, 1])), path)
 
@@ -50,7 +50,7 @@ def dataset(
                 save(folder / f"images{part}" / f"{case}_{number:04}{ending}", number)
     for case in labeled:
         part = "Ts" if case in test else "Tr"
-        save(folder / f"labels{part}" / f"{case}{ending}")
+        save(folder / f"labels{part}" / f"{case}{ending}", values=3)
     content = {
         "channel_names": {str(number): name for number, name in enumerate(channels)},
         "labels": labels,

@@ -1,0 +1,100 @@
+"""From what stands on a command line to plans: the recipe, the data folder, and what it holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from crossmod.errors import RecipeError
+
+if TYPE_CHECKING:
+    from crossmod.dataset import Inventory
+    from crossmod.intake import Progress, Survey
+    from crossmod.plan import Plan
+    from crossmod.recipe import Checked
+    from crossmod.recipe_model import Recipe
+
+
+def find_recipe(recipe: Path) -> Path:
+    """The file a user means: a path, or the name of a recipe that came with crossmod."""
+    from crossmod.recipe_files import SHIPPED
+
+    with suppress(OSError):  # a name may be too long for the file system
+        if recipe.is_file():
+            return recipe
+    names = [folder / f"{recipe.stem}.toml" for folder in SHIPPED]
+    found = next(
+        (path for path in names if path.is_file() and recipe.parent.name in ("", "recipes")), None
+    )
+    if found is None:
+        known = sorted({path.stem for folder in SHIPPED for path in folder.glob("*.toml")})
+        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(known))
+    return found
+
+
+def find_data(recipe: Recipe, data: Path | None) -> Path | None:
+    """The data folder: as named, as the environment says, or None for the embedded cohort."""
+    named = os.environ.get("CROSSMOD_DATA")
+    if data is None and recipe.data.phantom is None and named:
+        data = Path(named)
+    return data.absolute() if data is not None else None
+
+
+def take_stock(recipe: Recipe, data: Path, allow_outside: bool) -> Inventory:
+    """The scans of a data folder, none of them elsewhere."""
+    from crossmod.dataset import refuse_links
+    from crossmod.splits import check_data
+
+    if not allow_outside:
+        refuse_links(data, recipe.patterns)
+    return check_data(recipe.data, data)
+
+
+def look_into(
+    recipe: Recipe, data: Path, allow_outside: bool, memory: Path | None = None
+) -> Survey:
+    """Every file of a data folder that a recipe uses, with a bar that shows how far it is."""
+    from crossmod.splits import survey_data
+
+    inventory = take_stock(recipe, data, allow_outside)
+    with intake_bar() as progress:
+        return survey_data(recipe, data, inventory, memory=memory, progress=progress)
+
+
+@contextmanager
+def intake_bar() -> Iterator[Progress]:
+    """Shows how many files have been looked into."""
+    from crossmod import console
+
+    with console.RunConsole() as watcher:
+        bar = console.StepBar(watcher.progress, "intake")
+        yield lambda items, total: bar(items, total=total)
+
+
+def make_plans(
+    found: list[Checked], data: Path | None, allow_outside: bool, memory: Path
+) -> list[tuple[Checked, Plan]]:
+    """The plan of each run of a recipe, once its files have been looked into.
+
+    Raises:
+        DataError: names everything that is wrong with the files.
+    """
+    from crossmod.plan import Planner
+
+    digests: dict[Path, str] = {}
+    plans = []
+    for checked in found:
+        remarks: list[tuple[str, str]] = []
+        if data is not None:
+            survey = look_into(checked.recipe, data, allow_outside, memory)
+            survey.require()
+            digests |= survey.digests
+            remarks = survey.remarks
+        plan = Planner(checked, data, digests).plan()
+        steps = {"source": plan.source, "target": plan.target, "validation": plan.validation}
+        plan.remarks += [(step, text) for split, text in remarks if (step := steps[split])]
+        plans.append((checked, plan))
+    return plans

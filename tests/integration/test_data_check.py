@@ -1,0 +1,152 @@
+"""`crossmod data check`, and what a run does with the same files."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from program import SMOKE, Program
+
+from crossmod.intake import Inspector, Intake
+
+SOURCE = "crossmoda2022_training/training_source"
+TARGET = "crossmoda2022_training/training_target"
+HELD_OUT = "crossmoda2022_validation/validation"
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    program = Program(folder)
+    program("data", "phantom", "data", "--source", "3", "--target", "3", "--validation", "2")
+    return folder / "data"
+
+
+@pytest.fixture
+def data(intact: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(intact, tmp_path / "data"))
+
+
+def edit(
+    path: Path,
+    values: Callable[[np.ndarray], np.ndarray] = lambda values: values,
+    affine: Callable[[np.ndarray], np.ndarray] = lambda affine: affine,
+) -> None:
+    image = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(values(np.asarray(image.dataobj)), affine(image.affine)), path)
+
+
+def moved(mm: float) -> Callable[[np.ndarray], np.ndarray]:
+    def move(affine: np.ndarray) -> np.ndarray:
+        affine[0, 3] += mm
+        return affine
+
+    return move
+
+
+def sheared(affine: np.ndarray) -> np.ndarray:
+    affine[:3, 1] += 2e-4 * affine[:3, 0]
+    return affine
+
+
+def cut(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def check(data: Path, *more: str | Path, code: int = 0) -> str:
+    done = Program(data.parent)("data", "check", SMOKE, "--data", data, *more, code=code)
+    return str(done.stdout + done.stderr)
+
+
+def test_intact_files_pass(data: Path) -> None:
+    assert "16 files can be trusted; 0 notes" in check(data)
+    assert "16 files can be trusted" in Program(data.parent)("data", "check", data).stdout
+
+
+def test_all_problems_come_in_one_report(data: Path) -> None:
+    cut(data / TARGET / "crossmoda2021_ldn_4_hrT2.nii.gz")
+    edit(data / SOURCE / "crossmoda2022_etz_0_Label.nii.gz", affine=moved(3))
+    edit(data / SOURCE / "crossmoda2021_ldn_2_Label.nii.gz", lambda labels: labels * 0.5)
+    shutil.copy(
+        data / TARGET / "crossmoda2022_etz_1_hrT2.nii.gz",
+        data / HELD_OUT / "crossmoda2022_etz_2_hrT2.nii.gz",
+    )
+    (data / "hidden" / "crossmoda2022_etz_2_Label.nii.gz").unlink()
+    told = check(data, code=3)
+    for words in (
+        "4 problems with the data",
+        "ldn_4_hrT2.nii.gz: size: truncated: ",
+        "etz_0_Label.nii.gz: affine: lies up to 3 mm elsewhere",
+        "ldn_2_Label.nii.gz: labels: ",
+        "etz_2_hrT2.nii.gz: voxels: the same as those of ",
+    ):
+        assert words in told
+    assert "Traceback" not in told
+
+
+def test_a_run_refuses_the_same_files_before_anything_is_made(data: Path) -> None:
+    cut(data / TARGET / "crossmoda2021_ldn_4_hrT2.nii.gz")
+    done = Program(data.parent)("run", SMOKE, "--data", data, code=3)
+    assert "ldn_4_hrT2.nii.gz: size: truncated: " in done.stderr
+    assert not list((data.parent / "runs").rglob("manifest.json"))
+
+
+def test_what_is_safe_to_correct_is_corrected_in_a_copy(data: Path) -> None:
+    scan = data / SOURCE / "crossmoda2021_ldn_1_ceT1.nii.gz"
+    labels = data / SOURCE / "crossmoda2021_ldn_1_Label.nii.gz"
+    edit(scan, affine=sheared)
+    edit(labels, lambda values: values * 1.0000001, sheared)
+    edit(data / SOURCE / "crossmoda2022_etz_0_Label.nii.gz", affine=moved(1e-4))
+    plain = data / TARGET / "crossmoda2021_ldn_3_hrT2.nii.gz"
+    plain.write_bytes(gzip.decompress(plain.read_bytes()))
+    before = {path: path.read_bytes() for path in data.rglob("*.gz")}
+    fixed = data.parent / "fixed"
+    told = check(data, "--fix", fixed)
+    for words in ("tiny shear", "rounded to whole numbers", "set to that of its scan",
+                  "written as the name says", "4 of 16 files corrected"):  # fmt: skip
+        assert words in told
+    assert "16 files can be trusted; 0 notes" in check(fixed)
+    assert {path: path.read_bytes() for path in data.rglob("*.gz")} == before
+    for path in (scan, labels, plain):
+        old = np.asarray(nibabel.load(path).dataobj) if path != plain else None
+        new = nibabel.load(fixed / path.relative_to(data))
+        if old is not None:
+            np.testing.assert_allclose(np.asarray(new.dataobj), old, atol=1e-5)
+    axes = nibabel.load(fixed / scan.relative_to(data)).affine[:3, :3]
+    axes /= np.linalg.norm(axes, axis=0)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+
+
+def test_files_that_were_seen_before_are_not_read_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, memory = next(data.rglob("*_hrT2.nii.gz")), data.parent / "memory"
+    first = Inspector(Intake(), memory).facts(path, "scan")
+    monkeypatch.setattr("crossmod.intake.facts.load_scan", None)
+    assert Inspector(Intake(), memory).facts(path, "scan") == first
+    [note] = memory.iterdir()
+    assert str(data) not in note.read_text(encoding="utf-8")
+    note.write_text(json.dumps({"digest": "torn"}), encoding="utf-8")
+    with pytest.raises(TypeError):
+        Inspector(Intake(), memory).facts(path, "scan")
+
+
+def test_what_was_odd_is_said_by_a_run_and_stands_in_its_report(data: Path) -> None:
+    path = data / TARGET / "crossmoda2021_ldn_3_hrT2.nii.gz"
+    path.write_bytes(gzip.decompress(path.read_bytes()))
+    program = Program(data.parent)
+    printed = program("run", SMOKE, "--data", data, "--dry-run").stdout
+    assert "prepare-target" in printed
+    result = program.run("odd", "--data", data, "--set", "translate=false", "--set",
+                         "augment=false", "--set", "pseudo_label=false",
+                         "--set", "evaluate.compare=[]")  # fmt: skip
+    words = "the content is plain NIfTI, the name says otherwise"
+    assert words in result.printed
+    assert words in (result.folder / "report.html").read_text(encoding="utf-8")
