@@ -68,12 +68,16 @@ def keep_largest(labels: LabelArray, label: int) -> LabelArray:
     return np.where((components > 0) & (components != largest), 0, labels).astype(labels.dtype)
 
 
+End = Annotated[float, Field(strict=True, ge=-1e9, le=1e9)]
+"""Where an interval ends."""
+
+
 class Bounds(Options):
     """An open interval; a missing end does not bound."""
 
-    above: float | None = None
+    above: End | None = None
     """Only values greater than this."""
-    below: float | None = None
+    below: End | None = None
     """Only values less than this."""
 
     def contains(self, value: float) -> bool:
@@ -127,7 +131,7 @@ def _distinct(numbers: tuple[float, ...]) -> tuple[float, ...]:
 class RescaleGroup(Options):
     """Lesions whose intensity is multiplied: which ones, and by what."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
     """Becomes part of the names of the new cases."""
     where: Where = Where()
     """Which pairs belong to the group; without conditions every pair that has the structure."""

@@ -7,11 +7,12 @@ from typing import Any
 import tomlkit
 
 from crossmod.recipe import Checked, StageUse
+from crossmod.recipe_files import SCHEMA
 
 
 def locked(checked: Checked) -> str:
     """The recipe as it ran, as TOML text."""
-    tables = checked.recipe.model_dump(mode="json", exclude_none=True)
+    tables = {"schema": SCHEMA, **checked.recipe.model_dump(mode="json", exclude_none=True)}
     for kind, uses in (("translate", checked.translators), ("augment", checked.augmenters)):
         for (name, table), use in zip(tables.get(kind, {}).items(), uses, strict=True):
             tables[kind][name] = _filled(table, use)

@@ -6,17 +6,32 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Fraction = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 """A number from 0 to 1."""
 
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-"""A whole number from 1."""
+Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
+"""A whole number from 1 of what takes time: steps, epochs."""
 
-Positive = Annotated[float, Field(gt=0.0)]
+Size = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+"""A whole number from 1 of what takes room: voxels along an axis, channels, patches at once."""
+
+Positive = Annotated[float, Field(strict=True, gt=0.0, le=1_000_000_000.0)]
 """A number above 0."""
 
-Spacing = tuple[Positive, Positive, Positive]
+Rate = Annotated[float, Field(strict=True, gt=0.0, le=100.0)]
+"""The step size of an optimizer."""
+
+Weight = Annotated[float, Field(strict=True, ge=0.0, le=1_000_000.0)]
+"""The weight of one term among several; 0 leaves it out."""
+
+Length = Annotated[float, Field(strict=True, ge=0.001, le=1000.0)]
+"""A length in mm."""
+
+Spacing = tuple[Length, Length, Length]
 """Three lengths in mm along the voxel axes I, J, K."""
+
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
+"""Where random numbers start."""
 
 
 class Options(BaseModel):

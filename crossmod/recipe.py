@@ -16,7 +16,7 @@ from crossmod import plugins
 from crossmod.errors import PluginError, RecipeError
 from crossmod.options import Options
 from crossmod.preprocess import Preprocess
-from crossmod.recipe_files import Document, Location, merge, read_documents
+from crossmod.recipe_files import Document, merge, read_documents
 from crossmod.recipe_model import (
     AugmentTable,
     LearningTable,
@@ -25,7 +25,8 @@ from crossmod.recipe_model import (
     SegmentTable,
     StageTable,
 )
-from crossmod.recipe_problems import contradictions, explain, nearest
+from crossmod.recipe_problems import MAX_PROBLEMS, contradictions, explain, nearest
+from crossmod.recipe_text import Location
 from crossmod.stages import Segmenter, Stage
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -92,24 +93,27 @@ class Checked:
     document: Document
 
 
-def load(path: Path, settings: Sequence[str] = ()) -> Checked:
-    """Read a recipe that describes one run.
+def load(path: Path, settings: Sequence[str] = (), *, allow_outside: bool = False) -> Checked:
+    """Read a recipe that describes one run; arguments as for `load_all`.
 
     Raises:
         RecipeError: as `load_all`, or the recipe has variants or seeds.
     """
-    first, *others = load_all(path, settings)
+    first, *others = load_all(path, settings, allow_outside=allow_outside)
     if others:
         raise RecipeError("describes several runs", where=str(path), fix="choose one of them")
     return first
 
 
-def load_all(path: Path, settings: Sequence[str] = ()) -> list[Checked]:
+def load_all(
+    path: Path, settings: Sequence[str] = (), *, allow_outside: bool = False
+) -> list[Checked]:
     """Read, extend, override and validate a recipe: every variant, with every seed.
 
     Args:
         path: the TOML file.
         settings: ``a.b=c`` overrides, later ones win.
+        allow_outside: let it extend recipes outside its folder, the current one and those shipped.
 
     Raises:
         RecipeError: names every problem with file, line, key and what is allowed.
@@ -117,12 +121,14 @@ def load_all(path: Path, settings: Sequence[str] = ()) -> list[Checked]:
     problems: list[str] = []
     found = [
         _check(name, document, problems)
-        for name, document in read_documents(path, settings).items()
+        for name, document in read_documents(path, settings, allow_outside=allow_outside).items()
     ]
     problems = list(dict.fromkeys(problems))  # variants share most of their lines
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise RecipeError("\n".join([f"{path}: {count}", *problems]))
+        if len(problems) > MAX_PROBLEMS:
+            count = f"more than {MAX_PROBLEMS} problems, the first of them"
+        raise RecipeError("\n".join([f"{path}: {count}", *problems[:MAX_PROBLEMS]]))
     return [one for checked in found if checked for one in _seeded(checked)]
 
 
@@ -250,7 +256,8 @@ class Resolver:
         except PluginError as error:
             known = plugins.available()
             near = "" if wanted in known else nearest(wanted, known)
-            problem = self.document.problem(location, error.what, allowed=error.allowed, near=near)
+            text = ": ".join(filter(None, [error.where, error.what]))
+            problem = self.document.problem(location, text, allowed=error.allowed, near=near)
             self.problems.append(problem)
             return None
         if plugin.kind == kind:

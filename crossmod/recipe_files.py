@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crossmod.errors import RecipeError
+from crossmod.recipe_text import MAX_DEPTH, Location, parse_value, read_tables
 
-Location = tuple[str | int, ...]
-MAX_BYTES = 1_000_000
+SCHEMA = 1
+"""The version of the recipe language; it changes when recipes of before mean something else."""
+
 MAX_EXTENDS = 10
+"""Recipes that extend each other in one chain."""
+
+MAX_VARIANTS = 200
+"""Variants of one recipe."""
+
+VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
+
+PACKAGE = Path(__file__).parent
+
+SHIPPED = (PACKAGE / "_recipes", PACKAGE.parent / "recipes")
+"""Where the recipes lie that come with crossmod: installed, or in a checkout."""
 
 
 @dataclass(frozen=True)
@@ -46,20 +58,27 @@ class Document:
         return str(self.path)
 
 
-def read_documents(path: Path, settings: Sequence[str]) -> dict[str, Document]:
+def read_documents(
+    path: Path, settings: Sequence[str], *, allow_outside: bool = False
+) -> dict[str, Document]:
     """Read a recipe with everything it extends, once for each of its variants.
 
     Settings ``a.b=c`` change the recipe as if they stood in it: what a variant changes itself is
     set by ``variants.NAME.a.b=c``.
 
+    Args:
+        path: the TOML file.
+        settings: later ones win.
+        allow_outside: let it extend recipes outside its folder, the current one and those shipped.
+
     Returns:
         Name of the variant -> document; the name is empty where the recipe has no variants.
 
     Raises:
-        RecipeError: unreadable file, TOML syntax, circular `extends`, a malformed setting, or
-            variants that are not tables.
+        RecipeError: unreadable file, TOML syntax, another schema, `extends` in a circle or to the
+            outside, a malformed setting, or variants that are not tables.
     """
-    tables, origins = _read_chain(path, ())
+    tables, origins = _read_chain(path, None if allow_outside else path.parent, ())
     for setting in settings:
         tables, origins = _apply(setting, tables, origins)
     variants = _variants(tables.pop("variants", {}), origins)
@@ -88,6 +107,8 @@ def _variants(found: Any, origins: Mapping[Location, str]) -> dict[str, Mapping[
                 where=origins.get(("variants", name), "variants"),
                 allowed="letters, digits, - and _",
             )
+    if len(kept) > MAX_VARIANTS:
+        raise RecipeError(f"has {len(kept)} variants", where="variants", allowed=f"{MAX_VARIANTS}")
     return {name: changes for name, changes in kept.items() if changes is not False}
 
 
@@ -97,36 +118,54 @@ def _moved(origins: Mapping[Location, str], variant: str) -> dict[Location, str]
     return {key[2:]: place for key, place in origins.items() if key[:2] == start and key[2:]}
 
 
-def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Location, str]]:
+def _read_chain(
+    path: Path, home: Path | None, seen: tuple[Path, ...]
+) -> tuple[dict[str, Any], dict[Location, str]]:
+    tables, origins = read_tables(path)
     resolved = path.resolve()
     if resolved in seen or len(seen) > MAX_EXTENDS:
-        chain = " -> ".join(str(one.name) for one in (*seen, resolved))
-        raise RecipeError(f"recipes extend each other in a circle: {chain}", where=str(path))
-    tables, origins = _read_one(path)
-    base = tables.pop("extends", None)
-    if base is None:
+        chain = " -> ".join(one.name for one in (*seen, resolved))
+        how = "in a circle" if resolved in seen else f"more than {MAX_EXTENDS} times"
+        raise RecipeError(f"recipes extend each other {how}: {chain}", where=str(path))
+    _check_schema(tables.pop("schema", SCHEMA), origins.get(("schema",), str(path)))
+    if "extends" not in tables:
         return tables, origins
-    if not isinstance(base, str):
-        raise RecipeError("'extends' must be a file name", where=origins[("extends",)])
-    under, under_origins = _read_chain(path.parent / base, (*seen, resolved))
+    base = _base(path, tables.pop("extends"), home, origins.get(("extends",), str(path)))
+    under, under_origins = _read_chain(base, home, (*seen, resolved))
     return merge(under, tables), {**under_origins, **origins}
 
 
-def _read_one(path: Path) -> tuple[dict[str, Any], dict[Location, str]]:
+def _check_schema(found: Any, where: str) -> None:
+    if type(found) is not int or found < 1:
+        raise RecipeError(f"there is no schema {found!r}", where=where, allowed=str(SCHEMA))
+    if found > SCHEMA:
+        raise RecipeError(
+            f"is written for schema {found}; this crossmod reads {SCHEMA}",
+            where=where,
+            fix="install a newer crossmod",
+        )
+
+
+def _base(path: Path, named: Any, home: Path | None, where: str) -> Path:
+    """The recipe that another one extends, below home or anywhere; links are followed."""
+    if not isinstance(named, str):
+        raise RecipeError("'extends' must be a file name", where=where)
+    base = path.parent / named
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise RecipeError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    if len(raw) > MAX_BYTES:
-        raise RecipeError(f"is {len(raw)} bytes", where=str(path), allowed=f"{MAX_BYTES} bytes")
-    try:
-        text = raw.decode("utf-8")
-        tables = tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        raise RecipeError(f"is not UTF-8 at byte {error.start}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise RecipeError(f"is not TOML: {error}", where=str(path)) from error
-    return tables, {key: f"{path}:{line}" for key, line in locate(text).items()}
+        leads_to = base.resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # links in a circle, NUL in the name
+        raise RecipeError(f"extends cannot be followed: {error}", where=where) from error
+    if home is None:
+        return base
+    roots = [folder.resolve() for folder in (home, Path.cwd(), *SHIPPED)]
+    if not any(leads_to.is_relative_to(root) for root in roots):
+        raise RecipeError(
+            f"extends {named!r}, which is {leads_to}",
+            where=where,
+            allowed="recipes below the folder of the recipe or the current one, and shipped ones",
+            fix="if you trust it, --allow-outside",
+        )
+    return base
 
 
 CORE_KEYS = {
@@ -192,45 +231,9 @@ def _apply(
 ) -> tuple[dict[str, Any], dict[Location, str]]:
     key, equals, text = setting.partition("=")
     parts = tuple(key.strip().split("."))
-    if not equals or not all(parts):
-        raise RecipeError(f"'{setting}' is not a setting", where="--set", allowed="a.b=c")
-    nested: Any = _value(text.strip())
+    if not equals or not all(parts) or len(parts) > MAX_DEPTH:
+        raise RecipeError(f"'{setting[:80]}' is not a setting", where="--set", allowed="a.b=c")
+    nested: Any = parse_value(text.strip(), f"--set {key.strip()}")
     for part in reversed(parts):
         nested = {part: nested}
     return merge(tables, nested), {**origins, parts: f"--set {key.strip()}"}
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text  # a bare word is a string: --set segment.use=unet3d
-
-
-VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
-HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
-ENTRY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=(.*)$")
-
-
-def locate(text: str) -> dict[Location, int]:
-    """Line of every table header and key that starts a line, by location.
-
-    tomllib gives no positions. Keys inside inline tables take the line of the key that holds them.
-    """
-    lines: dict[Location, int] = {}
-    table: Location = ()
-    counts: dict[Location, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := HEADER.match(line):
-            table = _split_key(header[2])
-            if header[1] == "[[":
-                counts[table] = counts.get(table, -1) + 1
-                table = (*table, counts[table])
-            lines.setdefault(table, number)
-        elif entry := ENTRY.match(line):
-            lines.setdefault((*table, *_split_key(entry[1])), number)
-    return lines
-
-
-def _split_key(key: str) -> Location:
-    return tuple(part.strip().strip("\"'") for part in key.split("."))

@@ -4,46 +4,82 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from crossmod.classes import Classes
+from crossmod.intake.options import Intake
 from crossmod.lesions import FitOn
-from crossmod.options import Count, Fraction, Options, Positive
+from crossmod.options import Fraction, Options, Positive, Seed
 from crossmod.preprocess import Preprocess
 
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
 Determinism = Literal["exact", "seeded", "free"]
 Average = Literal["probabilities", "logits"]
-FileValue = Annotated[int, Field(ge=1, le=255)]
+FileValue = Annotated[int, Field(strict=True, ge=1, le=255)]
+Scans = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
+"""Becomes part of the name of a folder."""
+
+
+def _is_printable(name: str) -> str:
+    if not name or len(name) > 40 or not name.isprintable():
+        raise ValueError("a name has 1 to 40 characters that can be printed")
+    return name
+
+
+def _stays_below(pattern: str) -> str:
+    """Refuse what could lead out of the data folder, or is no pattern at all."""
+    parts = pattern.split("/")
+    if "\\" in pattern or not pattern.isprintable():
+        raise ValueError("parts of a pattern are separated by /, and nothing else is special")
+    if not parts[0] or parts[0][0] == "~" or parts[0][1:2] == ":" or ".." in parts:
+        raise ValueError("a pattern stays below the data folder: no .., ~, drive or leading /")
+    if "{case}" not in pattern:
+        raise ValueError("{case} stands where the case id is")
+    return pattern
+
+
+def _names_a_patient(pattern: str) -> str:
+    if pattern.count("{patient}") != 1:
+        raise ValueError("{patient} stands here once, as in {patient}_ses-*")
+    return pattern
+
+
+Name = Annotated[str, AfterValidator(_is_printable)]
+FilePattern = Annotated[str, AfterValidator(_stays_below)]
+PatientPattern = Annotated[str, AfterValidator(_names_a_patient)]
 
 
 class LabeledFiles(Options):
     """Where labeled scans lie, relative to the data root; `{case}` stands for the case id."""
 
-    images: str
+    images: FilePattern
     """Pattern of the images."""
-    labels: str
+    labels: FilePattern
     """Pattern of the label maps."""
 
 
 class Files(Options):
     """Where unlabeled scans lie, relative to the data root; `{case}` stands for the case id."""
 
-    images: str
+    images: FilePattern
     """Pattern of the images."""
+    series: str = ""
+    """Where images are folders of DICOM files: the SeriesInstanceUID or a pattern of
+    SeriesDescription; needed where a folder holds several series."""
 
 
 class EmbeddedCohort(Options):
     """Size of the embedded cohort, made when no data folder is given."""
 
-    source: Count
+    source: Scans
     """Labeled source scans, half from each center."""
-    target: Count
+    target: Scans
     """Unlabeled target scans."""
-    validation: Count
+    validation: Scans
     """Target scans kept for scoring."""
-    seed: int = 2022
+    seed: Seed = 2022
     """Another seed makes other patients."""
 
 
@@ -56,9 +92,12 @@ class Data(Options):
     """Unlabeled scans of the target modality."""
     validation: Files | None = None
     """Scans of the target modality that no stage sees, to be scored."""
-    centers: dict[str, str]
+    centers: dict[Name, str]
     """Center -> pattern of its case ids, with `*`; the first match counts."""
-    classes: dict[str, FileValue | Annotated[tuple[FileValue, ...], Field(min_length=1)]]
+    patients: PatientPattern | None = None
+    """Pattern of case ids with `{patient}`, such as `{patient}_ses-*`: scans of one patient stay in
+    one fold; without it every case is a patient of its own."""
+    classes: dict[Name, FileValue | Annotated[tuple[FileValue, ...], Field(min_length=1)]]
     """Class -> its value in label files, or several that are one class here; structures that are
     not named count as background."""
     phantom: EmbeddedCohort | None = None
@@ -73,7 +112,7 @@ class Data(Options):
 class Evaluate(Options):
     """What is scored, and what the method is compared with."""
 
-    labels: str | None = None
+    labels: FilePattern | None = None
     """Pattern of label maps of target scans that exist only to be scored against."""
     splits: tuple[Split, ...] = ("target", "validation")
     """Scans that every stage is applied to; without "target", it is applied to target scans only
@@ -95,7 +134,9 @@ class Evaluate(Options):
 class StageTable(BaseModel):
     """One stage: `use` names the plugin, the core reads a few keys, the rest are its options."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     use: str
     """Name of the plugin, as `crossmod plugins` lists it."""
@@ -119,7 +160,7 @@ class AugmentTable(LearningTable):
 class SegmentTable(StageTable):
     """The segmenter."""
 
-    folds: Count = 1
+    folds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
     """Models trained by cross-validation over patients and averaged; 1 trains one on all."""
     average: Average = "probabilities"
     """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
@@ -143,7 +184,7 @@ class LastRound(Options):
 class PseudoLabelTable(StageTable):
     """Self-training."""
 
-    rounds: int = Field(default=1, ge=1, le=100)
+    rounds: int = Field(default=1, strict=True, ge=1, le=100)
     """Times the target scans are labeled and the segmenter trained again."""
     warm_start: bool = False
     """Go on from the weights of the round before; otherwise every round starts from scratch."""
@@ -156,9 +197,9 @@ class Recipe(Options):
 
     title: str
     """What this experiment is."""
-    seed: int = 2022
+    seed: Seed = 2022
     """Every random number follows from it."""
-    seeds: tuple[int, ...] = ()
+    seeds: Annotated[tuple[Seed, ...], Field(max_length=100)] = ()
     """Run everything once with each of these instead, and report the spread."""
     device: str = "auto"
     """"auto", "cpu", "cuda" or "cuda:n"."""
@@ -169,12 +210,21 @@ class Recipe(Options):
     however often the run was interrupted. "seeded": the same random numbers; sums may round
     differently. "free": the fastest kernels."""
     data: Data
+    intake: Intake = Intake()
     preprocess: Preprocess
-    translate: dict[str, LearningTable] = Field(default_factory=dict)
-    augment: dict[str, AugmentTable] = Field(default_factory=dict)
+    translate: dict[StepName, LearningTable] = Field(default_factory=dict)
+    augment: dict[StepName, AugmentTable] = Field(default_factory=dict)
     segment: SegmentTable
     pseudo_label: PseudoLabelTable | None = None
     evaluate: Evaluate = Evaluate()
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns of all files of a data folder that take part."""
+        data = self.data
+        validation = data.validation.images if data.validation else None
+        named = [data.source.images, data.source.labels, data.target.images, validation]
+        return [pattern for pattern in (*named, self.evaluate.labels) if pattern]
 
     @property
     def first_stage(self) -> str:

@@ -10,8 +10,19 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from crossmod.options import model_in
-from crossmod.recipe_files import Document, Location
+from crossmod.recipe_files import Document
 from crossmod.recipe_model import LastRound, Recipe
+from crossmod.recipe_text import Location
+
+MAX_PROBLEMS = 100
+"""Problems that are listed; nobody reads more."""
+
+MISPLACED = {
+    ("data", split, "labels"): "the unlabeled domain has labels; those to be scored against belong"
+    " into evaluate.labels"
+    for split in ("target", "validation")
+}
+"""Keys that people expect where they must not be."""
 
 
 def contradictions(recipe: Recipe, document: Document) -> list[str]:
@@ -103,9 +114,11 @@ def explain(
 ) -> list[str]:
     """One message for each error pydantic found, located in the recipe file."""
     problems = []
-    for found in error.errors(include_url=False):
-        location = (*prefix, *found["loc"])
-        if found["type"] == "extra_forbidden":
+    for found in error.errors(include_url=False)[: MAX_PROBLEMS + 1]:
+        location = tuple(part for part in (*prefix, *found["loc"]) if part != "[key]")
+        if location in MISPLACED:
+            message, near, allowed = MISPLACED[location], "", ""
+        elif found["type"] == "extra_forbidden":
             known = [*extra, *_fields_at(model, found["loc"][:-1])]
             word = str(found["loc"][-1])
             message = f"unknown key '{word}'"

@@ -17,7 +17,7 @@ from typing import IO, Any
 from crossmod.engines.machine import memory_limit
 from crossmod.errors import Interrupted, MachineError
 from crossmod.making import out_of_memory
-from crossmod.options import Count, Options
+from crossmod.options import Options, Size
 from crossmod.tasks import Advance, Event, Outcome, Task
 from crossmod.worker import PATIENCE_S, STOP
 
@@ -34,10 +34,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 class LocalOptions(Options):
     """Options of the local engine."""
 
-    workers: Count | None = None
+    workers: Size | None = None
     """Steps made at the same time; by default one for each GPU, without one as many as there are
     cores, up to four."""
-    threads: Count | None = None
+    threads: Size | None = None
     """Threads of each worker; by default the cores are shared out. With `determinism = "exact"` a
     worker on a CPU uses one."""
 

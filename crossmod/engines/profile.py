@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from crossmod.engines.base import Engine
 from crossmod.engines.local import Local, LocalOptions, gpus
@@ -31,7 +31,7 @@ class Profile(Options):
 
     engine: EngineName = "local"
     """Where steps are made."""
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: Annotated[float, Field(strict=True, ge=0.0, le=100_000.0)] = 5.0
     """Time between two checkpoints of a training; 0 keeps one after every step."""
     local: LocalOptions = LocalOptions()
     """Options of the engine on this machine."""
@@ -54,7 +54,9 @@ def read_profile(path: Path | None, settings: Sequence[str] = ()) -> Profile:
     named = path or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     if named is None:
         return Profile()
-    document = read_documents(named, settings)[""]
+    document = read_documents(named, settings).get("")
+    if document is None:
+        raise RecipeError("a profile has no variants", where=str(named))
     try:
         return Profile.model_validate(document.tables)
     except ValidationError as error:

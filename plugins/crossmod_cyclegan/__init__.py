@@ -14,54 +14,54 @@ from crossmod import (
     DataError,
     Options,
     Positive,
+    Rate,
+    Size,
     State,
     Translator,
     Volume,
+    Weight,
     hookimpl,
 )
 
 if TYPE_CHECKING:
     from crossmod_cyclegan.slices import Slice
 
-Weight = Annotated[float, Field(ge=0.0)]
-"""The weight of a loss term; 0 leaves the term out."""
-
 
 class CycleGANOptions(Options):
     """Options of the `cyclegan` translator; the defaults are those of the authors' code."""
 
-    base_channels: Count = 64
+    base_channels: Size = 64
     """Channels of the generator at full resolution; doubled at each downsampling."""
-    blocks: Annotated[int, Field(ge=0)] = 9
+    blocks: Annotated[int, Field(strict=True, ge=0, le=100)] = 9
     """Residual blocks at the lowest resolution."""
-    downsamplings: Annotated[int, Field(ge=0, le=5)] = 2
+    downsamplings: Annotated[int, Field(strict=True, ge=0, le=5)] = 2
     """How often the generator halves the resolution."""
     upsampling: Literal["transposed", "resize"] = "transposed"
     """How the resolution is doubled again: by a transposed convolution, or by bilinear resizing
     followed by a convolution, which leaves no checkerboard."""
-    discriminator_channels: Count = 64
+    discriminator_channels: Size = 64
     """Channels after the first layer of each discriminator."""
-    discriminator_layers: Annotated[int, Field(ge=1, le=5)] = 3
+    discriminator_layers: Annotated[int, Field(strict=True, ge=1, le=5)] = 3
     """Halvings in each discriminator; 1, 2, 3 judge patches of 16, 34, 70 pixels."""
     cycle_weight: Positive = 10.0
     """Weight of the cycle loss, lambda in the paper."""
     identity_weight: Weight = 0.5
     """Weight of the identity loss, as a multiple of `cycle_weight`."""
-    pool_size: Annotated[int, Field(ge=0)] = 50
+    pool_size: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 50
     """How many earlier translations the discriminators are shown again."""
-    learning_rate: Positive = 2e-4
+    learning_rate: Rate = 2e-4
     """Step size of Adam, before its linear decay."""
-    discriminator_rate: Positive = 1.0
+    discriminator_rate: Rate = 1.0
     """Step size of the discriminators, as a multiple of `learning_rate`."""
-    batch_size: Count = 1
+    batch_size: Size = 1
     """Slices of each modality per step."""
     epochs: Count = 100
     """Epochs at the full learning rate; one epoch is every slice of the larger modality."""
-    decay_epochs: Annotated[int, Field(ge=0)] = 100
+    decay_epochs: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)] = 100
     """Further epochs, in which the learning rate falls linearly towards 0."""
     iterations: Count | None = None
     """Train this many steps instead of epochs; the learning rate falls over the second half."""
-    weight_average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    weight_average: Annotated[float, Field(strict=True, ge=0.0, lt=1.0)] = 0.0
     """Decay of a running average of the generators' weights, used instead of the last weights;
     0 uses the last weights."""
     flip: bool = True

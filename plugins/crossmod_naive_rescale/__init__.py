@@ -30,7 +30,11 @@ class NaiveRescaleOptions(Options):
 
     structure: str = "tumor"
     """Name of the class whose intensity is multiplied."""
-    groups: Annotated[tuple[RescaleGroup, ...], Field(min_length=1), AfterValidator(distinct_names)]
+    groups: Annotated[
+        tuple[RescaleGroup, ...],
+        Field(min_length=1, max_length=100),
+        AfterValidator(distinct_names),
+    ]
     """Which lesions get which factors; a lesion may belong to several groups."""
 
 

@@ -19,8 +19,10 @@ from crossmod import (
     Options,
     Pair,
     Positive,
+    Rate,
     RecipeError,
     RescaleGroup,
+    Size,
     State,
     distinct_names,
     hookimpl,
@@ -41,7 +43,10 @@ def _distinct(scales: tuple[int, ...]) -> tuple[int, ...]:
     return scales
 
 
-StartScales = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_distinct)]
+Scale = Annotated[int, Field(strict=True, ge=1, le=1000)]
+StartScales = Annotated[
+    tuple[Scale, ...], Field(min_length=1, max_length=100), AfterValidator(_distinct)
+]
 
 
 class BlendGroup(RescaleGroup):
@@ -56,33 +61,35 @@ class SinganGbaOptions(Options):
 
     structure: str = "tumor"
     """Name of the class that is changed."""
-    groups: Annotated[tuple[BlendGroup, ...], Field(min_length=1), AfterValidator(distinct_names)]
+    groups: Annotated[
+        tuple[BlendGroup, ...], Field(min_length=1, max_length=100), AfterValidator(distinct_names)
+    ]
     """Which lesions get which factors; a lesion may belong to several groups."""
     start_scales: StartScales = (13, 15)
     """The first generator that runs; each makes one new pair. The last scale changes least."""
     training_case: str | None = None
     """The target case to learn; by default the one of median head area at the lesions' level."""
-    training_slice: Annotated[int, Field(ge=0)] | None = None
+    training_slice: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
     """The axial slice of `training_case` to learn; by default the one at the lesions' level."""
-    scale_factor: Annotated[float, Field(gt=0, lt=1)] = 0.85
+    scale_factor: Annotated[float, Field(strict=True, ge=0.1, le=0.99)] = 0.85
     """Ratio of neighboring scales; corrected so that the coarsest side is `min_size`."""
-    min_size: Count = 25
+    min_size: Size = 25
     """Shorter side of the coarsest scale, pixels."""
-    max_size: Count = 1024
+    max_size: Size = 1024
     """Longer side of the finest scale, pixels; larger slices are learned at this size."""
-    width: Count = 32
+    width: Size = 32
     """Channels of the coarsest networks."""
-    width_doubles_every: Count = 4
+    width_doubles_every: Size = 4
     """Scales after which the channels double."""
-    max_width: Count = 128
+    max_width: Size = 128
     """Most channels."""
     kernel: Literal[3, 5, 7] = 3
     """Side of the convolutions; five of them see 11 pixels with 3, 21 with 5."""
     iterations: Count = 2000
     """Iterations per scale; the learning rate drops to a tenth after 80 % of them."""
-    steps: Count = 3
+    steps: Size = 3
     """Steps of the discriminator, then of the generator, in one iteration."""
-    learning_rate: Positive = 5e-4
+    learning_rate: Rate = 5e-4
     """Of Adam, with momenta 0.5 and 0.999."""
     penalty_weight: Positive = 0.1
     """Weight of the gradient penalty (WGAN-GP)."""
@@ -93,9 +100,9 @@ class SinganGbaOptions(Options):
     eight_bit: bool = False
     """Cut images to 256 levels whenever they are resized, as the official code does; it costs
     detail and is here to repeat results made with that code."""
-    mask_radius: Annotated[int, Field(ge=0)] = 7
+    mask_radius: Annotated[int, Field(strict=True, ge=0, le=1000)] = 7
     """Radius of the disk the lesion is dilated by before blending, voxels."""
-    mask_sigma: Positive = 5.0
+    mask_sigma: Annotated[float, Field(strict=True, gt=0.0, le=1000.0)] = 5.0
     """Standard deviation of the blur of the dilated lesion, voxels."""
 
     @model_validator(mode="after")

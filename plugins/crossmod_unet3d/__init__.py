@@ -16,10 +16,13 @@ from crossmod import (
     Options,
     Positive,
     Prediction,
+    Rate,
     RecipeError,
     Segmenter,
+    Size,
     State,
     Volume,
+    Weight,
     hookimpl,
 )
 
@@ -66,15 +69,15 @@ class Augmentation(Options):
 class UNet3DOptions(Options):
     """Options of the 3D U-Net; the defaults are nnU-Net's, with the paper's 500 epochs."""
 
-    base_channels: Count = 32
+    base_channels: Size = 32
     """Channels of the finest stage; every coarser one has twice as many."""
-    max_channels: Count = 320
+    max_channels: Size = 320
     """Channels of the coarsest stages at most."""
     memory_gb: Positive = 8.0
     """Memory to plan for: less makes smaller patches, more makes larger batches."""
-    patch: tuple[Count, Count, Count] | None = None
+    patch: tuple[Size, Size, Size] | None = None
     """Voxels of a training patch along I, J, K; planned from the data where not given."""
-    batch_size: Count | None = None
+    batch_size: Size | None = None
     """Patches per step; planned from the data, at least 2, where not given."""
     epochs: Count = 500
     """Length of the training."""
@@ -84,9 +87,9 @@ class UNet3DOptions(Options):
     """Length of the training in steps, in place of `epochs`."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
     """SGD with Nesterov momentum 0.99, or AdamW, which gets further in short trainings."""
-    learning_rate: Positive = 0.01
+    learning_rate: Rate = 0.01
     """At the start; it falls to 0 as (1 - t)^0.9. AdamW wants about 0.003."""
-    weight_decay: Annotated[float, Field(ge=0.0)] = 3e-5
+    weight_decay: Weight = 3e-5
     """Pull of all weights toward 0."""
     batch_dice: bool = False
     """Take the Dice loss over all patches of a step together."""
@@ -98,7 +101,7 @@ class UNet3DOptions(Options):
     """Voxel axes along which training patches are flipped, each in one patch of two."""
     mirror_predictions: bool = True
     """Average predictions over all flips along the axes of `mirror`."""
-    overlap: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    overlap: Annotated[float, Field(strict=True, ge=0.0, le=0.9)] = 0.5
     """Share that neighboring windows have in common during prediction."""
     cache_gb: Positive = 8.0
     """Memory for training volumes; what does not fit is read again when needed."""

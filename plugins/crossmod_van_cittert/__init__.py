@@ -8,7 +8,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from crossmod import Context, Count, Options, Spacing, State, Translator, Volume, hookimpl
+from crossmod import Context, Options, Size, Spacing, State, Translator, Volume, hookimpl
 
 
 class VanCittertOptions(Options):
@@ -17,9 +17,9 @@ class VanCittertOptions(Options):
     psf_mm: Spacing = (1.0, 1.0, 2.5)
     """Standard deviation in mm, along I, J, K, of the Gaussian blur to undo (point spread
     function). The paper says "scale"; that this is the standard deviation is assumed."""
-    iterations: Count = 15
+    iterations: Size = 15
     """How often the result is corrected; each time sharpens, and amplifies noise, a little more."""
-    relaxation: Annotated[float, Field(gt=0.0, lt=2.0)] = 1.0
+    relaxation: Annotated[float, Field(strict=True, gt=0.0, lt=2.0)] = 1.0
     """Part of the remaining difference that one iteration corrects; converges below 2. The paper
     gives no value; 1 is Van Cittert's own."""
     nonnegative: bool = True

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from crossmod.options import Count, Options, Positive
+from crossmod.options import Count, Options, Positive, Size
 
 
 class SlurmOptions(Options):
@@ -19,16 +19,16 @@ class SlurmOptions(Options):
     """Whose budget pays."""
     qos: str | None = None
     """The quality of service."""
-    time_minutes: Annotated[int, Field(ge=1, le=100_000)] = 240
+    time_minutes: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 240
     """Time limit of a job. A training that needs longer saves its state and goes on in another job;
     every other step must fit in. Jobs with a shorter limit begin earlier."""
     memory_gb: Positive | None = None
     """Memory of a job; by default what the cluster gives for its cores."""
-    cpus_per_task: Count = 4
+    cpus_per_task: Size = 4
     """Cores of a job. With `determinism = "exact"` a job without a GPU computes on one."""
-    gpus_per_task: Annotated[int, Field(ge=0, le=64)] | None = None
+    gpus_per_task: Annotated[int, Field(strict=True, ge=0, le=64)] | None = None
     """GPUs of a job; by default one, and none where the recipe says `device = "cpu"`."""
-    max_jobs: Count = 100
+    max_jobs: Size = 100
     """Jobs in the queue at the same time."""
     setup: tuple[str, ...] = ()
     """Lines of shell that a job runs first, for instance `module load cuda`."""

@@ -1,0 +1,51 @@
+"""Case ids: one rule for all of them, since they become names of files on any system."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MAX_BYTES = 200
+"""Bytes of an id in UTF-8; names of files hold 255, and endings need some."""
+
+RESERVED = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)
+"""Names of devices on Windows, with any ending."""
+
+INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Categories of characters that people do not see."""
+
+
+def fault_of_case(case: str) -> str:
+    """Why a case id cannot name files, in a few words; empty if it can."""
+    size = len(unicodedata.normalize("NFC", case).encode("utf-8", "surrogatepass"))
+    strange = sorted({c for c in case if c in '/\\<>:"|?*' or unicodedata.category(c) in INVISIBLE})
+    faults = {
+        "is empty": not case,
+        f"is {size} bytes long, {MAX_BYTES} are allowed": size > MAX_BYTES,
+        f"holds {' '.join(map(ascii, strange))}": bool(strange),
+        "begins with . or -": case[:1] in (".", "-"),
+        "begins or ends with a space": case != case.strip(),
+        "ends with a dot": case.endswith("."),
+        "is the name of a device on Windows": RESERVED.fullmatch(case.split(".")[0].rstrip()),
+    }
+    return ", ".join(fault for fault, found in faults.items() if found)
+
+
+def faults_of_cases(cases: Iterable[str]) -> list[str]:
+    """What is wrong with the case ids of a set, a line for each; lookalikes are named together."""
+    problems = []
+    seen: dict[str, str] = {}
+    for case in cases:
+        if fault := fault_of_case(case):
+            problems.append(f"{shown(case)}: the case id {fault}")
+        other = seen.setdefault(unicodedata.normalize("NFKC", case).casefold(), case)
+        if other != case:
+            problems.append(f"{shown(other)} and {shown(case)}: case ids that look alike")
+    return problems
+
+
+def shown(case: str) -> str:
+    """A case id as messages show it: in plain characters and not at any length."""
+    text = case if case.isascii() and case.isprintable() else ascii(case)
+    return text if len(text) <= 80 else f"{text[:77]}..."
