@@ -24,7 +24,16 @@ if TYPE_CHECKING:
         measure,
         rescale,
     )
-    from crossmod.options import Count, Fraction, Options, Positive, Spacing
+    from crossmod.options import (
+        Count,
+        Fraction,
+        Options,
+        Positive,
+        Rate,
+        Size,
+        Spacing,
+        Weight,
+    )
     from crossmod.stages import (
         Augmenter,
         Context,
@@ -55,14 +64,17 @@ __all__ = [
     "Positive",
     "Prediction",
     "PseudoLabeler",
+    "Rate",
     "RecipeError",
     "RescaleGroup",
     "Segmenter",
+    "Size",
     "Spacing",
     "Stage",
     "State",
     "Translator",
     "Volume",
+    "Weight",
     "Where",
     "distinct_names",
     "hookimpl",
@@ -90,7 +102,16 @@ _HOMES = {
         "measure",
         "rescale",
     ),
-    "crossmod.options": ("Count", "Fraction", "Options", "Positive", "Spacing"),
+    "crossmod.options": (
+        "Count",
+        "Fraction",
+        "Options",
+        "Positive",
+        "Rate",
+        "Size",
+        "Spacing",
+        "Weight",
+    ),
     "crossmod.stages": (
         "Augmenter",
         "Context",

@@ -8,7 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from crossmod.checkpoints import Checkpoints
 from crossmod.entries import CANNOT_WRITE, append_line
 from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
 from crossmod.faults import during, point
+from crossmod.guard import guarded, trusted
 from crossmod.stages import Context
 from crossmod.steps import DataFolder, PluginStep, Step
 from crossmod.store import Store
@@ -47,6 +48,9 @@ class Maker:
     stopping: Callable[[], bool] = lambda: False
     at: str = field(default="", init=False)
     _told: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.tell = trusted(self.tell)  # an engine may write it down
 
     def outcome(self) -> Outcome:
         """Make the task unless the store has it; errors come back, none is raised."""
@@ -123,7 +127,7 @@ class Maker:
                 folder,
                 minutes=machine.checkpoint_minutes,
                 stopping=self.stopping,
-                warn=lambda text: self.tell(Remark(step.key, f"{step.name}: {text}", True)),
+                warn=self._warn,
             )
             ctx = Context(
                 folder=folder,
@@ -136,12 +140,24 @@ class Maker:
                 log=lambda text: self.tell(Remark(step.key, text)),
                 metric=_metric_writer(folder),
             )
-            step.make(self.folder_of, ctx)
+            with self._guarded(folder):
+                step.make(self.folder_of, ctx)
             seconds = round(checkpoints.seconds, 2)
             note |= {"seconds": seconds, "device": device, "precision": precision}
             note |= {"determinism": machine.determinism, "peak_bytes": peak_bytes()}
         checkpoints.clear()
         return seconds
+
+    def _guarded(self, folder: Path) -> AbstractContextManager[None]:
+        """Watches the plugin at work, if it is one that works."""
+        step, store = self.task.step, self.store
+        if not isinstance(step, PluginStep):
+            return nullcontext()
+        own = (folder, store.checkpoints(step.key))
+        return guarded(step.use.who, step.seed, own, store.folder, self._warn)
+
+    def _warn(self, text: str) -> None:
+        self.tell(Remark(self.task.key, f"{self.task.name}: {text}", True))
 
     def _progress(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
@@ -177,7 +193,7 @@ class Maker:
         kind = PluginError if isinstance(step, PluginStep) else CrossmodError
         return kind(
             f"{type(error).__name__}: {error}",
-            where=where,
+            where=f"{where}, case {self.at}" if self.at else where,
             fix="--traceback shows where; finished steps are kept",
         )
 

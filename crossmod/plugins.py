@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, version
 from inspect import isabstract
 from pathlib import Path
 from typing import Any, cast
 
 import pluggy
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from crossmod import hooks
 from crossmod.errors import PluginError
+from crossmod.options import Options
 from crossmod.stages import Augmenter, PseudoLabeler, Segmenter, Stage, Translator
 
 KINDS: Mapping[str, type[Stage[Any]]] = {
@@ -79,27 +84,56 @@ def digest_of_files(files: list[Path]) -> str:
 
 
 def distribution_of(entry: EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution that brings a plugin."""
-    return (entry.dist.name, entry.dist.version) if entry.dist else ("?", "?")
+    """Name and version of the distribution that brings a plugin; "?" where it does not say."""
+    return (_field(entry.dist, "Name"), _field(entry.dist, "Version")) if entry.dist else ("?", "?")
 
 
-@lru_cache(maxsize=1)
+def _field(distribution: Distribution, name: str) -> str:
+    try:
+        return distribution.metadata[name] or "?"
+    except Exception:  # metadata that are no text, or none at all
+        return "?"
+
+
 def available() -> dict[str, EntryPoint]:
     """All plugins by name, from installed metadata; nothing is imported.
 
-    Raises:
-        PluginError: two distributions offer one name.
+    It holds broken ones, too; `load` says what is wrong with them.
     """
-    found: dict[str, EntryPoint] = {}
-    for entry in sorted(entry_points(group=hooks.GROUP), key=lambda entry: entry.name):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise PluginError(
-                f"two plugins are called '{entry.name}': "
-                f"{' '.join(distribution_of(other))} and {' '.join(distribution_of(entry))}",
-                fix="uninstall one of them",
-            )
-    return found
+    return {name: entries[0] for name, entries in _offers().items()}
+
+
+@lru_cache(maxsize=1)
+def _offers() -> dict[str, list[EntryPoint]]:
+    """Name -> entry points; several where more than one distribution offers it."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    owners = set()
+    for distribution in distributions():
+        entries = _entries_of(distribution)
+        owner = canonicalize_name(_field(distribution, "Name")) if entries else ""
+        if owner in owners:
+            continue  # further down the path: Python would import the other one
+        owners |= {owner} - {"", "?"}
+        for entry in entries:
+            found.setdefault(entry.name, {}).setdefault(entry.value, entry)
+    return {name: list(found[name].values()) for name in sorted(found)}
+
+
+UNREADABLE = "?"
+"""Stands for the module of a plugin whose distribution has a broken list of entry points."""
+
+
+def _entries_of(distribution: Distribution) -> list[EntryPoint]:
+    """The plugins of a distribution; a list that is broken counts as one of its name."""
+    try:
+        return list(distribution.entry_points.select(group=hooks.GROUP))
+    except Exception:  # no text, or no entry points
+        with suppress(Exception):
+            if hooks.GROUP in (distribution.read_text("entry_points.txt") or ""):
+                entry = EntryPoint(_field(distribution, "Name"), UNREADABLE, hooks.GROUP)
+                vars(entry).update(dist=distribution)
+                return [entry]
+    return []
 
 
 @cache
@@ -107,44 +141,94 @@ def load(name: str) -> Plugin:
     """Import the plugin that is called ``name`` and ask it for its stage.
 
     Raises:
-        PluginError: unknown name, failing import, or a hook that is not what it should be.
+        PluginError: unknown name, a name taken twice, another version of crossmod needed, failing
+            import, or a hook that is not what it should be.
     """
     known = available()
     if name not in known:
         raise PluginError(f"no plugin is called '{name}'", allowed=", ".join(known))
+    _require_one(name)
     entry = known[name]
     where = f"plugin '{name}' ({' '.join(distribution_of(entry))})"
-    try:
+    _require_fitting(entry, where)
+    with _explained("cannot be imported", where), redirect_stdout(sys.stderr):
         module = entry.load()
-    except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"cannot be imported: {type(error).__name__}: {error}", where=where
-        ) from error
     return Plugin(name, entry, _stage_of(name, module, where))
+
+
+def _require_one(name: str) -> None:
+    rivals = _offers().get(name, [])
+    if len(rivals) > 1:
+        named = " and ".join(" ".join(distribution_of(entry)) for entry in rivals)
+        raise PluginError(
+            f"{len(rivals)} plugins are called '{name}': {named}", fix="uninstall one of them"
+        )
+
+
+def _require_fitting(entry: EntryPoint, where: str) -> None:
+    """The distribution of a plugin says which versions of crossmod it works with."""
+    if entry.value == UNREADABLE:
+        raise PluginError("its entry_points.txt cannot be read", where=where, fix="install it anew")
+    wanted = []
+    with suppress(Exception):  # metadata that are no text
+        wanted = (entry.dist.requires if entry.dist else None) or []
+    for line in wanted:
+        with suppress(InvalidRequirement):
+            needed, own = Requirement(line), version("crossmod")
+            concerned = canonicalize_name(needed.name) == "crossmod" and _applies(needed)
+            if concerned and not needed.specifier.contains(own, prereleases=True):
+                raise PluginError(
+                    f"needs crossmod{needed.specifier}, this is {own}",
+                    where=where,
+                    fix="install a version of it for this crossmod",
+                )
+
+
+def _applies(needed: Requirement) -> bool:
+    return needed.marker is None or needed.marker.evaluate({"extra": ""})
+
+
+@contextmanager
+def _explained(what: str, where: str) -> Iterator[None]:
+    """Whatever the code of a plugin raises is an error that names it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit is none of `Exception`
+        text = " ".join(f"{what}: {type(error).__name__}: {error}".split())
+        raise PluginError(text, where=where) from error
 
 
 def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
     manager = pluggy.PluginManager("crossmod")
     manager.add_hookspecs(hooks)
-    try:
+    with _explained("its hook is wrong", where), redirect_stdout(sys.stderr):
         manager.register(module, name)
         manager.check_pending()
-    except pluggy.PluginValidationError as error:
-        raise PluginError(str(error), where=where) from error
-    offered: list[Any] = manager.hook.crossmod_stage()
+        offered: list[Any] = manager.hook.crossmod_stage()
     if len(offered) != 1:
         raise PluginError("does not implement the hook crossmod_stage", where=where)
-    stage = offered[0]
-    if not _is_stage(stage):
-        bases = ", ".join(base.__name__ for base in KINDS.values())
+    return _checked(offered[0], where)
+
+
+def _checked(stage: Any, where: str) -> type[Stage[Any]]:
+    """A stage class that can be used."""
+    bases = [base.__name__ for base in KINDS.values() if _is(stage, base)]
+    if len(bases) != 1:
         raise PluginError(
-            f"crossmod_stage returned {stage!r}", where=where, allowed=f"a subclass of {bases}"
+            f"crossmod_stage returned {stage!r}",
+            where=where,
+            allowed=f"a subclass of one of {', '.join(base.__name__ for base in KINDS.values())}",
         )
     if isabstract(stage):
         missing = ", ".join(sorted(getattr(stage, "__abstractmethods__", ())))
         raise PluginError(f"{stage.__name__} does not implement {missing}", where=where)
+    if not _is(stage.options_type, Options):
+        text = f"{stage.__name__} has options of type {stage.options_type!r}"
+        raise PluginError(text, where=where, allowed="a subclass of Options")
     return cast("type[Stage[Any]]", stage)
 
 
-def _is_stage(offered: object) -> bool:
-    return isinstance(offered, type) and issubclass(offered, tuple(KINDS.values()))
+def _is(offered: object, base: type) -> bool:
+    return isinstance(offered, type) and issubclass(offered, base)

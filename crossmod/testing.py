@@ -26,6 +26,7 @@ from crossmod.checkpoints import Checkpoints
 from crossmod.data import Cohort, CohortWriter, FloatArray, LabelArray, Prediction, State, Volume
 from crossmod.errors import PluginError
 from crossmod.faults import FAULT
+from crossmod.guard import guarded
 from crossmod.stages import (
     Augmenter,
     Context,
@@ -73,16 +74,30 @@ def check_stage(stage: Stage[Any], folder: Path) -> None:
         folder: an empty folder to work in.
 
     Raises:
-        PluginError: the stage breaks the contract or gives other numbers the second time.
+        PluginError: the stage breaks the contract, writes outside of its folder, changes what all
+            steps of a process share, or gives other numbers the second time.
     """
     labeled = small_cohort(folder / "labeled", labeled=True)
     target = small_cohort(folder / "target", labeled=False, seed=1)
     first, second = (
-        _work(stage, labeled, target, _context(folder / f"run-{number}")) for number in (1, 2)
+        _guarded_work(stage, labeled, target, _context(folder / f"run-{number}"))
+        for number in (1, 2)
     )
     for one, other in zip(first, second, strict=True):
         if not np.array_equal(one, other):
             raise PluginError("gives other results with the same seed", where=_who(stage))
+
+
+def _guarded_work(
+    stage: Stage[Any], labeled: Cohort, target: Cohort, ctx: Context
+) -> list[FloatArray | LabelArray]:
+    changes: list[str] = []
+    place = ctx.folder
+    with guarded(_who(stage), ctx.seed, (place,), place.parent, changes.append):
+        results = _work(stage, labeled, target, ctx)
+    if changes:
+        raise PluginError(changes[0], fix="draw random numbers from ctx.rng; leave the rest alone")
+    return results
 
 
 def _context(folder: Path) -> Context:
@@ -105,7 +120,7 @@ def _work(
 def _translate(
     stage: Translator[Any], labeled: Cohort, target: Cohort, ctx: Context
 ) -> list[FloatArray | LabelArray]:
-    state = stage.fit(labeled, target, ctx)
+    state = contract.learned(stage.fit(labeled, target, ctx), _who(stage))
     results = stage.translate(labeled.volumes(), state, ctx)
     checked = contract.translations(labeled.volumes(), results, _who(stage))
     return [volume.data for volume in checked]
@@ -115,7 +130,7 @@ def _translate(
 def _augment(
     stage: Augmenter[Any], labeled: Cohort, target: Cohort, ctx: Context
 ) -> list[FloatArray | LabelArray]:
-    state = stage.fit(labeled, target, ctx)
+    state = contract.learned(stage.fit(labeled, target, ctx), _who(stage))
     results = stage.augment(labeled.pairs(), state, ctx)
     given = {case.case: case for case in labeled.cases}
     copies = contract.copies(given, results, CLASSES, _who(stage))
@@ -127,7 +142,7 @@ def _segment(
     stage: Segmenter[Any], labeled: Cohort, target: Cohort, ctx: Context
 ) -> list[FloatArray | LabelArray]:
     [(train, validation), *_] = labeled.folds(3, seed=0)
-    state = stage.fit(train, validation, ctx)
+    state = contract.learned(stage.fit(train, validation, ctx), _who(stage))
     results = stage.predict(target.volumes(), state, ctx)
     checked = contract.predictions(target.volumes(), results, CLASSES, _who(stage))
     return [prediction.probabilities for prediction in checked]
@@ -139,9 +154,10 @@ def _pseudo_label(
 ) -> list[FloatArray | LabelArray]:
     results = stage.select(_guesses(labeled), History(), ctx)
     given = {case.case: case for case in labeled.cases}
-    pairs = contract.selections(given, results, CLASSES, _who(stage))
-    stage.done(History((labeled,)))
-    return [pair.labels for pair in pairs]
+    checked = contract.selections(given, results, CLASSES, _who(stage))
+    pairs: list[FloatArray | LabelArray] = [pair.labels for pair in checked]
+    contract.decision(stage.done(History((labeled,))), _who(stage))
+    return pairs
 
 
 def _guesses(labeled: Cohort) -> Iterator[Prediction]:

@@ -52,6 +52,7 @@ class Worker:
                     self.tasks.put(message)
         except (EOFError, OSError):
             self.stop()
+        finally:  # also where a plugin that was there for the parent cannot be imported here
             self.tasks.put(None)
 
     def stop(self, *unused: object) -> None:

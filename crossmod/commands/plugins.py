@@ -19,5 +19,5 @@ def plugins(
         console.out.print(console.plugin_table(plugin_rows()))
         return
     plugin = found.load(name)
-    console.out.print(f"{name} ({plugin.kind}): {plugin.summary}")
+    console.out.print(f"{name} ({plugin.kind}): {plugin.summary}", markup=False)
     console.out.print(console.options_table(option_rows(plugin.stage.options_type)))

@@ -62,7 +62,7 @@ class Fit(PluginStep):
                     fix='name a center that has both, or "*"',
                 )
         stage = cast("Translator[Any] | Augmenter[Any]", self.use.stage())
-        save_state(ctx.folder, stage.fit(labeled, target, ctx))
+        save_state(ctx.folder, contract.learned(stage.fit(labeled, target, ctx), self.use.who))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,13 +14,12 @@ from crossmod import contract
 from crossmod.data import (
     Cohort,
     CohortWriter,
-    read_affine,
-    read_grid,
     read_labels,
     write_nifti,
 )
 from crossmod.dataset import reference_of
 from crossmod.ensemble import Ensemble
+from crossmod.intake import load_labels
 from crossmod.metrics import Score, read_scores, score, write_scores
 from crossmod.preprocess import Grid, resample_labels
 from crossmod.stages import Context, History, PseudoLabeler, Segmenter
@@ -29,12 +28,13 @@ from crossmod.steps.base import Step, Where
 from crossmod.steps.files import (
     label_map,
     load_cohorts,
+    load_grids,
     load_prediction,
     load_state,
     save_probabilities,
     save_state,
 )
-from crossmod.steps.scans import Prepare
+from crossmod.steps.scans import Prepare, require_unchanged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class Train(PluginStep):
         stage = cast("Segmenter[Any]", self.use.stage())
         start = load_state(folder_of(self.start)) if self.start else None
         seeded = replace(ctx, seed=self.seed + self.fold, start=start)
-        save_state(ctx.folder, stage.fit(train, validation, seeded))
+        save_state(ctx.folder, contract.learned(stage.fit(train, validation, seeded), self.use.who))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +87,12 @@ class Predict(PluginStep):
 
     def make(self, folder_of: Where, ctx: Context) -> None:
         cohort = Cohort.load(folder_of(self.images))
-        scans = {scan.case: scan for scan in self.images.scans(folder_of)}
+        grids = load_grids(folder_of(self.images))
         states = [load_state(folder_of(model)) for model in self.models]
-        members = self.ensemble.members(cohort.volumes(), states, ctx)
-        for folds in ctx.progress(members, total=len(cohort)):
+        given = ctx.progress(cohort.volumes(), total=len(cohort))
+        for folds in self.ensemble.members(given, states, ctx):
             prediction = self.ensemble.joined(folds)
-            native = Grid(*read_grid(scans[prediction.case].image))
+            native = grids[prediction.case]
             labels = self.ensemble.outline(prediction, native)
             write_nifti(label_map(ctx.folder, prediction.case), labels, native.affine)
             if self.keep_probabilities:
@@ -124,7 +124,7 @@ class PseudoLabel(PluginStep):
         for pair in contract.selections(images, results, cohort.classes, self.use.who):
             writer.add_pair(pair)
         done = stage.done(History((*history.rounds, writer.close())))
-        _note_end(ctx.folder, done)
+        _note_end(ctx.folder, contract.decision(done, self.use.who))
 
     def ends_run(self, folder: Path) -> bool:
         return _is_end(folder)
@@ -184,10 +184,12 @@ class ScoreStage(Step):
             if not reference.is_file():
                 continue  # only some scans of this split have one
             prediction = label_map(folder_of(self.predictions), scan.case)
+            expected = load_labels(reference, images.intake)
+            require_unchanged(self.data, reference, expected.digest)
             results = score(
                 images.classes.to_labels(read_labels(prediction)),
-                images.classes.to_labels(read_labels(reference)),
-                read_affine(reference),
+                images.classes.to_labels(expected.labels),
+                expected.affine,
                 images.classes.labels,
             )
             rows += [

@@ -1,0 +1,114 @@
+"""What all steps made in a process share, and a plugin should leave as it was."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+
+class Setting(NamedTuple):
+    """A part of the state of the process; states can be compared."""
+
+    name: str
+    read: Callable[[], Any]
+    write: Callable[[Any], object]
+
+
+@contextmanager
+def kept(who: str, seed: int, warn: Callable[[str], None]) -> Iterator[None]:
+    """Begin with fresh global random numbers, and put back what is changed in this block.
+
+    Args:
+        who: the plugin in warnings.
+        seed: of the random numbers.
+        warn: takes a line that says what was put back. Those of torch are not among it: trainings
+            use them.
+    """
+    torch = sys.modules.get("torch")  # else nobody here has changed anything in it
+    settings = [*_settings(), *(_torch_settings(torch) if torch else ())]
+    before = [setting.read() for setting in settings]
+    with ExitStack() as stack:
+        if torch:
+            # Those of GPUs need not be put back: who uses them seeds them.
+            stack.enter_context(torch.random.fork_rng(devices=[]))
+            torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        given = [setting.read() for setting in settings]
+        try:
+            yield
+        finally:
+            found = [setting.read() for setting in settings]
+            for setting, old, new in zip(settings, before, found, strict=True):
+                if new != old:
+                    setting.write(old)
+            changes = zip(settings, given, found, strict=True)
+            if changed := [setting.name for setting, old, new in changes if _differs(new, old)]:
+                warn(f"{who} changed {', '.join(changed)}; this was put back")
+
+
+def _differs(new: Any, old: Any) -> bool:
+    if isinstance(old, dict):  # libraries add variables when they are imported
+        return any(new.get(name) != value for name, value in old.items())
+    return bool(new != old)
+
+
+def _settings() -> list[Setting]:
+    handlers = [
+        Setting(
+            f"what {number.name} does",
+            partial(signal.getsignal, number),
+            partial(signal.signal, number),
+        )
+        for number in (signal.SIGINT, signal.SIGTERM)
+    ]
+    return [
+        Setting("Python's global random numbers", random.getstate, random.setstate),
+        Setting("numpy's global random numbers", _numpy_random, np.random.set_state),
+        Setting("numpy's treatment of errors", np.geterr, lambda state: np.seterr(**state)),
+        Setting("the working folder", _folder, os.chdir),
+        Setting("environment variables", lambda: dict(os.environ), _set_environment),
+        *handlers,
+    ]
+
+
+def _torch_settings(torch: Any) -> list[Setting]:
+    def determinism() -> tuple[bool, bool]:
+        warns = torch.is_deterministic_algorithms_warn_only_enabled()
+        return torch.are_deterministic_algorithms_enabled(), warns
+
+    def set_determinism(state: tuple[bool, bool]) -> None:
+        torch.use_deterministic_algorithms(state[0], warn_only=state[1])
+
+    return [
+        Setting("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
+        Setting("torch's default type", torch.get_default_dtype, torch.set_default_dtype),
+        Setting("whether torch keeps gradients", torch.is_grad_enabled, torch.set_grad_enabled),
+        Setting("whether torch is deterministic", determinism, set_determinism),
+    ]
+
+
+def _numpy_random() -> tuple[Any, ...]:
+    kind, keys, *rest = cast(tuple[Any, ...], np.random.get_state())
+    return (kind, tuple(keys.tolist()), *rest)
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:  # somebody has removed it
+        return os.curdir
+
+
+def _set_environment(state: Mapping[str, str]) -> None:
+    for name in os.environ.keys() - state.keys():
+        del os.environ[name]
+    os.environ.update(state)

@@ -1,0 +1,140 @@
+"""Plugins that are broken or careless, in whole runs: rows G01 to G04 of the fault matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from program import SMOKE
+from tiny import Tiny
+
+RECIPE = f"""\
+extends = "{SMOKE}"
+title = "Tiny"
+determinism = "exact"
+augment = false
+pseudo_label = false
+[data]
+phantom = {{ source = 2, target = 2, validation = 2 }}
+[preprocess]
+spacing_mm = [3.0, 3.0, 3.0]
+crop = [40, 32]
+[translate]
+sharpen = false
+[segment]
+patch = [24, 24, 16]
+iterations = 2
+[evaluate]
+compare = []
+"""
+
+TRANSLATOR = """\
+print("{name} is imported")
+{start}
+import os
+from pathlib import Path
+import numpy as np
+from crossmod import Translator, hookimpl
+
+
+class Odd(Translator):
+    def translate(self, volumes, state, ctx):
+        print("at work")
+        for volume in volumes:
+            {work}
+
+
+@hookimpl
+def crossmod_stage():
+    return Odd
+"""
+
+FAULTS = {
+    "lost": (
+        "yield type(volume).of(volume.data, volume.affine, case='somebody-else')",
+        "yielded case 'somebody-else'",
+    ),
+    "blank": ("yield volume.with_data(volume.data * np.nan)", "values that are NaN or infinite"),
+    "stray": (
+        "np.save(os.environ['CROSSMOD_TEST_HOME'] + '/stray', 1)\n            yield volume",
+        "writes outside of its folder",
+    ),
+}
+DRAWS = "yield volume.with_data(volume.data * np.random.rand())"
+STARTS = {
+    "broken": "import sys; sys.exit(7)",
+    "handlers": "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+}
+
+
+class Installed(Tiny):
+    """The tiny recipe beside plugins of other people; temporary files have their own folder."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        temporary = self.folder / "temporary"
+        temporary.mkdir(exist_ok=True)
+        return {
+            "PYTHONPATH": str(self.folder / "site"),
+            "TMPDIR": str(temporary),
+            "CROSSMOD_TEST_HOME": str(self.folder),
+        }
+
+    def use(self, name: str, code: int = 0) -> str:
+        """Run the recipe with a plugin."""
+        return self.go("--set", f"translate.gan.use={name}", code=code, **self.variables)
+
+    def stored(self) -> set[str]:
+        """The names of the steps in the store."""
+        return {digests["step"] for digests in self.digests().values()}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, install: Callable[..., None]) -> Installed:
+    tiny = Installed(tmp_path_factory.mktemp("plugins"), RECIPE)
+    site = tiny.folder / "site"
+    site.mkdir()
+    works = {**{name: work for name, (work, _) in FAULTS.items()}, "draws": DRAWS}
+    for name in (*works, *STARTS):
+        work, start = works.get(name, "yield volume"), STARTS.get(name, "")
+        install(site, name, TRANSLATOR.format(name=name, start=start, work=work))
+    return tiny
+
+
+def test_g01_a_broken_plugin_is_listed_beside_the_others(installed: Installed) -> None:
+    done = installed("plugins", **installed.variables)
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "is imported" not in done.stdout
+    assert "SystemExit: 7" in rows["broken"]
+    assert [name for name, line in rows.items() if "broken" in line] == ["broken"]
+    said = installed("plugins", "broken", code=4, **installed.variables).stderr
+    assert "plugin 'broken' (broken 1.2)" in said
+    assert "Traceback" not in said
+    assert "plugin 'broken' (broken 1.2)" in installed.use("broken", code=2)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_g03_g04_a_faulty_translation_is_not_published(name: str, installed: Installed) -> None:
+    said = installed.use(name, code=4)
+    assert FAULTS[name][1] in " ".join(said.split())
+    assert f"plugin '{name}' ({name} 1.2)" in said
+    assert "Traceback" not in said
+    assert "prepare-source" in installed.stored()
+    assert "translate-gan" not in installed.stored()
+    assert not list(installed.folder.glob("stray*"))
+
+
+def test_g01_a_plugin_that_the_worker_cannot_import_does_not_hang_the_run(
+    installed: Installed,
+) -> None:
+    assert "the worker died" in installed.use("handlers", code=4)
+
+
+def test_g04_global_random_numbers_are_a_warning_in_the_report(installed: Installed) -> None:
+    installed.use("draws")
+    words = "plugin 'draws' (draws 1.2) changed numpy's global random numbers"
+    [warning] = [row["text"] for row in installed.result.events() if row["event"] == "warning"]
+    assert words in warning
+    report = (installed.result.folder / "report.html").read_text(encoding="utf-8")
+    assert words in report.replace("&#39;", "'")
+    assert "translate-gan" in installed.stored()
