@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,19 +19,42 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
-from crossmod.comparison import Comparison
-from crossmod.errors import CrossmodError
-from crossmod.metrics import OVERALL, Score, summarize
-from crossmod.runner import Run
-from crossmod.statistics import p_text
-from crossmod.steps import Step
-from crossmod.tasks import Advance
+from crossmod.metrics import OVERALL, summarize
+from crossmod.statistics import difference_text, p_text
+
+if TYPE_CHECKING:  # an error is shown without waiting for what a run needs
+    from crossmod.comparison import Comparison
+    from crossmod.errors import CrossmodError
+    from crossmod.metrics import Score
+    from crossmod.runner import Run
+    from crossmod.steps import Step
+    from crossmod.tasks import Advance
 
 ItemT = TypeVar("ItemT")
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class Terminal(Console):
+    """Shows texts literally: what a recipe or a file name holds never commands the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text with markup, control characters spelled out."""
+        return super().render_str(visible(text), **options)
+
+
+def visible(text: str) -> str:
+    """Text whose control characters, and those that turn its direction, are spelled out."""
+    if text.isprintable():
+        return text
+    return "".join(
+        ascii(c)[1:-1] if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf") else c
+        for c in text
+    )
+
+
+out = Terminal(highlight=False, emoji=False)
+err = Terminal(stderr=True, highlight=False, emoji=False)
 
 
 class RunConsole:
@@ -141,7 +165,7 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
     table.add_column("center", no_wrap=True)
     for structure in structures:
         for heading in ("Dice ± sd", "ASSD mm"):
-            table.add_column(f"{structure}\n{heading}", justify="right", no_wrap=True)
+            table.add_column(f"{escape(structure)}\n{heading}", justify="right", no_wrap=True)
     previous = ""
     for (stage, center), cells in rows.items():
         if previous and stage != previous:
@@ -179,7 +203,9 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
 
 def _comparison_table(comparison: Comparison, structure: str) -> Table:
-    title = f"{structure}, {comparison.split} split; mean ± sd over seeds; p: Wilcoxon, Holm"
+    title = (
+        f"{escape(structure)}, {comparison.split} split; mean ± sd over seeds; p: Wilcoxon, Holm"
+    )
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("variant", no_wrap=True)
     heads = ("round", "n", "Dice", "ASSD mm", *comparison.size_names, "vs first", "p")
@@ -196,8 +222,8 @@ def _comparison_table(comparison: Comparison, structure: str) -> Table:
             _spread(*row.dice),
             number(row.assd_mm[0]),
             *sizes,
-            f"{test.paired.mean_difference:+.3f}" if test else "",
-            p_text(test.wilcoxon_holm) if test else "",
+            difference_text(test.paired.mean_difference) if test else "",
+            p_text(test.wilcoxon_holm, test.paired) if test else "",
             style="dim" if row.round is None else "",
         )
         before = row.label

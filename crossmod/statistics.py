@@ -30,6 +30,15 @@ class Paired:
     t_p: float
     wilcoxon_p: float
 
+    @property
+    def why_not(self) -> str:
+        """Why a p-value is not defined; empty where both are."""
+        if self.cases < 2:
+            return "one case" if self.cases else "no cases"
+        if math.isnan(self.wilcoxon_p):
+            return "no differences"
+        return "equal differences" if math.isnan(self.t_p) else ""
+
 
 def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     """Compare two samples; position n of both is the same case, NaN is an unknown value.
@@ -76,8 +85,13 @@ def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
-def p_text(value: float) -> str:
-    """A p-value as tables show it."""
+def difference_text(value: float) -> str:
+    """A difference as tables show it."""
+    return "n/a" if math.isnan(value) else f"{value:+.3f}"
+
+
+def p_text(value: float, test: Paired) -> str:
+    """A p-value of a test as tables show it, or why there is none."""
     if math.isnan(value):
-        return "n/a"
+        return f"n/a ({test.why_not})"
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"

@@ -12,7 +12,7 @@ from crossmod.console import number
 from crossmod.evaluation import BETTER, LARGE_MM3, RUNGS, SMALL_MM3, Group, Spread
 from crossmod.metrics import EMPTY_PREDICTION_MM, OVERALL
 from crossmod.ranking import Duel, Ranking
-from crossmod.statistics import p_text
+from crossmod.statistics import difference_text, p_text
 
 HEADINGS = {
     "dice": "Dice",
@@ -111,7 +111,7 @@ def duel_table(metric: str, duels: Sequence[Duel]) -> Table:
     best, *others = duels
     table.add_row(escape(best.team), number(best.mean))
     for row in others:
-        p_values = p_text(row.t_holm), p_text(row.wilcoxon_holm)
-        cells = (number(row.mean), f"{row.test.mean_difference:+.3f}", *p_values)
+        p_values = (p_text(p, row.test) for p in (row.t_holm, row.wilcoxon_holm))
+        cells = (number(row.mean), difference_text(row.test.mean_difference), *p_values)
         table.add_row(escape(row.team), *cells)
     return table

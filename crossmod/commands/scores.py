@@ -59,7 +59,7 @@ def evaluate(
     console.out.print(NOTE, style="dim")
     for structure in labels:
         console.out.print(percentile_table(groups, structure))
-    console.out.print(f"{len(pairs)} cases: {out}\nmeans and percentiles: {rest}")
+    console.out.print(f"{len(pairs)} cases: {out}\nmeans and percentiles: {rest}", markup=False)
 
 
 def rank(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -9,7 +10,7 @@ from itertools import combinations
 import numpy as np
 
 from crossmod.metrics import Score
-from crossmod.statistics import Paired, holm, paired
+from crossmod.statistics import Paired, holm, mean_and_sd, paired
 
 
 @dataclass
@@ -43,10 +44,8 @@ class Cell:
 
     def seed_means(self, metric: str) -> list[float]:
         """For every seed the mean over its cases that have the structure."""
-        return [
-            float(np.nanmean([getattr(score, metric) for score in scores.values()]))
-            for scores in self.seeds.values()
-        ]
+        values = [[getattr(s, metric) for s in scores.values()] for scores in self.seeds.values()]
+        return [mean_and_sd([v for v in seed if not math.isnan(v)])[0] for seed in values]
 
     def volumes(self) -> dict[str, float]:
         """Case -> volume of the reference, mm3."""

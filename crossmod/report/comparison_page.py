@@ -20,7 +20,7 @@ from crossmod.report.drawing import (
     to_svg,
 )
 from crossmod.report.templates import render
-from crossmod.statistics import p_text
+from crossmod.statistics import difference_text, p_text
 
 WIDTH = 10.8
 """Inches; fills the text column of the page."""
@@ -51,6 +51,7 @@ def write_comparison(
         links=links,
         first=variants[0] if variants else "",
         number=_number,
+        difference_text=difference_text,
         p_text=p_text,
     )
     write_file(path, page)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from crossmod.data import Case, Cohort
+from crossmod.intake import Intake
 from crossmod.metrics import Score
 
 ItemT = TypeVar("ItemT")
@@ -45,6 +46,8 @@ class ReportContent:
         images: case -> validation image, native grid.
         timings: (step, seconds) in the order they ran.
         warnings: what was not as it should be, a line each.
+        intake: how scans and references are read.
+        series: which series of folders of DICOM files.
     """
 
     title: str
@@ -65,6 +68,8 @@ class ReportContent:
     images: Mapping[str, Path]
     timings: Sequence[tuple[str, float]]
     warnings: Sequence[str] = ()
+    intake: Intake = field(default_factory=Intake)
+    series: str = ""
 
     @property
     def label(self) -> int:

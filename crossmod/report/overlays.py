@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from crossmod.data import read_affine, read_image, read_labels
+from crossmod.intake import load_labels, load_scan
 from crossmod.metrics import Score
 from crossmod.report.content import NO_ADAPTATION, ReportContent, spread
 from crossmod.report.drawing import Key
@@ -74,7 +74,8 @@ def _ranked(content: ReportContent, dice: Mapping[str, Score], cases: list[str])
 
 def _overlay(content: ReportContent, case: str, tag: str, stage: str) -> Strip:
     path = content.images[case]
-    scan = Upright.of(read_image(path)[0], read_affine(path))
+    found = load_scan(path, content.intake, content.series)
+    scan = Upright.of(found.data, found.affine)
     masks = _masks(content, case, stage)
     guide = next((m for _, m in masks if m.data.any()), masks[0][1])
     level = guide.fullest_level()
@@ -102,15 +103,12 @@ def _masks(content: ReportContent, case: str, stage: str) -> list[tuple[str, Upr
         (ADAPTED_COLOR, files[stage].get(case)),
         (PLAIN_COLOR, files.get(NO_ADAPTATION, {}).get(case)),
     ]
-    return [
-        (color, _mask(path, content.file_values[content.structure]))
-        for color, path in found
-        if path is not None
-    ]
+    return [(color, _mask(path, content)) for color, path in found if path is not None]
 
 
-def _mask(path: Path, values: Sequence[int]) -> Upright:
-    return Upright.of(np.isin(read_labels(path), values), read_affine(path))
+def _mask(path: Path, content: ReportContent) -> Upright:
+    found = load_labels(path, content.intake)
+    return Upright.of(np.isin(found.labels, content.file_values[content.structure]), found.affine)
 
 
 def _dice_line(content: ReportContent, case: str, stage: str) -> str:

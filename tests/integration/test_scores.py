@@ -84,7 +84,7 @@ def test_evaluate_refuses_options_that_mean_nothing(
     assert option[0] in program("evaluate", *folders, *option, code=2).stderr
 
 
-def test_evaluate_names_what_is_missing(
+def test_m04_evaluate_names_what_is_missing(
     program: Program, folders: tuple[Path, Path], tmp_path: Path
 ) -> None:
     part = tmp_path / "part"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from crossmod.comparison import (
@@ -19,6 +21,7 @@ from crossmod.comparison import (
     write_latex,
     write_rows,
 )
+from crossmod.console import comparison_tables
 from crossmod.metrics import Score
 from crossmod.report import write_comparison
 
@@ -134,3 +137,19 @@ def test_without_scores_there_is_nothing_to_compare(tmp_path: Path) -> None:
     assert empty.rows == []
     write_comparison(tmp_path / "page.html", empty, "t", {})
     assert "nothing to compare" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_m05_a_comparison_without_differences_or_numbers_says_so(tmp_path: Path) -> None:
+    nothing = [replace(row, dice=math.nan, assd_mm=math.nan) for row in scores("augmented", 0.5)]
+    same = [trial("a", 1, augmented=0.5), trial("b", 1, augmented=0.5)]
+    one = [replace(found, scores=found.scores[:1]) for found in same]
+    unknown = [Trial(name, 1, "augmented", nothing) for name in "ab"]
+    for trials, why in ((same, "no differences"), (one, "one case"), (unknown, "no cases")):
+        found = compare_trials(trials, SIZES)
+        write_comparison(tmp_path / "page.html", found, "t", {})
+        page = (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert page.count(f"<td>n/a ({why})</td>") == 2
+        with (screen := Console(width=200)).capture() as shown:
+            screen.print(*comparison_tables(found))
+        assert f"n/a ({why})" in shown.get()
+        assert "nan" not in page + shown.get()

@@ -89,7 +89,7 @@ def mask_pairs(draw: st.DrawFn) -> MaskPair:
 
 @settings(max_examples=200, deadline=None)
 @given(mask_pairs())
-def test_all_metrics_equal_medpy(case: MaskPair) -> None:
+def test_m03_all_metrics_equal_medpy_on_any_grid(case: MaskPair) -> None:
     masks = case.prediction, case.reference
     maps = [mask.astype(np.uint8) for mask in masks]
     ours = score(maps[0], maps[1], case.affine, {"tumor": 1})["tumor"]
@@ -126,6 +126,60 @@ def test_blobs_equal_medpy() -> None:
     ours = compare(*pair, spacing)
     assert ours.assd_mm == pytest.approx(medpy.assd(*pair, voxelspacing=spacing), abs=1e-9)
     assert ours.hd95_mm == pytest.approx(medpy.hd95(*pair, voxelspacing=spacing), abs=1e-9)
+
+
+FROZEN = [
+    ((0.5, 0.8, 3.0), (0.6185567010309279, 0.8945529985074476, 3.0413812651491097)),
+    ((3.0, 0.5, 0.8), (0.6185567010309279, 0.9041721143760719, 3.0413812651491097)),
+    ((1.0, 1.0, 1.0), (0.6185567010309279, 0.6471760435719298, 1.4142135623730951)),
+]
+"""Voxel size -> Dice, ASSD and HD95 as MedPy 0.5.2 computed them in November 2026."""
+
+
+@pytest.mark.parametrize(("spacing", "expected"), FROZEN)
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, 1), (-1, -1, 1), (-1, -1, -1)])
+def test_m03_values_are_those_that_medpy_had(
+    spacing: Spacing, expected: tuple[float, ...], flips: tuple[int, int, int]
+) -> None:
+    maps = np.zeros((2, 12, 10, 8), np.uint8)
+    maps[0, 2:8, 3:7, 2:5] = maps[0, 9, 8, 6] = 1
+    maps[1, 3:9, 3:8, 1:5] = maps[1, 0, 0, 7] = 1
+    x, y, z = (size * flip for size, flip in zip(spacing, flips, strict=True))
+    turned_maps = [np.flip(one, [i for i in range(3) if flips[i] < 0]) for one in maps]
+    found = score(turned_maps[0], turned_maps[1], turned((x, y, z)), {"tumor": 1})["tumor"]
+    assert found[:3] == pytest.approx(expected, abs=1e-6)
+
+
+def test_m01_an_empty_prediction_is_charged_and_counted() -> None:
+    maps = np.zeros((2, 5, 4, 4), np.uint8)
+    maps[1, :2, 1, 1] = 1
+    missed = score(maps[0], maps[1], np.eye(4), {"tumor": 1})["tumor"]
+    assert missed[:4] == (0.0, EMPTY_PREDICTION_MM, EMPTY_PREDICTION_MM, 0.0)
+    scores = [
+        row("a", "London", 0.8, 1.0),
+        Score("validation", "translated", "b", "London", "tumor", *missed),
+    ]
+    overall = summarize(scores, "validation", "tumor")[-1]
+    assert (overall.cases, overall.penalized, overall.not_applicable) == (2, 1, 0)
+    assert overall.dice_mean == pytest.approx(0.4)
+    assert overall.assd_mean_mm == pytest.approx((1 + EMPTY_PREDICTION_MM) / 2)
+
+
+def test_m02_what_is_nowhere_does_not_apply_and_what_is_only_predicted_counts() -> None:
+    maps = np.zeros((2, 5, 4, 4), np.uint8)
+    nowhere = score(maps[0], maps[1], np.eye(4), {"tumor": 1})["tumor"]
+    assert all(math.isnan(value) for value in nowhere[:5])
+    maps[0, 0, 0, 0] = 1
+    invented = score(maps[0], maps[1], np.eye(4), {"tumor": 1})["tumor"]
+    assert invented[:4] == (0.0, EMPTY_PREDICTION_MM, EMPTY_PREDICTION_MM, 0.0)
+    assert invented.volume_mm3 == 0
+    scores = [
+        Score("validation", "translated", case, "London", "tumor", *measures)
+        for case, measures in (("a", nowhere), ("b", invented))
+    ]
+    overall = summarize(scores, "validation", "tumor")[-1]
+    assert (overall.cases, overall.penalized, overall.not_applicable) == (1, 1, 1)
+    assert (overall.dice_mean, overall.assd_mean_mm) == (0.0, EMPTY_PREDICTION_MM)
 
 
 def test_what_each_metric_reads_from_the_distances() -> None:
@@ -232,7 +286,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
         read_scores(tmp_path / "scores.csv")
 
 
-def test_summary_counts_penalties_and_what_does_not_apply() -> None:
+def test_m01_m02_summary_counts_penalties_and_what_does_not_apply() -> None:
     scores = [
         row("z", "Tilburg", 0.9, 0.3, stage="round-1"),
         row("a", "London", 0.8, 0.5),

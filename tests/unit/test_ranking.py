@@ -131,6 +131,15 @@ def test_stability_is_the_mean_tau_of_scipy() -> None:
     assert 0 < ranking.stability < 1
 
 
+def test_m01_a_missed_structure_ranks_below_every_outline(tmp_path: Path) -> None:
+    text = "Case,Team,B_Dice,B_ASSD\n1,bad,0.01,90\n1,none,0,350\n2,bad,0.5,1\n2,none,0.5,1\n"
+    [ranking] = rankings(table(tmp_path, text), samples=10)
+    assert [(one.team, one.score) for one in ranking.standings] == [("bad", 1.0), ("none", 1.5)]
+    gap = "Case,Team,B_Dice,B_ASSD\n1,bad,0.01,90\n1,none,,\n"
+    with pytest.raises(DataError):
+        table(tmp_path, gap)
+
+
 def test_equal_teams_have_no_stability() -> None:
     values = np.ones((1, 3, 2))
     (ranking,) = rankings(ScoreTable(("a", "b"), ("1", "2", "3"), ("s_Dice",), values))

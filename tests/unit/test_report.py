@@ -2,6 +2,8 @@ import math
 import re
 import time
 from dataclasses import replace
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +83,7 @@ def full(tmp_path: Path) -> ReportContent:
     for i, case in enumerate(scans):
         for kind in ("image", "reference", "no-adaptation", "round-1", "oracle"):
             path = tmp_path / kind / f"{i}.nii"
-            data = labels_at(i) if kind != "image" else np.ones(SHAPE, np.int16) * i
+            data = labels_at(i) if kind != "image" else np.indices(SHAPE, np.int16)[i % 3]
             write_nifti(path, np.roll(data, len(kind) % 3, axis=0), AFFINE)
             files.setdefault(kind, {})[case] = path
     panel = tmp_path / "panel.png"
@@ -125,10 +127,31 @@ def page_of(content: ReportContent, tmp_path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
+PAGE_BYTES = 8_000_000
+"""What a report takes at most, however many cases there are."""
+
+
+class Offline(HTMLParser):
+    """Refuses whatever makes a browser ask for something, or run something."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "iframe", "object", "embed", "link", "base", "form")
+        for name, value in attrs:
+            link = value or ""
+            assert not name.startswith("on"), name
+            if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster"):
+                assert link.startswith(("#", "data:image/png;base64,")), link
+            if not name.startswith("xmlns"):
+                assert not re.search(r"url\((?!#)|https?:", link), link
+
+    def handle_data(self, data: str) -> None:
+        if self.lasttag == "style":
+            assert not re.search(r"@import|url\((?!#)|https?:", data)
+
+
 def assert_offline(page: str) -> None:
-    links = re.findall(r'(?:src|href)\s*=\s*"([^"]*)"', page)
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
-    assert not re.search(r"@import|url\((?!#)", page)
+    Offline().feed(page)
+    assert 0 < len(page.encode()) < PAGE_BYTES
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +161,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportContent, str]
     return content, page_of(content, folder)
 
 
-def test_page_has_every_section_and_needs_no_network(whole: tuple[ReportContent, str]) -> None:
+def test_m06_page_has_every_section_and_needs_no_network(whole: tuple[ReportContent, str]) -> None:
     _, page = whole
     assert all(f'id="{name}"' in page for name in SECTIONS)
     assert_offline(page)
@@ -147,7 +170,7 @@ def test_page_has_every_section_and_needs_no_network(whole: tuple[ReportContent,
         assert word in page
 
 
-def test_hostile_names_are_shown_literally(whole: tuple[ReportContent, str]) -> None:
+def test_m06_hostile_names_are_shown_literally(whole: tuple[ReportContent, str]) -> None:
     _, page = whole
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;" in page
@@ -162,7 +185,7 @@ def test_same_content_gives_the_same_page(whole: tuple[ReportContent, str], tmp_
     assert page_of(whole[0], tmp_path) == whole[1]
 
 
-def test_nothing_at_all(tmp_path: Path) -> None:
+def test_m06_nothing_at_all(tmp_path: Path) -> None:
     page = page_of(empty(tmp_path), tmp_path)
     assert all(f'id="{name}"' in page for name in SECTIONS)
     assert "There are no scores" in page
@@ -197,7 +220,73 @@ def test_strange_centers_do_not_break_the_charts(tmp_path: Path) -> None:
     assert "<script" not in page
 
 
-def test_many_cases_and_centers_stay_bounded(tmp_path: Path) -> None:
+EVIL = [
+    "<script>alert(1)</script>",
+    '"><img src=http://x.example onerror=alert(1)>',
+    "{{7*7}}{% raw %}",
+    "$(touch x); touch x | `touch x`",
+    "[red]bold[/red]",
+    "\x1b[2J\x1b]0;title\x07\u202egnirts",
+    "https://x.example/?a=b&c",
+    "$x^{2$ & \\frac",
+    "漢字" * 20,
+]
+
+
+@pytest.mark.parametrize("text", EVIL, ids=range(len(EVIL)))
+def test_r08_strings_of_a_recipe_are_shown_literally(text: str, tmp_path: Path) -> None:
+    labels = cohort(tmp_path / "s", ["a", "b"])
+    cases = tuple(replace(case, case=f"{i}{text}", center=text)
+                  for i, case in enumerate(labels.cases))  # fmt: skip
+    source = replace(labels, cases=cases, classes={text: 1})
+    content = replace(
+        empty(tmp_path),
+        title=text,
+        recipe=f"title = '{text}'",
+        facts={text: text},
+        classes={text: 1},
+        file_values={text: (1,)},
+        structure=text,
+        source=source,
+        target=source,
+        translated=[(text, source)],
+        scores=[Score("validation", text, text, text, text, 0.5, 1.0, *UNSHOWN)],
+        timings=[(text, 1.0)],
+    )
+    page = page_of(content, tmp_path)
+    assert_offline(page)
+    assert unescape(page).count(text) > 5
+    assert not (tmp_path / "x").exists()
+
+
+def test_m06_five_hundred_cases_render_soon_and_stay_small(tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    few = cohort(folder, [f"case{i}" for i in range(4)])
+    names = [f"{HOSTILE}{i}" for i in range(500)]
+    cases = tuple(replace(few.cases[i % 4], case=name) for i, name in enumerate(names))
+    many = replace(few, cases=cases)
+    maps = {name: few.cases[i % 4].labels for i, name in enumerate(names)}
+    images = {name: few.cases[i % 4].image for i, name in enumerate(names)}
+    assert None not in maps.values()
+    scores = [
+        Score("validation", stage, case.case, case.center, "tumor", i % 90 / 100, 1.0, *UNSHOWN)
+        for stage in ("no-adaptation", "translated", "round-1")
+        for i, case in enumerate(cases)
+    ]
+    content = replace(
+        empty(tmp_path),
+        scores=scores, source=many, target=many, translated=[("gan", many)], augmented=many,
+        rounds=[many], predictions=[("translated", maps), ("round-1", maps)], references=maps,
+        images=images,
+    )  # fmt: skip
+    start = time.process_time()
+    page = page_of(content, tmp_path)
+    assert time.process_time() - start < 60
+    assert_offline(page)
+    assert "<script" not in page
+
+
+def test_m06_many_cases_and_centers_stay_bounded(tmp_path: Path) -> None:
     source = cohort(tmp_path / "s", [f"case{i}" for i in range(500)], centers=12)
     scores = [
         Score("validation", f"round-{r}", c.case, c.center, "tumor", i % 100 / 100, 1.0, *UNSHOWN)
@@ -206,7 +295,7 @@ def test_many_cases_and_centers_stay_bounded(tmp_path: Path) -> None:
     ]
     content = replace(empty(tmp_path), source=source, scores=scores)
     page = page_of(content, tmp_path)
-    assert len(page) < 8_000_000
+    assert_offline(page)
     assert f"first {MAX_CENTERS} centers" in page
 
 

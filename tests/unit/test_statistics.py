@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from crossmod.statistics import Paired, holm, mean_and_sd, paired
+from crossmod.statistics import Paired, difference_text, holm, mean_and_sd, p_text, paired
 
 NAN = math.nan
 
@@ -44,24 +45,38 @@ def test_unknown_values_leave_with_their_partner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "expected"),
+    ("first", "second", "expected", "why"),
     [
-        ([], [], Paired(0, NAN, NAN, NAN)),
-        ([NAN], [1.0], Paired(0, NAN, NAN, NAN)),
-        ([1.0], [0.5], Paired(1, 0.5, NAN, NAN)),
-        ([1.0, 2.0], [1.0, 2.0], Paired(2, 0.0, NAN, NAN)),
-        ([0.0] * 20, [0.0] * 20, Paired(20, 0.0, NAN, NAN)),
+        ([], [], Paired(0, NAN, NAN, NAN), "no cases"),
+        ([NAN], [1.0], Paired(0, NAN, NAN, NAN), "no cases"),
+        ([NAN] * 9, [NAN] * 9, Paired(0, NAN, NAN, NAN), "no cases"),
+        ([1.0], [0.5], Paired(1, 0.5, NAN, NAN), "one case"),
+        ([1.0, NAN], [0.5, 1.0], Paired(1, 0.5, NAN, NAN), "one case"),
+        ([1.0, 2.0], [1.0, 2.0], Paired(2, 0.0, NAN, NAN), "no differences"),
+        ([0.0] * 20, [0.0] * 20, Paired(20, 0.0, NAN, NAN), "no differences"),
     ],
 )
-def test_what_cannot_be_computed_is_nan(
-    first: list[float], second: list[float], expected: Paired
+def test_m05_what_cannot_be_computed_is_not_available_for_a_reason(
+    first: list[float], second: list[float], expected: Paired, why: str
 ) -> None:
-    assert repr(paired(first, second)) == repr(expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = paired(first, second)
+        [p_value] = holm([found.wilcoxon_p])
+    assert repr(found) == repr(expected)
+    assert p_text(p_value, found) == f"n/a ({why})"
+
+
+def test_numbers_as_tables_show_them() -> None:
+    found = paired([1.0, 2.0, 4.0], [0.5, 0.1, 0.2])
+    assert [p_text(p, found) for p in (0.25, 0.0009)] == ["0.250", "< 0.001"]
+    assert [difference_text(d) for d in (0.1, -0.0204, NAN)] == ["+0.100", "-0.020", "n/a"]
 
 
 def test_equal_differences_have_no_t_test_but_a_sign() -> None:
     result = paired([0.3, 0.4, 0.5, 0.6, 0.7, 0.8], [0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     assert math.isnan(result.t_p)
+    assert p_text(result.t_p, result) == "n/a (equal differences)"
     assert result.wilcoxon_p == pytest.approx(2 / 2**6)
 
 
