@@ -55,8 +55,8 @@ def test_a_killed_training_goes_on(copied: Tiny) -> None:
     assert "to run: goes on from a checkpoint (step 2)" in row(shown, "translate-gan-fit")
 
 
-def test_what_cannot_fit_is_refused_before_anything_is_made(tiny: Tiny) -> None:
-    """R07: an absurd patch."""
+def test_r07_what_cannot_fit_is_refused_before_anything_is_made(tiny: Tiny) -> None:
+    """An absurd patch."""
     refused = tiny.go(*HUGE, code=4)
     for words in ("train-translated", "out of memory", "this machine has", "patch", "--force"):
         assert words in refused
