@@ -60,7 +60,7 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         MachineError: the disk is full, broken or read-only.
     """
-    draft = target.with_name(f".{target.name}.{os.getpid()}.{uuid4().hex[:8]}")
+    draft = _draft_of(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
@@ -77,6 +77,11 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
         raise _cannot_write(error, target, draft) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _draft_of(target: Path) -> Path:
+    """A name beside a target that nobody else takes, in other threads and on other machines too."""
+    return target.with_name(f".{target.name}.{os.getpid()}.{uuid4().hex[:8]}")
 
 
 def _seal(draft: Path, note: Mapping[str, Any]) -> None:
@@ -120,7 +125,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         MachineError: the disk is full, broken or read-only.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = _draft_of(path)
     try:
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
         point(f"write-{path.name}")

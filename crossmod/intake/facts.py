@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crossmod.dataset import digest_of
 from crossmod.entries import write_file
-from crossmod.errors import DataError
+from crossmod.errors import DataError, MachineError
 from crossmod.intake.loaded import LabelMap, Loaded
 from crossmod.intake.options import Intake
 from crossmod.intake.read import load_labels, load_scan
@@ -130,7 +130,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _keep(note: Path, facts: Facts) -> None:
-    with suppress(OSError):  # what cannot be remembered is looked at again
+    with suppress(OSError, MachineError):  # what cannot be remembered is looked at again
         note.parent.mkdir(parents=True, exist_ok=True)
         write_file(note, json.dumps(asdict(facts)))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crossmod import MachineError
-from crossmod.entries import MANIFEST
+from crossmod.entries import MANIFEST, write_file
 from crossmod.store import Store
 
 KEY = "ab" * 20
@@ -53,6 +53,15 @@ def test_a_write_error_says_what_to_do(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(MachineError, match="No space left"), store.publish(KEY, {}):
         raise OSError(28, "No space left on device", "/somewhere")
+
+
+def test_a_file_that_many_threads_write_is_always_whole(tmp_path: Path) -> None:
+    target = tmp_path / "note.json"
+    texts = [f"{n}" * 1000 for n in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: [write_file(target, text) for _ in range(20)], texts))
+    assert target.read_text() in texts
+    assert list(tmp_path.iterdir()) == [target]  # no drafts left
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "manifest"])
