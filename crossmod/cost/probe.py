@@ -168,10 +168,6 @@ class Probe:
             images = Cohort.load(self._input(of, step.images))
             lattice = self.job.extents[step.images.name].lattice
             synthetic.write_predictions(folder, images, lattice)
-        elif isinstance(of, Predict):
-            extent = self.job.extents[of.images.name]
-            few = replace(extent, cases=extent.cases[:most])
-            synthetic.write_scans(folder, of.images, few)
 
     def _finish(self) -> None:
         """Wait until a GPU has done what it was given."""

@@ -1,4 +1,4 @@
-"""Small stand-ins for cohorts, scans and predictions, on the grids of the real ones."""
+"""Small stand-ins for cohorts and predictions, on the grids of the real ones."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 
 from crossmod.cost.extents import Extent, Lattice
 from crossmod.data import Case, Cohort, FloatArray, LabelArray, Prediction, write_nifti
-from crossmod.dataset import CASE
-from crossmod.steps import Prepare
-from crossmod.steps.files import save_probabilities
+from crossmod.preprocess import Grid
+from crossmod.steps.files import save_grids, save_probabilities
 
 FILES = 2
 """Different images of a cohort; what one holds is read again under the names of others."""
@@ -25,7 +24,7 @@ OTHERS_MM = 2.5
 
 
 def write_cohort(folder: Path, extent: Extent, classes: Mapping[str, int]) -> None:
-    """A cohort with the names and the number of cases of another, and few files."""
+    """A cohort with the names, the number of cases and the native grid of another; few files."""
     affine = np.diag([*extent.lattice.spacing_mm, 1.0])
     files = []
     for number in range(FILES):
@@ -40,16 +39,8 @@ def write_cohort(folder: Path, extent: Extent, classes: Mapping[str, int]) -> No
         for (name, center), paths in zip(extent.cases, cycle(files), strict=False)
     )
     Cohort(cases, classes).save(folder)
-
-
-def write_scans(folder: Path, prepare: Prepare, extent: Extent) -> None:
-    """Empty scans on the grid they were shipped on, under the names a recipe expects."""
-    affine = np.diag([*extent.native.spacing_mm, 1.0])
-    for name, _ in extent.cases:
-        image = folder / prepare.images.replace(CASE, name)
-        write_nifti(image, np.zeros(extent.native.shape, np.uint8), affine)
-        if prepare.labels:
-            write_nifti(folder / prepare.labels.replace(CASE, name), np.zeros((1, 1, 1)), affine)
+    scanned = Grid(extent.native.shape, np.diag([*extent.native.spacing_mm, 1.0]))
+    save_grids(folder, {case.case: scanned for case in cases})
 
 
 def write_predictions(folder: Path, cohort: Cohort, lattice: Lattice) -> None:

@@ -148,5 +148,5 @@ def test_what_was_odd_is_said_by_a_run_and_stands_in_its_report(data: Path) -> N
                          "augment=false", "--set", "pseudo_label=false",
                          "--set", "evaluate.compare=[]")  # fmt: skip
     words = "the content is plain NIfTI, the name says otherwise"
-    assert words in result.printed
+    assert words in result.stdout
     assert words in (result.folder / "report.html").read_text(encoding="utf-8")

@@ -260,9 +260,9 @@ def test_one_bad_scan_does_not_stop_the_others(
     assert "2 of 6 scans outlined" in done.stdout
     for part in (
         "4 scans could not be outlined",
-        "four.nii: has 76 x 64 x 42 x 2 voxels",
+        "four.nii: dim: 76 x 64 x 42 x 2 voxels",
         "voxels are NaN or infinite",
-        "text.nii.gz: cannot be read as NIfTI",
+        "text.nii.gz: header: not NIfTI",
         "trouble: plugin 'bright' (crossmod-bright 0.3): ValueError",
         "ValueError: too much trouble",
     ):

@@ -1,6 +1,6 @@
 """Plugins that are broken, old, careless or lying: the message names them, the rest goes on.
 
-Rows G01 to G04 of the fault matrix; `tests/integration/test_plugin_faults.py` has whole runs.
+Rows G01 to G04 of the fault matrix; `tests/integration/test_plugin_mistakes.py` has whole runs.
 """
 
 from __future__ import annotations
