@@ -261,7 +261,7 @@ def test_one_bad_scan_does_not_stop_the_others(
     for part in (
         "4 scans could not be outlined",
         "four.nii: dim: 76 x 64 x 42 x 2 voxels",
-        "voxels are NaN or infinite",
+        "are NaN or infinite as float32",
         "text.nii.gz: header: not NIfTI",
         "trouble: plugin 'bright' (crossmod-bright 0.3): ValueError",
         "ValueError: too much trouble",
