@@ -118,7 +118,8 @@ class RunConsole:
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        out.print(f"[dim]{escape(text)}[/dim]")
+        # In a log, a line each, so that paths can be searched for and copied.
+        out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=not out.is_terminal)
 
 
 class StepBar:
