@@ -148,15 +148,32 @@ def test_c09_no_decision_rests_on_a_clock(copied: Tiny, undisturbed: Tiny) -> No
     for number, path in enumerate(sorted(copied.store.rglob("*"))):
         os.utime(path, (1e9 + number * 86400, 2e9 - number * 86400))
     assert "21 steps were in the store already" in copied.go()
-    if not shutil.which("faketime"):
-        pytest.skip("faketime is not installed; mtimes were checked")
     forget(copied, "train-round-1")
     for shift in ("-1y", "+1d"):
         forget(copied, "predict-round-1-target")
-        crossmod = Path(sys.executable).parent / "crossmod"
-        command = ["faketime", "-f", shift, crossmod, *copied.arguments()]
-        subprocess.run(command, cwd=copied.folder, check=True, capture_output=True)
+        with at_another_time(copied, shift) as process:
+            printed = process.communicate()
+        assert process.returncode == 0, printed
         assert copied.digests() == undisturbed.digests()
+
+
+def test_c09_programs_whose_clocks_differ(tiny: Tiny, undisturbed: Tiny) -> None:
+    with at_another_time(tiny, "+1d") as ahead, tiny.launch() as process:
+        printed = [ahead.communicate(), process.communicate()]
+    assert (ahead.returncode, process.returncode) == (0, 0), printed
+    assert set(tiny.made().values()) == {1}
+    assert_same(tiny, undisturbed)
+
+
+def at_another_time(tiny: Tiny, shift: str) -> subprocess.Popen[str]:
+    """Start the recipe under a clock that is wrong."""
+    if not shutil.which("faketime"):
+        pytest.skip("faketime is not installed: apt-get install faketime")
+    crossmod = Path(sys.executable).parent / "crossmod"
+    command = ["faketime", "-f", shift, crossmod, *tiny.arguments()]
+    return subprocess.Popen(
+        command, cwd=tiny.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def test_c10_a_moved_store(copied: Tiny) -> None:
