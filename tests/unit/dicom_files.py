@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
@@ -95,3 +98,16 @@ def item(**tags: Any) -> Dataset:
     for keyword, value in tags.items():
         setattr(made, keyword, value)
     return made
+
+
+def put(path: Path, **tags: str | None) -> None:
+    """Write text into tags of a file, whatever their kind; None leaves a tag out."""
+    image = pydicom.dcmread(path)
+    for keyword, text in tags.items():
+        tag = Tag(tag_for_keyword(keyword) or 0)
+        image.pop(tag, None)
+        if text is not None:
+            value = text.encode() + b" " * (len(text) % 2)
+            kind = dictionary_VR(tag)
+            image._dict[tag] = RawDataElement(tag, kind, len(value), value, 0, False, True)
+    image.save_as(path)

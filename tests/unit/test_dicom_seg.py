@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from dicom_files import enhanced, series
+from dicom_files import enhanced, item, put, series
+from highdicom.seg import Segmentation, segread
 
 from crossmod import DataError, MachineError
 from crossmod.intake.dicom import process, read_series, write_seg
@@ -68,6 +69,81 @@ def test_frames_of_an_enhanced_source_are_put_back_too(tmp_path: Path) -> None:
     seg = written(folder, labels)
     np.testing.assert_array_equal(put_back(seg, scan.affine, labels.shape), labels)
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.3.4"
+
+
+def volume_of(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    """The label map as others measure it: on the grid that the segmentation says it has."""
+    seg: Segmentation = segread(path)
+    geometry = seg.get_volume_geometry()
+    np.testing.assert_allclose(geometry.spacing[0], np.linalg.norm(affine[:3, 2]), rtol=1e-6)
+    volume = seg.get_volume(combine_segments=False)
+    to_ras = np.diag([-1, -1, 1, 1]) @ volume.affine
+    found = np.zeros(shape, np.uint8)
+    for place in np.argwhere(volume.array):
+        voxel = np.linalg.solve(affine, to_ras @ [*place[:3], 1])[:3]
+        np.testing.assert_allclose(voxel, voxel.round(), atol=1e-3)
+        found[tuple(voxel.round().astype(int))] = list(CLASSES.values())[place[3]]
+    return found
+
+
+@pytest.mark.parametrize("said", ["2.0", "-3", "0", "abc", "", None])
+def test_slices_are_as_far_apart_as_their_positions_whatever_a_tag_says(
+    said: str | None, tmp_path: Path
+) -> None:
+    folder = series(tmp_path / "s", [0, 7, 14, 21])
+    for path in folder.iterdir():
+        put(path, SpacingBetweenSlices=said, SliceThickness=said)
+    scan = read_series(folder)
+    labels = labels_of(scan.data.shape)
+    seg = written(folder, labels)
+    found = volume_of(folder.with_suffix(".out.dcm"), labels.shape, scan.affine)
+    np.testing.assert_array_equal(found, labels)
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert measures.SliceThickness == (2 if said == "2.0" else 7)
+
+
+def test_an_enhanced_source_may_say_for_each_frame_what_is_the_same_for_all(tmp_path: Path) -> None:
+    """Philips does."""
+    folder = enhanced(tmp_path / "e" / "e.dcm", [4, 0, 2, 6])
+    image = pydicom.dcmread(folder / "e.dcm")
+    for frame in image.PerFrameFunctionalGroupsSequence:
+        measures = item(PixelSpacing=[0.7, 0.5], SliceThickness=3, SpacingBetweenSlices=1)
+        frame.PixelMeasuresSequence = [measures]
+        frame.PlaneOrientationSequence = [item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]
+    del image.SharedFunctionalGroupsSequence
+    image.save_as(folder / "e.dcm")
+    scan = read_series(folder)
+    labels = labels_of(scan.data.shape)
+    written(folder, labels)
+    found = volume_of(folder.with_suffix(".out.dcm"), labels.shape, scan.affine)
+    np.testing.assert_array_equal(found, labels)
+
+
+def test_enhanced_files_of_a_frame_each_are_refused_as_such(tmp_path: Path) -> None:
+    for number in range(3):
+        enhanced(tmp_path / "e" / f"{number}.dcm", [2 * number])
+    with pytest.raises(DataError, match=r"(?s)a series of 3 multi-frame files.*one for a segm"):
+        written(tmp_path / "e", labels_of((5, 4, 3)))
+
+
+def test_dates_of_old_files_are_written_as_today(tmp_path: Path) -> None:
+    old = {"StudyDate": "1998.04.01", "StudyTime": "10:11:12", "PatientBirthDate": "1950.07.04"}
+    folder = series(tmp_path / "s", [0, 2, 4], PatientSex="F")
+    for path in folder.iterdir():
+        put(path, **old)
+    seg = written(folder, labels_of((5, 4, 3)))
+    assert (seg.StudyDate, seg.StudyTime, seg.PatientSex) == ("19980401", "101112", "F")
+    assert seg.PatientBirthDate == "19500704"
+
+
+def test_values_that_are_none_are_left_empty(tmp_path: Path) -> None:
+    odd = {"StudyDate": "UNKNOWN", "StudyTime": "noon", "PatientBirthDate": "19501341",
+           "PatientSex": "MALE"}  # fmt: skip
+    folder = series(tmp_path / "s", [0, 2, 4])
+    for path in folder.iterdir():
+        put(path, **odd)
+    seg = written(folder, labels_of((5, 4, 3)))
+    assert not any(seg[keyword].value for keyword in odd)
 
 
 def test_a_segmentation_refers_to_its_source(tmp_path: Path) -> None:

@@ -12,24 +12,18 @@ import numpy as np
 
 from crossmod.data import LabelArray
 from crossmod.errors import DataError, MachineError
-from crossmod.intake.dicom.files import read_tags, silence
+from crossmod.intake.dicom.files import silence
 from crossmod.intake.dicom.read import tagged
+from crossmod.intake.dicom.seg_source import sources
 from crossmod.intake.dicom.series import find_series
 from crossmod.intake.dicom.stack import Stack
-from crossmod.intake.dicom.tags import tag_name, uid_of, value_of
+from crossmod.intake.dicom.tags import tag_name
 
 SCHEME = "99CROSSMOD"
 """Designator of codes that no standard knows; those of the world begin with 99."""
 
 ABNORMAL = ("49755003", "SCT", "Morphologically Altered Structure")
 NETWORK = ("123109", "DCM", "Artificial Intelligence")
-
-NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID",
-          "FrameOfReferenceUID")  # fmt: skip
-"""Identifiers that a segmentation takes from its source."""
-
-MAY_BE_EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate",
-                "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysicianName")  # fmt: skip
 
 SERIES_NUMBER = 9000
 """High, so that it stands behind what a scanner made."""
@@ -53,35 +47,13 @@ def write(folder: Path, labels: LabelArray, request: Mapping[str, Any]) -> None:
     size = (*found.frames[0].size, len(found.frames))
     if labels.shape != size or np.abs(found.affine - request["affine"]).max() > SAME_MM:
         raise DataError("is not the series that was outlined; its files have changed")
-    sources = _sources(folder, found)
     frames = _frames(labels, found, list(request["classes"].values()))
-    made = _segmentation(sources, frames, request)
+    made = _segmentation(sources(folder, found), frames, request)
     try:
         made.save_as(request["path"], enforce_file_format=True)
     except OSError as error:
         what = f"cannot be written: {error.strerror}"
         raise MachineError(what, where=request["path"]) from error
-
-
-def _sources(folder: Path, found: Stack) -> list[Any]:
-    """The tags of the files a segmentation refers to, in the order of its slices."""
-    names = list(dict.fromkeys(one.file for one in found.frames))
-    if 1 < len(names) < len(found.frames):
-        raise DataError(
-            f"is a series of {len(names)} multi-frame files", allowed="one for a segmentation"
-        )
-    sources = []
-    for name in names:
-        tags = read_tags(folder, name)
-        for keyword in NEEDED:
-            uid_of(tags, keyword, name)
-        for keyword in MAY_BE_EMPTY:
-            if keyword not in tags:
-                setattr(tags, keyword, None)
-        if not value_of(tags, "SliceThickness", name):
-            tags.SliceThickness = float(np.linalg.norm(found.affine[:3, 2]))
-        sources.append(tags)
-    return sources
 
 
 def _frames(labels: LabelArray, found: Stack, values: Sequence[int]) -> LabelArray:
@@ -95,7 +67,7 @@ def _frames(labels: LabelArray, found: Stack, values: Sequence[int]) -> LabelArr
     return frames
 
 
-def _segmentation(sources: list[Any], frames: LabelArray, request: Mapping[str, Any]) -> Any:
+def _segmentation(source: list[Any], frames: LabelArray, request: Mapping[str, Any]) -> Any:
     from highdicom import UID, AlgorithmIdentificationSequence
     from highdicom.seg import Segmentation, SegmentationTypeValues
     from highdicom.sr import CodedConcept
@@ -106,7 +78,7 @@ def _segmentation(sources: list[Any], frames: LabelArray, request: Mapping[str, 
     algorithm = AlgorithmIdentificationSequence(name, CodedConcept(*NETWORK), release)
     with _explained():
         return Segmentation(
-            sources,
+            source,
             frames,
             SegmentationTypeValues.BINARY,
             [_segment(n, one, algorithm) for n, one in enumerate(request["classes"], 1)],
