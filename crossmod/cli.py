@@ -17,6 +17,7 @@ from crossmod.commands.scores import evaluate, rank
 from crossmod.commands.store import gc, runs
 from crossmod.entries import CANNOT_WRITE
 from crossmod.errors import CrossmodError, MachineError
+from crossmod.signals import unwound
 
 app = typer.Typer(
     help="Teach a segmentation model a modality nobody has labeled.",
@@ -53,7 +54,8 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # none where it was closed
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
-        app()
+        with unwound():
+            app()
     except CrossmodError as error:
         _stop(error, error.exit_code)
     except OSError as error:
