@@ -13,8 +13,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from crossmod.intake.dicom.child import main
-from crossmod.intake.dicom.process import ANSWER, REQUEST
+from crossmod.intake.dicom.bounds import limit
+from crossmod.intake.dicom.child import answered
+
+MEMORY = 3 * 10**9
 
 
 def cut(content: bytes, chance: random.Random) -> bytes:
@@ -33,10 +35,8 @@ def outcome(folder: Path) -> dict[str, object]:
     with TemporaryDirectory() as name:
         room = Path(name)
         request = {"folder": str(folder), "series": "", "max_voxels": 10**7,
-                   "memory_bytes": 3 * 10**9}  # fmt: skip
-        (room / REQUEST).write_text(json.dumps(request), encoding="utf-8")
-        main("read", room)
-        answer = json.loads((room / ANSWER).read_text(encoding="utf-8"))
+                   "memory_bytes": MEMORY, "may_take_bytes": MEMORY}  # fmt: skip
+        answer = answered("read", request, room)
         if "error" in answer:
             return {"error": answer["error"]}
         data = np.load(room / "data.npy", allow_pickle=False)
@@ -55,4 +55,5 @@ def run(folder: Path, kind: str, count: int) -> None:
 
 
 if __name__ == "__main__":
+    limit(MEMORY, seconds=600)
     run(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -7,51 +7,48 @@ exceptions and warnings of parsers quote values of tags.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import CrossmodError, DataError
-from crossmod.intake.dicom.process import ANSWER, LABELS, REQUEST
+from crossmod.errors import CrossmodError, DataError, MachineError
+from crossmod.intake.dicom.bounds import end_with_parent, limit
+from crossmod.intake.dicom.process import ANSWER, LABELS, REQUEST, more_by
 
 
 def main(task: str, room: Path) -> None:
     """Do a task and write its answer."""
+    end_with_parent(room)
     request = json.loads((room / REQUEST).read_text(encoding="utf-8"))
-    memory = request["memory_bytes"]
-    _limit_memory(memory)
-    try:
-        answer = TASKS[task](request, room)
-    except CrossmodError as error:
-        answer = _told(error)
-    except (MemoryError, RecursionError) as error:
-        answer = _told(_too_much(error, memory))
-    except OSError as error:  # its text is the system's
-        answer = _told(DataError(f"cannot be read: {error.strerror}"))
-    except Exception as error:  # its text may quote values of tags
-        answer = _told(DataError(f"cannot be read as DICOM ({type(error).__name__})"))
+    memory = limit(request["memory_bytes"], request["seconds"])
+    answer = answered(task, {**request, "may_take_bytes": memory}, room)
     draft = room / f".{ANSWER}"
     draft.write_text(json.dumps(answer), encoding="utf-8")
     draft.replace(room / ANSWER)
 
 
-def _limit_memory(size: int) -> None:
-    if os.name == "posix":
-        import resource
+def answered(task: str, request: dict[str, Any], room: Path) -> dict[str, Any]:
+    """Do a task; what is wrong is an answer as well."""
+    try:
+        return TASKS[task](request, room)
+    except CrossmodError as error:
+        return _told(error)
+    except RecursionError:
+        return _told(DataError("its tags are nested too deeply"))
+    except MemoryError:
+        return _told(_too_much(request["memory_bytes"], request["may_take_bytes"]))
+    except OSError as error:  # its text is the system's
+        return _told(DataError(f"cannot be read: {error.strerror or type(error).__name__}"))
+    except Exception as error:  # its text may quote values of tags
+        return _told(DataError(f"cannot be read as DICOM ({type(error).__name__})"))
 
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold the scan
 
-
-def _too_much(error: MemoryError | RecursionError, memory: int) -> DataError:
-    if isinstance(error, RecursionError):
-        return DataError("its tags are nested too deeply")
-    return DataError(
-        f"needs more than {memory / 1e9:g} GB to read",
-        fix="look for damaged files, or raise limits.dicom_memory_gb",
-    )
+def _too_much(wanted: int, memory: int) -> CrossmodError:
+    what = f"needs more than {memory / 1e9:g} GB to read"
+    if memory < wanted:
+        return MachineError(f"{what}, and the system allows no more", fix="raise ulimit -v")
+    return DataError(what, fix=more_by("dicom_memory_gb"))
 
 
 def _told(error: CrossmodError) -> dict[str, Any]:

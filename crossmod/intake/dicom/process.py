@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,8 +25,13 @@ CHILD = "crossmod.intake.dicom.child"
 REQUEST, LABELS, ANSWER = "request.json", "labels.npy", "answer.json"
 """The files by which parent and child talk."""
 
-QUIET = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+QUIET = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "MALLOC_ARENA_MAX"), "1"
+)
 """A thread reserves address space, which is limited."""
+
+FULL_BYTES = 1 << 16
+"""With less than this on the disk, an answer may not fit."""
 
 
 @contextmanager
@@ -47,16 +53,19 @@ def run_child(
 
     Raises:
         DataError: the child refuses the files, exceeds a limit or dies.
-        MachineError: the extra is not installed.
+        MachineError: the extra is not installed, or there is no room for temporary files.
     """
     require_extra(task)
     with TemporaryDirectory(prefix="crossmod-dicom-") as name:
         room = Path(name)
         memory = int(limits.dicom_memory_gb * 1e9)
-        content = {"folder": str(folder.absolute()), "memory_bytes": memory, **request}
-        (room / REQUEST).write_text(json.dumps(content), encoding="utf-8")
+        content = {"folder": str(folder.absolute()), "memory_bytes": memory,
+                   "seconds": limits.dicom_seconds, **request}  # fmt: skip
+        with writing(room / REQUEST) as path:
+            path.write_text(json.dumps(content), encoding="utf-8")
         if labels is not None:
-            np.save(room / LABELS, labels, allow_pickle=False)
+            with writing(room / LABELS) as path:
+                np.save(path, labels, allow_pickle=False)
         code = _run([task, str(room)], folder, limits)
         yield room, _answer(room, code, folder, limits)
 
@@ -73,14 +82,42 @@ def require_extra(task: Literal["read", "seg"]) -> None:
         )
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Write a temporary file, which is removed where it does not fit.
+
+    Raises:
+        MachineError: it cannot be written; names the folder.
+    """
+    try:
+        yield path
+    except OSError as error:
+        path.unlink(missing_ok=True)  # so that there is room for an answer
+        raise _no_room(path.parent, error.strerror or "no space left") from error
+
+
+def _no_room(room: Path, reason: str) -> MachineError:
+    return MachineError(
+        f"temporary files cannot be written: {reason}",
+        where=str(room),
+        fix="make room there, or name another folder by TMPDIR",
+    )
+
+
+def more_by(limit: str) -> str:
+    """What to do where a limit is exceeded."""
+    return f"look for damaged files; only a recipe can allow more: intake.limits.{limit}"
+
+
 def _run(arguments: list[str], folder: Path, limits: Limits) -> int:
     """The exit code of the child; negative, the signal that ended it."""
+    heard, held = os.pipe()  # closed by the system when this process ends, which ends the child
     try:
         done = subprocess.run(
             # -P: a module that lies beside the scans must not be taken for one of ours.
             [sys.executable, "-P", "-m", CHILD, *arguments],
             env={**os.environ, **QUIET},
-            stdin=subprocess.DEVNULL,
+            stdin=heard,
             stdout=subprocess.DEVNULL,  # what parsers print may quote patients
             stderr=subprocess.DEVNULL,
             timeout=limits.dicom_seconds,
@@ -90,21 +127,26 @@ def _run(arguments: list[str], folder: Path, limits: Limits) -> int:
         raise DataError(
             f"reading it as DICOM took longer than {limits.dicom_seconds:g} s",
             where=str(folder),
-            fix="look for damaged files, or raise limits.dicom_seconds",
+            fix=more_by("dicom_seconds"),
         ) from error
+    finally:
+        os.close(heard)
+        os.close(held)
     return done.returncode
 
 
 def _answer(room: Path, code: int, folder: Path, limits: Limits) -> dict[str, Any]:
     path = room / ANSWER
     if not path.is_file():
+        if shutil.disk_usage(room).free < FULL_BYTES:
+            raise _no_room(room, "no space left")
         ended = f"ended with exit code {code}"
         if code < 0:
             ended = f"was ended by {signal.Signals(-code).name}"
         raise DataError(
             f"the process that reads DICOM {ended}; it may take {limits.dicom_memory_gb:g} GB",
             where=str(folder),
-            fix="look for damaged files, or raise limits.dicom_memory_gb",
+            fix=more_by("dicom_memory_gb"),
         )
     answer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if "error" in answer:

@@ -13,6 +13,7 @@ from crossmod.errors import DataError
 from crossmod.intake.dicom.files import parse, read_tags, silence
 from crossmod.intake.dicom.frames import Frame, frames_of
 from crossmod.intake.dicom.pixels import values
+from crossmod.intake.dicom.process import writing
 from crossmod.intake.dicom.series import Series, find_series
 from crossmod.intake.dicom.stack import Stack, stack
 
@@ -25,6 +26,7 @@ def read(folder: Path, wanted: str, max_voxels: int, room: Path) -> dict[str, An
 
     Raises:
         DataError: there is no such series, or it is not one that can be trusted.
+        MachineError: the voxels do not fit there.
     """
     silence()
     series, remarks = find_series(folder, wanted)
@@ -34,7 +36,8 @@ def read(folder: Path, wanted: str, max_voxels: int, room: Path) -> dict[str, An
     columns, rows = found.frames[0].size
     data = np.empty((len(found.frames), rows, columns), np.float32)
     digest = _fill(data, folder, series, found.frames)
-    np.save(room / "data.npy", data, allow_pickle=False)
+    with writing(room / "data.npy") as path:
+        np.save(path, data, allow_pickle=False)
     return {"affine": found.affine.tolist(), "digest": digest, "remarks": remarks}
 
 
@@ -47,7 +50,11 @@ def tagged(folder: Path, series: Series, max_voxels: int) -> Stack:
     frames = [one for name in series.files for one in frames_of(read_tags(folder, name), name)]
     voxels = sum(one.size[0] * one.size[1] for one in frames)
     if voxels > max_voxels:
-        raise DataError(f"has {voxels} voxels", allowed=f"limits.max_voxels = {max_voxels}")
+        raise DataError(
+            f"has {voxels} voxels",
+            allowed=f"intake.limits.max_voxels = {max_voxels}",
+            fix="only a recipe can allow more",
+        )
     return stack(frames)
 
 
