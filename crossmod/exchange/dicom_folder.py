@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import tomlkit
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from crossmod.cases import faults_of_cases
 from crossmod.data import FloatArray, write_nifti
 from crossmod.errors import DataError
 from crossmod.exchange.data_folder import TABLE, Imported, Role, check_room, table_with
-from crossmod.intake.dicom import read_series
+from crossmod.intake import load_scan
 
 ENDING = ".nii.gz"
+
+STAGE = ".import-dicom-"
+"""How folders begin in which an import collects its scans."""
+
+LOCK = ".lock"
+"""Held by the import that works in such a folder; the system frees it when the import ends."""
 
 Item = tuple[str, Path]
 Progress = Callable[[Iterable[Item], int], Iterable[Item]]
@@ -31,7 +39,7 @@ def import_series(folder: Path, out: Path, role: Role, series: str, progress: Pr
         folder: holds a folder for each case, named by it, or is itself the folder of one.
         out: the data folder; made if missing.
         role: target or validation; series come without label maps.
-        series: which series of each case, as for `read_series`.
+        series: which series of each case, as for `load_scan`.
         progress: wraps the iteration over cases.
 
     Raises:
@@ -81,11 +89,11 @@ def _convert(
     """Write the images of all cases into ``out / role``; returns what was odd."""
     problems: list[str] = []
     remarks: list[str] = []
-    with TemporaryDirectory(dir=out, prefix=".import-") as name:
-        images = Path(name) / role / "images"
+    with _stage(out) as stage:
+        images = stage / role / "images"
         for case, place in progress(cases.items(), len(cases)):
             try:
-                loaded = read_series(place, series=series)
+                loaded = load_scan(place, series=series)
             except DataError as error:
                 problems.append(str(error))
                 continue
@@ -96,6 +104,16 @@ def _convert(
             raise DataError("\n".join(problems), fix="nothing was imported")
         images.parent.rename(out / role)
     return tuple(remarks)
+
+
+@contextmanager
+def _stage(out: Path) -> Iterator[Path]:
+    """A folder to write into, removed at the end, as are those that killed imports left."""
+    for left in out.glob(f"{STAGE}*"):
+        with suppress(OSError, Timeout), FileLock(left / LOCK, blocking=False):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=out, prefix=STAGE) as name, FileLock(Path(name) / LOCK):
+        yield Path(name)
 
 
 def _narrow(data: FloatArray) -> NDArray[np.generic]:
