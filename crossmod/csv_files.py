@@ -1,24 +1,54 @@
-"""Tables as CSV: every digit of a number, an empty cell for NaN."""
+"""Tables as CSV: every digit of a number, an empty cell for NaN; read from anywhere."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 
 from crossmod.entries import write_file
+from crossmod.errors import DataError, MachineError
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a header and rows; the folder of the file is made if it is missing."""
+    """Write a header and rows; the folder of the file is made if it is missing.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(map(_cell, row) for row in rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot make this folder: {error.strerror}"
+        raise MachineError(what, where=str(path.parent)) from error
     write_file(path, text.getvalue())
+
+
+def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a file, each with where it ends, as ``file:line``.
+
+    Raises:
+        DataError: it cannot be read, is not UTF-8, or is no CSV; the mark that spreadsheets put in
+            front of UTF-8 is no part of it.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            for row in reader:
+                yield f"{path}:{reader.line_num}", row
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        what = f"is not UTF-8: byte 0x{error.object[error.start]:02x}"
+        raise DataError(what, where=str(path), fix="save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise DataError(f"is not CSV: {error}", where=str(path)) from error
 
 
 def _cell(value: object) -> object:

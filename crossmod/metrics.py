@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.csv_files import write_csv
+from crossmod.csv_files import read_csv, write_csv
 from crossmod.data import Affine, spacing_of
 from crossmod.errors import DataError
 from crossmod.statistics import mean_and_sd
@@ -226,13 +225,13 @@ def read_scores(path: Path) -> list[Score]:
     """Read what `write_scores` wrote.
 
     Raises:
-        DataError: the columns are not `COLUMNS`, or a cell is not a number.
+        DataError: the columns are not `COLUMNS`, or a cell is neither a finite number nor empty.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        if tuple(next(reader, ())) != COLUMNS:
-            raise DataError("is not a score file", where=str(path), allowed=",".join(COLUMNS))
-        return [_parse(row, f"{path}:{reader.line_num}") for row in reader]
+    rows = read_csv(path)
+    _, header = next(rows, ("", []))
+    if tuple(header) != COLUMNS:
+        raise DataError("is not a score file", where=str(path), allowed=",".join(COLUMNS))
+    return [_parse(row, where) for where, row in rows]
 
 
 def summarize(scores: Sequence[Score], split: str, structure: str) -> list[Summary]:
@@ -267,4 +266,6 @@ def _parse(row: Sequence[str], where: str) -> Score:
         numbers = Measures(*(float(cell or "nan") for cell in cells))
     except (TypeError, ValueError) as error:
         raise DataError(f"is not a row of scores: {row}", where=where) from error
+    if any(map(math.isinf, numbers)):
+        raise DataError(f"holds an infinite number: {row}", where=where)
     return Score(split, stage, case, center, structure, *numbers)

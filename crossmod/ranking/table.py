@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.csv_files import read_csv
 from crossmod.errors import DataError
 
 FloatTable = NDArray[np.float64]
@@ -71,23 +71,24 @@ def read_table(path: Path) -> ScoreTable:
     """Read a CSV with the columns ``Case``, ``Team`` and one or more ``{structure}_{metric}``.
 
     Raises:
-        DataError: columns are missing, unknown or there twice, a cell is not a finite number, a
-            row comes twice, a team lacks a case, or there are fewer than two teams.
+        DataError: it is no CSV in UTF-8, columns are missing, unknown or there twice, a cell is not
+            a finite number, a row comes twice, a team lacks a case, or there are fewer than two
+            teams.
     """
     rows: dict[tuple[str, str], list[float]] = {}
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        metrics = _metrics(header, str(path))
-        for row in filter(None, reader):
-            where = f"{path}:{reader.line_num}"
-            if len(row) != len(header):
-                raise DataError(f"has {len(row)} cells under {len(header)} columns", where=where)
-            cells = dict(zip(header, row, strict=True))
-            key = cells["Case"], cells["Team"]
-            if key in rows:
-                raise DataError(f"is a second row for {key[0]} of {key[1]}", where=where)
-            rows[key] = [_number(cells, name, where) for name in metrics]
+    lines = read_csv(path)
+    _, header = next(lines, ("", []))
+    metrics = _metrics(header, str(path))
+    for where, row in lines:
+        if not row:
+            continue
+        if len(row) != len(header):
+            raise DataError(f"has {len(row)} cells under {len(header)} columns", where=where)
+        cells = dict(zip(header, row, strict=True))
+        key = cells["Case"], cells["Team"]
+        if key in rows:
+            raise DataError(f"is a second row for {key[0]} of {key[1]}", where=where)
+        rows[key] = [_number(cells, name, where) for name in metrics]
     cases = tuple(sorted({case for case, _ in rows}))
     teams = tuple(sorted({team for _, team in rows}))
     _check_complete(rows, cases, teams, str(path))

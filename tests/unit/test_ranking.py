@@ -191,6 +191,19 @@ def test_files_that_cannot_be_ranked(tmp_path: Path, before: str, after: str, me
         table(tmp_path, TIES.replace(before, after))
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (TIES.replace("z", "z" * 200_000, 1).encode(), "is not CSV: field larger than"),
+        (TIES.replace("z", "\u00fc").encode("latin-1"), "is not UTF-8: byte 0xfc"),
+    ],
+)
+def test_what_is_no_csv_in_utf8_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "scores.csv").write_bytes(content)
+    with pytest.raises(DataError, match=rf"scores\.csv: {said}"):
+        read_table(tmp_path / "scores.csv")
+
+
 def test_many_missing_rows_are_counted(tmp_path: Path) -> None:
     lines = [f"{case},x,0" for case in range(30)] + ["0,y,0"]
     with pytest.raises(DataError, match=r"lacks 29 rows: 1 of y, .* and 19 more"):
