@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,14 +10,21 @@ import typer
 
 CLASSES = "tumor=1,cochlea=2"
 CENTERS = "ldn=crossmoda2021_ldn_*,etz=crossmoda2022_etz_*"
+LARGEST_LABEL = 255
 
 
 def evaluate(
     predictions: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Folder of predicted label maps.")
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, readable=False, help="Folder of predicted label maps."
+        ),
     ],
     references: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Folder of true label maps.")
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, readable=False, help="Folder of true label maps."
+        ),
     ],
     classes: Annotated[
         str, typer.Option(help="Names and labels. The first is the one grouped by size.")
@@ -39,19 +47,25 @@ def evaluate(
     """Score a folder of label maps against another: Dice, ASSD, HD95, NSD, volume error."""
     from crossmod import console
     from crossmod.commands.score_tables import NOTE, percentile_table, summary_table
-    from crossmod.evaluation import label_pairs, summarize, write_outcomes, write_summary
+    from crossmod.evaluation import (
+        compare_all,
+        label_pairs,
+        summarize,
+        write_outcomes,
+        write_summary,
+    )
 
     labels = _labels(classes)
+    rest = _summary_file(out, summary)
     pairs = label_pairs(predictions, references, _named(centers, "--centers"))
     with console.RunConsole() as watcher:
         bar = console.StepBar(watcher.progress, "evaluate")
-        outcomes = [
-            outcome
-            for pair in bar(pairs)
-            for outcome in pair.outcomes(labels, tolerance_mm=tolerance, challenge=challenge)
-        ]
+        outcomes, remarks = compare_all(
+            bar(pairs), labels, tolerance_mm=tolerance, challenge=challenge
+        )
     groups = summarize(outcomes, next(iter(labels)))
-    rest = summary or out.with_name(f"{out.stem}-summary.csv")
+    for remark in remarks:
+        console.out.print(f"note: {remark}", style="yellow", markup=False, soft_wrap=True)
     write_outcomes(out, outcomes)
     write_summary(rest, groups)
     for structure in labels:
@@ -93,8 +107,32 @@ def rank(
         console.out.print(duel_table(name, rows))
 
 
+def _summary_file(out: Path, summary: Path | None) -> Path:
+    """Where the summary goes; wrong names are said before hours of work."""
+    _check_file(out, "--out")
+    rest = out.with_name(f"{out.stem}-summary.csv") if summary is None else summary
+    _check_file(rest, "--summary")
+    if rest.resolve() == out.resolve():
+        raise typer.BadParameter(f"'{rest}' is where the scores go", param_hint="--summary")
+    return rest
+
+
+def _check_file(path: Path, option: str) -> None:
+    try:
+        folder = not path.name or path.is_dir()
+        taken = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
+    except OSError as error:  # a name that is too long, for instance
+        raise typer.BadParameter(f"'{path}': {error.strerror}", param_hint=option) from error
+    if folder:
+        raise typer.BadParameter(f"'{path}' is a folder", param_hint=option)
+    if taken:
+        raise typer.BadParameter(f"'{taken[0]}' is not a folder", param_hint=option)
+
+
 def _named(text: str, option: str) -> dict[str, str]:
     """The pairs of ``name=value,name=value``."""
+    if not text.isprintable():  # nor are bytes that are not UTF-8
+        raise typer.BadParameter(f"{text!a} cannot be printed", param_hint=option)
     pairs = [part.partition("=") for part in text.split(",") if part.strip()]
     names = [name.strip() for name, _, _ in pairs]
     if not all(name and value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)):
@@ -106,11 +144,15 @@ def _named(text: str, option: str) -> dict[str, str]:
 
 def _labels(text: str) -> dict[str, int]:
     named = _named(text, "--classes")
-    labels = {name: int(value) for name, value in named.items() if value.isdecimal()}
+    labels = {
+        name: int(value)
+        for name, value in named.items()
+        if re.fullmatch("[0-9]{1,3}", value) and int(value) <= LARGEST_LABEL
+    }
     values = set(labels.values())
     if not named or len(values) < len(named) or 0 in values:
         raise typer.BadParameter(
-            f"'{text}' does not give each class a label of its own, 1 or more",
+            f"'{text}' does not give each class a label of its own, 1 to {LARGEST_LABEL}",
             param_hint="--classes",
         )
     return labels

@@ -1,6 +1,14 @@
 """Score a folder of label maps against another, and summarize the scores."""
 
-from crossmod.evaluation.folders import COLUMNS, LabelPair, Outcome, label_pairs, write_outcomes
+from crossmod.evaluation.folders import (
+    COLUMNS,
+    Compared,
+    LabelPair,
+    Outcome,
+    compare_all,
+    label_pairs,
+    write_outcomes,
+)
 from crossmod.evaluation.summary import (
     BETTER,
     LARGE_MM3,
@@ -18,10 +26,12 @@ __all__ = [
     "LARGE_MM3",
     "RUNGS",
     "SMALL_MM3",
+    "Compared",
     "Group",
     "LabelPair",
     "Outcome",
     "Spread",
+    "compare_all",
     "label_pairs",
     "summarize",
     "write_outcomes",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+import numpy as np
+
 from crossmod.csv_files import write_csv
+from crossmod.data import LabelArray
 from crossmod.errors import DataError
-from crossmod.intake import difference, load_labels
+from crossmod.intake import LabelMap, difference, load_labels
 from crossmod.metrics import TOLERANCE_MM, Measures, score
 from crossmod.preprocess import Grid
 
@@ -38,6 +42,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What comparing the two label maps of one case gave.
+
+    Attributes:
+        outcomes: one for each class.
+        remarks: what was odd about the files and could be mended.
+        strange: file -> the values in it that are of no class.
+    """
+
+    outcomes: Sequence[Outcome]
+    remarks: Sequence[str]
+    strange: Mapping[Path, Sequence[int]]
+
+
+@dataclass(frozen=True)
 class LabelPair:
     """The two label maps of one case.
 
@@ -53,19 +72,20 @@ class LabelPair:
     prediction: Path
     reference: Path
 
-    def outcomes(
+    def compare(
         self,
         classes: Mapping[str, int],
         *,
         tolerance_mm: float = TOLERANCE_MM,
         challenge: bool = False,
-    ) -> list[Outcome]:
+    ) -> Compared:
         """Read and compare both, class by class; arguments as for `crossmod.metrics.score`.
 
         Raises:
             DataError: a file is no label map, or the two are not on one grid.
         """
-        prediction, reference = load_labels(self.prediction), load_labels(self.reference)
+        files = self.prediction, self.reference
+        prediction, reference = _read(files)
         grids = [Grid(one.labels.shape, one.affine) for one in (prediction, reference)]
         if fault := difference(*grids):
             raise DataError(
@@ -84,7 +104,41 @@ class LabelPair:
             )
         except DataError as error:
             raise DataError(error.what, where=self.case, fix=error.fix) from error
-        return [Outcome(self.case, self.center, *item) for item in scores.items()]
+        maps = dict(zip(files, (prediction, reference), strict=True))
+        return Compared(
+            [Outcome(self.case, self.center, *item) for item in scores.items()],
+            [f"{path}: {text}" for path, one in maps.items() for text in one.remarks],
+            {path: _strange(one.labels, classes) for path, one in maps.items()},
+        )
+
+
+def compare_all(
+    pairs: Iterable[LabelPair],
+    classes: Mapping[str, int],
+    *,
+    tolerance_mm: float = TOLERANCE_MM,
+    challenge: bool = False,
+) -> tuple[list[Outcome], list[str]]:
+    """Compare every pair; arguments as for `crossmod.metrics.score`.
+
+    Returns:
+        The outcomes, and what was odd about the files.
+
+    Raises:
+        DataError: names all that is wrong with any of them.
+    """
+    found: list[Compared] = []
+    problems: list[str] = []
+    for pair in pairs:
+        try:
+            found.append(pair.compare(classes, tolerance_mm=tolerance_mm, challenge=challenge))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        cases = f"{len(problems)} of {len(problems) + len(found)} cases cannot be scored:"
+        raise DataError("\n".join([cases, *problems]))
+    remarks = [text for one in found for text in one.remarks]
+    return [item for one in found for item in one.outcomes], remarks + _told(found)
 
 
 def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str]) -> list[LabelPair]:
@@ -116,6 +170,39 @@ def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
     write_csv(path, COLUMNS, rows)
 
 
+def _read(files: Iterable[Path]) -> list[LabelMap]:
+    """Read label maps; what is wrong with one does not hide what is wrong with another."""
+    maps, problems = [], []
+    for path in files:
+        try:
+            maps.append(load_labels(path))
+        except DataError as error:
+            # Fixes speak of a recipe, and there is none here.
+            problems.append(str(DataError(error.what, where=error.where, allowed=error.allowed)))
+    if problems:
+        raise DataError("\n".join(problems))
+    return maps
+
+
+def _strange(labels: LabelArray, classes: Mapping[str, int]) -> list[int]:
+    values = np.flatnonzero(np.bincount(np.ravel(labels, order="K"))).tolist()
+    return sorted(set(values) - {0, *classes.values()})
+
+
+def _told(found: Iterable[Compared]) -> list[str]:
+    """A remark for each folder and set of values that are of no class."""
+    files: dict[tuple[Path, str], list[str]] = defaultdict(list)
+    for one in found:
+        for path, values in one.strange.items():
+            if values:
+                files[path.parent, ", ".join(map(str, values))].append(path.name)
+    return [
+        f"{folder}: labels: values {values} are of no class and count as background: {names[0]}"
+        + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        for (folder, values), names in files.items()
+    ]
+
+
 def _center(case: str, centers: Mapping[str, str]) -> str:
     return next((name for name, pattern in centers.items() if fnmatch(case, pattern)), "")
 
@@ -124,7 +211,7 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     """Case -> label map."""
     stems = {
         path: path.name.removesuffix(".gz").removesuffix(".nii")
-        for path in sorted(folder.iterdir())
+        for path in _files(folder)
         if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
     }
     if any(stem.endswith(LABEL) for stem in stems.values()):
@@ -142,6 +229,20 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     if not found:
         raise DataError("holds no .nii or .nii.gz file", where=str(folder))
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(folder)) from error
+    for path in files:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError as error:  # tables of scores are UTF-8
+            what = f"has a name that is not UTF-8: {path.name!a}"
+            raise DataError(what, where=str(folder), fix="rename it") from error
+    return files
 
 
 def _check_same_cases(

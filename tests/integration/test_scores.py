@@ -76,12 +76,36 @@ def test_evaluate_takes_options(
 
 @pytest.mark.parametrize(
     "option",
-    [["--classes", "a=1,b=1"], ["--classes", "a=x"], ["--classes", ""], ["--centers", "x"]],
+    [
+        ["--classes", "a=1,b=1"],
+        ["--classes", "a=x"],
+        ["--classes", "a=300"],
+        ["--classes", f"a={'1' * 5000}"],
+        ["--classes", "\udcff=1"],
+        ["--classes", ""],
+        ["--centers", "x"],
+        ["--centers", "a=\udcff*"],
+        ["--out", ""],
+        ["--out", "."],
+        ["--out", "n" * 300],
+        ["--summary", ""],
+        ["--summary", "./scores.csv"],
+        ["--summary", f"{__file__}/x.csv"],
+    ],
 )
 def test_evaluate_refuses_options_that_mean_nothing(
     program: Program, folders: tuple[Path, Path], option: list[str]
 ) -> None:
     assert option[0] in program("evaluate", *folders, *option, code=2).stderr
+    assert not (program.folder / "scores.csv").exists()
+
+
+def test_evaluate_says_what_is_odd(
+    program: Program, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    done = program("evaluate", *folders, "--out", tmp_path / "s.csv", "--classes", "tumor=1")
+    for folder in folders:
+        assert f"note: {folder}: labels: values 2 are of no class" in done.stdout
 
 
 def test_m04_evaluate_names_what_is_missing(

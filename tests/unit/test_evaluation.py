@@ -10,12 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from crossmod.data import Affine, write_nifti
-from crossmod.errors import DataError
+from crossmod.errors import DataError, MachineError
 from crossmod.evaluation import (
     RUNGS,
     Group,
     LabelPair,
     Outcome,
+    compare_all,
     label_pairs,
     summarize,
     write_outcomes,
@@ -124,7 +125,7 @@ def test_outcomes_of_one_case(tmp_path: Path) -> None:
     reference[1:3, 2, 2] = 1
     prediction[1:4, 2, 2] = 1
     prediction[5, 5, 5] = 2
-    tumor, cochlea = pair(tmp_path, prediction, reference).outcomes(CLASSES)
+    tumor, cochlea = pair(tmp_path, prediction, reference).compare(CLASSES).outcomes
     assert (tumor.case, tumor.center, tumor.structure) == ("a", "ldn", "tumor")
     assert tumor.measures == pytest.approx((0.8, 0.1, 0.4, 1.0, 0.5, 1.0))
     expected = (0.0, 350.0, 350.0, 0.0, NAN, 0.0)
@@ -136,7 +137,7 @@ def test_options_reach_the_metrics(tmp_path: Path) -> None:
     reference[1, 2, 2] = prediction[1, 2, 2] = prediction[1, 2, 5] = prediction[1, 4, 2] = 1
     maps = pair(tmp_path, prediction, reference)
     values = [
-        maps.outcomes({"tumor": 1}, tolerance_mm=mm, challenge=challenge)[0].measures
+        maps.compare({"tumor": 1}, tolerance_mm=mm, challenge=challenge).outcomes[0].measures
         for mm, challenge in ((0.9, False), (1.0, False), (6.0, True))
     ]
     assert [value.nsd for value in values] == [0.5, 0.75, 1.0]
@@ -147,11 +148,11 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path: Path) -> None:
     reference = np.zeros((4, 4, 4), np.uint8)
     reference[1, 1, 1] = 1
     for kind in (np.int16, np.float32, np.float64):
-        (tumor,) = pair(tmp_path, reference.astype(kind), reference).outcomes({"tumor": 1})
+        (tumor,) = pair(tmp_path, reference.astype(kind), reference).compare({"tumor": 1}).outcomes
         assert tumor.measures.dice == 1
     wrapped = reference.astype(np.int16) * 257  # 1 in eight bits
     with pytest.raises(DataError, match="labels: values from 0 to 257"):
-        pair(tmp_path, wrapped, reference).outcomes({"tumor": 1})
+        pair(tmp_path, wrapped, reference).compare({"tumor": 1})
 
 
 @pytest.mark.parametrize("value", [0.7, NAN, math.inf])
@@ -159,7 +160,7 @@ def test_images_are_no_label_maps(tmp_path: Path, value: float) -> None:
     prediction, reference = np.zeros((4, 4, 4), np.float32), np.zeros((4, 4, 4), np.uint8)
     prediction[1, 1, 1] = value
     with pytest.raises(DataError, match=r"prediction\.nii: labels: "):
-        pair(tmp_path, prediction, reference).outcomes(CLASSES)
+        pair(tmp_path, prediction, reference).compare(CLASSES)
 
 
 def test_damaged_files_are_named(tmp_path: Path) -> None:
@@ -177,25 +178,71 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         path = tmp_path / name
         path.write_bytes(data)
         with pytest.raises(DataError, match=name):
-            LabelPair("a", "", path, whole.reference).outcomes(CLASSES)
+            LabelPair("a", "", path, whole.reference).compare(CLASSES)
     write_nifti(tmp_path / "flat.nii", labels[0], AFFINE)
     with pytest.raises(DataError, match="one 3D image"):
-        LabelPair("a", "", whole.prediction, tmp_path / "flat.nii").outcomes(CLASSES)
+        LabelPair("a", "", whole.prediction, tmp_path / "flat.nii").compare(CLASSES)
+
+
+def test_every_case_that_cannot_be_scored_is_named(tmp_path: Path) -> None:
+    predictions = maps(tmp_path / "p", "a.nii.gz", "b.nii.gz", "c.nii.gz")
+    references = maps(tmp_path / "r", "a.nii.gz", "b.nii.gz", "c.nii.gz")
+    for file in (predictions / "a.nii.gz", references / "a.nii.gz", predictions / "c.nii.gz"):
+        file.write_text("no labels", encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        compare_all(label_pairs(predictions, references, {}), CLASSES)
+    message = str(caught.value)
+    assert message.startswith("2 of 3 cases cannot be scored:")
+    for name in ("p/a.nii.gz", "r/a.nii.gz", "p/c.nii.gz"):
+        assert message.count(name) == 1
+    assert "recipe" not in message
+
+
+def test_what_is_odd_about_label_maps_is_said(tmp_path: Path) -> None:
+    names = ["a.nii.gz", "b.nii.gz", "c.nii.gz"]
+    predictions = maps(tmp_path / "p", *names, data=np.full((4, 4, 4), 7, np.uint8))
+    references = maps(tmp_path / "r", *names[1:])
+    maps(references, names[0], data=np.full((4, 4, 4), 1.0001, np.float32))
+    outcomes, remarks = compare_all(label_pairs(predictions, references, {}), {"tumor": 1})
+    assert [item.measures.dice for item in outcomes] == [0, 0, 0]
+    assert remarks == [
+        f"{references / 'a.nii.gz'}: labels: rounded to whole numbers",
+        f"{predictions}: labels: values 7 are of no class and count as background:"
+        " a.nii.gz and 2 more",
+    ]
+
+
+def test_a_folder_that_cannot_be_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match="cannot be read: Permission denied"):
+        label_pairs(tmp_path, tmp_path, {})
+
+
+def test_names_that_no_table_can_hold_are_refused(tmp_path: Path) -> None:
+    folder = maps(tmp_path / "p", "a.nii.gz")
+    (folder / "a.nii.gz").rename(folder / "a\udcff.nii.gz")
+    with pytest.raises(DataError, match="not UTF-8"):
+        label_pairs(folder, folder, {})
 
 
 def test_other_grids_are_refused(tmp_path: Path) -> None:
     labels = np.zeros((4, 4, 4), np.uint8)
     with pytest.raises(DataError, match="4 x 4 x 3 voxels, not 4 x 4 x 4 voxels"):
-        pair(tmp_path, labels[:, :, :3], labels).outcomes(CLASSES)
+        pair(tmp_path, labels[:, :, :3], labels).compare(CLASSES)
     for gap, accepted in ((4e-4, True), (2e-3, False)):
         moved = AFFINE.copy()
         moved[1, 3] += gap
         maps = pair(tmp_path, labels, labels, moved)
         if accepted:
-            assert maps.outcomes(CLASSES)
+            assert maps.compare(CLASSES).outcomes
         else:
             with pytest.raises(DataError, match=r"prediction\.nii: .* up to 0\.002 mm elsewhere"):
-                maps.outcomes(CLASSES)
+                maps.compare(CLASSES)
 
 
 def test_the_challenge_error_names_the_case(tmp_path: Path) -> None:
@@ -205,7 +252,7 @@ def test_the_challenge_error_names_the_case(tmp_path: Path) -> None:
         write_nifti(tmp_path / name, labels, swapped)
     maps = LabelPair("case-7", "", tmp_path / "p.nii", tmp_path / "r.nii")
     with pytest.raises(DataError, match="case-7: the diagonal"):
-        maps.outcomes(CLASSES, challenge=True)
+        maps.compare(CLASSES, challenge=True)
 
 
 def test_m01_m02_groups_of_a_summary() -> None:
@@ -263,6 +310,12 @@ def test_percentiles_of_the_paper() -> None:
     assert dice.rungs == pytest.approx(expected, abs=1e-4)
     expected = [1.9449, 1.5735, 0.9340, 0.5297, 0.4167, 0.2928, 0.2094, 0.1785, 0.1653]
     assert assd.rungs == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_table_needs_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match="cannot make this folder"):
+        write_outcomes(tmp_path / "file" / "scores.csv", [])
 
 
 def test_files_hold_every_digit(tmp_path: Path) -> None:
