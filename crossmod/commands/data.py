@@ -25,14 +25,15 @@ def phantom(
     source: Annotated[int, typer.Option(min=1, help="Labeled ceT1 scans.")] = 24,
     target: Annotated[int, typer.Option(min=1, help="Unlabeled hrT2 scans.")] = 24,
     validation: Annotated[int, typer.Option(min=1, help="hrT2 scans for scoring.")] = 12,
-    seed: Annotated[int, typer.Option(help="Another seed makes other patients.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed makes other patients.")] = 1,
 ) -> None:
     """Write the embedded cohort as a CrossMoDA 2022 data folder."""
     from crossmod import console
     from crossmod.phantom import write_cohort
 
-    if out.exists() and any(out.iterdir()):
-        raise DataError("is not empty", where=str(out), fix="name a new folder")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "is not empty" if out.is_dir() else "is a file"
+        raise DataError(what, where=str(out), fix="name a new folder")
     with console.RunConsole() as watcher:
         bar = console.StepBar(watcher.progress, "phantom")
         write_cohort(

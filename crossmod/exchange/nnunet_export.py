@@ -10,8 +10,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossmod.data import Case, Cohort, read_affine, read_image, read_labels, write_nifti
+from pydantic import ValidationError
+
+from crossmod.cases import faults_of_cases, shown
+from crossmod.data import Case, Cohort, write_nifti
 from crossmod.errors import DataError
+from crossmod.intake import load_labels, load_scan
+from crossmod.options import Options
+from crossmod.recipe_model import FileValue, Name
 
 ENDING = ".nii.gz"
 FOLDS = 5
@@ -40,11 +46,29 @@ class Exported:
     splits: Path | None
 
 
+class Row(Options):
+    """A case in a manifest; its files are named relative to the folder."""
+
+    case: str
+    patient: str
+    center: str
+    image: str
+    labels: str | None
+
+
+class Manifest(Options):
+    """What `Cohort.save` writes."""
+
+    classes: dict[Name, FileValue]
+    cases: tuple[Row, ...]
+
+
 def load_joined(folders: Sequence[Path]) -> Cohort:
     """The cohorts of several step folders as one.
 
     Raises:
-        DataError: a folder holds no cohort, classes differ, or a case is in two of them.
+        DataError: a folder holds no cohort or a damaged one, classes differ, or a case is in two
+            of them.
     """
     missing = [folder for folder in folders if not (folder / Cohort.MANIFEST).is_file()]
     if missing:
@@ -54,7 +78,7 @@ def load_joined(folders: Sequence[Path]) -> Cohort:
             allowed=", ".join(map(str, sorted(inside))),
             fix="name the folders of steps that make scans, such as RUN/06-translate-sharpen",
         )
-    first, *others = (Cohort.load(folder) for folder in folders)
+    first, *others = map(_load, folders)
     joined = first
     for folder, other in zip(folders[1:], others, strict=True):
         if other.classes != first.classes:
@@ -67,6 +91,44 @@ def load_joined(folders: Sequence[Path]) -> Cohort:
     if twice:
         raise DataError(f"in more than one cohort: {', '.join(twice)}")
     return joined
+
+
+def _load(folder: Path) -> Cohort:
+    """The cohort of a folder that anybody may have made."""
+    file = folder / Cohort.MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(file.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from error
+    except ValidationError as error:
+        found = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
+        problems = [f"{where}: {text}" if where else text for where, text in found]
+        raise DataError("\n".join(problems), where=str(file)) from error
+    problems = faults_of_cases(row.case for row in manifest.cases)
+    for row in manifest.cases:
+        outside = [name for name in (row.image, row.labels) if name and not _below(folder, name)]
+        problems += [
+            f"{shown(row.case)}: {shown(name)} lies outside of the folder" for name in outside
+        ]
+    if problems:
+        raise DataError("\n".join(problems), where=str(file))
+    cases = tuple(
+        Case(
+            *(row.case, row.patient, row.center),
+            folder / row.image,
+            folder / row.labels if row.labels else None,
+        )
+        for row in manifest.cases
+    )
+    return Cohort(cases, manifest.classes)
+
+
+def _below(folder: Path, name: str) -> bool:
+    """Whether a file lies in a folder, links followed."""
+    try:
+        return (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # no name at all, or links in a circle
+        return False
 
 
 def export_raw(
@@ -123,12 +185,11 @@ def _check(folder: Path, number: int, name: str) -> None:
 
 def _write(case: Case, folder: Path) -> None:
     part = "Tr" if case.labels else "Ts"
-    affine = read_affine(case.image)
-    image = folder / f"images{part}" / f"{case.case}_0000{ENDING}"
-    write_nifti(image, read_image(case.image)[0], affine)
+    image = load_scan(case.image)
+    write_nifti(folder / f"images{part}" / f"{case.case}_0000{ENDING}", image.data, image.affine)
     if case.labels is not None:
-        labels = folder / "labelsTr" / f"{case.case}{ENDING}"
-        write_nifti(labels, read_labels(case.labels), affine)
+        labels = load_labels(case.labels).labels
+        write_nifti(folder / "labelsTr" / f"{case.case}{ENDING}", labels, image.affine)
 
 
 def _write_json(path: Path, content: object) -> None:

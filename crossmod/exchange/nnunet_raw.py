@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossmod.cases import faults_of_cases
+from crossmod.cases import faults_of_cases, shown
 from crossmod.errors import DataError
 
 ENDINGS = (".nii.gz", ".nii")
 """File endings that crossmod reads."""
+
+NUMBER = re.compile(r"[0-9]{1,4}")
+"""A channel, or a label in version 1."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,12 @@ def read_raw(folder: Path, channel: int | None) -> RawDataset:
     """
     content = _read_json(folder / "dataset.json")
     problems: list[str] = []
-    classes = _classes(content.get("labels") or {}, problems)
+    classes = _classes(_labels(content, problems), problems)
     ending = content.get("file_ending", ".nii.gz")
     if ending not in ENDINGS:
-        problems.append(f"file_ending is {ending!r}; crossmod reads {' and '.join(ENDINGS)}")
+        problems.append(
+            f"file_ending is {shown(repr(ending))}; crossmod reads {' and '.join(ENDINGS)}"
+        )
     if "dataset" in content:
         problems.append('files are listed under "dataset"; move them to imagesTr and labelsTr')
     chosen = _channel(content, channel, problems)
@@ -95,23 +100,38 @@ def _read_json(path: Path) -> dict[str, Any]:
             fix="name the folder of one data set, such as nnUNet_raw/Dataset501_Name",
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=str(path)) from error
     if not isinstance(content, dict):
         raise DataError("holds no table", where=str(path))
     return content
 
 
+def _labels(content: Mapping[str, Any], problems: list[str]) -> Mapping[str, Any]:
+    """Name -> value or values, from either version's "labels"."""
+    labels = content.get("labels") or {}
+    if not isinstance(labels, dict):
+        problems.append(f"labels are {shown(repr(labels))}, not a table of names and values")
+        return {}
+    if not all(NUMBER.fullmatch(value) and isinstance(n, str) for value, n in labels.items()):
+        return labels
+    values: dict[str, list[int]] = {}
+    for value, name in labels.items():
+        values.setdefault(name, []).append(int(value))
+    return values
+
+
 def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | list[int]]:
-    """Class -> value or values, from either version's "labels"."""
-    if all(str(name).isdigit() and isinstance(value, str) for name, value in labels.items()):
-        labels = {name: int(value) for value, name in labels.items()}
+    """Class -> value or values, without background."""
     classes: dict[str, int | list[int]] = {}
     for name, value in labels.items():
         values = value if isinstance(value, list) else [value]
-        if not all(isinstance(one, int) and 0 <= one <= 255 for one in values):
-            problems.append(f"label '{name}' is {value!r}; crossmod reads 0 to 255")
+        if not values or not all(type(one) is int and 0 <= one <= 255 for one in values):
+            told = f"label '{shown(name)}' is {shown(repr(value))}"
+            problems.append(f"{told}; crossmod reads 0 to 255")
         elif name == "ignore":
             problems.append("label 'ignore': crossmod has no voxels that do not count")
         elif values != [0]:
@@ -130,18 +150,16 @@ def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | 
 
 def _channel(content: Mapping[str, Any], wanted: int | None, problems: list[str]) -> int:
     names = content.get("channel_names", content.get("modality"))
-    if (
-        not names
-        or not isinstance(names, dict)
-        or not all(str(number).isdigit() for number in names)
-    ):
+    if not names or not isinstance(names, dict) or not all(map(NUMBER.fullmatch, names)):
         problems.append('has no table "channel_names" (version 1: "modality")')
         return 0
     known: dict[int, str] = {int(number): name for number, name in names.items()}
     if wanted is None and len(known) == 1:
         return next(iter(known))
     if wanted not in known:
-        listed = ", ".join(f"--channel {number} ({name})" for number, name in known.items())
+        listed = ", ".join(
+            f"--channel {number} ({shown(str(name))})" for number, name in known.items()
+        )
         what = "several channels" if wanted is None else f"no channel {wanted}"
         problems.append(f"has {what}; choose {listed}")
     return wanted or 0

@@ -154,6 +154,12 @@ def test_version_1_is_understood(tmp_path: Path) -> None:
     assert read_raw(folder, None).classes == {"tumor": 1}
 
 
+def test_version_1_may_give_a_class_several_values(tmp_path: Path) -> None:
+    labels = {"0": "background", "1": "tumor", "2": "tumor"}
+    folder = dataset(tmp_path / "d", ["a"], labeled=["a"], labels=labels)
+    assert read_raw(folder, None).classes == {"tumor": [1, 2]}
+
+
 def test_parts_of_one_class_stay_together(tmp_path: Path) -> None:
     labels = {"background": 0, "tumor": [1, 2], "cochlea": 3}
     folder = dataset(tmp_path / "d", ["a"], labeled=["a"], labels=labels)
@@ -183,6 +189,40 @@ def test_every_problem_of_the_description_is_named(tmp_path: Path) -> None:
     (folder / "dataset.json").write_text("{")
     with pytest.raises(DataError, match="is not JSON"):
         read_raw(folder, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"labels": [1]}', "labels are [1], not a table"),
+        ('{"labels": "x"}', "labels are 'x', not a table"),
+        ('{"labels": {"\u00b2": "tumor"}}', "is 'tumor'; crossmod reads 0 to 255"),
+        (f'{{"labels": {{"{"1" * 5000}": "tumor"}}}}', "is 'tumor'; crossmod reads 0 to 255"),
+        ('{"labels": {"tumor": true}}', "label 'tumor' is True"),
+        ('{"labels": {"tumor": []}}', "label 'tumor' is []"),
+        ('{"channel_names": {"\u00b2": "T1"}}', 'no table "channel_names"'),
+        (f'{{"channel_names": {{"{"1" * 5000}": "T1"}}}}', 'no table "channel_names"'),
+        ("[" * 200_000, "is not JSON"),
+        (f'{{"numTraining": {"1" * 5000}}}', "is not JSON"),
+        (b'{"labels": {"\xff": 1}}', "is not JSON"),
+        ("[]", "holds no table"),
+    ],
+)
+def test_descriptions_of_strangers_are_refused(
+    tmp_path: Path, content: str | bytes, said: str
+) -> None:
+    file = tmp_path / "dataset.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(DataError) as caught:
+        read_raw(tmp_path, None)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_a_description_may_begin_with_the_mark_of_spreadsheets(tmp_path: Path) -> None:
+    file = dataset(tmp_path / "d", ["a"], labeled=["a"]) / "dataset.json"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert read_raw(tmp_path / "d", None).classes == {"tumor": 1, "cochlea": 2}
 
 
 def test_every_file_without_its_partner_is_named(tmp_path: Path) -> None:
@@ -297,6 +337,61 @@ def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
     export(joined, tmp_path / "raw")
     with pytest.raises(DataError, match="number 501 is taken"):
         export(joined, tmp_path / "raw", name="Other")
+
+
+ROW = {"case": "a", "patient": "a", "center": "", "image": "images/a.nii", "labels": None}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", b"\xff", "[" * 200_000, '{"classes": {"tumor": 1}, "cases": [5]}',
+     '{"classes": [], "cases": []}'],
+)  # fmt: skip
+def test_a_damaged_cohort_is_refused(tmp_path: Path, content: str | bytes) -> None:
+    raw = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "cohort.json").write_bytes(raw)
+    with pytest.raises(DataError, match=r"cohort\.json"):
+        load_joined([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"case": "../../../../evil"}, "the case id holds '/'"),
+        ({"image": "../other/images/a.nii"}, "a: ../other/images/a.nii lies outside"),
+        ({"image": "/etc/passwd"}, "a: /etc/passwd lies outside"),
+        ({"labels": "link/a.nii"}, "a: link/a.nii lies outside"),
+        ({"labels": "a\0"}, "lies outside"),
+    ],
+)
+def test_a_cohort_cannot_leave_its_folder(
+    tmp_path: Path, change: dict[str, str], said: str
+) -> None:
+    cohort(tmp_path / "other", ["a"])
+    step = cohort(tmp_path / "step", ["a"])
+    (step / "link").symlink_to(tmp_path / "other" / "labels")
+    content = {"classes": {"tumor": 1}, "cases": [{**ROW, **change}]}
+    (step / "cohort.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        load_joined([step])
+    assert said in str(caught.value)
+
+
+def test_files_of_a_cohort_are_read_as_those_of_strangers(tmp_path: Path) -> None:
+    step = cohort(tmp_path / "step", ["a"])
+    (step / "images" / "a.nii").write_text("root:x:0:0", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.nii: header: not NIfTI"):
+        export(load_joined([step]), tmp_path / "raw")
+    assert list((tmp_path / "raw").iterdir()) == []
+
+
+def test_a_phantom_needs_a_seed_and_room(tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    assert run(app, ["data", "phantom", str(tmp_path / "new"), "--seed=-1"]).exit_code == 2
+    (tmp_path / "file").touch()
+    done = run(app, ["data", "phantom", str(tmp_path / "file")])
+    assert isinstance(done.exception, DataError)
+    assert "file: is a file" in str(done.exception)
 
 
 def test_the_commands(tmp_path: Path) -> None:
