@@ -3,7 +3,8 @@
 Files it may write lie where its results belong; what it changes in the process that other steps
 share is put back. This is no protection against malice: a plugin is code that can do whatever its
 user can. Writes by libraries in C, C++ or Rust are not seen (`torch.save`, SimpleITK, safetensors,
-HDF5), nor are those of other programs and of processes that begin anew.
+HDF5), nor are those of other programs and of processes that begin anew, nor `os.mkfifo` and
+`os.mknod`, of which Python does not tell.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from pathlib import Path
 from crossmod.errors import PluginError
 from crossmod.guard.files import Rooms, trusted, watched
 from crossmod.guard.process import kept
+from crossmod.guard.threads import counted
+from crossmod.guard.words import described, text_of
 
-__all__ = ["guarded", "trusted"]
+__all__ = ["described", "guarded", "text_of", "trusted"]
 
 
 @contextmanager
@@ -37,13 +40,13 @@ def guarded(
         seed: of the global random numbers.
         own: folders it may write into.
         closed: where it may write nothing else, even if caches or temporary files lie there.
-        warn: takes a line for each kind of thing that was put back.
+        warn: takes a line about what was put back, and about threads that are left at work.
 
     Raises:
         PluginError: it writes elsewhere, even if it goes on as if nothing had happened, or tries
             to end the program.
     """
-    with kept(who, seed, warn), watched(Rooms(who, own, closed)) as rooms:
+    with kept(who, seed, warn), watched(Rooms(who, own, closed)) as rooms, counted(who, warn):
         try:
             yield
         except KeyboardInterrupt:
@@ -53,7 +56,6 @@ def guarded(
                 raise rooms.fault from error
             if isinstance(error, Exception):
                 raise
-            text = f"tries to end the program: {type(error).__name__}: {error}"
-            raise PluginError(text, where=who) from error
+            raise PluginError(f"tries to end the program: {described(error)}", where=who) from error
     if rooms.fault is not None:
         raise rooms.fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -10,27 +11,49 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from crossmod.errors import PluginError
+from crossmod.guard.places import database, place_of
+from crossmod.guard.threads import elders, owner_of
 
 ParametersT = ParamSpec("ParametersT")
 ResultT = TypeVar("ResultT")
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
+
+class Argument(NamedTuple):
+    """A path among the arguments of an audit event.
+
+    Attributes:
+        path: its place among them.
+        folder: the place of the open folder it is relative to, if the event tells.
+        follow: whether the system follows a link, or may do so.
+    """
+
+    path: int
+    folder: int | None = None
+    follow: bool = False
+
+
 CHANGES = {
-    "os.chmod": ((0,), 2),
-    "os.link": ((1,), 3),
-    "os.mkdir": ((0,), 2),
-    "os.remove": ((0,), 1),
-    "os.rename": ((0, 1), 2),
-    "os.rmdir": ((0,), 1),
-    "os.symlink": ((1,), 2),
-    "os.truncate": ((0,), None),
-    "shutil.rmtree": ((0,), 1),
+    "os.chmod": [Argument(0, 2, follow=True)],
+    "os.chown": [Argument(0, 3, follow=True)],
+    # Who has a second name for a file can write to it.
+    "os.link": [Argument(0, 2, follow=True), Argument(1, 3)],
+    "os.mkdir": [Argument(0, 2)],
+    "os.remove": [Argument(0, 1)],
+    "os.removexattr": [Argument(0, follow=True)],
+    "os.rename": [Argument(0, 2), Argument(1, 3)],
+    "os.rmdir": [Argument(0, 1)],
+    "os.setxattr": [Argument(0, follow=True)],
+    "os.symlink": [Argument(1, 2)],
+    "os.truncate": [Argument(0, follow=True)],
+    "os.utime": [Argument(0, 3, follow=True)],
+    "shutil.rmtree": [Argument(0, 1)],
 }
-"""Audit event -> where among its arguments paths are, and what they are relative to."""
+"""Audit event -> the files it changes. Of `os.open` Python does not tell the open folder."""
 
 CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME", "TORCH_EXTENSIONS_DIR",
           "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "NUMBA_CACHE_DIR")  # fmt: skip
@@ -39,6 +62,12 @@ CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME", "TORCH_EXTENSIONS_DIR"
 USUAL_CACHES = ("~/.cache", "~/.triton", "~/.config/matplotlib", "~/Library/Caches")
 
 DEVICES = ("/dev", "/proc")
+
+PYCACHE = "__pycache__"
+COMPILED = re.compile(r".+\.(pyc|nbi|nbc)(\..+)?")
+"""Compiled code of Python and of numba; drafts of such files have longer endings."""
+
+SQLITE = "sqlite3.connect"
 
 
 class Rooms:
@@ -65,44 +94,44 @@ class Rooms:
             if folder
         ]
         self.fault: PluginError | None = None
-        # Threads that are older than the work of the plugin are not its own: a lock shows that its
-        # owner is alive, for instance.
-        self.older = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
+        self.older = elders()
 
-    def require(self, event: str, path: Any) -> None:
+    def require(self, event: str, place: str) -> None:
         """Let a change of a file happen, or not.
 
         Raises:
             PluginError: the file lies where the plugin has no business.
         """
-        place = _place(path, follow=event == "open")
         if self._open(place) or (event == "os.mkdir" and self._needless(place)):
             return
+        who = owner_of(threading.current_thread()) or self.who
         error = PluginError(
             f"writes outside of its folder: {place} ({event})",
-            where=self.who,
+            where=who,
             allowed=f"ctx.folder ({self.folder}) and temporary files",
         )
-        self.fault = self.fault or error
+        if who == self.who:  # else an earlier plugin is to blame, and this one is not
+            self.fault = self.fault or error
         raise error
 
     def _open(self, place: str) -> bool:
-        if any(_within(place, folder) for folder in self.own) or "__pycache__" in place:
+        if any(_within(place, folder) for folder in self.own):
             return True
-        return not _within(place, self.closed) and any(_within(place, one) for one in self.common)
+        if _within(place, self.closed):
+            return False
+        return _compiled(place) or any(_within(place, one) for one in self.common)
 
     def _needless(self, place: str) -> bool:
         """Whether a folder is there, or will hold one that is allowed."""
         return Path(place).is_dir() or any(_within(one, place) for one in self.own + self.common)
 
 
-def _place(path: Any, follow: bool) -> str:
-    """Where a path leads; a name that is to be changed is not followed if it is a link."""
-    absolute = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
-    if follow:
-        return os.path.realpath(absolute)
-    folder, name = os.path.split(absolute)
-    return os.path.join(os.path.realpath(folder), name)  # noqa: PTH118
+def _compiled(place: str) -> bool:
+    """Whether Python keeps compiled code there."""
+    path = Path(place)
+    if path.name == PYCACHE:
+        return True
+    return path.parent.name == PYCACHE and COMPILED.fullmatch(path.name) is not None
 
 
 def _within(place: str, folder: str) -> bool:
@@ -147,18 +176,26 @@ def _listen() -> None:
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
     rooms = _rooms
-    if rooms is None or not (event == "open" or event in CHANGES):
+    if rooms is None or not (event in ("open", SQLITE) or event in CHANGES):
         return
-    if threading.get_ident() in rooms.older or getattr(_trust, "full", False):
+    if getattr(_trust, "full", False) or threading.current_thread() in rooms.older:
         return
+    for path, handle, follow in _changed(event, arguments):
+        if not isinstance(path, int):  # a file that is open by now
+            place = place_of(path, handle, follow)
+            if place is not None:
+                rooms.require(event, place)
+
+
+def _changed(event: str, arguments: tuple[Any, ...]) -> list[tuple[Any, int | None, bool]]:
+    """The paths that an event changes, as `place_of` takes them."""
     if event == "open":
         path, _, flags = arguments
-        changed = [path] if flags & WRITING else []
-    else:
-        places, base = CHANGES[event]
-        relative = base is not None and arguments[base] not in (None, -1)
-        # `shutil.rmtree` goes on relative to open folders; it has named the first one by then.
-        changed = [] if relative else [arguments[place] for place in places]
-    for one in changed:
-        if not isinstance(one, int):  # a file that is open by now
-            rooms.require(event, one)
+        return [(path, None, True)] if flags & WRITING else []
+    if event == SQLITE:
+        name = database(arguments[0])
+        return [] if name is None else [(name, None, True)]
+    return [
+        (arguments[one.path], None if one.folder is None else arguments[one.folder], one.follow)
+        for one in CHANGES[event]
+    ]

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
+MIXED = "mixed"
+
 
 class Setting(NamedTuple):
     """A part of the state of the process; states can be compared."""
@@ -76,6 +78,9 @@ def _settings() -> list[Setting]:
         Setting("numpy's treatment of errors", np.geterr, lambda state: np.seterr(**state)),
         Setting("the working folder", _folder, os.chdir),
         Setting("environment variables", lambda: dict(os.environ), _set_environment),
+        Setting("the rights of new files", _umask, os.umask),
+        Setting("where Python finds modules", _module_folders, _set_module_folders),
+        Setting("the recursion limit", _recursion_limit, sys.setrecursionlimit),
         *handlers,
     ]
 
@@ -88,9 +93,25 @@ def _torch_settings(torch: Any) -> list[Setting]:
     def set_determinism(state: tuple[bool, bool]) -> None:
         torch.use_deterministic_algorithms(state[0], warn_only=state[1])
 
+    def device() -> str | None:
+        name = str(torch.get_default_device())
+        return None if name == "cpu" else name  # to set it, even to the CPU, slows torch down
+
+    def precision() -> str:
+        try:
+            return str(torch.get_float32_matmul_precision())
+        except RuntimeError:  # set for one kind of device only
+            return MIXED
+
+    def set_precision(state: str) -> None:
+        if state != MIXED:
+            torch.set_float32_matmul_precision(state)
+
     return [
         Setting("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
         Setting("torch's default type", torch.get_default_dtype, torch.set_default_dtype),
+        Setting("torch's default device", device, torch.set_default_device),
+        Setting("torch's precision of products", precision, set_precision),
         Setting("whether torch keeps gradients", torch.is_grad_enabled, torch.set_grad_enabled),
         Setting("whether torch is deterministic", determinism, set_determinism),
     ]
@@ -106,6 +127,27 @@ def _folder() -> str:
         return os.getcwd()  # noqa: PTH109
     except OSError:  # somebody has removed it
         return os.curdir
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # there is no other way to read it
+    os.umask(mask)
+    return mask
+
+
+def _recursion_limit() -> int:
+    """What torch.compile leaves behind counts as what Python begins with."""
+    limit = sys.getrecursionlimit()
+    return 1000 if limit == 2000 else limit
+
+
+def _module_folders() -> list[str]:
+    """Without those of setuptools, which adds its own libraries when it is imported."""
+    return [folder for folder in map(str, sys.path) if not folder.endswith("_vendor")]
+
+
+def _set_module_folders(folders: list[str]) -> None:
+    sys.path[:] = folders
 
 
 def _set_environment(state: Mapping[str, str]) -> None:

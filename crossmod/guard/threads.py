@@ -1,0 +1,50 @@
+"""Threads that go on after the work of a plugin has ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+from weakref import WeakKeyDictionary
+
+PATIENCE_S = 0.5
+"""A thread that was told to end may take so long."""
+
+_left: WeakKeyDictionary[Thread, str] = WeakKeyDictionary()
+
+
+@contextmanager
+def counted(who: str, warn: Callable[[str], None]) -> Iterator[None]:
+    """Note the threads that a plugin begins in this block and leaves at work.
+
+    Args:
+        who: the plugin in warnings.
+        warn: takes a line that names them.
+    """
+    before = set(threading.enumerate())
+    try:
+        yield
+    finally:
+        begun = [thread for thread in threading.enumerate() if thread not in before]
+        _left.update(dict.fromkeys(begun, who))
+        if names := sorted(thread.name for thread in begun if _goes_on(thread)):
+            warn(f"{who} left threads at work: {', '.join(names)}")
+
+
+def _goes_on(thread: Thread) -> bool:
+    # Libraries keep idle pools, and daemons that watch over something.
+    if thread.daemon or "Executor" in f"{type(thread).__name__} {thread.name}":
+        return False
+    thread.join(PATIENCE_S)
+    return thread.is_alive()
+
+
+def elders() -> set[Thread]:
+    """The other threads, without those that plugins left: a lock shows that its owner is alive."""
+    return set(threading.enumerate()) - set(_left) - {threading.current_thread()}
+
+
+def owner_of(thread: Thread) -> str | None:
+    """The plugin that left a thread at work."""
+    return _left.get(thread)
