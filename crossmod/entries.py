@@ -11,13 +11,14 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from crossmod.errors import MachineError
+from crossmod.errors import MachineError, PluginError
 from crossmod.faults import point
 
 MANIFEST = "manifest.json"
@@ -59,6 +60,7 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
 
     Raises:
         MachineError: the disk is full, broken or read-only.
+        PluginError: the folder holds something that cannot be kept.
     """
     draft = _draft_of(target)
     try:
@@ -86,14 +88,31 @@ def _draft_of(target: Path) -> Path:
 
 def _seal(draft: Path, note: Mapping[str, Any]) -> None:
     files = {}
-    for path in sorted(p for p in draft.rglob("*") if p.is_file()):
+    for path in sorted(draft.rglob("*")):
+        name = path.relative_to(draft).as_posix()
+        _require_keepable(path, name)
+        if path.is_dir():
+            continue
         sync(path)
         path.chmod(0o444)  # run folders link to these files; nobody should edit them in place
-        name = path.relative_to(draft).as_posix()
         files[name] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
     text = json.dumps({**note, "files": files}, indent=1) + "\n"
     (draft / MANIFEST).write_text(text, encoding="utf-8")
     sync(draft / MANIFEST)
+
+
+def _require_keepable(path: Path, name: str) -> None:
+    """Only a plugin writes into such a folder what the core would not.
+
+    Raises:
+        PluginError: a result would depend on what lies elsewhere, or hide the manifest.
+    """
+    mode = path.lstat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        what = "is a link" if stat.S_ISLNK(mode) else "is no file that can be kept"
+        raise PluginError(f"'{name}' in its folder {what}", allowed="files and folders")
+    if name == MANIFEST:
+        raise PluginError(f"'{name}' in its folder has a name that the store needs")
 
 
 def _settle(draft: Path, target: Path) -> None:

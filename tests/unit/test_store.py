@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crossmod import MachineError
+from crossmod import MachineError, PluginError
 from crossmod.entries import MANIFEST, write_file
 from crossmod.store import Store
 
@@ -53,6 +53,26 @@ def test_a_write_error_says_what_to_do(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with pytest.raises(MachineError, match="No space left"), store.publish(KEY, {}):
         raise OSError(28, "No space left on device", "/somewhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("w", "weights.pt"), ("w", "."), ("manifest.json", "")]
+)
+def test_what_cannot_be_kept_is_not_published(name: str, target: str, tmp_path: Path) -> None:
+    store, outside = Store(tmp_path / "store"), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "weights.pt").write_text("weights")
+    mode = (outside / "weights.pt").stat().st_mode
+
+    def work() -> None:
+        with store.publish(KEY, {}) as folder:
+            path = folder / name
+            path.symlink_to(outside / target) if target else path.write_text("{}")
+
+    with pytest.raises(PluginError, match=f"'{name}' in its folder"):
+        work()
+    assert store.manifest(KEY) is None
+    assert (outside / "weights.pt").stat().st_mode == mode
 
 
 def test_a_file_that_many_threads_write_is_always_whole(tmp_path: Path) -> None:
