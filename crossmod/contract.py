@@ -2,7 +2,8 @@
 
 The right kind of object, same case, same grid, finite values, known labels, probabilities that are
 some. The message names the plugin, the case and the field. What passes is as its type says: images
-and probabilities are float32 arrays in memory, label maps are uint8.
+and probabilities are float32 arrays in memory, label maps are uint8. Case, center, patient and
+geometry are those that were given, whatever a plugin says.
 """
 
 from __future__ import annotations
@@ -36,21 +37,32 @@ NEAR_ONE = 1e-2
 NUMBERS = "biuf"
 """Numpy's kinds of arrays that hold real numbers."""
 
+WIDEST_BYTES = 8
+"""What a number takes at most in files of learned arrays, complex ones included."""
+
+RESERVED = "__metadata__"
+"""What such files do not take as the name of an array."""
+
 
 def learned(state: object, who: str) -> State:
     """What a stage has learned, as named arrays that can be stored.
 
     Raises:
-        PluginError: it is none, or holds values that are NaN or infinite.
+        PluginError: it is none, cannot be stored, or holds values that are NaN or infinite.
     """
     if not isinstance(state, Mapping):
         _refuse(who, "", f"fit returned {_kind(state)}", "a mapping of names to arrays")
     for name in state:
-        if not isinstance(name, str):
-            _refuse(who, "", f"fit returned an array called {name!r}", "names that are text")
+        if not isinstance(name, str) or not _can_be_stored(name):
+            what = f"fit returned an array called {name!r}"
+            _refuse(who, "", what, f"names that are text, but not {RESERVED}")
     arrays = {
         name: _array(value, f"'{name}'", NUMBERS + "c", who, "") for name, value in state.items()
     }
+    for name, array in arrays.items():
+        if array.dtype.itemsize > WIDEST_BYTES:
+            what = f"'{name}' holds values of type {array.dtype}"
+            _refuse(who, "", what, "numbers of at most 8 bytes")
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         text = f"{len(broken)} of {len(arrays)} learned arrays hold NaN or infinite values"
@@ -60,6 +72,11 @@ def learned(state: object, who: str) -> State:
             fix="nothing was stored; lower the learning rate, or look at the images",
         )
     return arrays
+
+
+def _can_be_stored(name: str) -> bool:
+    """Whether a name is Unicode text and free."""
+    return name != RESERVED and not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def decision(done: object, who: str) -> bool:
@@ -75,7 +92,7 @@ def translations(given: Iterable[Volume], yielded: Iterable[Volume], who: str) -
         _same_case(before.case, after.case, who)
         image = _on_grid(before.data.shape[1:], before.affine, after, who)
         _within_unit(image.data, after.case, "values", who)
-        yield image
+        yield replace(image, case=before.case, center=before.center)
 
 
 def copies(
@@ -102,6 +119,7 @@ def predictions(
     """Pass on predictions with one probability channel for the background and each class."""
     for before, after in _in_step(given, yielded, Prediction, who):
         _same_case(before.case, after.case, who)
+        _same_place(before.affine, after.image, who)
         shares = _array(after.probabilities, "probabilities", NUMBERS, who, after.case)
         _shaped(shares, (1 + len(classes), *before.grid), "probabilities", after.case, who)
         _within_unit(shares, after.case, "probabilities", who, NEAR_ONE)
@@ -109,7 +127,7 @@ def predictions(
         if (far := max(1 - sums.min(), sums.max() - 1)) > NEAR_ONE:
             _refuse(who, after.case, f"yielded probabilities that miss a sum of 1 by {far:.3g}",
                     "a sum of 1 in every voxel")  # fmt: skip
-        yield replace(after, probabilities=shares.astype(np.float32, copy=False))
+        yield Prediction(before, shares.astype(np.float32, copy=False))
 
 
 def selections(
@@ -171,7 +189,7 @@ def _labeled(pair: Pair, case: Case, classes: Mapping[str, int], who: str) -> Pa
     if unknown:
         _refuse(who, pair.case, f"yielded labels {sorted(unknown)}", f"0 and {dict(classes)}")
     known: LabelArray = labels.astype(np.uint8, copy=False)
-    return replace(pair, image=image, labels=known)
+    return Pair(replace(image, center=case.center), known, case.patient)
 
 
 def _on_grid(shape: tuple[int, ...], affine: Affine, after: Volume, who: str) -> Volume:
@@ -179,13 +197,18 @@ def _on_grid(shape: tuple[int, ...], affine: Affine, after: Volume, who: str) ->
     raw = vars(after).get("data")  # where the plugin has looked at it already
     data = _array(after.read() if raw is None else raw, "data", NUMBERS, who, after.case)
     _shaped(data, (1, *shape), "", after.case, who)
+    _same_place(affine, after, who)
+    array = data.astype(np.float32, copy=False)
+    _finite(array, after.case, who)
+    return Volume(after.case, after.center, affine, lambda: array)
+
+
+def _same_place(affine: Affine, after: Volume, who: str) -> None:
+    """Refuse an image that a plugin has moved."""
     geometry = _array(after.affine, "affine", NUMBERS, who, after.case)
     _shaped(geometry, (4, 4), "affine", after.case, who)
     if not np.allclose(affine, geometry, atol=1e-4):
         _refuse(who, after.case, "changed the affine", "the geometry of the input")
-    array = data.astype(np.float32, copy=False)
-    _finite(array, after.case, who)
-    return replace(after, affine=geometry.astype(np.float64, copy=False), read=lambda: array)
 
 
 def _array(value: object, field: str, kinds: str, who: str, case: str) -> NDArray[Any]:

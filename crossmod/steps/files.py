@@ -29,7 +29,7 @@ def save_state(folder: Path, state: State) -> None:
     """Store what a stage has learned; no pickle."""
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
     (folder / STATE).write_bytes(save(arrays))  # as bytes: a full disk is an OSError then
 
 
