@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,10 +146,17 @@ def _copies(content: ReportContent, original: Case, copies: Sequence[Case]) -> S
 
 def drawn_panels(content: ReportContent) -> list[tuple[str, str]]:
     """Captions and data URIs of some of the PNG files that plugins saved."""
-    return [(caption, _shrunk(path)) for caption, path in spread(content.panels, MAX_PANELS)]
+    shown = [(caption, _shrunk(path)) for caption, path in spread(content.panels, MAX_PANELS)]
+    for caption in (caption for caption, uri in shown if uri is None):
+        warnings.warn(f"{caption}: no picture that can be shown; left out", stacklevel=2)
+    return [(caption, uri) for caption, uri in shown if uri is not None]
 
 
-def _shrunk(path: Path) -> str:
-    with Image.open(path) as image:
-        image.thumbnail((MAX_PANEL_PIXELS, MAX_PANEL_PIXELS))
-        return png_uri(image)
+def _shrunk(path: Path) -> str | None:
+    """A picture as a data URI; None if the file is no picture."""
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((MAX_PANEL_PIXELS, MAX_PANEL_PIXELS))
+            return png_uri(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None

@@ -14,6 +14,7 @@ from crossmod.data import Cohort, CohortWriter, LabelArray, Volume, write_nifti
 from crossmod.metrics import EMPTY_PREDICTION_MM, Score
 from crossmod.report import ReportContent, write_report
 from crossmod.report.content import MAX_CENTERS, spread, spread_cases
+from crossmod.report.galleries import drawn_panels
 from crossmod.report.slices import Outline, Upright, box_around, picture
 from crossmod.report.tables import duration, score_tables
 
@@ -125,6 +126,16 @@ def page_of(content: ReportContent, tmp_path: Path) -> str:
     path = tmp_path / "report.html"
     write_report(path, content)
     return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [b"no png", b"\x89PNG\r\n\x1a\n", None])
+def test_a_panel_that_is_no_picture_is_left_out(content: bytes | None, tmp_path: Path) -> None:
+    whole, broken = full(tmp_path), tmp_path / "broken.png"
+    broken.mkdir() if content is None else broken.write_bytes(content)
+    given = replace(whole, panels=[("bad one", broken), *whole.panels])
+    with pytest.warns(UserWarning, match="bad one: no picture that can be shown"):
+        panels = drawn_panels(given)
+    assert [caption for caption, _ in panels] == [f"caption {HOSTILE}"]
 
 
 PAGE_BYTES = 8_000_000
