@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from inspect import isabstract
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import pluggy
 from packaging.requirements import InvalidRequirement, Requirement
@@ -20,6 +22,7 @@ from packaging.utils import canonicalize_name
 
 from crossmod import hooks
 from crossmod.errors import PluginError
+from crossmod.guard import described
 from crossmod.options import Options
 from crossmod.stages import Augmenter, PseudoLabeler, Segmenter, Stage, Translator
 
@@ -151,7 +154,7 @@ def load(name: str) -> Plugin:
     entry = known[name]
     where = f"plugin '{name}' ({' '.join(distribution_of(entry))})"
     _require_fitting(entry, where)
-    with _explained("cannot be imported", where), redirect_stdout(sys.stderr):
+    with _explained("cannot be imported", where), _contained():
         module = entry.load()
     return Plugin(name, entry, _stage_of(name, module, where))
 
@@ -196,14 +199,32 @@ def _explained(what: str, where: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit is none of `Exception`
-        text = " ".join(f"{what}: {type(error).__name__}: {error}".split())
+        text = " ".join(f"{what}: {described(error)}".split())
         raise PluginError(text, where=where) from error
+
+
+@contextmanager
+def _contained() -> Iterator[None]:
+    """What a plugin prints goes to stderr, its ends are errors, and the streams stay ours."""
+    leave, process, thread = os._exit, os.getpid(), threading.get_ident()
+
+    def refuse(status: int) -> NoReturn:
+        if (os.getpid(), threading.get_ident()) != (process, thread):
+            leave(status)  # a process that the plugin began, or another thread of the program
+        raise PluginError(f"ends the program by os._exit({status})")
+
+    os._exit = refuse
+    try:
+        with redirect_stderr(sys.stderr), redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os._exit = leave
 
 
 def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
     manager = pluggy.PluginManager("crossmod")
     manager.add_hookspecs(hooks)
-    with _explained("its hook is wrong", where), redirect_stdout(sys.stderr):
+    with _explained("its hook is wrong", where), _contained():
         manager.register(module, name)
         manager.check_pending()
         offered: list[Any] = manager.hook.crossmod_stage()
