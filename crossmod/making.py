@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
+from crossmod import errors
 from crossmod.checkpoints import Checkpoints
 from crossmod.entries import CANNOT_WRITE, append_line
 from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
 from crossmod.faults import during, point
-from crossmod.guard import guarded, trusted
+from crossmod.guard import described, guarded, text_of, trusted
 from crossmod.stages import Context
 from crossmod.steps import DataFolder, PluginStep, Step
 from crossmod.store import Store
@@ -137,11 +138,12 @@ class Maker:
                 precision=precision,
                 checkpoints=checkpoints,
                 progress=self._progress,
-                log=lambda text: self.tell(Remark(step.key, text)),
+                log=lambda text: self.tell(Remark(step.key, text_of(text))),
                 metric=_metric_writer(folder),
             )
             with self._guarded(folder):
                 step.make(self.folder_of, ctx)
+            self.at = ""
             seconds = round(checkpoints.seconds, 2)
             note |= {"seconds": seconds, "device": device, "precision": precision}
             note |= {"determinism": machine.determinism, "peak_bytes": peak_bytes()}
@@ -176,26 +178,43 @@ class Maker:
             yield item
 
     def _explained(self, error: Exception) -> CrossmodError:
-        where = f"step {self.task.name}"
-        step = self.task.step
-        if isinstance(step, PluginStep):
-            where += f", {step.use.who}"
+        where = place_of(self.task)
+        at = f"{where}, case {self.at}" if self.at else where
         if isinstance(error, CrossmodError):
-            return error
+            return _ours(error, at)
         if _is_out_of_memory(error):
-            return out_of_memory(where, self.at, peak_bytes(), str(error).partition("\n")[0])
+            return out_of_memory(where, self.at, peak_bytes(), text_of(error).partition("\n")[0])
         if isinstance(error, OSError) and error.errno in (*TRANSIENT, *CANNOT_WRITE):
             return MachineError(
                 f"{error.strerror}: {error.filename or ''}",
                 where=where,
                 fix="look at the disk, or choose another folder with --store; run again to go on",
             )
-        kind = PluginError if isinstance(step, PluginStep) else CrossmodError
+        kind = PluginError if isinstance(self.task.step, PluginStep) else CrossmodError
         return kind(
-            f"{type(error).__name__}: {error}",
-            where=f"{where}, case {self.at}" if self.at else where,
-            fix="--traceback shows where; finished steps are kept",
+            described(error), where=at, fix="--traceback shows where; finished steps are kept"
         )
+
+
+def place_of(task: Task) -> str:
+    """A task in messages: its step, and the plugin that works there."""
+    where = f"step {task.name}"
+    return f"{where}, {task.step.use.who}" if isinstance(task.step, PluginStep) else where
+
+
+def _ours(error: CrossmodError, where: str) -> CrossmodError:
+    """An error as one that other processes can read, and that says where it arose.
+
+    A plugin may raise a class of its own, which is unknown elsewhere or is made in another way.
+    """
+    kinds = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    kind = cast("type[CrossmodError]", next(kinds))
+    what, place, allowed, fix = (
+        text_of(getattr(error, name, "")) for name in ("what", "where", "allowed", "fix")
+    )
+    if kind is not Interrupted:  # that says which step was stopped
+        place = place or where
+    return kind(what or described(error), where=place, allowed=allowed, fix=fix)
 
 
 def forward_warnings(key: str, tell: Callable[[Event], None]) -> None:
@@ -223,7 +242,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in str(error) or "out of memory" in str(error)
+        "can't allocate memory" in text_of(error) or "out of memory" in text_of(error)
     )
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from crossmod.engines.machine import memory_limit
 from crossmod.errors import Interrupted, MachineError
-from crossmod.making import out_of_memory
+from crossmod.making import out_of_memory, place_of
 from crossmod.options import Options, Size
 from crossmod.tasks import Advance, Event, Outcome, Task
 from crossmod.worker import PATIENCE_S, STOP
@@ -52,6 +52,7 @@ class Process:
         log: what it prints.
         task: the task at work; None if idle.
         advance: the last sign of life.
+        stopping: whether it was asked to stop.
     """
 
     process: subprocess.Popen[bytes]
@@ -59,6 +60,7 @@ class Process:
     log: IO[Any]
     task: Task | None = None
     advance: Advance | None = None
+    stopping: bool = False
 
     def end(self) -> None:
         """Kill it and wait until it is gone."""
@@ -138,6 +140,7 @@ class Local:
             if worker.task is None:
                 self._remove(slot)
             else:
+                worker.stopping = True
                 worker.connection.send(STOP)
 
     def close(self) -> None:
@@ -184,7 +187,7 @@ class Local:
         self._remove(slot)
         if task is None:
             return Outcome("")
-        if code == Interrupted.exit_code:
+        if worker.stopping and code == Interrupted.exit_code:
             text = f"{task.name} reached no safe point within {PATIENCE_S:.0f} s and begins anew"
             return Outcome(task.key, error=Interrupted(text))
         return Outcome(task.key, error=_death(task, worker.advance, code), traceback=printed)
@@ -194,7 +197,7 @@ class Local:
 
 
 def _death(task: Task, last: Advance | None, code: int) -> MachineError:
-    where = f"step {task.name}"
+    where = place_of(task)
     if -code == signal.SIGKILL:
         held = last.resident_bytes if last else 0
         what = "the system killed the worker, most likely because memory was short"
