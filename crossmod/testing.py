@@ -24,6 +24,7 @@ import numpy as np
 from crossmod import contract
 from crossmod.checkpoints import Checkpoints
 from crossmod.data import Cohort, CohortWriter, FloatArray, LabelArray, Prediction, State, Volume
+from crossmod.entries import published
 from crossmod.errors import PluginError
 from crossmod.faults import FAULT
 from crossmod.guard import guarded
@@ -74,14 +75,14 @@ def check_stage(stage: Stage[Any], folder: Path) -> None:
         folder: an empty folder to work in.
 
     Raises:
-        PluginError: the stage breaks the contract, writes outside of its folder, changes what all
-            steps of a process share, or gives other numbers the second time.
+        PluginError: the stage breaks the contract, writes outside of its folder, leaves there what
+            cannot be kept, changes what all steps of a process share, leaves threads at work, or
+            gives other numbers the second time.
     """
     labeled = small_cohort(folder / "labeled", labeled=True)
     target = small_cohort(folder / "target", labeled=False, seed=1)
     first, second = (
-        _guarded_work(stage, labeled, target, _context(folder / f"run-{number}"))
-        for number in (1, 2)
+        _guarded_work(stage, labeled, target, folder / f"run-{number}") for number in (1, 2)
     )
     for one, other in zip(first, second, strict=True):
         if not np.array_equal(one, other):
@@ -89,20 +90,27 @@ def check_stage(stage: Stage[Any], folder: Path) -> None:
 
 
 def _guarded_work(
-    stage: Stage[Any], labeled: Cohort, target: Cohort, ctx: Context
+    stage: Stage[Any], labeled: Cohort, target: Cohort, folder: Path
 ) -> list[FloatArray | LabelArray]:
     changes: list[str] = []
-    place = ctx.folder
-    with guarded(_who(stage), ctx.seed, (place,), place.parent, changes.append):
-        results = _work(stage, labeled, target, ctx)
+    with published(folder, {}) as place:
+        ctx = Context(folder=place, seed=7, classes=CLASSES)
+        with guarded(_who(stage), ctx.seed, (place,), place.parent, changes.append):
+            results = _work(stage, labeled, target, ctx)
     if changes:
         raise PluginError(changes[0], fix="draw random numbers from ctx.rng; leave the rest alone")
     return results
 
 
-def _context(folder: Path) -> Context:
-    folder.mkdir()
-    return Context(folder=folder, seed=7, classes=CLASSES)
+def _stored(state: object, who: str, folder: Path) -> State:
+    """What was learned, as other steps find it."""
+    from safetensors.numpy import load_file, save
+
+    arrays = contract.learned(state, who)
+    file = folder / "state.safetensors"
+    file.write_bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
+    found: State = load_file(file)
+    return found
 
 
 def _who(stage: Stage[Any]) -> str:
@@ -120,7 +128,7 @@ def _work(
 def _translate(
     stage: Translator[Any], labeled: Cohort, target: Cohort, ctx: Context
 ) -> list[FloatArray | LabelArray]:
-    state = contract.learned(stage.fit(labeled, target, ctx), _who(stage))
+    state = _stored(stage.fit(labeled, target, ctx), _who(stage), ctx.folder)
     results = stage.translate(labeled.volumes(), state, ctx)
     checked = contract.translations(labeled.volumes(), results, _who(stage))
     return [volume.data for volume in checked]
@@ -130,7 +138,7 @@ def _translate(
 def _augment(
     stage: Augmenter[Any], labeled: Cohort, target: Cohort, ctx: Context
 ) -> list[FloatArray | LabelArray]:
-    state = contract.learned(stage.fit(labeled, target, ctx), _who(stage))
+    state = _stored(stage.fit(labeled, target, ctx), _who(stage), ctx.folder)
     results = stage.augment(labeled.pairs(), state, ctx)
     given = {case.case: case for case in labeled.cases}
     copies = contract.copies(given, results, CLASSES, _who(stage))
@@ -142,7 +150,7 @@ def _segment(
     stage: Segmenter[Any], labeled: Cohort, target: Cohort, ctx: Context
 ) -> list[FloatArray | LabelArray]:
     [(train, validation), *_] = labeled.folds(3, seed=0)
-    state = contract.learned(stage.fit(train, validation, ctx), _who(stage))
+    state = _stored(stage.fit(train, validation, ctx), _who(stage), ctx.folder)
     results = stage.predict(target.volumes(), state, ctx)
     checked = contract.predictions(target.volumes(), results, CLASSES, _who(stage))
     return [prediction.probabilities for prediction in checked]
