@@ -38,6 +38,10 @@ from crossmod import Translator, hookimpl
 
 
 class Odd(Translator):
+    def fit(self, source, target, ctx):
+        {fit}
+        return {{}}
+
     def translate(self, volumes, state, ctx):
         print("at work")
         for volume in volumes:
@@ -60,9 +64,11 @@ FAULTS = {
         "writes outside of its folder",
     ),
 }
+PAINTS = "(ctx.folder / 'panels').mkdir(); (ctx.folder / 'panels' / 'a.png').write_text('x')"
 DRAWS = "yield volume.with_data(volume.data * np.random.rand())"
 STARTS = {
     "broken": "import sys; sys.exit(7)",
+    "leaver": "import os; os._exit(0)",
     "handlers": "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
 }
 
@@ -95,9 +101,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory, install: Callable[..., N
     site = tiny.folder / "site"
     site.mkdir()
     works = {**{name: work for name, (work, _) in FAULTS.items()}, "draws": DRAWS}
-    for name in (*works, *STARTS):
+    works |= {"ends0": "os._exit(0); yield", "ends5": "os._exit(5); yield"}
+    fits = {"paints": PAINTS}
+    for name in (*works, *STARTS, *fits):
         work, start = works.get(name, "yield volume"), STARTS.get(name, "")
-        install(site, name, TRANSLATOR.format(name=name, start=start, work=work))
+        code = TRANSLATOR.format(name=name, start=start, work=work, fit=fits.get(name, "pass"))
+        install(site, name, code)
     return tiny
 
 
@@ -106,11 +115,15 @@ def test_g01_a_broken_plugin_is_listed_beside_the_others(installed: Installed) -
     rows = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert "is imported" not in done.stdout
     assert "SystemExit: 7" in rows["broken"]
-    assert [name for name, line in rows.items() if "broken" in line] == ["broken"]
+    assert [name for name, row in rows.items() if "broken" in row] == ["broken", "leaver"]
+    assert "os._exit(0)" in rows["leaver"]
     said = installed("plugins", "broken", code=4, **installed.variables).stderr
     assert "plugin 'broken' (broken 1.2)" in said
     assert "Traceback" not in said
     assert "plugin 'broken' (broken 1.2)" in installed.use("broken", code=2)
+    checked = installed("check", "tiny.toml", "--set", "translate.gan.use=leaver", code=2,
+                        **installed.variables)  # fmt: skip
+    assert "plugin 'leaver' (leaver 1.2)" in checked.stderr
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -127,7 +140,22 @@ def test_g03_g04_a_faulty_translation_is_not_published(name: str, installed: Ins
 def test_g01_a_plugin_that_the_worker_cannot_import_does_not_hang_the_run(
     installed: Installed,
 ) -> None:
-    assert "the worker died" in installed.use("handlers", code=4)
+    said = installed.use("handlers", code=4)
+    assert "the worker died" in said
+    assert "plugin 'handlers' (handlers 1.2)" in said
+
+
+@pytest.mark.parametrize("status", ["0", "5"])
+def test_g03_a_plugin_that_ends_the_worker_is_named(status: str, installed: Installed) -> None:
+    said = " ".join(installed.use(f"ends{status}", code=4).split())
+    assert f"plugin 'ends{status}' (ends{status} 1.2): the worker died (exit code {status})" in said
+
+
+def test_g03_a_panel_that_is_no_picture_is_left_out(installed: Installed) -> None:
+    said = installed.use("paints")
+    assert "translate-gan-fit: a: no picture that can be shown" in " ".join(said.split())
+    assert "Traceback" not in said
+    assert (installed.result.folder / "report.html").exists()
 
 
 def test_g04_global_random_numbers_are_a_warning_in_the_report(installed: Installed) -> None:

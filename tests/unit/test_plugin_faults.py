@@ -6,13 +6,14 @@ Rows G01 to G04 of the fault matrix; `tests/integration/test_plugin_mistakes.py`
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ import torch
 
 from crossmod import (
     Case,
+    DataError,
     FitOn,
+    Options,
     Pair,
     PluginError,
     Prediction,
     RecipeError,
+    Translator,
     Volume,
     contract,
     plugins,
@@ -38,6 +42,7 @@ from crossmod.guard import guarded
 from crossmod.making import Maker
 from crossmod.recipe import StageUse
 from crossmod.steps import Fit, Step, Translate
+from crossmod.steps.files import load_state, save_state
 from crossmod.store import Store
 from crossmod.tasks import Event, Outcome, Remark, Task
 from crossmod.testing import check_stage, small_cohort
@@ -93,6 +98,11 @@ FAILING_IMPORTS = {
     "lines": ("raise ValueError('one\\n  two [/red]')", r"ValueError: one two \[/red\]"),
     "ours": (HEAD + "raise PluginError('something')", "PluginError: something"),
     "hook": (HEAD + "@hookimpl\ndef crossmod_stage(): 1 / 0", "ZeroDivisionError"),
+    "leave": ("import os; os._exit(0)", r"ends the program by os\._exit\(0\)"),
+    "mute": (
+        "class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute",
+        r"Mute: \(its text cannot be made: ZeroDivisionError\)",
+    ),
     "hook-exit": (HEAD + "@hookimpl\ndef crossmod_stage(): sys.exit()", "SystemExit"),
 }
 
@@ -122,6 +132,23 @@ def test_g01_what_a_plugin_prints_does_not_mix_with_results(
     install(site, "odd", f"print('hello')\n{HEAD}{ODD}{hook}")
     assert plugins.load("odd").kind == "translate"
     assert capsys.readouterr() == ("", "hello\nasked\n")
+
+
+def test_g01_the_streams_of_the_program_stay_in_place(site: Path, install: Install) -> None:
+    install(site, "odd", "import io, sys\nsys.stdout = sys.stderr = io.StringIO()\n1 / 0")
+    before = sys.stdout, sys.stderr
+    with pytest.raises(PluginError, match="ZeroDivisionError"):
+        plugins.load("odd")
+    assert (sys.stdout, sys.stderr) == before
+
+
+def test_g01_processes_that_a_plugin_begins_at_import_may_end(site: Path, install: Install) -> None:
+    fork = "import os\nchild = os.fork()\nif not child: os._exit(7)\n"
+    wait = "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n"
+    install(site, "odd", f"{fork}{wait}{HEAD}{ODD}{HOOK}")
+    leave = os._exit
+    assert plugins.load("odd").kind == "translate"
+    assert os._exit is leave
 
 
 def test_g01_ctrl_c_during_an_import_is_heeded(site: Path, install: Install) -> None:
@@ -284,6 +311,35 @@ def test_g03_images_and_labels_come_out_as_their_types_say() -> None:
     assert guess.probabilities.dtype == np.float32
 
 
+@pytest.mark.parametrize("center", ["../evil<b>\x1b[2J", None, 7])
+def test_g03_center_and_patient_are_those_that_were_given(center: Any, tmp_path: Path) -> None:
+    given = replace(volume(), center="ldn")
+    [one] = contract.translations([given], [replace(volume(), center=center)], P)
+    assert one.center == "ldn"
+    moved = pair(image=replace(volume(), center=center), patient="P2")
+    [chosen] = contract.selections(labeled(tmp_path), [moved], CLASSES, P)
+    assert (chosen.center, chosen.patient) == ("etz", "P1")
+    copy = replace(moved, patient="P1").copy_as("x", np.zeros(SHAPE, np.float32))
+    [added] = contract.copies(labeled(tmp_path / "2"), [copy], CLASSES, P)
+    assert (added.case, added.center, added.patient) == ("a+x", "etz", "P1")
+
+
+@pytest.mark.parametrize(
+    "affine", [np.eye(4) + 4 * np.eye(4, k=3), 2 * np.eye(4), np.eye(4) * np.nan]
+)
+def test_g03_a_prediction_stays_where_its_image_is(affine: Any) -> None:
+    shares = np.full((2, *SHAPE[1:]), 0.5, np.float32)
+    with pytest.raises(PluginError, match="changed the affine"):
+        list(
+            contract.predictions(
+                [volume()], [Prediction(volume(affine=affine), shares)], CLASSES, P
+            )
+        )
+    given, other = volume(), volume(np.zeros((1, 2, 2, 2), np.float32))
+    [guess] = contract.predictions([given], [Prediction(other, shares)], CLASSES, P)
+    assert guess.image is given
+
+
 def test_g03_a_volume_that_is_read_late_is_read_once() -> None:
     reads = []
 
@@ -327,7 +383,8 @@ def test_g03_probabilities_in_half_precision_are_near_enough(dtype: torch.dtype)
 
 def labeled(folder: Path) -> dict[str, Case]:
     writer = CohortWriter(folder, CLASSES)
-    writer.add(volume(), labels=np.ones(SHAPE[1:], np.uint8), patient="P1")
+    image = replace(volume(), center="etz")
+    writer.add(image, labels=np.ones(SHAPE[1:], np.uint8), patient="P1")
     return {case.case: case for case in writer.close().cases}
 
 
@@ -376,6 +433,10 @@ WRONG_STATES: dict[str, tuple[Any, str]] = {
     "object": ({"network": object()}, "'network' holds values of type object"),
     "device": ({"w": torch.zeros(2, device="meta")}, "'w' is a Tensor that is no array"),
     "NaN": ({"w": np.array([np.nan])}, "1 of 1 learned arrays hold NaN"),
+    "complex": ({"w": np.ones(2, complex)}, "'w' holds values of type complex128"),
+    "long": ({"w": np.ones(2, np.longdouble)}, "'w' holds values of type float128"),
+    "surrogate": ({"\udcff": np.zeros(2)}, r"an array called '\\udcff'"),
+    "reserved": ({"__metadata__": np.zeros(2)}, "an array called '__metadata__'"),
 }
 
 
@@ -385,6 +446,14 @@ def test_g03_a_state_that_cannot_be_stored(name: str) -> None:
     with pytest.raises(PluginError, match=words) as caught:
         contract.learned(state, P)
     assert P in str(caught.value)
+
+
+@pytest.mark.parametrize("learned", [np.float32(3), 4, True, np.ones((2, 3)).T, np.ones((0, 3))])
+def test_g03_a_state_comes_back_as_it_was(learned: Any, tmp_path: Path) -> None:
+    save_state(tmp_path, contract.learned({"w": learned}, P))
+    found = load_state(tmp_path)["w"]
+    assert (found.shape, found.dtype) == (np.shape(learned), np.asarray(learned).dtype)
+    assert np.array_equal(found, learned)
 
 
 @pytest.mark.parametrize("done", [None, 1, 0.5, "yes", np.zeros(2)])
@@ -458,6 +527,8 @@ class Bench:
         done = self.run()
         assert isinstance(done.error, PluginError), done
         assert "plugin 'odd' (odd 1.2)" in str(done.error)
+        assert type(done.error) is PluginError
+        assert str(pickle.loads(pickle.dumps(done.error))) == str(done.error)
         assert self.store.manifest(done.key) is None
         assert not list(self.store.path(done.key).parent.glob(f"*{done.key}*"))
         return str(done.error)
@@ -486,6 +557,19 @@ FAILING_WORK = {
     "exit": ("sys.exit(0)\nyield", "tries to end the program: SystemExit: 0"),
     "base": ("import asyncio\nraise asyncio.CancelledError\nyield", "tries to end the program"),
     "recursion": ("f = lambda: f()\nf()\nyield", "RecursionError"),
+    "mute": ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute\nyield",
+             "Mute: (its text cannot be made: ZeroDivisionError)"),
+    "mute out of memory": ("class Mute(RuntimeError):\n    def __str__(self): 1 / 0\n"
+                           "raise Mute\nyield", "Mute: (its text"),
+    "own class": ("class Mine(PluginError):\n    def __init__(self, a, b):\n"
+                  "        super().__init__('is mine')\nraise Mine(1, 2)\nyield", "is mine"),
+    "no words": ("class Mine(PluginError):\n    def __init__(self): pass\nraise Mine\nyield",
+                 "case case-0: Mine"),
+    "link": ("(ctx.folder / 'w').symlink_to(OUT)\nyield from volumes", "'w' in its folder is a"),
+    "dead link": ("(ctx.folder / 'w').symlink_to('gone')\nyield from volumes", "is a link"),
+    "fifo": ("os.mkfifo(ctx.folder / 'w')\nyield from volumes", "'w' in its folder is no file"),
+    "manifest": ("(ctx.folder / 'manifest.json').write_text('{}')\nyield from volumes",
+                 "'manifest.json' in its folder has a name that the store needs"),
 }  # fmt: skip
 
 
@@ -494,6 +578,22 @@ def test_g03_a_step_that_fails_publishes_nothing(name: str, bench: Bench) -> Non
     body, words = FAILING_WORK[name]
     bench.offer(body)
     assert words in bench.refused()
+
+
+def test_g03_an_error_of_a_kind_that_we_know_names_the_plugin_too(bench: Bench) -> None:
+    bench.offer("for v in volumes:\n    raise DataError('bad thing')\n    yield v")
+    error = bench.run().error
+    assert isinstance(error, DataError)
+    assert str(error) == "step odd, plugin 'odd' (odd 1.2), case case-0: bad thing"
+
+
+def test_g04_a_file_that_a_plugin_links_to_stays_writable(bench: Bench) -> None:
+    precious = bench.folder / "weights.pt"
+    precious.write_text("x")
+    precious.chmod(0o640)
+    bench.offer("(ctx.folder / 'w').symlink_to(OUT / 'weights.pt')\nyield from volumes")
+    assert "'w' in its folder is a link" in bench.refused()
+    assert precious.stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize(
@@ -531,6 +631,23 @@ MISPLACED = {
     "hard link": "(ctx.folder / 'x').touch(); os.link(ctx.folder / 'x', OUT / 'stray')",
     "truncate": "os.truncate(OUT / 'precious', 0)",
     "chmod": "(OUT / 'precious').chmod(0)",
+    "link chmod": "(ctx.folder / 'x').symlink_to(OUT / 'precious'); (ctx.folder / 'x').chmod(0)",
+    "link truncate": "os.chdir(ctx.folder); os.symlink(OUT / 'precious', 'x'); os.truncate('x', 0)",
+    "second name": "os.link(OUT / 'precious', ctx.folder / 'x')",
+    "proc": "os.chdir(ctx.folder); open('/proc/self/cwd/../../../stray', 'w')",
+    "dots at the end": "os.rmdir(ctx.folder / '..' / '..' / '..' / 'folder' / 'file' / '..')",
+    "name like a cache": "(OUT / 'my__pycache__').touch()",
+    "cache in the store": "(OUT / 'store' / '__pycache__').mkdir()",
+    "no cache": "(OUT / 'folder' / '__pycache__' / 'stray').touch()",
+    "database": "import sqlite3; sqlite3.connect(OUT / 'stray')",
+    "database address": "import sqlite3; sqlite3.connect(f'file:{OUT}/stray?mode=rwc', uri=True)",
+    "owner": "os.chown(OUT / 'precious', os.getuid(), os.getgid())",
+    "times": "os.utime(OUT / 'precious', (0, 0))",
+    "attribute": "os.setxattr(OUT / 'precious', 'user.x', b'1')",
+    "attribute removed": "os.removexattr(OUT / 'precious', 'user.x')",
+    "unlink at": "os.unlink('precious', dir_fd=os.open(OUT, os.O_RDONLY))",
+    "mkdir at": "os.mkdir('stray', dir_fd=os.open(OUT, os.O_RDONLY))",
+    "rename at": "os.rename('precious', 'stray', src_dir_fd=os.open(OUT, os.O_RDONLY))",
     "tree": "import shutil; shutil.rmtree(OUT / 'folder')",
     "move": "import shutil; shutil.move(OUT / 'folder', ctx.folder / 'mine')",
     "input": "next(OUT.glob('store/??/*/images/*.nii')).unlink()",
@@ -548,6 +665,7 @@ def test_g04_writing_elsewhere_is_refused_before_it_happens(
     (bench.folder / "folder").mkdir()
     (bench.folder / "folder" / "file").touch()
     (bench.folder / "precious").write_text("x")
+    before = (bench.folder / "precious").stat()
     work = MISPLACED[name]
     body = f"try:\n    {work}\nexcept Exception:\n    pass" if swallowed else work
     bench.offer(f"{body}\nyield from volumes")
@@ -557,13 +675,16 @@ def test_g04_writing_elsewhere_is_refused_before_it_happens(
     assert "ctx.folder" in said
     assert {path.name for path in bench.folder.iterdir()} == names
     assert (bench.folder / "precious").read_text() == "x"
+    after = (bench.folder / "precious").stat()
+    for field in ("st_mode", "st_mtime_ns", "st_nlink"):
+        assert getattr(after, field) == getattr(before, field)
     assert (bench.folder / "folder" / "file").exists()
     for step in (bench.translate.source, bench.fit):
         assert not bench.store.damaged(step.key)
 
 
 ALLOWED = """
-import shutil, subprocess, tempfile
+import shutil, sqlite3, subprocess, tempfile
 (ctx.folder / 'deep' / 'down').mkdir(parents=True)
 (ctx.folder / 'deep' / 'down' / 'x').write_text('x')
 shutil.rmtree(ctx.folder / 'deep')
@@ -575,6 +696,20 @@ with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as file:
 (Path(os.environ['XDG_CACHE_HOME']) / 'library').mkdir(parents=True)
 (Path(os.environ['XDG_CACHE_HOME']) / 'library' / 'x').touch()
 OUT.mkdir(exist_ok=True)
+(OUT / '__pycache__').mkdir()
+(OUT / '__pycache__' / 'm.cpython-311.pyc.1234').touch()
+(ctx.folder / 'mine').touch()
+os.link(ctx.folder / 'mine', ctx.folder / 'same')
+sqlite3.connect(ctx.folder / 'data').close()
+sqlite3.connect(':memory:').close()
+sqlite3.connect(f"file:{ctx.folder / 'data'}?mode=ro", uri=True).close()
+sqlite3.connect('file::memory:?cache=shared', uri=True).close()
+sys.path.append('/library/_vendor')
+sys.setrecursionlimit(2000)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+from concurrent.futures import ThreadPoolExecutor
+self.pool = ThreadPoolExecutor(1)
+self.pool.submit(print).result()
 Path(os.devnull).write_text('x')
 (OUT / 'precious').read_text()
 print('x', flush=True)
@@ -586,11 +721,15 @@ yield from volumes
 
 def test_g04_what_plugins_need_to_write_they_may(bench: Bench) -> None:
     (bench.folder / "precious").write_text("x")
+    limit = sys.getrecursionlimit()
     bench.offer(ALLOWED)
     done = bench.run()
     assert done.error is None, done.traceback
     assert bench.warnings() == []
     assert (bench.store.path(done.key) / "panels" / "one.png").exists()
+    assert "/library/_vendor" in sys.path
+    sys.path.remove("/library/_vendor")
+    sys.setrecursionlimit(limit)
 
 
 def test_g04_the_store_is_closed_even_among_temporary_files(
@@ -635,7 +774,44 @@ def test_g04_nothing_is_watched_afterwards(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
 
 
+def test_g04_threads_that_go_on_are_named(bench: Bench) -> None:
+    bench.offer(
+        "import time\ndef late():\n    while ctx.folder.exists(): time.sleep(0.01)\n"
+        "threading.Thread(target=late, name='late').start()\nyield from volumes"
+    )
+    done = bench.run()
+    assert done.error is None, done.traceback
+    assert bench.warnings() == ["odd: plugin 'odd' (odd 1.2) left threads at work: late"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_g04_a_thread_of_an_earlier_plugin_is_watched_and_the_next_one_not_blamed(
+    tmp_path: Path,
+) -> None:
+    own, go = tmp_path / "own", threading.Event()
+    own.mkdir()
+
+    def late() -> None:
+        go.wait()
+        (tmp_path / "stray").touch()
+
+    thread = threading.Thread(target=late, daemon=True)
+    with guarded(P, 0, (own,), tmp_path, lambda text: None):
+        thread.start()
+    with guarded("plugin 'q' (q 1)", 0, (own,), tmp_path, lambda text: None):
+        go.set()
+        thread.join()
+    assert not (tmp_path / "stray").exists()
+
+
 # --- G04: the process ---------------------------------------------------------------------------
+
+
+def umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
 
 SHARED: dict[str, tuple[str, Callable[[], Any]]] = {
     "Python's global random numbers": ("random.random()", random.getstate),
@@ -653,6 +829,17 @@ SHARED: dict[str, tuple[str, Callable[[], Any]]] = {
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         lambda: signal.getsignal(signal.SIGTERM),
     ),
+    "the rights of new files": ("os.umask(0o027)", umask),
+    "where Python finds modules": ("sys.path.insert(0, '/x')", lambda: list(sys.path)),
+    "the recursion limit": (
+        "sys.setrecursionlimit(sys.getrecursionlimit() + 500)",
+        sys.getrecursionlimit,
+    ),
+    "torch's default device": ("torch.set_default_device('meta')", torch.get_default_device),
+    "torch's precision of products": (
+        "torch.set_float32_matmul_precision('medium')",
+        torch.get_float32_matmul_precision,
+    ),
     "torch's number of threads": (
         "torch.set_num_threads(torch.get_num_threads() + 1)",
         torch.get_num_threads,
@@ -664,6 +851,16 @@ SHARED: dict[str, tuple[str, Callable[[], Any]]] = {
         torch.are_deterministic_algorithms_enabled,
     ),
 }
+
+
+def test_g04_a_precision_of_one_device_is_put_back_too(bench: Bench) -> None:
+    bench.offer(
+        "import torch\ntorch.backends.mkldnn.matmul.fp32_precision = 'bf16'\nyield from volumes"
+    )
+    done = bench.run()
+    assert done.error is None, done.traceback
+    assert torch.get_float32_matmul_precision() == "highest"
+    torch.backends.mkldnn.matmul.fp32_precision = "none"  # type: ignore[assignment]
 
 
 @pytest.mark.parametrize("name", SHARED)
@@ -725,6 +922,8 @@ def test_g04_global_random_numbers_do_not_depend_on_what_ran_before(bench: Bench
         ("for v in volumes:\n    yield v.with_data(v.data + np.nan)", "NaN"),
         ("return None", "returned None"),
         ("sys.exit()\nyield", "tries to end the program"),
+        ("(ctx.folder / 'x').symlink_to(OUT)\nyield from volumes", "'x' in its folder is a link"),
+        ("threading.Timer(2, print).start()\nyield from volumes", "left threads at work"),
     ],
 )
 def test_g04_check_stage_finds_it(body: str, words: str, bench: Bench, tmp_path: Path) -> None:
@@ -732,3 +931,18 @@ def test_g04_check_stage_finds_it(body: str, words: str, bench: Bench, tmp_path:
     (tmp_path / "check").mkdir()
     with pytest.raises(PluginError, match=words):
         check_stage(plugins.load("odd").stage(), tmp_path / "check")
+
+
+def test_check_stage_hands_on_what_is_stored(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    class Learns(Translator[Options]):
+        def fit(self, source: Any, target: Any, ctx: Any) -> Any:
+            return {"w": np.ones(2, ">f4")}
+
+        def translate(self, volumes: Any, state: Any, ctx: Any) -> Any:
+            seen.append(state["w"].dtype.byteorder)
+            yield from volumes
+
+    check_stage(Learns(), tmp_path)
+    assert seen == ["=", "="]
