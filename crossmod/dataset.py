@@ -281,13 +281,16 @@ def patient_of(case: str, pattern: str | None) -> str:
 
 
 def digest_of(path: Path) -> str:
-    """The sha256 of a file, or of the digests of all files of a folder, whatever they are called.
+    """The sha256 of a file, or of the digests of the files of a folder, whatever they are called.
+
+    In a folder, links and hidden files do not count: whoever reads it passes them over.
 
     Raises:
         OSError: it cannot be read.
     """
     if path.is_dir():
-        inside = sorted(digest_of(file) for file in path.rglob("*") if file.is_file())
+        files = (file for file in path.rglob("*") if file.name[0] != "." and not file.is_symlink())
+        inside = sorted(digest_of(file) for file in files if file.is_file())
         return hashlib.sha256("".join(inside).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
