@@ -18,6 +18,7 @@ from dicom_files import COLUMNS, ROWS, enhanced, header, item, series, stored
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from crossmod import DataError, MachineError
+from crossmod.dataset import digest_of
 from crossmod.intake.dicom import process, read_series
 from crossmod.intake.loaded import Loaded
 from crossmod.intake.options import Limits
@@ -363,6 +364,19 @@ def test_d04_links_are_not_followed(tmp_path: Path) -> None:
     only.mkdir()
     (only / "0.dcm").symlink_to(outside / "3.dcm")
     refused(only, "neither NIfTI files nor a DICOM series (1 link was not followed)")
+
+
+def test_d04_the_digest_of_a_folder_counts_what_is_read_of_it(tmp_path: Path) -> None:
+    """A file outside must not tell whether a result of the store is still good."""
+    folder = series(tmp_path / "s", [0, 2, 4])
+    digest = digest_of(folder)
+    outside = series(tmp_path / "outside", [6], first=3)
+    (folder / "3.dcm").symlink_to(outside / "3.dcm")
+    (folder / "more").symlink_to(outside, target_is_directory=True)
+    (folder / ".DS_Store").write_bytes(b"Mac")
+    assert digest_of(folder) == digest
+    (folder / "notes").write_text("x", encoding="utf-8")
+    assert digest_of(folder) != digest
 
 
 # What voxels mean.

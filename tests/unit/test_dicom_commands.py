@@ -152,6 +152,13 @@ def test_all_problems_are_named_and_nothing_is_published(tmp_path: Path) -> None
     assert not (tmp_path / "data").exists()
 
 
+def test_voxels_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:
+    series(tmp_path / "in" / "a", [0, 2, 4], RescaleSlope="1e300", RescaleIntercept=0)
+    message = failed(imported(tmp_path / "in", tmp_path / "data"), 3)
+    assert f"{tmp_path / 'in' / 'a'}: voxels: 60 of 60 are NaN or infinite" in message
+    assert not (tmp_path / "data").exists()
+
+
 def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     series(folder / "a", [0, 2])
