@@ -166,6 +166,9 @@ def _outline(
             except DataError as error:  # of the source that a segmentation refers to
                 failed.append(Failed(result.scan, error))
                 continue
+            for remark in result.remarks:
+                note = f"note: {result.scan.path}: {remark}"
+                console.out.print(note, style="yellow", markup=False, soft_wrap=True)
             rows += result.confidence
             with whole_file(out / CONFIDENCE) as draft:
                 write_confidence(draft, rows)

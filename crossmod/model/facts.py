@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from crossmod.entries import write_file
 from crossmod.errors import DataError
+from crossmod.intake.options import Intake
 from crossmod.options import Options
 from crossmod.preprocess import Preprocess
-from crossmod.recipe_model import Average
+from crossmod.recipe_model import Average, FileValue, Name
 
 FORMAT = 1
 """Raised when a reader of one version cannot read the files of another."""
+
+SPACING_MM = 0.05, 50.0
+"""The least and the largest voxels of a model: smaller ones take hours of any scan of a head."""
 
 RUN_FILE, MODEL_FILE, LOCK_FILE = "run.json", "model.json", "recipe.lock.toml"
 
@@ -39,14 +43,22 @@ class Setup(Options):
     Folds agree in all of it.
     """
 
-    classes: dict[str, tuple[int, ...]]
+    classes: dict[Name, Annotated[tuple[FileValue, ...], Field(min_length=1)]] = Field(min_length=1)
     """Class -> its values in label files; predictions have the first."""
+    intake: Intake = Intake()
+    """How scans are read that are not as they should be."""
     preprocess: Preprocess
     segmenter: Identity
     options: dict[str, Any]
     """Options of the segmenter."""
     average: Average
     largest_component: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _names_its_classes(self) -> Self:
+        if unknown := set(self.largest_component) - set(self.classes):
+            raise ValueError(f"largest_component names no class: {', '.join(sorted(unknown))}")
+        return self
 
 
 class Split(Options):
@@ -69,17 +81,21 @@ class Origin(Options):
     libraries: dict[str, str]
 
 
+FolderName = Annotated[str, StringConstraints(pattern=r"^[^./\\][^/\\]*$")]
+"""A name, so that no run can point outside its folder."""
+
+
 class Fold(Options):
     """Where a run folder keeps the model of one fold."""
 
-    folder: str
+    folder: FolderName
     key: str
 
 
 class Stage(Setup):
     """One segmenter of a run."""
 
-    folds: tuple[Fold, ...]
+    folds: tuple[Fold, ...] = Field(min_length=1)
     trained_on: dict[str, int]
     """Step -> labeled pairs it gave; an ensemble splits them into folds."""
 
@@ -150,7 +166,7 @@ def read_facts(path: Path, kind: type[FactsT]) -> FactsT:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"cannot be read: {error}", where=str(path)) from error
     found = content.pop("format", None) if isinstance(content, dict) else None
     if found != FORMAT:
@@ -163,5 +179,22 @@ def read_facts(path: Path, kind: type[FactsT]) -> FactsT:
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise DataError("\n".join(problems), where=str(path)) from error
+        raise DataError(problems_in(error), where=str(path)) from error
+
+
+def require_usual_spacing(facts: Setup, where: Path) -> None:
+    """Refuse a common grid that no scan of a head is brought onto in reasonable time.
+
+    Raises:
+        DataError: its voxels are too small or too large.
+    """
+    least, most = SPACING_MM
+    if not all(least <= size <= most for size in facts.preprocess.spacing_mm):
+        found = f"preprocess.spacing_mm is {list(facts.preprocess.spacing_mm)}"
+        raise DataError(found, where=str(where), allowed=f"{least:g} to {most:g} mm")
+
+
+def problems_in(error: ValidationError) -> str:
+    """What is wrong with a content: a line for each field."""
+    found = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+    return "\n".join(f"{where}: {text}" if where else text for where, text in found)

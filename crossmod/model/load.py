@@ -14,7 +14,16 @@ from crossmod.classes import Classes
 from crossmod.data import State
 from crossmod.ensemble import Ensemble
 from crossmod.errors import DataError, PluginError
-from crossmod.model.facts import MODEL_FILE, Identity, ModelFacts, read_facts
+from crossmod.model.facts import (
+    MODEL_FILE,
+    Identity,
+    ModelFacts,
+    Weights,
+    problems_in,
+    read_facts,
+    require_usual_spacing,
+)
+from crossmod.model.weights import arrays_in
 from crossmod.recipe import StageUse
 
 
@@ -49,13 +58,13 @@ def load_model(folder: Path) -> Model:
             fix="make one from a run with `crossmod package RUN MODEL`",
         )
     facts = read_facts(folder / MODEL_FILE, ModelFacts)
+    require_usual_spacing(facts, folder / MODEL_FILE)
     plugin = _plugin(facts.segmenter, folder)
     try:
         options = plugin.stage.options_type.model_validate(facts.options)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
         raise PluginError(
-            "\n".join(["the installed version cannot use these options:", *problems]),
+            f"the installed version cannot use these options:\n{problems_in(error)}",
             where=_who(facts.segmenter),
             fix=_install(facts.segmenter),
         ) from error
@@ -108,20 +117,23 @@ def _differences(facts: ModelFacts, installed: Identity) -> tuple[str, ...]:
 
 
 def _states(folder: Path, facts: ModelFacts) -> tuple[State, ...]:
-    from safetensors.numpy import load
-
     states: list[State] = []
     problems = []
     for name, weights in facts.weights.items():
         try:
-            content = (folder / name).read_bytes()
+            states.append(_state(folder / name, weights))
         except OSError as error:
             problems.append(f"{folder / name}: cannot be read: {error.strerror}")
-            continue
-        if hashlib.sha256(content).hexdigest() == weights.sha256:
-            states.append(load(content))
-        else:
-            problems.append(f"{folder / name}: is damaged: its sha256 is not that of model.json")
+        except ValueError as error:
+            problems.append(f"{folder / name}: {error}")
     if problems:
         raise DataError("\n".join(problems), fix="copy the model folder again")
     return tuple(states)
+
+
+def _state(file: Path, weights: Weights) -> State:
+    """Raises ValueError where the file is not the one that was packaged, or no weights at all."""
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != weights.sha256:
+        raise ValueError("is damaged: its sha256 is not that of model.json")
+    return arrays_in(content)

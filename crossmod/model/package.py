@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, ValidationError
 
 from crossmod.entries import MANIFEST
 from crossmod.errors import DataError
@@ -26,12 +27,26 @@ from crossmod.model.facts import (
     Setup,
     Stage,
     Weights,
+    problems_in,
     read_facts,
+    require_usual_spacing,
     write_facts,
 )
 from crossmod.model.publish import whole_folder
+from crossmod.model.weights import arrays_in
+from crossmod.options import Seed
 
 STATE_FILE = "state.safetensors"
+
+AGAIN = "run the same recipe into the folder again"
+"""What mends a run folder."""
+
+
+class Head(BaseModel):
+    """What a model tells of its recipe."""
+
+    title: str
+    seed: Seed
 
 
 def package(run: Path, target: Path, stage: str | None = None) -> ModelFacts:
@@ -54,22 +69,22 @@ def package(run: Path, target: Path, stage: str | None = None) -> ModelFacts:
         raise DataError("exists already", where=str(target), fix="name a new folder")
     facts = _run_facts(run)
     name = _chosen(run, facts, stage)
-    lock, states = _lock(run), _states(run, facts.stages[name])
-    recipe = tomllib.loads(lock)
+    (lock, head), states = _lock(run / LOCK_FILE), _states(run, facts.stages[name])
     chosen = facts.stages[name]
+    require_usual_spacing(chosen, run / RUN_FILE)
     model = ModelFacts(
         **chosen.model_dump(include=set(Setup.model_fields)),
-        title=recipe["title"],
-        seed=recipe["seed"],
+        title=head.title,
+        seed=head.seed,
         stage=name,
         origin=facts.origin,
         trained_on=chosen.trained_on,
         scores=_scores(run / "metrics.csv", name, list(chosen.classes)),
-        weights={name: _weights(content) for name, content in states.items()},
+        weights={file: weights for file, (_, weights) in states.items()},
     )
     with whole_folder(target) as draft:
-        for name, content in states.items():
-            (draft / name).write_bytes(content)
+        for file, (content, _) in states.items():
+            (draft / file).write_bytes(content)
         (draft / LOCK_FILE).write_text(lock, encoding="utf-8")
         (draft / CARD_FILE).write_text(card(model), encoding="utf-8")
         write_facts(draft / MODEL_FILE, model)
@@ -104,18 +119,18 @@ def _chosen(run: Path, facts: RunFacts, stage: str | None) -> str:
     return stage
 
 
-def _states(run: Path, stage: Stage) -> dict[str, bytes]:
+def _states(run: Path, stage: Stage) -> dict[str, tuple[bytes, Weights]]:
     """File name in the model folder -> the weights of a fold, as the run published them."""
-    found: dict[str, bytes] = {}
+    found = {}
     problems = []
     for number, fold in enumerate(stage.folds, start=1):
         try:
-            found[f"fold-{number}.safetensors"] = _state(run / fold.folder, fold)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            content = _state(run / fold.folder, fold)
+            found[f"fold-{number}.safetensors"] = content, _weights(content)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             problems.append(f"{run / fold.folder}: {error}")
     if problems:
-        fix = "run the same recipe into the folder again"
-        raise DataError("\n".join(problems), fix=fix)
+        raise DataError("\n".join(problems), fix=AGAIN)
     return found
 
 
@@ -130,26 +145,27 @@ def _state(folder: Path, fold: Fold) -> bytes:
     return content
 
 
-def _lock(run: Path) -> str:
+def _lock(file: Path) -> tuple[str, Head]:
+    """The text of the recipe, and what the model tells of it."""
     try:
-        return (run / LOCK_FILE).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
+        return text, Head.model_validate(tomllib.loads(text))
     except OSError as error:
-        raise DataError(
-            f"cannot be read: {error.strerror}",
-            where=str(run / LOCK_FILE),
-            fix="run the same recipe into the folder again",
-        ) from error
+        what = f"cannot be read: {error.strerror}"
+    except ValidationError as error:
+        what = problems_in(error)
+    except (ValueError, RecursionError) as error:
+        what = f"is not TOML: {error}"
+    raise DataError(what, where=str(file), fix=AGAIN)
 
 
 def _weights(content: bytes) -> Weights:
-    from safetensors.numpy import load
-
     notes = {}
-    for name, array in load(content).items():
+    for name, array in arrays_in(content).items():
         if array.dtype == np.uint8 and array.ndim == 1:
             try:
                 notes[name] = json.loads(array.tobytes())
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
     return Weights(sha256=hashlib.sha256(content).hexdigest(), notes=notes)
 
@@ -166,7 +182,7 @@ def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]
 
 
 def _rounded(split: str, structure: str, summary: Summary) -> Scores:
-    """A summary with four digits and no NaN, which JSON does not have."""
+    """A summary with four digits, without NaN and infinity, which JSON does not have."""
     means = ("dice_mean", "dice_sd", "assd_mean_mm", "assd_sd_mm")
     values = {name: getattr(summary, name) for name in means}
     return Scores(
@@ -175,5 +191,8 @@ def _rounded(split: str, structure: str, summary: Summary) -> Scores:
         structure=structure,
         cases=summary.cases,
         penalized=summary.penalized,
-        **{name: None if math.isnan(value) else round(value, 4) for name, value in values.items()},
+        **{
+            name: round(value, 4) if math.isfinite(value) else None
+            for name, value in values.items()
+        },
     )

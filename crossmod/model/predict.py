@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from crossmod.data import LabelArray, Prediction, Volume
-from crossmod.errors import CrossmodError, PluginError
-from crossmod.intake import ScanFile, load_scan
+from crossmod.errors import CrossmodError, DataError, MachineError, PluginError
+from crossmod.intake import Intake, ScanFile, load_scan
 from crossmod.model.confidence import Confidence, confidence
+from crossmod.model.facts import MODEL_FILE
 from crossmod.model.load import Model
 from crossmod.preprocess import Grid, Preprocess, to_common
 from crossmod.stages import Context
@@ -26,12 +27,14 @@ class Outlined:
         labels: ``(I, J, K)`` on the grid of the scan, with the values of label files.
         grid: the grid of the scan.
         confidence: one row for each class.
+        remarks: what was odd about the file and could be mended.
     """
 
     scan: ScanFile
     labels: LabelArray
     grid: Grid
     confidence: Sequence[Confidence]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def predict(model: Model, scans: Sequence[ScanFile], ctx: Context) -> Iterator[O
     Yields:
         One result for each scan, failed ones as soon as they fail.
     """
-    queue = Queue(deque(scans), model.facts.preprocess)
+    queue = Queue(deque(scans), model.facts.intake, model.facts.preprocess)
     while queue.waiting:
         # A plugin that raised yields nothing more; the scans behind get a new stream.
         stream = model.ensemble.members(queue.volumes(), model.states, ctx)
@@ -65,7 +68,9 @@ def predict(model: Model, scans: Sequence[ScanFile], ctx: Context) -> Iterator[O
         yield from queue.take_failed()
 
 
-def _next(model: Model, queue: Queue, stream: Iterator[tuple[Prediction, ...]]) -> Outlined | None:
+def _next(
+    model: Model, queue: Queue, stream: Iterator[tuple[Prediction, ...]]
+) -> Outlined | Failed | None:
     """The next result of a stream, or None at its end."""
     members = None
     try:
@@ -75,16 +80,45 @@ def _next(model: Model, queue: Queue, stream: Iterator[tuple[Prediction, ...]]) 
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
         queue.give_up(PluginError(what, where=model.ensemble.use.who))
-    return _outlined(model, members, *queue.done()) if members else None
+    return _outlined(model, members, queue.done()) if members else None
 
 
-def _outlined(
-    model: Model, members: Sequence[Prediction], scan: ScanFile, native: Grid
-) -> Outlined:
-    joined = model.ensemble.joined(members)
-    labels = model.ensemble.outline(joined, native)
-    rows = confidence(model.ensemble, members, joined, labels, native)
-    return Outlined(scan, labels, native, rows)
+def _outlined(model: Model, members: Sequence[Prediction], taken: Taken) -> Outlined | Failed:
+    try:
+        joined = model.ensemble.joined(members)
+        labels = model.ensemble.outline(joined, taken.grid)
+        rows = confidence(model.ensemble, members, joined, labels, taken.grid)
+    except (MemoryError, RuntimeError) as error:
+        return Failed(taken.scan, _explained(error, taken.scan))
+    return Outlined(taken.scan, labels, taken.grid, rows, taken.remarks)
+
+
+def _explained(error: Exception, scan: ScanFile) -> CrossmodError:
+    """Why one scan is left out, where that is no reason to leave out the others."""
+    if isinstance(error, DataError):
+        # There is no recipe here; what it said of reading scans is in the model.
+        fix = error.fix.replace("in the recipe", f"in {MODEL_FILE}")
+        return DataError(error.what, where=error.where, allowed=error.allowed, fix=fix)
+    if isinstance(error, CrossmodError):
+        return error
+    if isinstance(error, MemoryError):
+        return MachineError("there is not enough memory for it", where=str(scan.path))
+    return DataError(f"cannot be brought onto a grid: {error}", where=str(scan.path))
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A scan that was read.
+
+    Attributes:
+        scan: the scan.
+        grid: its own grid.
+        remarks: what was odd about the file and could be mended.
+    """
+
+    scan: ScanFile
+    grid: Grid
+    remarks: tuple[str, ...]
 
 
 @dataclass
@@ -93,42 +127,40 @@ class Queue:
 
     Attributes:
         waiting: not read yet.
+        intake: what is done with files that are not as they should be.
         preprocess: the common grid and intensity range.
         under_way: read, not outlined yet.
-        grids: case -> the grid of a scan under way.
         failed: could not be read or outlined.
     """
 
     waiting: deque[ScanFile]
+    intake: Intake
     preprocess: Preprocess
-    under_way: deque[ScanFile] = field(default_factory=deque)
-    grids: dict[str, Grid] = field(default_factory=dict)
+    under_way: deque[Taken] = field(default_factory=deque)
     failed: deque[Failed] = field(default_factory=deque)
 
     def volumes(self) -> Iterator[Volume]:
         """The waiting scans on the common grid, but for those that cannot be read."""
         while self.waiting:
             scan = self.waiting.popleft()
-            self.under_way.append(scan)
             try:
-                volume = self._prepared(scan)
-            except CrossmodError as error:
-                self.under_way.pop()
-                self.failed.append(Failed(scan, error))
+                taken, volume = self._prepared(scan)
+            except (CrossmodError, MemoryError, RuntimeError) as error:
+                self.failed.append(Failed(scan, _explained(error, scan)))
             else:
+                self.under_way.append(taken)
                 yield volume
 
-    def done(self) -> tuple[ScanFile, Grid]:
-        """The scan whose prediction has come, and its own grid."""
-        scan = self.under_way.popleft()
-        return scan, self.grids.pop(scan.case)
+    def done(self) -> Taken:
+        """The scan whose prediction has come."""
+        return self.under_way.popleft()
 
     def give_up(self, error: CrossmodError) -> None:
         """The first scan under way made the plugin fail; those read after it wait again."""
         if not self.under_way:
             raise error
-        self.failed.append(Failed(self.under_way.popleft(), error))
-        self.waiting.extendleft(reversed(self.under_way))
+        self.failed.append(Failed(self.under_way.popleft().scan, error))
+        self.waiting.extendleft(taken.scan for taken in reversed(self.under_way))
         self.under_way.clear()
 
     def take_failed(self) -> Iterator[Failed]:
@@ -136,10 +168,11 @@ class Queue:
         while self.failed:
             yield self.failed.popleft()
 
-    def _prepared(self, scan: ScanFile) -> Volume:
-        image = load_scan(scan.path, series=scan.series)
-        self.grids[scan.case] = Grid(image.data.shape, image.affine)
-        data, _, affine = to_common(image.data, None, image.affine, self.preprocess)
+    def _prepared(self, scan: ScanFile) -> tuple[Taken, Volume]:
+        image = load_scan(scan.path, self.intake, scan.series)
+        most = self.intake.limits.max_voxels
+        data, _, affine = to_common(image.data, None, image.affine, self.preprocess, most)
         # A run keeps its prepared scans as NIfTI, where affines have single precision.
         kept = affine.astype(np.float32).astype(np.float64)
-        return Volume.of(data[np.newaxis], kept, case=scan.case)
+        taken = Taken(scan, Grid(image.data.shape, image.affine), image.remarks)
+        return taken, Volume.of(data[np.newaxis], kept, case=scan.case)

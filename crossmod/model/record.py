@@ -55,6 +55,7 @@ def _stage(step: Predict, shown: Mapping[str, str], folder_of: Where) -> Stage:
     ensemble, models = step.ensemble, step.models
     return Stage(
         classes=dict(ensemble.classes.values),
+        intake=step.images.intake,
         preprocess=step.images.options,
         segmenter=Identity(**ensemble.use.plugin.identity),
         options=ensemble.use.options.model_dump(mode="json"),

@@ -272,6 +272,16 @@ def test_one_bad_scan_does_not_stop_the_others(
     assert "0 of 1 scans outlined" in only.stdout
 
 
+def test_what_is_odd_about_a_scan_is_said(
+    program: Program, bright: Path, bright_site: Path, tmp_path: Path
+) -> None:
+    affine = centered(*GRID)
+    scan = write(tmp_path / "a.nii.gz", scene(affine, GRID[1]), affine)
+    plain = scan.rename(tmp_path / "a.nii")
+    done = program("predict", bright, plain, tmp_path / "out", path=bright_site)
+    assert f"note: {plain}: name: the content is gzip" in done.stdout
+
+
 def test_files_that_exist_are_kept_unless_told_otherwise(
     program: Program, bright: Path, bright_site: Path, tmp_path: Path
 ) -> None:

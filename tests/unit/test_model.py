@@ -32,8 +32,9 @@ from crossmod import (
 )
 from crossmod.classes import Classes
 from crossmod.ensemble import Ensemble
-from crossmod.intake import ScanFile
-from crossmod.metrics import Score, write_scores
+from crossmod.intake import Intake, Limits, ScanFile
+from crossmod.metrics import COLUMNS, Score, write_scores
+from crossmod.model import predict as prediction
 from crossmod.model.confidence import AGREEING, confidence, write_confidence
 from crossmod.model.facts import (
     MODEL_FILE,
@@ -56,6 +57,7 @@ from crossmod.stages import Context
 from crossmod.steps.files import save_state
 
 LOCK = 'title = "Made by hand"\nseed = 3\n'
+HEAD = (",".join(COLUMNS) + "\nvalidation,round-1,c1,a,tumor,").encode()
 
 
 class LevelOptions(Options):
@@ -261,12 +263,124 @@ def test_every_damaged_fold_of_a_run_is_named(tmp_path: Path) -> None:
         package(run, tmp_path / "model", "augmented")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("recipe.lock.toml", b"", "title: Field required"),
+        ("recipe.lock.toml", b"seed = 3", "title: Field required"),
+        ("recipe.lock.toml", b"title = 5\nseed = 3", "title: Input should be a valid string"),
+        ("recipe.lock.toml", b"title = '\xff'", "is not TOML"),
+        ("recipe.lock.toml", b"title", "is not TOML"),
+        ("recipe.lock.toml", b"a = " + b"[" * 100_000, "is not TOML"),
+        ("metrics.csv", b"\xff", "is not UTF-8"),
+        ("metrics.csv", b"a" * 200_000, "is not CSV"),
+        ("metrics.csv", HEAD + b"inf,1,1,1,1,1\n", "holds an infinite number"),
+        ("run.json", b"[" * 100_000, "cannot be read"),
+    ],
+)
+def test_damaged_files_of_a_run_are_named(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    run = a_run(tmp_path / "run")
+    (run / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}(:\d+)?: .*{said}"):
+        package(run, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_scores_may_begin_with_the_mark_of_spreadsheets(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    file = run / "metrics.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(package(run, tmp_path / "model").scores) == 2
+
+
+@pytest.mark.parametrize("folder", ["../../etc", "/etc", "..", "a/../../b", ".", ""])
+def test_a_run_cannot_point_outside_its_folder(tmp_path: Path, folder: str) -> None:
+    run = a_run(tmp_path / "run")
+    file = run / RUN_FILE
+    text = file.read_text("utf-8").replace('"round-1-0"', json.dumps(folder))
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=r"run\.json: stages\.round-1\.folds\.0\.folder"):
+        package(run, tmp_path / "model")
+
+
+def test_a_run_on_voxels_of_no_scan_is_not_packaged(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", preprocess=Preprocess(spacing_mm=(0.001, 0.6, 0.6)))
+    with pytest.raises(DataError, match=r"run\.json: preprocess\.spacing_mm is \[0\.001"):
+        package(run, tmp_path / "model")
+
+
+def test_a_run_without_folds_is_refused(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run")
+    content = json.loads((run / RUN_FILE).read_text("utf-8"))
+    content["stages"]["round-1"]["folds"] = []
+    (run / RUN_FILE).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=r"round-1\.folds"):
+        package(run, tmp_path / "model")
+
+
+def safetensors_of(kind: str) -> bytes:
+    """A file with two numbers of a type of two bytes."""
+    entry = {"dtype": kind, "shape": [2], "data_offsets": [0, 4]}
+    head = json.dumps({"level": entry}).encode()
+    return len(head).to_bytes(8, "little") + head + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"not weights", "no safetensors file"), (safetensors_of("BF16"), "BF16")],
+)
+def test_weights_that_nothing_can_read_are_refused(
+    tmp_path: Path, content: bytes, said: str
+) -> None:
+    run = a_run(tmp_path / "run")
+    package(run, tmp_path / "model")
+    digest = hashlib.sha256(content).hexdigest()
+    file = tmp_path / "model" / MODEL_FILE
+    facts = json.loads(file.read_text("utf-8"))
+    facts["weights"]["fold-2.safetensors"]["sha256"] = digest
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    (tmp_path / "model" / "fold-2.safetensors").write_bytes(content)
+    with pytest.raises(DataError, match=rf"fold-2\.safetensors: .*{said}"):
+        load_model(tmp_path / "model")
+    (run / "round-1-1" / "state.safetensors").write_bytes(content)
+    manifest = {"key": "round-11", "files": {"state.safetensors": {"sha256": digest}}}
+    (run / "round-1-1" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(DataError, match=f"round-1-1: .*{said}"):
+        package(run, tmp_path / "again")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"largest_component": ["nerve"]}, "largest_component names no class: nerve"),
+        ({"classes": {"tumor": []}}, "classes.tumor"),
+        ({"classes": {"tumor": [300]}}, "classes.tumor"),
+        ({"classes": {}}, "classes"),
+        ({"preprocess": {"spacing_mm": [1e-9] * 3}}, "preprocess.spacing_mm"),
+        ({"preprocess": {"spacing_mm": [0.6, 0.6, 0.001]}}, "spacing_mm is [0.6, 0.6, 0.001]"),
+    ],
+)
+def test_models_that_could_not_end_well_are_refused(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    file = tmp_path / "model" / MODEL_FILE
+    facts = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({**facts, **change}), encoding="utf-8")
+    with pytest.raises(DataError) as caught:
+        load_model(tmp_path / "model")
+    assert said in str(caught.value)
+
+
 def test_what_is_no_model_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model folder"):
         load_model(tmp_path)
     file = tmp_path / MODEL_FILE
     for text, said in [
         ("{", "cannot be read"),
+        ("[" * 100_000, "cannot be read"),
         ("[]", "has format None"),
         ('{"format": 2}', "has format 2"),
         ('{"format": 1, "stage": "x"}', "classes: Field required"),
@@ -366,6 +480,66 @@ def test_a_scan_that_fails_does_not_stop_the_others(ahead: int, tmp_path: Path) 
     assert isinstance(failed["flat-1"], DataError)
     assert "RuntimeError: out of luck" in str(failed["boom-2"])
     assert "shape" in str(failed["odd"])
+
+
+def test_scans_are_read_as_the_recipe_of_the_model_said(tmp_path: Path) -> None:
+    scan = a_scan(tmp_path / "scans", "one")
+    data = np.asarray(nibabel.load(scan.path).dataobj).copy()
+    data[-1, -1, -1] = np.nan
+    a_scan(tmp_path / "scans", "one", data)
+    package(a_run(tmp_path / "strict"), tmp_path / "a")
+    [failed] = outline(tmp_path / "a", [scan], tmp_path)
+    assert isinstance(failed, Failed)
+    assert 'intake.nonfinite = "zero" in model.json' in str(failed.error)
+    package(a_run(tmp_path / "lenient", intake=Intake(nonfinite="zero")), tmp_path / "b")
+    [result] = outline(tmp_path / "b", [scan], tmp_path)
+    assert isinstance(result, Outlined)
+    [remark] = result.remarks
+    assert "1 of 1680 are NaN or infinite" in remark
+
+
+def test_models_of_before_read_scans_by_default(tmp_path: Path) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    file = tmp_path / "model" / MODEL_FILE
+    facts = json.loads(file.read_text("utf-8"))
+    del facts["intake"]
+    file.write_text(json.dumps(facts), encoding="utf-8")
+    assert load_model(tmp_path / "model").facts.intake == Intake()
+
+
+@pytest.mark.parametrize("step", ["to_common", "confidence"])
+@pytest.mark.parametrize(
+    ("error", "kind"), [(MemoryError(), MachineError), (RuntimeError("from ITK"), DataError)]
+)
+def test_a_scan_that_is_too_much_does_not_stop_the_others(
+    step: str, error: Exception, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    scans = [a_scan(tmp_path / "scans", name) for name in ("large", "small")]
+    errors = [error]
+    usual = getattr(prediction, step)
+
+    def too_much(*arguments: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return usual(*arguments)
+
+    monkeypatch.setattr(prediction, step, too_much)
+    failed, result = outline(tmp_path / "model", scans, tmp_path)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, kind)
+    assert "large.nii.gz" in str(failed.error)
+    assert isinstance(result, Outlined)
+
+
+def test_a_model_cannot_ask_for_more_voxels_than_there_is_room_for(tmp_path: Path) -> None:
+    fine = Preprocess(spacing_mm=(1.0, 1.0, 1.0))
+    strict = Intake(limits=Limits(max_voxels=2000))
+    package(a_run(tmp_path / "run", preprocess=fine, intake=strict), tmp_path / "model")
+    [failed] = outline(tmp_path / "model", [a_scan(tmp_path / "scans", "a")], tmp_path)
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, DataError)
+    assert "2000 voxels on the common grid" in str(failed.error)
 
 
 def test_a_plugin_that_fails_before_it_reads_is_not_a_fault_of_scans(
