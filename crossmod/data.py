@@ -272,12 +272,17 @@ class CohortWriter:
         return cohort
 
 
+NIFTI1_SIDE = 32767
+"""Voxels along an axis that the header of NIfTI-1 can say."""
+
+
 def write_nifti(path: Path, data: NDArray[np.generic], affine: Affine) -> None:
     """Write ``(I, J, K)`` data as NIfTI; nibabel, because it raises when the disk is full."""
     import nibabel
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = nibabel.Nifti1Image(data, affine)
+    kind = nibabel.Nifti1Image if max(data.shape) <= NIFTI1_SIDE else nibabel.Nifti2Image
+    image = kind(data, affine)
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmod import Case, Cohort, DataError, Volume
-from crossmod.data import CohortWriter
+from crossmod.data import CohortWriter, read_grid, read_image, write_nifti
 
 
 def cohort_of(patients: list[str]) -> Cohort:
@@ -76,3 +76,12 @@ def test_a_copy_keeps_patient_labels_and_geometry(tmp_path: Path) -> None:
     assert (pair.case, pair.patient) == ("a+small-x0.6", "a")
     assert pair.image.data.max() == 1
     assert pair.labels.all()
+
+
+@pytest.mark.parametrize("shape", [(40_000, 2, 2), (2, 32_768, 1), (32_767, 1, 1)])
+def test_a_side_of_any_length_can_be_written(shape: tuple[int, ...], tmp_path: Path) -> None:
+    affine = np.diag([0.1, 1.0, 1.0, 1.0])
+    data = np.random.default_rng(0).random(shape, dtype=np.float32)
+    write_nifti(tmp_path / "a.nii", data, affine)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.nii")[0], data)
+    assert read_grid(tmp_path / "a.nii")[0] == shape
