@@ -6,14 +6,16 @@ Resample to a common spacing along the axes of the acquisition, crop in plane ar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from crossmod.data import Affine, FloatArray, LabelArray, spacing_of
+from crossmod.errors import DataError
 from crossmod.options import Fraction, Options, Size, Spacing
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ HEAD_EDGES = (0.02, 0.98)
 
 EDGE = 1e-3
 """Voxels by which centers stay within the volume; beyond its edge interpolation finds nothing."""
+
+MOST_VOXELS = 300_000_000
+"""Voxels of a common grid, where nobody says otherwise: as many as the intake takes of a scan."""
 
 Box = tuple[slice, ...]
 """A part of a grid: the voxels from start to stop along I, J, K."""
@@ -123,7 +128,7 @@ def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
     around the head; these may lie outside a small volume.
     """
     old, new = np.array(spacing_of(affine)), np.array(options.spacing_mm)
-    shape = np.maximum(np.ceil(np.array(data.shape) * old / new - 0.5 - EDGE), 1).astype(int)
+    shape = _resampled(data.shape, old, new).astype(int)
     # The extents share their corner, not the first voxel center; a single voxel lies in the middle.
     first = np.where(shape == 1, (np.array(data.shape) - 1) / 2, (new / old - 1) / 2)
     if options.crop is not None:
@@ -137,8 +142,47 @@ def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
     return Grid(tuple(shape.tolist()), scaled)
 
 
+def _resampled(shape: tuple[int, ...], old: ArrayLike, new: ArrayLike) -> NDArray[np.float64]:
+    """Voxels along each axis that cover the same extent with another spacing."""
+    resampled: NDArray[np.float64] = np.ceil(np.multiply(shape, old) / new - 0.5 - EDGE)
+    return np.maximum(resampled, 1)
+
+
+def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -> None:
+    """Refuse a scan that would fill the memory once it is on the common grid.
+
+    Args:
+        grid: where the voxels of the scan lie.
+        options: the common grid.
+        most: voxels of the common grid that are allowed.
+
+    Raises:
+        DataError: its voxels are too large, or those of the common grid too small.
+    """
+    nothing, upright = closest_canonical(np.broadcast_to(np.float32(0), grid.shape), grid.affine)
+    sizes = spacing_of(upright)
+    shape = _resampled(nothing.shape, sizes, options.spacing_mm)
+    shape[:2] = options.crop or shape[:2]
+    if not np.prod(shape) <= most:
+        found = f"voxels of {_by(sizes)} mm give {_by(shape)} of {_by(options.spacing_mm)} mm"
+        raise DataError(
+            found,
+            where="pixdim",
+            allowed=f"{most} voxels on the common grid",
+            fix="correct the header, or choose a larger spacing_mm or a smaller crop",
+        )
+
+
+def _by(numbers: Iterable[float]) -> str:
+    return " x ".join(f"{number:.6g}" for number in numbers)
+
+
 def to_common(
-    data: FloatArray, labels: LabelArray | None, affine: Affine, options: Preprocess
+    data: FloatArray,
+    labels: LabelArray | None,
+    affine: Affine,
+    options: Preprocess,
+    most: int = MOST_VOXELS,
 ) -> tuple[FloatArray, LabelArray | None, Affine]:
     """Preprocess one image and its label map.
 
@@ -147,11 +191,16 @@ def to_common(
         labels: label map ``(I, J, K)`` on the same grid, or None.
         affine: voxel -> RAS+ mm.
         options: the common grid and intensity range.
+        most: voxels of the common grid that are allowed.
 
     Returns:
         Image ``(I', J', K')`` in [0, 1], label map on the same grid, affine. Where the crop leaves
         the volume, the image has its darkest value and the label map is background.
+
+    Raises:
+        DataError: the common grid has more voxels than that.
     """
+    require_moderate(Grid(data.shape, affine), options, most)
     image, canonical = closest_canonical(data, affine)
     grid = common_grid(image, canonical, options)
     resampled = resample(image, canonical, grid, outside=float(image.min()))

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from crossmod import DataError
 from crossmod.preprocess import (
     Grid,
     Preprocess,
     bright_center,
     head_middle,
+    require_moderate,
     resample,
     resample_labels,
     to_common,
@@ -284,3 +286,23 @@ def test_numbers_near_the_smallest_double_do_no_harm() -> None:
     turned[0, 1], turned[1, 0] = -4.9e-310, 3.9e-310
     grid = Grid((9, 9, 5), np.diag([0.6, 0.6, 1.0, 1.0]))
     np.testing.assert_array_equal(resample(data, turned, grid), resample(data, clean, grid))
+
+
+def test_a_scan_whose_common_grid_explodes_is_refused() -> None:
+    data, fine = np.zeros((50, 50, 50), np.float32), Preprocess(spacing_mm=(1, 1, 1))
+    huge = np.diag([99.0, 99.0, 99.0, 1.0])
+    with pytest.raises(DataError, match="pixdim: voxels of 99 x 99 x 99 mm give 4950 x 4950 x"):
+        to_common(data, None, huge, fine)
+    tiny = Preprocess(spacing_mm=(0.001, 0.001, 0.001))
+    with pytest.raises(DataError, match=r"give 50000 x 50000 x 50000 of 0\.001 x"):
+        to_common(data, None, np.eye(4), tiny)
+
+
+def test_what_the_common_grid_may_hold_counts_after_the_crop() -> None:
+    grid = Grid((50, 60, 4), np.diag([99.0, 99.0, 1.0, 1.0]))
+    cropped = Preprocess(spacing_mm=(1, 1, 1), crop=(64, 32))
+    require_moderate(grid, cropped, 64 * 32 * 4)
+    with pytest.raises(DataError, match="allowed: 8191 voxels"):
+        require_moderate(grid, cropped, 64 * 32 * 4 - 1)
+    turned = Grid((4, 50, 60), grid.affine[:, [2, 0, 1, 3]])  # the same scan, stored otherwise
+    require_moderate(turned, cropped, 64 * 32 * 4)
