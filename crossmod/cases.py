@@ -1,10 +1,13 @@
-"""Case ids: one rule for all of them, since they become names of files on any system."""
+"""Case ids: one rule for all, since they become names of files on any system; whom they show."""
 
 from __future__ import annotations
 
+import glob
 import re
 import unicodedata
 from collections.abc import Iterable
+from fnmatch import translate
+from functools import cache
 
 MAX_BYTES = 200
 """Bytes of an id in UTF-8; names of files hold 255, and endings need some."""
@@ -49,3 +52,27 @@ def shown(case: str) -> str:
     """A case id as messages show it: in plain characters and not at any length."""
     text = case if case.isascii() and case.isprintable() else ascii(case)
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def patient_of(case: str, pattern: str | None) -> str | None:
+    """Whom a case shows, or None where the pattern does not fit.
+
+    The first `*` takes as much as it can, the patient as little.
+
+    Args:
+        case: case id.
+        pattern: of case ids, with `{patient}` and `*`; None where every case is another patient.
+    """
+    if pattern is None:
+        return case
+    before, after = map(_expression, pattern.split("{patient}"))
+    starts = [n for n in range(len(case)) if before.match(case[:n])]
+    ends = [n for n in range(1, len(case) + 1) if after.match(case[n:])]
+    start = max((n for n in starts if ends and n < ends[-1]), default=None)
+    return None if start is None else case[start : min(n for n in ends if n > start)]
+
+
+@cache
+def _expression(pattern: str) -> re.Pattern[str]:
+    """For a pattern in which only `*` is special; none takes long, as fnmatch never goes back."""
+    return re.compile(translate("*".join(map(glob.escape, pattern.split("*")))))

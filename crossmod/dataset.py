@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import errno
 import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from io import StringIO
 from pathlib import Path
 
 from crossmod.cases import faults_of_cases, shown
@@ -99,7 +102,7 @@ def take_stock(
     Raises:
         DataError: names what is wrong in any of the splits.
     """
-    if not root.is_dir():
+    if not _is_folder(root):
         raise DataError("is not a folder", where=str(root))
     splits: dict[str, list[Scan]] = {}
     infos: dict[str, Info] = {}
@@ -113,10 +116,8 @@ def take_stock(
                 _compare_centers(splits[split], infos, table)
         except DataError as error:
             problems.append(error)
-    if len(problems) > 1:
-        raise DataError("\n".join(map(str, problems)))
     if problems:
-        raise problems[0]
+        raise problems[0] if len(problems) == 1 else DataError("\n".join(map(str, problems)))
     return Inventory(splits, infos)
 
 
@@ -137,10 +138,10 @@ def find_scans(
         centers: center -> pattern of case ids.
 
     Raises:
-        DataError: nothing matches, a label map is missing, a case belongs to no center, or its id
-            cannot name files.
+        DataError: nothing matches, a label map is missing, a case belongs to no center, its id
+            cannot name files, or a folder cannot be read.
     """
-    found = _matches(root, images)
+    found = {case: path for case, path in matches(root, images).items() if _is_scan(path, images)}
     if labels:
         maps = {root / labels.replace(CASE, case) for case in found}
         found = {case: path for case, path in found.items() if path not in maps}
@@ -152,9 +153,10 @@ def find_scans(
         )
     scans, problems = [], faults_of_cases(sorted(found))
     problems += [f"{shown(case)}: + is kept for augmented copies" for case in found if "+" in case]
+    there = {path for path in files_of(root, [labels] if labels else []) if not _is_folder(path)}
     for case, path in sorted(found.items()):
         label_path = root / labels.replace(CASE, case) if labels else None
-        if label_path is not None and not label_path.is_file():
+        if label_path is not None and label_path not in there:
             problems.append(f"{case}: no label map at {label_path}")
         center = next((name for name, ids in centers.items() if fnmatchcase(case, ids)), "")
         if not center:
@@ -169,10 +171,9 @@ def refuse_links(root: Path, patterns: Iterable[str]) -> None:
     """Refuse files of a data folder that are links to somewhere else.
 
     Raises:
-        DataError: names the links and where they lead.
+        DataError: names the links and where they lead, or folders that cannot be read.
     """
-    found = (path for pattern in patterns for path in root.glob(pattern.replace(CASE, "*")))
-    links = {link for path in found if (link := _way_out(root, path))}
+    links = {link for path in files_of(root, patterns) if (link := _way_out(root, path))}
     if links:
         lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
         more = [f"and {len(lines) - SHOWN_LINKS} more"] if len(lines) > SHOWN_LINKS else []
@@ -198,20 +199,77 @@ def _target(path: Path) -> Path:
         return Path(path.readlink())
 
 
-def _matches(root: Path, pattern: str) -> dict[str, Path]:
-    """Case -> file; `{case}` is the same at each place of the pattern and holds no slash."""
-    first, *others = pattern.split(CASE)
-    if not others or Path(pattern).is_absolute():
+def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
+    """What lies where patterns lead, pattern by pattern.
+
+    Raises:
+        DataError: names every folder that cannot be read.
+    """
+    found, problems = list[Path](), list[str]()
+    for pattern in patterns:
+        try:
+            found += matches(root, pattern).values()
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+    return found
+
+
+def matches(root: Path, pattern: str) -> dict[str, Path]:
+    """Case -> what lies where the pattern leads, sorted; nothing but `{case}` is special in it.
+
+    `{case}` is the same at each place and holds no slash. Hidden files are none of the user's:
+    systems put them beside others, as `._name`.
+
+    Raises:
+        DataError: it is no pattern, or folders cannot be read.
+    """
+    if CASE not in pattern or Path(pattern).is_absolute():
         raise DataError(
             f"'{pattern}' is not a pattern of files",
             allowed="a path below the data folder with {case} where the case id stands",
         )
-    same = "(?P=case)".join(map(re.escape, others))
-    expression = re.compile(re.escape(first) + "(?P<case>[^/]+)" + same)
-    files = root.glob(pattern.replace(CASE, "*"))
-    named = ((expression.fullmatch(path.relative_to(root).as_posix()), path) for path in files)
-    wanted = Path.is_file if pattern.endswith(NIFTI) else Path.is_dir
-    return {match["case"]: path for match, path in named if match and wanted(path)}
+    found, problems = [root], list[str]()
+    for part in pattern.split("/"):
+        found = [path for folder in found for path in _below(folder, part, problems)]
+    if problems:
+        raise DataError("\n".join(problems))
+    whole = _expression(pattern)
+    named = ((whole.fullmatch(path.relative_to(root).as_posix()), path) for path in sorted(found))
+    return {match["case"]: path for match, path in named if match}
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    first, *others = map(re.escape, pattern.split(CASE))
+    return re.compile(first + "(?P<case>[^/]+)" * bool(others) + "(?P=case)".join(others))
+
+
+def _below(folder: Path, part: str, problems: list[str]) -> list[Path]:
+    """What is in a folder and fits one part of a pattern; what cannot be read is noted."""
+    try:
+        if CASE not in part:
+            (folder / part).lstat()
+            return [folder / part]
+        expression, hidden = _expression(part), part.startswith(".")
+        named = [path for path in folder.iterdir() if hidden or not path.name.startswith(".")]
+        return [path for path in named if expression.fullmatch(path.name)]
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            problems.append(f"{error.filename}: cannot be read: {error.strerror}")
+        return []
+
+
+def _is_scan(path: Path, pattern: str) -> bool:
+    """Whether it is the kind of thing a pattern is of; reading says where a broken link leads."""
+    return _is_folder(path) != pattern.endswith(NIFTI) or not path.exists()
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
 
 
 def _nearest_folder(root: Path, pattern: str) -> str:
@@ -221,7 +279,10 @@ def _nearest_folder(root: Path, pattern: str) -> str:
         if not (folder / part).is_dir():
             break
         folder /= part
-    names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    try:
+        names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    except OSError as error:
+        return f"{folder} cannot be read: {error.strerror}"
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return f"{folder} holds {shown or 'nothing'}"
 
@@ -230,17 +291,34 @@ def read_infos(path: Path) -> dict[str, Info]:
     """Case -> hospital and Koos grade from CrossMoDA's table of source scans.
 
     Raises:
-        DataError: a column is missing.
+        DataError: names the line that is no row of such a table.
     """
     columns = ("crossmoda_name", "center", "koos")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
+    infos = {}
+    reader = csv.DictReader(StringIO(_decoded(path), newline=""))
+    try:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
             raise DataError(
                 f"has no column {', '.join(missing)}", where=str(path), allowed=",".join(columns)
             )
-        return {row["crossmoda_name"]: Info(row["center"], row["koos"]) for row in reader}
+        for row in reader:
+            case, *known = [row[name] for name in columns]
+            if None in (case, *known):
+                raise DataError("is too short a row", where=f"{path}:{reader.line_num}")
+            infos[case] = Info(*known)
+    except csv.Error as error:
+        raise DataError(f"is not CSV: {error}", where=f"{path}:{reader.line_num + 1}") from error
+    return infos
+
+
+def _decoded(path: Path) -> str:
+    raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
+        raise DataError(f"is not UTF-8: byte 0x{byte:02x}", where=f"{path}:{line}") from error
 
 
 def _compare_centers(scans: Sequence[Scan], infos: Mapping[str, Info], table: Path) -> None:
@@ -257,27 +335,6 @@ def _compare_centers(scans: Sequence[Scan], infos: Mapping[str, Info], table: Pa
             where=str(table),
             fix="correct the table, or data.centers in the recipe",
         )
-
-
-def patient_of(case: str, pattern: str | None) -> str:
-    """Whom a case shows.
-
-    Args:
-        case: case id.
-        pattern: of case ids, with `{patient}` and `*`; None where every case is another patient.
-
-    Raises:
-        DataError: the pattern does not fit.
-    """
-    if pattern is None:
-        return case
-    before, after = (
-        ".*".join(map(re.escape, part.split("*"))) for part in pattern.split("{patient}")
-    )
-    match = re.fullmatch(f"{before}(?P<patient>.+?){after}", case)
-    if match is None:
-        raise DataError(f"does not fit data.patients = '{pattern}'", where=case)
-    return match["patient"]
 
 
 def digest_of(path: Path) -> str:

@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import Literal
 
 from crossmod import plugins
+from crossmod.cases import patient_of
 from crossmod.dataset import (
-    CASE,
     Inventory,
     Scan,
     digest_of,
+    files_of,
     find_scans,
-    patient_of,
-    reference_of,
+    matches,
     take_stock,
 )
 from crossmod.errors import DataError
 from crossmod.intake import Inspector, Part, Progress, Survey, survey
-from crossmod.preprocess import Preprocess
+from crossmod.preprocess import Preprocess, require_moderate
 from crossmod.recipe_model import Data, Recipe
 from crossmod.steps import DataFolder, MakePhantom, Prepare, Step
+
+SHOWN = 5
+"""Cases that a message names."""
 
 FEWEST = 2
 """Scans of a domain that anything can be learned from."""
@@ -78,11 +81,10 @@ class Scans:
             code = plugins.digest_of_files(sorted((package / "phantom").glob("*.py")))
             return MakePhantom(name="phantom", size=size, code=code)
         found: dict[str, str] = {}
-        for pattern in patterns:
-            for path in sorted(self.root.glob(pattern.replace(CASE, "*"))):
-                if path not in self.digests:
-                    self.digests[path] = digest_of(path)
-                found[path.relative_to(self.root).as_posix()] = self.digests[path]
+        for path in files_of(self.root, patterns):
+            if path not in self.digests:
+                self.digests[path] = digest_of(path)
+            found[path.relative_to(self.root).as_posix()] = self.digests[path]
         return DataFolder(name="data", root=self.root, digests=found)
 
     def referenced(self, images: Prepare) -> Literal["all", "some", "none"]:
@@ -93,7 +95,8 @@ class Scans:
         if self.root is None:
             return "all"
         scans = find_scans(self.root, images.images, None, images.centers)
-        found = [reference_of(self.root, labels, scan.case).is_file() for scan in scans]
+        references = matches(self.root, labels)
+        found = [scan.case in references for scan in scans]
         return "all" if all(found) else "some" if any(found) else "none"
 
 
@@ -135,17 +138,51 @@ def survey_data(
         "target": data.target.series,
         "validation": data.validation.series if data.validation else "",
     }
-    parts = []
-    for split, scans in inventory.splits.items():
-        references = {}
-        if labels and split != "source":
-            paths = {scan.case: reference_of(root, labels, scan.case) for scan in scans}
-            references = {case: path for case, path in paths.items() if path.is_file()}
-        parts.append(Part(split, scans, references, series.get(split, "")))
+    references, problems = _references(root, labels)
+    parts = [
+        Part(split, scans, {} if split == "source" else references, series.get(split, ""))
+        for split, scans in inventory.splits.items()
+    ]
     found = survey(parts, data.class_table, Inspector(recipe.intake, memory), progress)
+    found.problems += problems
+    found.problems += _too_large(found, recipe)
+    found.problems += _unfitting(inventory, data.patients)
     found.problems += _too_few(inventory, recipe)
     found.problems += _on_both_sides(inventory, data.patients)
     return found
+
+
+def _references(root: Path, labels: str | None) -> tuple[dict[str, Path], list[str]]:
+    """Case -> label map that is only scored against, and what keeps them from being found."""
+    try:
+        return (matches(root, labels) if labels else {}), []
+    except DataError as error:
+        return {}, [str(error)]
+
+
+def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
+    """Scans whose voxels are so large that a common grid explodes."""
+    last = recipe.pseudo_label.last if recipe.pseudo_label else None
+    other = recipe.preprocess.model_copy(update=last.preprocess) if last else recipe.preprocess
+    for part in found.parts:
+        grids = [recipe.preprocess] if part.split == "source" else [recipe.preprocess, other]
+        for image in [scan.image for scan in part.scans if scan.image in found.facts]:
+            try:
+                for options in grids:
+                    most = recipe.intake.limits.max_voxels
+                    require_moderate(found.facts[image].grid, options, most)
+            except DataError as error:
+                yield f"{image}: {error}"
+
+
+def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
+    """Cases whose patient cannot be told."""
+    for split, scans in inventory.splits.items():
+        cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
+        if cases:
+            names = ", ".join(cases[:SHOWN]) + ", …" * (len(cases) > SHOWN)
+            text = f"data.patients = '{pattern}' does not fit {len(cases)} cases: {names}"
+            yield f"{split}: patients: {text}"
 
 
 def _too_few(inventory: Inventory, recipe: Recipe) -> Iterator[str]:
@@ -173,4 +210,5 @@ def _on_both_sides(inventory: Inventory, pattern: str | None) -> Iterator[str]:
 
 
 def _patients(scans: Iterable[Scan], pattern: str | None) -> set[str]:
-    return {patient_of(scan.case, pattern) for scan in scans}
+    """The patients of those scans of which it can be told."""
+    return {name for scan in scans if (name := patient_of(scan.case, pattern))}

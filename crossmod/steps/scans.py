@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from crossmod.cases import patient_of
 from crossmod.classes import Classes
 from crossmod.data import CohortWriter, LabelArray, Volume
-from crossmod.dataset import Scan, digest_of, find_scans, patient_of
+from crossmod.dataset import Scan, digest_of, files_of, find_scans
 from crossmod.errors import DataError
 from crossmod.intake import FileFault, Intake, load_labels, load_scan, on_grid
 from crossmod.preprocess import Grid, Preprocess, to_common
@@ -19,6 +20,9 @@ from crossmod.recipe_model import EmbeddedCohort
 from crossmod.stages import Context
 from crossmod.steps.base import Step, Where
 from crossmod.steps.files import save_grids
+
+SHOWN = 5
+"""Files that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,29 @@ class DataFolder(Step):
     def make(self, folder_of: Where, ctx: Context) -> None:
         raise NotImplementedError("a data folder is read where it lies")
 
+    def require_same_files(self, patterns: Iterable[str]) -> None:
+        """Hold the files that are there against those of the intake.
+
+        Raises:
+            DataError: some have come or gone.
+        """
+        found = {path.relative_to(self.root).as_posix() for path in files_of(self.root, patterns)}
+        if differing := sorted(found ^ self.digests.keys()):
+            names = ", ".join(differing[:SHOWN]) + ", …" * (len(differing) > SHOWN)
+            raise _changed(f"{self.root}: {names}")
+
+    def digest_at_intake(self, path: Path) -> str | None:
+        """The digest of a file when the plan was made; None where there was no such file."""
+        return self.digests.get(path.relative_to(self.root).as_posix())
+
+
+def _changed(where: str) -> DataError:
+    return DataError(
+        "changed since the intake",
+        where=where,
+        fix="run again; leave the data alone while a run works on them",
+    )
+
 
 def require_unchanged(data: Step, path: Path, digest: str) -> None:
     """Hold a file that was read against what the plan was made for.
@@ -78,12 +105,8 @@ def require_unchanged(data: Step, path: Path, digest: str) -> None:
     if not isinstance(data, DataFolder):
         return  # the store has looked at it
     found = digest_of(path) if path.is_dir() else digest
-    if found != data.digests[path.relative_to(data.root).as_posix()]:
-        raise DataError(
-            "changed since the intake",
-            where=f"{path}: content",
-            fix="run again; leave the data alone while a run works on them",
-        )
+    if found != data.digest_at_intake(path):
+        raise _changed(f"{path}: content")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +143,13 @@ class Prepare(Step):
         }
 
     def scans(self, folder_of: Where) -> list[Scan]:
-        """The scans of this split."""
+        """The scans of this split.
+
+        Raises:
+            DataError: files have come or gone since the intake.
+        """
+        if isinstance(self.data, DataFolder):
+            self.data.require_same_files(filter(None, (self.images, self.labels)))
         return find_scans(folder_of(self.data), self.images, self.labels, self.centers)
 
     def make(self, folder_of: Where, ctx: Context) -> None:
@@ -131,12 +160,19 @@ class Prepare(Step):
             native = Grid(found.data.shape, found.affine)
             require_unchanged(self.data, scan.image, found.digest)
             labels = self._labels(scan.labels, native) if scan.labels else None
-            data, labels, affine = to_common(found.data, labels, found.affine, self.options)
+            most = self.intake.limits.max_voxels
+            data, labels, affine = to_common(found.data, labels, found.affine, self.options, most)
             image = Volume.of(data[np.newaxis], affine, case=scan.case, center=scan.center)
-            writer.add(image, labels=labels, patient=patient_of(scan.case, self.patients))
+            writer.add(image, labels=labels, patient=self._patient(scan.case))
             grids[scan.case] = native
         save_grids(ctx.folder, grids)
         writer.close()
+
+    def _patient(self, case: str) -> str:
+        patient = patient_of(case, self.patients)
+        if patient is None:
+            raise DataError(f"does not fit data.patients = '{self.patients}'", where=case)
+        return patient
 
     def _labels(self, path: Path, native: Grid) -> LabelArray:
         found = load_labels(path, self.intake)

@@ -34,7 +34,7 @@ from crossmod.steps.files import (
     save_probabilities,
     save_state,
 )
-from crossmod.steps.scans import Prepare, require_unchanged
+from crossmod.steps.scans import DataFolder, Prepare, require_unchanged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ class ScoreStage(Step):
         root, rows = folder_of(self.data), []
         for scan in ctx.progress(images.scans(folder_of)):
             reference = reference_of(root, self.labels, scan.case)
-            if not reference.is_file():
+            if not self._is_scored(reference):
                 continue  # only some scans of this split have one
             prediction = label_map(folder_of(self.predictions), scan.case)
             expected = load_labels(reference, images.intake)
@@ -197,6 +197,15 @@ class ScoreStage(Step):
                 for name, measures in results.items()
             ]
         write_scores(ctx.folder / "metrics.csv", rows)
+
+    def _is_scored(self, reference: Path) -> bool:
+        """Whether there is a label map; in a data folder, whether there was one at the intake."""
+        if not isinstance(self.data, DataFolder):
+            return reference.is_file()
+        known = self.data.digest_at_intake(reference)
+        if known and not reference.is_file():
+            require_unchanged(self.data, reference, "")
+        return bool(known)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nifti_files import HELD_OUT, SOURCE, TARGET, small_cohort, survey_of
 from typer.testing import CliRunner
 
 from crossmod import DataError
+from crossmod.cases import patient_of
 from crossmod.cli import app
-from crossmod.dataset import Info, Scan, find_scans, read_infos
+from crossmod.dataset import Info, Scan, find_scans, read_infos, refuse_links
 from crossmod.recipe import load
-from crossmod.splits import check_data
+from crossmod.splits import Scans, check_data
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 GUIDE = ROOT / "docs" / "how-to" / "your-data.md"
 EVERYONE = {"all": "*"}
+NOBODY = 65534
 
 
 def write(root: Path, names: Sequence[str]) -> Path:
@@ -187,3 +195,152 @@ def test_a_table_that_contradicts_names_is_refused(tmp_path: Path) -> None:
     infos(root, [], header="crossmoda_name,center")
     with pytest.raises(DataError, match="has no column koos"):
         check_data(data, root)
+
+
+TABLES = {
+    "Latin-1": (b"crossmoda_name,center,koos\nM\xfcller,London,1\n", "2: is not UTF-8: byte 0xfc"),
+    "UTF-16": ("crossmoda_name".encode("utf-16"), "1: is not UTF-8: byte 0xff"),
+    "short": (b"crossmoda_name,center,koos\na,London,1\nb\n", "3: is too short a row"),
+    "long": (b"crossmoda_name,center,koos\n" + b"a" * 200_000 + b",London,1\n", "2: is not CSV: "),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_that_is_none_is_refused_with_its_line(name: str, tmp_path: Path) -> None:
+    content, words = TABLES[name]
+    path = tmp_path / "infos_source_training.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_infos(path)
+    assert str(caught.value).startswith(f"{path}:{words}")
+
+
+def test_a_table_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "infos_source_training.csv"
+    path.write_bytes(b"\xef\xbb\xbfcrossmoda_name,center,koos\r\na,London,1\r\n\r\n")
+    assert read_infos(path) == {"a": Info("London", "1")}
+
+
+def test_folders_whose_names_have_brackets_count(tmp_path: Path) -> None:
+    root = write(tmp_path, ["s [T1]/a.nii.gz", "l[x]?/a.nii.gz", "lx1/a.nii.gz"])
+    [scan] = find_scans(root, "s [T1]/{case}.nii.gz", "l[x]?/{case}.nii.gz", EVERYONE)
+    assert scan.labels == root / "l[x]?" / "a.nii.gz"
+    recipe = load(RECIPES / "smoke.toml").recipe
+    data = Scans(recipe, root, {}).data(["l[x]?/{case}.nii.gz"])
+    assert list(data.settings["files"]) == ["l[x]?/a.nii.gz"]
+
+
+def test_hidden_files_are_no_scans(tmp_path: Path) -> None:
+    names = ["t/a.nii.gz", "t/._a.nii.gz", "t/.b.nii.gz", "p/c/x.nii.gz", "p/.d/x.nii.gz"]
+    root = write(tmp_path, names)
+    (root / "t" / ".link.nii.gz").symlink_to("/etc/passwd")
+    refuse_links(root, ["t/{case}.nii.gz"])
+    recipe = load(RECIPES / "smoke.toml").recipe
+    for pattern, case in {"t/{case}.nii.gz": "a", "p/{case}/x.nii.gz": "c"}.items():
+        assert [scan.case for scan in find_scans(root, pattern, None, EVERYONE)] == [case]
+        files = Scans(recipe, root, {}).data([pattern]).settings["files"]
+        assert list(files) == [pattern.format(case=case)]
+    assert len(find_scans(root, "p/.d/{case}.nii.gz", None, EVERYONE)) == 1
+
+
+def test_n23_a_link_to_nowhere_is_no_scan_that_may_be_missing(tmp_path: Path) -> None:
+    root = small_cohort(tmp_path / "data")
+    (root / TARGET / "crossmoda2022_etz_8_hrT2.nii.gz").symlink_to("nowhere")
+    [problem] = survey_of(root).problems
+    assert "crossmoda2022_etz_8_hrT2.nii.gz: file: cannot be read" in problem
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder of a user who may not read everything."""
+    with TemporaryDirectory() as folder:
+        if os.geteuid() == 0:
+            os.chown(folder, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(folder)
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+
+
+def test_n23_all_folders_without_permission_are_named_at_once(as_nobody: Path) -> None:
+    root = small_cohort(as_nobody / "data")
+    labels = "hidden/{case}.nii.gz"
+    locked = [root / name for name in (SOURCE, TARGET, "hidden")]
+    (root / "hidden").mkdir()
+    data = load(RECIPES / "smoke.toml").recipe.data
+    for folder in locked:
+        folder.chmod(0)
+    with pytest.raises(DataError) as linked:
+        refuse_links(root, [data.source.images, data.target.images, labels])
+    with pytest.raises(DataError) as found:
+        check_data(data, root)
+    for folder in locked:
+        assert f"{folder}: cannot be read: Permission denied" in str(linked.value)
+    assert f"{locked[0]}: cannot be read" in str(found.value)
+    assert f"{locked[1]}: cannot be read" in str(found.value)
+    for folder in locked[:2]:
+        folder.chmod(0o700)
+    [problem] = survey_of(root, f'evaluate.labels="{labels}"').problems
+    assert problem == f"{locked[2]}: cannot be read: Permission denied"
+    locked[2].chmod(0o700)
+
+
+def test_n23_a_case_whose_folder_cannot_be_read_is_not_left_out(as_nobody: Path) -> None:
+    root = write(as_nobody / "data", ["t/a/x.nii", "t/b/x.nii"])
+    (root / "t" / "b").chmod(0)
+    with pytest.raises(DataError, match=r"x\.nii: cannot be read: Permission denied"):
+        find_scans(root, "t/{case}/x.nii", None, EVERYONE)
+    (root / "t" / "b").chmod(0o700)
+
+
+def test_n23_a_name_that_no_file_can_have_is_no_folder() -> None:
+    data = load(RECIPES / "smoke.toml").recipe.data
+    with pytest.raises(DataError, match="a: cannot be read: File name too long"):
+        check_data(data, Path("a" * 300))
+
+
+LAST = ("pseudo_label.last.train_on=target", "pseudo_label.last.preprocess.crop=[10000, 10000]")
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"), [(("preprocess.crop=[10000, 10000]",), 6), (LAST, 4)]
+)
+def test_scans_whose_common_grid_explodes_are_found_before_anything_runs(
+    settings: tuple[str, ...], count: int, tmp_path: Path
+) -> None:
+    root = small_cohort(tmp_path / "data")
+    problems = survey_of(root, *settings).problems
+    assert len(problems) == count
+    scan = root / HELD_OUT / "crossmoda2022_etz_3_hrT2.nii.gz"
+    assert problems[-1].startswith(f"{scan}: pixdim: voxels of 1 x 2 x 1.5 mm give 10000 x 10000")
+    assert survey_of(root, *settings, "intake.limits.max_voxels=1000000000").problems == []
+
+
+def test_patients_that_do_not_fit_come_with_all_other_problems(tmp_path: Path) -> None:
+    root = small_cohort(tmp_path / "data")
+    broken = root / SOURCE / "crossmoda2021_ldn_1_ceT1.nii.gz"
+    broken.write_bytes(b"x")
+    problems = "\n".join(survey_of(root, 'data.patients="{patient}_ses-*"').problems)
+    assert str(broken) in problems
+    for split in ("source", "target", "validation"):
+        assert f"{split}: patients: data.patients = '{{patient}}_ses-*' does not fit 2" in problems
+
+
+PIECES = st.lists(st.sampled_from(["a", "b", "*", "."]), max_size=4).map("".join)
+
+
+@given(PIECES, PIECES, st.text("ab.", min_size=1, max_size=8))
+def test_a_patient_is_what_an_expression_would_find(before: str, after: str, case: str) -> None:
+    one, other = (".*".join(map(re.escape, part.split("*"))) for part in (before, after))
+    expected = re.fullmatch(f"{one}(?P<patient>.+?){other}", case)
+    found = patient_of(case, f"{before}{{patient}}{after}")
+    assert found == (expected and expected["patient"])
+
+
+def test_a_pattern_of_patients_takes_no_time() -> None:
+    begin = time.process_time()
+    assert patient_of("a" * 200, "*a" * 12 + "*{patient}X") is None
+    assert patient_of("a" * 200, "*a" * 12 + "{patient}" + "a*" * 12 + "X") is None
+    assert time.process_time() - begin < 1
