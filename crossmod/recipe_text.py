@@ -9,6 +9,8 @@ from __future__ import annotations
 import codecs
 import re
 import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Never
 
@@ -147,10 +149,6 @@ def _place(text: str, position: int) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
-HEADER = re.compile(r"^\s*(\[\[?)([^\[\]]+)\]\]?\s*(?:#.*)?$")
-ENTRY = re.compile(r"^\s*([A-Za-z0-9_.\"'-]+)\s*=(.*)$")
-
-
 def locate(text: str) -> dict[Location, int]:
     """Line of every table header and key that starts a line, by location.
 
@@ -159,21 +157,44 @@ def locate(text: str) -> dict[Location, int]:
     lines: dict[Location, int] = {}
     table: Location = ()
     counts: dict[Location, int] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        if header := HEADER.match(line):
-            table = _split_key(header[2])
-            if header[1] == "[[":
-                counts[table] = counts.get(table, -1) + 1
-                table = (*table, counts[table])
-            key = table
-        elif entry := ENTRY.match(line):
-            key = (*table, *_split_key(entry[1]))
+    for number, words in _statements(text):
+        named = tuple(_unquoted(word) for word in words if word not in (".", "[", "]"))
+        if words[0] != "[":
+            key = (*table, *named)
+        elif words[1:2] == ["["]:
+            counts[named] = counts.get(named, -1) + 1
+            table = key = (*named, counts[named])
         else:
-            continue
+            table = key = named
         for end in range(1, len(key) + 1):  # [a.b] is where a begins, too
             lines.setdefault(key[:end], number)
     return lines
 
 
-def _split_key(key: str) -> Location:
-    return tuple(part.strip().strip("\"'") for part in key.split("."))
+def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and words of every table header, and of every key up to its `=`."""
+    number, counted, depth = 1, 0, 0
+    words: list[str] = []
+    in_value = False
+    for token in TOKEN.finditer(text + "\n"):
+        found = token[0]
+        if found == "\n" and not depth:
+            if words:
+                yield number, words
+            words, in_value = [], False
+        elif in_value:
+            depth = max(depth + (found in ("[", "{")) - (found in ("]", "}")), 0)
+        elif found == "=":
+            in_value = True
+        elif found[0] not in "#\n":
+            if not words:
+                number, counted = number + text.count("\n", counted, token.start()), token.start()
+            words.append(found)
+
+
+def _unquoted(word: str) -> str:
+    if word[0] not in "\"'":
+        return word
+    with suppress(tomllib.TOMLDecodeError):
+        return next(iter(tomllib.loads(f"{word} = 0")))
+    return word

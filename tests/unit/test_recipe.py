@@ -241,6 +241,25 @@ def test_locate_knows_tables_arrays_and_dotted_keys() -> None:
     }
 
 
+def test_locate_sees_keys_however_they_are_written() -> None:
+    text = (
+        'title = """\n[segment]\nepochs = 3\n"""  # [translate]\n'
+        '"lerning rate" = 1\r\n'
+        "x . 'y' = [  # \u2028 \u0085\n  {a = 1},\n  '''\n[']'''\n]\n"
+        '[ "seg\\u006dent" ]\n'
+        "use = 1\n"
+    )
+    assert tomllib.loads(text.replace("\r\n", "\n"))
+    assert locate(text) == {
+        ("title",): 1,
+        ("lerning rate",): 5,
+        ("x",): 6,
+        ("x", "y"): 6,
+        ("segment",): 11,
+        ("segment", "use"): 12,
+    }
+
+
 TREES = st.recursive(
     st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
 )
