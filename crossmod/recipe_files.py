@@ -229,6 +229,8 @@ STAGES = {"translate", "augment", "pseudo_label"}
 def _apply(
     setting: str, tables: dict[str, Any], origins: dict[Location, str]
 ) -> tuple[dict[str, Any], dict[Location, str]]:
+    if any("\ud800" <= character <= "\udfff" for character in setting):  # bytes of no text
+        raise RecipeError(f"{setting[:80]!a} is not UTF-8", where="--set")
     key, equals, text = setting.partition("=")
     parts = tuple(key.strip().split("."))
     if not equals or not all(parts) or len(parts) > MAX_DEPTH:

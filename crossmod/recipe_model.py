@@ -12,6 +12,12 @@ from crossmod.lesions import FitOn
 from crossmod.options import Fraction, Options, Positive, Seed
 from crossmod.preprocess import Preprocess
 
+MAX_PARTS = 30
+"""Folders inside each other that a pattern may name."""
+
+MAX_PART_BYTES = 255
+"""Bytes of one name on any file system."""
+
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
 Determinism = Literal["exact", "seeded", "free"]
@@ -40,14 +46,51 @@ def _stays_below(pattern: str) -> str:
     return pattern
 
 
-def _names_a_patient(pattern: str) -> str:
-    if pattern.count("{patient}") != 1:
-        raise ValueError("{patient} stands here once, as in {patient}_ses-*")
+def _names_files(pattern: str) -> str:
+    """Refuse what no file system can hold, and what no file can be called."""
+    parts = pattern.split("/")
+    if {"", "."} & set(parts):
+        raise ValueError("a pattern names something between two /, and no .")
+    if "{case}{case}" in pattern:
+        raise ValueError("something stands between {case} and {case}")
+    longest = max(len(part.replace("{case}", "").encode()) for part in parts)
+    if longest > MAX_PART_BYTES or len(parts) > MAX_PARTS:
+        raise ValueError(f"at most {MAX_PARTS} names of {MAX_PART_BYTES} bytes make a pattern")
     return pattern
 
 
+def _names_a_patient(pattern: str) -> str:
+    if pattern.count("{patient}") != 1:
+        raise ValueError("{patient} stands here once, as in {patient}_ses-*")
+    if len(pattern) > MAX_PART_BYTES:
+        raise ValueError(f"a pattern of case ids has at most {MAX_PART_BYTES} characters")
+    return pattern
+
+
+def _says_something(title: str) -> str:
+    if not title.strip():
+        raise ValueError("a title says what this experiment is")
+    return title
+
+
+def _differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("the same seed gives the same run: each stands here once")
+    return seeds
+
+
+def _ascends(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the second limit is at least the first")
+    return limits
+
+
 Name = Annotated[str, AfterValidator(_is_printable)]
-FilePattern = Annotated[str, AfterValidator(_stays_below)]
+FilePattern = Annotated[str, AfterValidator(_stays_below), AfterValidator(_names_files)]
+Title = Annotated[str, AfterValidator(_says_something)]
+Seeds = Annotated[tuple[Seed, ...], Field(max_length=100), AfterValidator(_differ)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
+SizeLimits = Annotated[tuple[Positive, Positive], AfterValidator(_ascends)]
 PatientPattern = Annotated[str, AfterValidator(_names_a_patient)]
 
 
@@ -121,7 +164,7 @@ class Evaluate(Options):
     """Segmenters trained for comparison; they feed nothing."""
     structure: str = "tumor"
     """The class whose appearance the report follows."""
-    size_limits_mm3: tuple[Positive, Positive] = (288.0, 2340.0)
+    size_limits_mm3: SizeLimits = (288.0, 2340.0)
     """Structures below the first volume are called small, above the second large, where variants
     are compared; the paper's augmentation draws its groups there."""
     continue_above: Fraction | None = None
@@ -195,13 +238,13 @@ class PseudoLabelTable(StageTable):
 class Recipe(Options):
     """The whole experiment."""
 
-    title: str
+    title: Title
     """What this experiment is."""
     seed: Seed = 2022
     """Every random number follows from it."""
-    seeds: Annotated[tuple[Seed, ...], Field(max_length=100)] = ()
+    seeds: Seeds = ()
     """Run everything once with each of these instead, and report the spread."""
-    device: str = "auto"
+    device: Device = "auto"
     """"auto", "cpu", "cuda" or "cuda:n"."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """"auto" is bf16 where the device computes it natively."""

@@ -189,6 +189,14 @@ def test_r01_settings_have_the_same_limits(tmp_path: Path) -> None:
         assert words in refusal(path, [setting])
 
 
+def test_r01_a_setting_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE)
+    for setting in ("title=\udcff", "\udcff=1", "segment.use=a\udcff"):
+        message = refusal(path, [setting])
+        assert "is not UTF-8" in message
+        assert message.isascii()
+
+
 def test_r01_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.toml")
     (tmp_path / "loop.toml").symlink_to("loop.toml")
@@ -267,6 +275,40 @@ def test_r03_values_out_of_range_are_named_with_line(
     assert words in found[0]
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("seeds = [1, 2, 1]", "seeds: Value error, the same seed gives the same run"),
+        ('device = "x"', "device: String should match pattern"),
+        ('device = "cuda:"', "device: String should match pattern"),
+        ("evaluate.size_limits_mm3 = [5.0, 1.0]", "the second limit is at least the first"),
+    ],
+)
+def test_r03_values_that_make_no_sense_are_named_with_line(
+    line: str, words: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, changed('title = "t"\n', f'title = "t"\n{line}\n'))
+    message = refusal(path)
+    assert f"{path}:2: {line.partition(' ')[0]}" in message
+    assert words in message
+    for blank in ("", " ", "\\t"):
+        message = refusal(write(tmp_path, changed('"t"', f'"{blank}"')))
+        assert f"{path}:1: title: Value error, a title says what" in message
+
+
+def test_r03_a_pattern_of_patients_is_as_short_as_case_ids_are(tmp_path: Path) -> None:
+    text = changed("classes =", f'patients = "{"*a" * 200}{{patient}}"\nclasses =')
+    path = write(tmp_path, text)
+    assert f"{path}:7: data.patients: Value error, a pattern of case ids has at" in refusal(path)
+
+
+def test_r03_usual_devices_and_limits_are_allowed(tmp_path: Path) -> None:
+    path = write(tmp_path, BASE)
+    for device in ("auto", "cpu", "cuda", "cuda:0", "cuda:12"):
+        assert load(path, [f"device={device}"]).recipe.device == device
+    assert load(path, ["evaluate.size_limits_mm3=[2.0, 2.0]"]).recipe
+
+
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
@@ -342,17 +384,42 @@ PATTERNS = [
     "a\\u0000/{case}.nii.gz",
     "",
     "a/b.nii.gz",
+    "{case}{case}.nii.gz",
+    "t/x{case}{case}/{case}.nii.gz",
+    "./t/{case}.nii.gz",
+    "t/./{case}.nii.gz",
+    "t//{case}.nii.gz",
+    "t/{case}/",
+    "a" * 300 + "/{case}.nii.gz",
+    "t/{case}" + "ä" * 128,
+    "t/{case}" + "/a" * 3000,
 ]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-def test_r04_patterns_that_leave_the_data_folder_are_refused(pattern: str, tmp_path: Path) -> None:
+def test_r04_patterns_that_leave_the_data_folder_or_name_no_file_are_refused(
+    pattern: str, tmp_path: Path
+) -> None:
     path = write(tmp_path, changed("t/{case}.nii.gz", pattern))
     for allow_outside in (False, True):
         with pytest.raises(RecipeError, match=f"{path}:5: data.target.images: "):
             load(path, allow_outside=allow_outside)
     message = refusal(write(tmp_path, BASE + f'[evaluate]\nlabels = "{pattern}"\n'))
     assert f"{path}:15: evaluate.labels: " in message
+
+
+@pytest.mark.parametrize(
+    "pattern", ["t/x*{case}.nii.gz", "t/{case}**.nii.gz", "**/{case}.nii.gz", "t/[/{case}.nii.gz"]
+)
+def test_r04_stars_and_brackets_in_patterns_are_letters(pattern: str, tmp_path: Path) -> None:
+    path = write(tmp_path, changed("t/{case}.nii.gz", pattern))
+    scan(tmp_path / "t" / "a.nii.gz")
+    found = load(path).recipe.data.target.images
+    refuse_links(tmp_path, [found])
+    with pytest.raises(DataError, match="no scan matches"):
+        find_scans(tmp_path, found, None, EVERYONE)
+    scan(tmp_path / pattern.format(case="b"))
+    assert [one.case for one in find_scans(tmp_path, found, None, EVERYONE)] == ["b"]
 
 
 def test_r04_extends_stays_in_the_folder_of_the_recipe_the_current_one_or_those_shipped(
@@ -418,6 +485,14 @@ def test_r04_links_out_of_the_data_folder_are_refused(tmp_path: Path) -> None:
     for text in (f"{root / 't' / 'c.nii.gz'} leads to {file}", f"{root / 's'} leads to", "loop"):
         assert text in str(caught.value)
     assert "b.nii.gz" not in str(caught.value)
+
+
+def test_r04_links_are_seen_in_folders_whose_names_have_brackets(tmp_path: Path) -> None:
+    outside = scan(tmp_path / "elsewhere" / "c.nii.gz")
+    (tmp_path / "data" / "l[x]").mkdir(parents=True)
+    (tmp_path / "data" / "l[x]" / "c.nii.gz").symlink_to(outside)
+    with pytest.raises(DataError, match="links lead out of the data folder"):
+        refuse_links(tmp_path / "data", ["l[x]/{case}.nii.gz"])
 
 
 def test_r04_the_program_follows_links_only_when_told(tmp_path: Path) -> None:
