@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from io import TextIOWrapper
@@ -58,18 +59,23 @@ def main() -> None:
             app()
     except CrossmodError as error:
         _stop(error, error.exit_code)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
-            raise
-        full = MachineError(
-            f"{error.strerror}", where=str(error.filename or ""), fix="look at the disk"
-        )
-        _stop(full, full.exit_code)
+        _stop(_of_machine(error), MachineError.exit_code)
     except KeyboardInterrupt:
         interrupted = MachineError(
             "interrupted", fix="finished steps are kept: run the same command again to go on"
         )
         _stop(interrupted, 5)
+
+
+def _of_machine(error: OSError) -> MachineError:
+    """What the operating system has against it, as a message."""
+    fix = "look at the disk" if error.errno in CANNOT_WRITE else ""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        fix = "look at who may read and write there"
+    return MachineError(error.strerror or str(error), where=str(error.filename or ""), fix=fix)
 
 
 def _stop(error: CrossmodError, exit_code: int) -> None:

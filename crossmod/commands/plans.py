@@ -25,14 +25,10 @@ def find_recipe(recipe: Path) -> Path:
     with suppress(OSError):  # a name may be too long for the file system
         if recipe.is_file():
             return recipe
-    names = [folder / f"{recipe.stem}.toml" for folder in SHIPPED]
-    found = next(
-        (path for path in names if path.is_file() and recipe.parent.name in ("", "recipes")), None
-    )
-    if found is None:
-        known = sorted({path.stem for folder in SHIPPED for path in folder.glob("*.toml")})
-        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(known))
-    return found
+    shipped = {path.stem: path for folder in SHIPPED for path in sorted(folder.glob("*.toml"))}
+    if recipe.parent.name not in ("", "recipes") or recipe.stem not in shipped:
+        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(sorted(shipped)))
+    return shipped[recipe.stem]
 
 
 def find_data(recipe: Recipe, data: Path | None) -> Path | None:

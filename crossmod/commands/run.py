@@ -11,6 +11,7 @@ import typer
 
 from crossmod.commands.options import AllowOutside, DataRoot, RecipeFile, Settings
 from crossmod.commands.plans import find_data, find_recipe, make_plans, take_stock
+from crossmod.errors import MachineError
 
 if TYPE_CHECKING:
     from crossmod.console import RunConsole
@@ -64,9 +65,8 @@ def run(
     from crossmod.store import Store
 
     found = load_all(find_recipe(recipe), settings or [], allow_outside=allow_outside)
-    folder = out or Path("runs") / recipe.stem
+    folder, stored_in = _places(recipe, out, store)
     asked = _profile(profile, engine, workers)
-    stored_in = (store or folder.parent / "store").absolute()
     root = find_data(found[0].recipe, data)
     plans = make_plans(found, root, allow_outside, stored_in / "intake")
     # The nodes of a cluster share its disk, whatever file system this machine sees.
@@ -84,6 +84,23 @@ def run(
     else:
         _show_scores(*runs[0])
     console.out.print(f"Report: {folder / 'report.html'}", markup=False)
+
+
+def _places(recipe: Path, out: Path | None, store: Path | None) -> tuple[Path, Path]:
+    """The run folder and the store.
+
+    Raises:
+        MachineError: one is a file, or they are the same.
+    """
+    folder = out or Path("runs") / recipe.stem
+    kept = (store or folder.parent / "store").absolute()
+    for place, option in ((folder, "--out"), (kept, "--store")):
+        if place.exists() and not place.is_dir():
+            raise MachineError("is a file", where=str(place), fix=f"name a folder with {option}")
+    if folder.resolve() == kept.resolve():
+        fix = "name another folder with --out or --store"
+        raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
+    return folder, kept
 
 
 def _profile(path: Path | None, engine: EngineName | None, workers: int | None) -> Profile:

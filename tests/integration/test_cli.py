@@ -53,3 +53,36 @@ def test_the_embedded_cohort_can_be_written(
     program("data", "phantom", tmp_path / "c", *counts, *option)
     assert len(list((tmp_path / "c" / "hidden").glob("*_Label.nii.gz"))) == 4
     assert "is not empty" in program("data", "phantom", tmp_path / "c", code=3).stderr
+
+
+LONG = "a" * 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["check", LONG], 2),
+        (["check", SMOKE, "--data", LONG], 3),
+        (["run", SMOKE, "--out", LONG], 4),
+        (["run", SMOKE, "--store", LONG], 4),
+        (["runs", "--store", LONG], 4),
+        (["gc", "--store", LONG], 4),
+        (["package", LONG, "model"], 4),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_said(
+    arguments: list[str | Path], code: int, program: Program
+) -> None:
+    failed = program(*arguments, code=code).stderr
+    assert LONG in failed.replace("\n", "")
+    assert "Traceback" not in failed
+
+
+def test_a_run_goes_into_two_folders_of_its_own(program: Program, tmp_path: Path) -> None:
+    text = f'extends = "{SMOKE}"\n'
+    (recipe := tmp_path / "store.toml").write_text(text, encoding="utf-8")
+    assert "run folder and the store at once" in program("run", recipe, code=4).stderr
+    for option in ("--out", "--store"):
+        failed = program("run", recipe, option, recipe, code=4).stderr
+        assert f"{recipe}: is a file" in failed
+        assert option in failed
