@@ -139,19 +139,23 @@ def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; text as UTF-8.
+    """Write a file whole or not at all; text as UTF-8. A device or a pipe just takes it.
 
     Raises:
         MachineError: the disk is full, broken or read-only.
     """
-    draft = _draft_of(path)
+    raw = content.encode() if isinstance(content, str) else content
+    special = path.exists() and not path.is_file()  # /dev/null must not be replaced by a file
+    draft = path if special else _draft_of(path)
     try:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
-        point(f"write-{path.name}")
-        sync(draft)
-        draft.replace(path)
+        draft.write_bytes(raw)
+        if not special:
+            point(f"write-{path.name}")
+            sync(draft)
+            draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        if not special:
+            draft.unlink(missing_ok=True)
         raise _cannot_write(error, path, draft) from error
 
 
