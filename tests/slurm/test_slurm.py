@@ -71,7 +71,8 @@ def test_a_lost_node_costs_no_more_than_an_iteration(training: Work, reference: 
     node = slurm("sinfo", "--noheader", "--format=%n")
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     until(lambda: "RUNNING" not in queued(), 60, "the job stays")
-    slurm("scontrol", "update", f"nodename={node}", "state=resume")
+    # It may have come back by itself; then Slurm refuses.
+    subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
     training.end(program)
     assert sorted(set(training.steps())) == ONCE
     assert len(training.steps()) <= len(ONCE) + 1
