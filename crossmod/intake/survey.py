@@ -14,7 +14,7 @@ from crossmod.dataset import Scan
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
 from crossmod.intake.faults import FileFault
-from crossmod.intake.pairs import difference
+from crossmod.intake.pairs import difference, rounding
 
 THREADS = 8
 """Files looked at together at most; unpacking leaves Python's lock to the others."""
@@ -67,6 +67,7 @@ class Survey:
         classes: the classes that label maps use.
         facts: file -> what it holds, if it can be trusted.
         problems: what forbids to go on.
+        faulty: files of which one of the problems is told.
         remarks: (split, what was not as it should be and could be mended).
     """
 
@@ -74,12 +75,23 @@ class Survey:
     classes: Classes
     facts: dict[Path, Facts] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    faulty: set[Path] = field(default_factory=set)
     remarks: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def digests(self) -> dict[Path, str]:
         """File, or folder of DICOM files -> digest."""
         return {path: facts.digest for path, facts in self.facts.items()}
+
+    @property
+    def scan_of(self) -> dict[Path, Path]:
+        """Label map -> its scan."""
+        return {
+            path: scan.image
+            for part in self.parts
+            for scan in part.scans
+            for path in part.maps(scan)
+        }
 
     def require(self) -> None:
         """Go on only with files that can be trusted.
@@ -105,7 +117,11 @@ class Survey:
         try:
             self.facts[path] = inspector.facts(path, kind, series)
         except DataError as error:
-            self.problems.append(str(error))
+            self._refuse(path, error)
+
+    def _refuse(self, path: Path, error: DataError) -> None:
+        self.problems.append(str(error))
+        self.faulty.add(path)
 
     def compare(self, resample: bool) -> None:
         """Hold files against each other."""
@@ -122,11 +138,14 @@ class Survey:
                 self._note(part, path)
                 if scan.image not in self.facts or path not in self.facts:
                     continue
-                fault = difference(self.facts[path].grid, self.facts[scan.image].grid)
-                if fault and resample and path == scan.labels:
+                grids = self.facts[path].grid, self.facts[scan.image].grid
+                fault = difference(*grids)
+                if fault is None:
+                    self.remarks += [(part.split, f"{path}: {text}") for text in rounding(*grids)]
+                elif resample and path == scan.labels:
                     self.remarks.append((part.split, f"{path}: {fault.told}; resampled"))
-                elif fault:
-                    self.problems.append(str(fault.of(path)))
+                else:
+                    self._refuse(path, fault.of(path))
 
     def _note(self, part: Part, path: Path) -> None:
         if path in self.facts:
@@ -138,7 +157,7 @@ class Survey:
             if scan.image in self.facts and (few := self.facts[scan.image].labels):
                 found = f"holds only the values {_listed(few)}"
                 fault = FileFault("voxels", found, "a scan, not a label map")
-                self.problems.append(str(fault.of(scan.image)))
+                self._refuse(scan.image, fault.of(scan.image))
         maps = [path for path in (scan.labels for scan in part.scans) if path in self.facts]
         known = {value for values in self.classes.values.values() for value in values}
         empty = [path for path in maps if not self.facts[path].labels & known]
@@ -160,11 +179,15 @@ class Survey:
                     same[self.facts[scan.image].pixels].append((part.split, scan.image))
         for (split, first), *others in same.values():
             for other, path in others:
-                text = f"{path}: voxels: the same as those of {first}"
+                fault = FileFault(
+                    "voxels",
+                    f"the same as those of {first}",
+                    f"scans of {split} and {other} differ",
+                )
                 if HELD_OUT in (split, other) and split != other:
-                    self.problems.append(f"{text}\n  allowed: scans of {split} and {other} differ")
+                    self._refuse(path, fault.of(path))
                 else:
-                    self.remarks.append((other, text))
+                    self.remarks.append((other, f"{path}: {fault.where}: {fault.what}"))
 
 
 def survey(

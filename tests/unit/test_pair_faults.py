@@ -17,9 +17,12 @@ from nifti_files import (
     survey_of,
     write,
 )
+from scipy.spatial.transform import Rotation
 
 from crossmod import Cohort, DataError
-from crossmod.intake import Survey
+from crossmod.intake import Survey, difference, load_grid
+from crossmod.intake.geometry import corner_distance
+from crossmod.preprocess import Grid
 from crossmod.recipe import load_all
 from crossmod.splits import Scans
 from crossmod.stages import Context
@@ -82,6 +85,71 @@ def test_p02_a_label_map_that_differs_by_float_noise(mm: float, root: Path, tmp_
     found = survey_of(root)
     assert (found.problems, found.remarks) == ([], [])
     pair = prepared(root, tmp_path / "made").cases[0].pair()
+    np.testing.assert_array_equal(pair.labels, expected.labels)
+    np.testing.assert_array_equal(pair.image.affine, expected.image.affine)
+
+
+def oblique(rng: np.random.Generator, number: int) -> np.ndarray:
+    """An axial scan that is nearly straight, where quaternions are uncertain, or any rotation."""
+    degrees = (0.03, 0.1, 0.5, 6)[number % 4]
+    turn = np.diag([-1, -1, 1]) @ Rotation.from_rotvec(rng.normal(0, degrees, 3), True).as_matrix()
+    if number % 5 == 0:
+        turn = Rotation.random(random_state=number).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3] = turn * [0.41, 0.41, 1.5 * (-1) ** number]
+    affine[:3, 3] = rng.uniform(-150, 150, 3)
+    return affine
+
+
+def lying(path: Path, affine: np.ndarray, **fields: object) -> Grid:
+    """The grid of a large file, by its header."""
+    return load_grid(write(path, affine=affine, dim=[3, 512, 512, 80, 1, 1, 1, 1], **fields))
+
+
+def test_p02_a_label_map_that_went_through_the_quaternion_of_a_qform(tmp_path: Path) -> None:
+    rng, farthest = np.random.default_rng(0), 0.0
+    for number in range(400):
+        affine = oblique(rng, number)
+        scan = lying(tmp_path / "a.nii", affine)
+        once = lying(tmp_path / "b.nii", affine, sform_code=0)
+        twice = lying(tmp_path / "b.nii", once.affine, sform_code=0)
+        for found in (once, twice):
+            assert difference(found, scan) is None
+            assert difference(scan, found) is None
+            farthest = max(farthest, corner_distance(found.affine, scan.affine, scan.shape))
+        shifted = Grid(scan.shape, scan.affine @ translated(0.2))
+        mirrored = Grid(scan.shape, scan.affine @ np.diag([1, 1, -1, 1]))
+        for other in (shifted, mirrored, Grid(scan.shape, scan.affine @ turned(0.1))):
+            assert difference(other, scan) is not None
+            assert difference(scan, other) is not None
+    assert farthest > 0.2  # mm, half a voxel: such files are among them
+
+
+def translated(voxels: float) -> np.ndarray:
+    shift = np.eye(4)
+    shift[0, 3] = voxels
+    return shift
+
+
+def turned(degrees: float) -> np.ndarray:
+    """A turn of the voxel axes I and J around the first voxel, by 0.9 voxels in 512."""
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+    return turn
+
+
+def test_p02_such_a_label_map_takes_the_grid_of_its_scan(root: Path, tmp_path: Path) -> None:
+    affine = AFFINE @ turned(0.03)
+    affine[:3, :3] = np.diag([-1, -1, 1]) @ turned(0.03)[:3, :3] * [1, 2, 1.5]
+    write(root / SOURCE / f"{LDN}_ceT1.nii.gz", data=some_data(), affine=affine)
+    write(label(root), data=LABELS, affine=affine)
+    expected = prepared(root, tmp_path / "expected", *NATIVE).cases[0].pair()
+    write(label(root), data=LABELS, affine=affine, sform_code=0)
+    found = survey_of(root)
+    assert found.problems == []
+    assert "Label.nii.gz: affine: up to 0.0" in told(found)
+    assert "from that of the scan by the rounding of a qform; that of the scan is" in told(found)
+    pair = prepared(root, tmp_path / "made", *NATIVE).cases[0].pair()
     np.testing.assert_array_equal(pair.labels, expected.labels)
     np.testing.assert_array_equal(pair.image.affine, expected.image.affine)
 
