@@ -7,6 +7,7 @@ are said before anything is read; then each is weighed, read and checked.
 from crossmod.intake.facts import Facts, Inspector, Kind
 from crossmod.intake.faults import FileFault
 from crossmod.intake.find import ScanFile, find_scan_files
+from crossmod.intake.guess import Folder, Guesser
 from crossmod.intake.loaded import LabelMap, Loaded
 from crossmod.intake.mend import mend
 from crossmod.intake.options import Intake, Limits
@@ -18,6 +19,8 @@ __all__ = [
     "Facts",
     "File",
     "FileFault",
+    "Folder",
+    "Guesser",
     "Inspector",
     "Intake",
     "Kind",

@@ -18,10 +18,11 @@ from crossmod.entries import write_file
 from crossmod.errors import DataError, MachineError
 from crossmod.intake.loaded import LabelMap, Loaded
 from crossmod.intake.options import Intake
+from crossmod.intake.payload import slabs
 from crossmod.intake.read import load_labels, load_scan
 from crossmod.preprocess import Grid
 
-VERSION = 1
+VERSION = 2
 """Raise it when files are judged differently."""
 
 FEW = 10
@@ -144,11 +145,16 @@ def _pixels(data: NDArray[Any]) -> str:
 def _few_values(data: NDArray[np.float32]) -> tuple[int, ...]:
     """The values of a scan that holds only a few whole numbers, as label maps do."""
     low, high = data.min(), data.max()
-    if low < 0 or high > 255 or high - low > FEW or not np.array_equal(data, np.rint(data)):
+    if low < 0 or high > 255 or high - low > FEW:
         return ()
-    return _values(data.astype(np.uint8))
+    if not all(np.array_equal(part, np.rint(part)) for part in slabs(data)):
+        return ()
+    return _values(data)
 
 
-def _values(labels: NDArray[np.uint8]) -> tuple[int, ...]:
-    counts = np.bincount(np.ravel(labels, order="K"))
+def _values(labels: NDArray[np.uint8 | np.float32]) -> tuple[int, ...]:
+    """The whole numbers from 0 to 255 that an array holds."""
+    counts = np.zeros(256, np.int64)
+    for part in slabs(labels):
+        counts += np.bincount(part.astype(np.uint8, copy=False), minlength=256)
     return tuple(map(int, np.flatnonzero(counts)))

@@ -64,10 +64,15 @@ class Header:
         return math.prod(self.shape) * self.kind.itemsize
 
     @property
-    def scaling(self) -> tuple[float, float] | None:
-        """Slope and intercept of the voxels, or None where they are the values."""
+    def scaling(self) -> tuple[float, float]:
+        """Slope and intercept of the voxels; 1 and 0 where they are the values."""
         slope, inter = float(self.raw["scl_slope"]), float(self.raw["scl_inter"])
-        return None if slope == 0 or math.isnan(slope) else (slope, inter)
+        return (1, 0) if slope == 0 or math.isnan(slope) else (slope, inter)
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the voxels are other numbers than those stored."""
+        return self.scaling != (1, 0)
 
     @property
     def sform(self) -> Affine | None:

@@ -6,20 +6,24 @@ content that its name contradicts.
 
 from __future__ import annotations
 
-import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from gzip import GzipFile
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crossmod.data import Affine
-from crossmod.entries import write_file
 from crossmod.intake.facts import Facts
-from crossmod.intake.geometry import straightened
-from crossmod.intake.nifti import whole
+from crossmod.intake.faults import FileFault
+from crossmod.intake.geometry import corner_distance, straightened
+from crossmod.intake.nifti import named_as_gzip, naming, whole
 from crossmod.intake.options import Limits
-from crossmod.intake.payload import Payload, read_payload, values_of
+from crossmod.intake.pairs import SAME_VOXELS, difference
+from crossmod.intake.payload import Payload, read_payload, slabs
 
 UINT8 = 2
 """NIfTI's code of the type."""
@@ -32,13 +36,13 @@ class Mended:
     Attributes:
         payload: what it holds.
         raw: its header, changed as needed.
-        voxels: its voxels as bytes, changed as needed.
+        voxels: its voxels in the order of the file, ``(N,)``, changed as needed.
         changes: what was changed.
     """
 
     payload: Payload
     raw: Any
-    voxels: bytes
+    voxels: NDArray[Any]
     changes: list[str]
 
     @classmethod
@@ -49,7 +53,7 @@ class Mended:
             FileFault: it is damaged.
         """
         payload = read_payload(path, limits)
-        return cls(payload, payload.header.raw.copy(), payload.voxels.tobytes(), [])
+        return cls(payload, payload.header.raw.copy(), payload.voxels, [])
 
     def straighten(self) -> None:
         """Make the axes of the sform perpendicular."""
@@ -67,16 +71,16 @@ class Mended:
 
     def round(self) -> None:
         """Make labels whole numbers of eight bits."""
-        labels, remarks = whole(values_of(self.payload))
+        labels, remarks = whole(self.payload)
         if remarks:
-            self.voxels = labels.tobytes(order="F")
+            self.voxels = labels.ravel(order="F")
             self.raw["datatype"], self.raw["bitpix"] = UINT8, 8
             self.raw["scl_slope"], self.raw["scl_inter"] = 1, 0
             self.changes += remarks
 
     def fit_name(self, path: Path) -> None:
         """Note where the content is not what the name says; it is written as the name says."""
-        if self.payload.gzipped != (path.suffix == ".gz"):
+        if self.payload.gzipped != named_as_gzip(path):
             self.changes.append("content: written as the name says")
 
     def write(self, path: Path) -> None:
@@ -89,39 +93,77 @@ class Mended:
         if self.payload.header.offset > least:
             self.changes.append("header: extensions are dropped")
         self.raw["vox_offset"] = least
-        content = self.raw.tobytes() + bytes(4) + self.voxels
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
+        with _opened(path) as file:
+            file.write(self.raw.tobytes() + bytes(4))
+            for part in slabs(self.voxels):  # what is packed at once is held at once
+                file.write(part.data)
 
     def _place(self, affine: Affine) -> None:
+        self._tell_of_qform(affine)
         rows = affine[:3] / self.payload.header.unit_mm
         self.raw["srow_x"], self.raw["srow_y"], self.raw["srow_z"] = rows
         self.raw["sform_code"] = max(int(self.raw["sform_code"]), 1)
         self.raw["qform_code"] = 0
 
+    def _tell_of_qform(self, affine: Affine) -> None:
+        """Note that the qform goes, where it said something else and readers may have taken it."""
+        header = self.payload.header
+        try:
+            qform = header.qform if self.raw["qform_code"] else None
+        except FileFault as fault:
+            self.changes.append(f"qform: unset; it was none: {fault.told}")
+            return
+        if qform is None:
+            return
+        apart_mm = corner_distance(qform, affine, header.shape)
+        if apart_mm > SAME_VOXELS * header.pixdim_mm.min():
+            self.changes.append(f"qform: unset; it lay up to {apart_mm:.2g} mm elsewhere")
 
-def mend(path: Path, facts: Facts, copy: Path, scan: Facts | None) -> list[str]:
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO | GzipFile]:
+    """A new file, compressed if its name says so, the same bytes at any time."""
+    with path.open("wb") as file:
+        if not named_as_gzip(path):
+            yield file
+            return
+        with GzipFile("", "wb", 6, file, mtime=0) as packed:
+            yield packed
+
+
+def mend(path: Path, facts: Facts, copy: Path, scan: Facts | None, limits: Limits) -> list[str]:
     """Write a corrected copy of a file that passed the intake, if anything can be corrected.
+
+    At no time this takes more than twice the memory of the voxels as they are stored.
 
     Args:
         path: the file.
         facts: what is known of it.
-        copy: the file to write.
+        copy: the file to write; its folder exists.
         scan: of a label map, what is known of its scan.
+        limits: what a file may take.
 
     Returns:
         What was changed; empty if nothing was written.
+
+    Raises:
+        DataError: the file is another one by now.
+        MachineError: there is not enough memory.
+        OSError: the copy cannot be written.
     """
     moved = scan is not None and scan.affine != facts.affine
+    if scan is not None and difference(facts.grid, scan.grid):
+        moved = False  # it lies elsewhere for real
     if path.is_dir() or not (facts.remarks or moved):
         return []
-    file = Mended.of(path, Limits())
-    file.straighten()
-    if facts.kind == "labels":
-        file.round()
-    if scan is not None and moved:
-        file.move_to(np.array(scan.affine))
-    file.fit_name(copy)
-    if file.changes:
-        file.write(copy)
+    with naming(path):
+        file = Mended.of(path, limits)
+        file.straighten()
+        if facts.kind == "labels":
+            file.round()
+        if scan is not None and moved:
+            file.move_to(np.array(scan.affine))
+        file.fit_name(copy)
+        if file.changes:
+            file.write(copy)
     return file.changes

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -11,12 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data import Affine, FloatArray, LabelArray
+from crossmod.errors import MachineError
 from crossmod.intake.faults import FileFault
 from crossmod.intake.geometry import affine_of
 from crossmod.intake.header import Header
 from crossmod.intake.loaded import LabelMap, Loaded
 from crossmod.intake.options import Intake
-from crossmod.intake.payload import Payload, read_header, read_payload, values_of
+from crossmod.intake.payload import (
+    Payload,
+    joined,
+    read_header,
+    read_payload,
+    slabs_of,
+    values_of,
+)
 from crossmod.preprocess import Grid
 
 ROUNDING = 1e-3
@@ -24,33 +35,41 @@ ROUNDING = 1e-3
 
 LARGEST_LABEL = 255
 
+ROUNDED = "labels: rounded to whole numbers"
+"""The remark on a label map whose values were none."""
+
+ALLOWED_LABELS = f"whole numbers from 0 to {LARGEST_LABEL}"
+
 
 def load_nifti(path: Path, options: Intake) -> Loaded:
     """Read a scan; every byte that has a checksum is checked.
 
+    At no time this takes more than twice the memory of the voxels, as they are stored or as
+    float32, whichever is more.
+
     Raises:
         DataError: it is damaged, not one 3D image of real numbers, or has no usable geometry or
             values; names file, field, what was found and what was expected.
+        MachineError: there is not enough memory.
     """
-    try:
+    with naming(path):
         file = _Read.of(path, options)
-        data, mended = finite(file.values(), options)
-    except FileFault as fault:
-        raise fault.of(path) from fault
+        data, mended = finite(values_of(file.payload), options)
     return Loaded(data, file.affine, file.digest, (*file.remarks, *mended))
 
 
 def load_nifti_labels(path: Path, options: Intake) -> LabelMap:
     """Read a label map; values that are whole but for rounding are rounded.
 
+    At no time this takes more than twice the memory of the voxels as they are stored.
+
     Raises:
         DataError: as `load_nifti`, or values that are not whole numbers from 0 to 255.
+        MachineError: there is not enough memory.
     """
-    try:
+    with naming(path):
         file = _Read.of(path, options)
-        labels, mended = whole(file.values())
-    except FileFault as fault:
-        raise fault.of(path) from fault
+        labels, mended = whole(file.payload)
     return LabelMap(labels, file.affine, file.digest, (*file.remarks, *mended))
 
 
@@ -60,12 +79,33 @@ def load_nifti_grid(path: Path, options: Intake) -> Grid:
     Raises:
         DataError: it cannot be true.
     """
-    try:
+    with naming(path):
         header = read_header(path)
         affine, _ = affine_of(header, options.assume_affine)
+    return Grid(header.shape, affine)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """What goes wrong with a file in this block is said with its name.
+
+    Raises:
+        DataError: for a fault of the file.
+        MachineError: there is not enough memory.
+    """
+    try:
+        yield
     except FileFault as fault:
         raise fault.of(path) from fault
-    return Grid(header.shape, affine)
+    except MemoryError as error:
+        shape = read_header(path).shape
+        voxels = " x ".join(map(str, shape))
+        needed_gb = 4 * math.prod(shape) / 1e9
+        raise MachineError(
+            f"{voxels} voxels are {needed_gb:.2g} GB as float32, too much for the memory left",
+            where=f"{path}: memory",
+            fix="free memory, or take a machine that has more",
+        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +122,7 @@ class _Read:
         affine, remarks = affine_of(payload.header, options.assume_affine)
         _compare_with_reader(payload.header)
         named = [*payload.header.remarks, *remarks]
-        if payload.gzipped != (path.suffix == ".gz"):
+        if payload.gzipped != named_as_gzip(path):
             kind = "gzip" if payload.gzipped else "plain NIfTI"
             named.append(f"name: the content is {kind}, the name says otherwise")
         return cls(payload, affine, tuple(named))
@@ -91,8 +131,10 @@ class _Read:
     def digest(self) -> str:
         return self.payload.digest
 
-    def values(self) -> NDArray[Any]:
-        return values_of(self.payload)
+
+def named_as_gzip(path: Path) -> bool:
+    """Whether a file is compressed by its name."""
+    return path.suffix.lower() == ".gz"
 
 
 def _compare_with_reader(header: Header) -> None:
@@ -120,6 +162,11 @@ def _compare_with_reader(header: Header) -> None:
 def finite(values: NDArray[Any], options: Intake) -> tuple[FloatArray, list[str]]:
     """An image as float32 ``(I, J, K)``.
 
+    Args:
+        values: the voxels ``(I, J, K)``; if they are float32, those that are not finite become 0
+            in place where the options say so.
+        options: what is done with voxels that are not finite.
+
     Raises:
         FileFault: voxels are NaN or infinite, or all are the same.
     """
@@ -128,42 +175,60 @@ def finite(values: NDArray[Any], options: Intake) -> tuple[FloatArray, list[str]
         low, high = _span(values)  # stored numbers are often shorter
     remarks = []
     if not np.isfinite([low, high]).all():
-        wrong = ~np.isfinite(data)
-        first = tuple(int(n) for n in np.argwhere(wrong)[0])
+        wrong = np.isfinite(data)
+        np.logical_not(wrong, out=wrong)
+        first = tuple(int(n) for n in np.unravel_index(wrong.argmax(), wrong.shape))
         many = f"{np.count_nonzero(wrong)} of {data.size}"
         found = f"{many} are NaN or infinite as float32, first at {first}"
         if options.nonfinite == "refuse":
             fix = 'intake.nonfinite = "zero" in the recipe sets them to 0'
             raise FileFault("voxels", found, "finite numbers", fix)
-        data = np.where(wrong, np.float32(0), data)
+        np.copyto(data, 0, where=wrong)
         remarks.append(f"voxels: {found}; set to 0")
         low, high = _span(data)
     if low == high:
-        raise FileFault("voxels", f"all have the value {low:g}", "an image")
+        differ = not remarks and values.min() < values.max()
+        found = f"all have the value {low:g}" + " as float32" * bool(differ)
+        raise FileFault("voxels", found, "an image", "scale or shift the values" * bool(differ))
     return data, remarks
 
 
-def whole(values: NDArray[Any]) -> tuple[LabelArray, list[str]]:
+def whole(payload: Payload) -> tuple[LabelArray, list[str]]:
     """A label map as uint8 ``(I, J, K)``.
 
     Raises:
         FileFault: values are not whole numbers from 0 to 255.
     """
-    allowed = f"whole numbers from 0 to {LARGEST_LABEL}"
     with np.errstate(invalid="ignore"):
-        low, high = values.min(), values.max()
+        spans = [(part.min(), part.max()) for part in slabs_of(payload)]
+    low, high = np.min([span[0] for span in spans]), np.max([span[1] for span in spans])
     if not (low > -ROUNDING and high < LARGEST_LABEL + ROUNDING):
-        raise FileFault("labels", f"values from {low:g} to {high:g}", allowed)
-    if values.dtype.kind in "iu":
-        return values.astype(np.uint8, copy=False), []
-    nearest = np.rint(values)
-    off = np.abs(values - nearest)
-    if off.max() > ROUNDING:
-        first = values[tuple(np.argwhere(off > ROUNDING)[0])]
-        count = np.count_nonzero(off > ROUNDING)
-        raise FileFault("labels", f"{count} voxels such as {first:g}", allowed)
-    remarks = ["labels: rounded to whole numbers"] if off.any() else []
-    return nearest.astype(np.uint8), remarks
+        raise FileFault("labels", f"values from {low:g} to {high:g}", ALLOWED_LABELS)
+    stored, shape = payload.voxels.view(payload.header.kind), payload.header.shape
+    if stored.dtype.kind in "iu" and not payload.header.is_scaled:
+        return stored.astype(np.uint8, copy=False).reshape(shape, order="F"), []
+    farthest = _farthest_from_whole(payload)
+    nearest = (np.rint(part) for part in slabs_of(payload))
+    labels = joined(nearest, np.empty(stored.size, np.uint8)).reshape(shape, order="F")
+    return labels, [ROUNDED] if farthest else []
+
+
+def _farthest_from_whole(payload: Payload) -> float:
+    """How far values are from whole numbers at most.
+
+    Raises:
+        FileFault: so far that they are not meant to be whole.
+    """
+    farthest, count, first = 0.0, 0, None
+    for part in slabs_of(payload):
+        off = np.abs(part - np.rint(part))
+        farthest = max(farthest, float(off.max()))
+        if off.max() > ROUNDING:
+            wrong = part[off > ROUNDING]
+            count, first = count + wrong.size, wrong[0] if first is None else first
+    if count:
+        raise FileFault("labels", f"{count} voxels such as {first:g}", ALLOWED_LABELS)
+    return farthest
 
 
 def _span(data: NDArray[Any]) -> tuple[float, float]:

@@ -6,12 +6,12 @@ import hashlib
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +27,14 @@ CHUNK = 1 << 20
 """Bytes unpacked at once."""
 
 SLAB = 1 << 16
-"""Voxels scaled at once; they stay in the processor's cache."""
+"""Voxels worked on at once; they stay in the processor's cache, and copies of them are small."""
 
 DENSEST = 1032
 """Bytes that one byte of a deflate stream can stand for at most (zlib, algorithm.txt)."""
 
 GZIP = b"\x1f\x8b"
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,22 +114,42 @@ def _first(blocks: Iterator[bytes]) -> bytes:
 
 def values_of(payload: Payload) -> NDArray[Any]:
     """The voxels ``(I, J, K)``: as they are stored, or float32 if the header scales them."""
+    stored = payload.voxels.view(payload.header.kind)
+    if payload.header.is_scaled:
+        stored = joined(slabs_of(payload), np.empty(stored.size, np.float32))
+    return stored.reshape(payload.header.shape, order="F")
+
+
+def slabs_of(payload: Payload) -> Iterator[NDArray[Any]]:
+    """The same voxels in the order of the file, at most `SLAB` at a time."""
     header = payload.header
-    values = payload.voxels.view(header.kind)
-    if header.scaling is not None and header.scaling != (1, 0):
-        values = _scaled(values, *header.scaling)
-    return values.reshape(header.shape, order="F")
+    stored = slabs(payload.voxels.view(header.kind))
+    return _scaled(stored, *header.scaling) if header.is_scaled else stored
 
 
-def _scaled(stored: NDArray[Any], slope: float, inter: float) -> NDArray[np.float32]:
+def slabs(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The values in the order in which they lie in memory, at most `SLAB` at a time."""
+    flat = values.ravel(order="K")
+    return (flat[at : at + SLAB] for at in range(0, flat.size, SLAB))
+
+
+def joined(parts: Iterable[NDArray[Any]], into: NDArray[Number]) -> NDArray[Number]:
+    """Slabs put into an array ``(N,)``, cast to its type."""
+    for number, part in enumerate(parts):
+        into[number * SLAB : (number + 1) * SLAB] = part
+    return into
+
+
+def _scaled(
+    stored: Iterable[NDArray[Any]], slope: float, inter: float
+) -> Iterator[NDArray[np.float32]]:
     from nibabel.volumeutils import apply_read_scaling
 
-    values = np.empty(stored.size, np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found later
-        for at in range(0, stored.size, SLAB):
-            part = stored[at : at + SLAB]
-            values[at : at + SLAB] = apply_read_scaling(part, np.float64(slope), np.float64(inter))
-    return values
+    for part in stored:
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found later
+            scaled = apply_read_scaling(part, np.float64(slope), np.float64(inter))
+            single = scaled.astype(np.float32, copy=False)
+        yield single
 
 
 def _weigh(header: Header, size: int, gzipped: bool, limits: Limits) -> None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +17,10 @@ import numpy as np
 import pytest
 from program import SMOKE, Program
 
-from crossmod.intake import Inspector, Intake
+from crossmod import DataError
+from crossmod.classes import Classes
+from crossmod.commands.data_fix import write_fixed
+from crossmod.intake import Inspector, Intake, Limits, Survey
 
 SOURCE = "crossmoda2022_training/training_source"
 TARGET = "crossmoda2022_training/training_target"
@@ -122,6 +129,92 @@ def test_what_is_safe_to_correct_is_corrected_in_a_copy(data: Path) -> None:
     axes = nibabel.load(fixed / scan.relative_to(data)).affine[:3, :3]
     axes /= np.linalg.norm(axes, axis=0)
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-6)
+
+
+def test_what_has_problems_is_left_out_of_the_copy(data: Path) -> None:
+    far = data / SOURCE / "crossmoda2022_etz_0_Label.nii.gz"
+    edit(far, affine=moved(20))
+    edit(data / SOURCE / "crossmoda2021_ldn_1_Label.nii.gz", affine=moved(1e-4))
+    broken = data / TARGET / "crossmoda2021_ldn_4_hrT2.nii.gz"
+    cut(broken)
+    told = check(data, "--fix", data.parent / "fixed", code=3)
+    assert "1 of 14 files corrected; what has problems is left out" in told
+    there = {path.relative_to(data.parent / "fixed") for path in (data.parent / "fixed").rglob("*")}
+    missing = {path.relative_to(data) for path in data.rglob("*")} - there
+    assert missing == {far.relative_to(data), broken.relative_to(data)}
+
+
+def test_a_label_map_that_a_run_resamples_is_copied_as_it_is(data: Path) -> None:
+    far = data / SOURCE / "crossmoda2022_etz_0_Label.nii.gz"
+    edit(far, affine=moved(3))
+    fixed = data.parent / "fixed"
+    told = check(data, "--fix", fixed, "--set", "intake.resample_labels=true")
+    assert "; resampled" in told
+    assert "0 of 16 files corrected" in told
+    assert (fixed / far.relative_to(data)).read_bytes() == far.read_bytes()
+
+
+def test_other_files_are_copied_and_links_are_told(data: Path) -> None:
+    (data / "notes.txt").write_text("kept", encoding="utf-8")
+    (data / "link").symlink_to(data.parent)
+    (data / "file").symlink_to(data / "notes.txt")
+    os.mkfifo(data / "pipe")
+    told = check(data, "--fix", data / "fixed")
+    assert (data / "fixed" / "notes.txt").read_text(encoding="utf-8") == "kept"
+    assert (data / "fixed" / SOURCE).with_name("infos_source_training.csv").is_file()
+    for name, why in (("link", "a link"), ("file", "a link"), ("pipe", "no file")):
+        assert f"{data / name}: is not in the copy: {why}" in told
+        assert not (data / "fixed" / name).exists()
+    assert not (data / "fixed" / "fixed").exists()
+
+
+def test_a_full_disk_leaves_no_copy_behind(data: Path) -> None:
+    def little_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    fixed = data.parent / "fixed"
+    program = Path(sys.executable).parent / "crossmod"
+    done = subprocess.run(
+        [program, "data", "check", SMOKE, "--data", data, "--fix", fixed],
+        capture_output=True, text=True, preexec_fn=little_room,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "fixed: cannot be written: File too large" in done.stderr
+    assert [path.name for path in data.parent.iterdir()] == ["data"]
+    assert "0 of 16 files corrected" in check(data, "--fix", fixed)
+
+
+def test_a_copy_obeys_the_limits_of_the_recipe(data: Path) -> None:
+    path = data / SOURCE / "crossmoda2021_ldn_1_ceT1.nii.gz"
+    edit(path, affine=sheared)
+    survey = Survey((), Classes({}))
+    survey.facts[path] = Inspector(Intake()).facts(path, "scan")
+    with pytest.raises(DataError, match=r"ldn_1_ceT1\.nii\.gz: dim: "):
+        write_fixed(survey, data, data.parent / "fixed", Limits(max_voxels=1))
+    assert [path.name for path in data.parent.iterdir()] == ["data"]
+    assert "tiny shear" in write_fixed(survey, data, data.parent / "fixed", Limits())[0]
+
+
+def test_a_folder_without_a_recipe_is_never_changed_on_a_guess(data: Path) -> None:
+    few = (np.random.default_rng(0).random((8, 7, 6)) * 9e-4).astype("f4")
+    path = data / "labels" / "T1map.nii.gz"
+    path.parent.mkdir()
+    nibabel.save(nibabel.Nifti1Image(few, np.diag([2.0, 2, 2, 1])), path)
+    (data / "._a.nii.gz").write_bytes(b"x")
+    told = Program(data.parent)("data", "check", data, "--fix", data.parent / "fixed").stdout
+    assert f"{path}: labels: values are not quite whole numbers; taken for a scan" in told
+    assert "17 files can be trusted" in told
+    assert (data.parent / "fixed" / path.relative_to(data)).read_bytes() == path.read_bytes()
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    long = "x" * 300
+    assert f"{long}: is not a file" in Program(tmp_path)("data", "check", long, code=2).stderr
+    data = tmp_path / "data"
+    data.mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.arange(504.0).reshape(7, 8, 9), np.eye(4)), data / "a.nii")
+    told = Program(tmp_path)("data", "check", data, "--fix", tmp_path / long, code=4).stderr
+    assert "cannot be written: File name too long" in told
 
 
 def test_files_that_were_seen_before_are_not_read_again(
