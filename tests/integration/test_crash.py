@@ -50,7 +50,10 @@ def test_c01_killed_at_every_point_of_every_step(tiny: Tiny, undisturbed: Tiny) 
     assert len(places) > 150
     for place in places:
         if not _killed_at(place, tiny):  # the step was complete, or had gone on beyond this point
-            forget(tiny, place.partition(":")[0])
+            step = place.partition(":")[0]
+            if step == "run":
+                shutil.rmtree(tiny.result.folder)  # a page that is right is not written again
+            forget(tiny, step)
             assert _killed_at(place, tiny), place
     tiny.go()
     assert_same(tiny, undisturbed)
