@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from crossmod.errors import DataError
+from crossmod.intake.dicom.kinds import Marks, image_type, kind_of, marks_of
 from crossmod.intake.dicom.tags import first_item, numbers, tag_name, unusable, value_of, whole
 
 GRAY = ("MONOCHROME1", "MONOCHROME2")
-
-DIFFER = ("EchoTime", "EchoNumbers", "TemporalPositionIdentifier", "AcquisitionNumber",
-          "DiffusionBValue", "TriggerTime", "ImageType", "AcquisitionTime")  # fmt: skip
-"""Tags by which images of one place differ."""
-
-PLACES = ("StackID", "InStackPositionNumber", "ImagePositionPatient")
-"""Dimensions of an enhanced file that are no further ones."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +25,8 @@ class Frame:
         size: voxels along a row and along a column.
         slope, intercept: from stored values to those meant.
         inverted: whether viewers show high values dark.
-        marks: what tells it from other frames of its place: tag -> a value nobody is shown.
+        kind: what it has in common with all slices of its stack.
+        marks: what else may tell it from other frames of its place.
     """
 
     file: str
@@ -44,17 +38,21 @@ class Frame:
     slope: float
     intercept: float
     inverted: bool
-    marks: tuple[tuple[str, str], ...]
+    kind: Marks
+    marks: Marks
 
 
 def frames_of(dataset: Any, file: str) -> list[Frame]:
     """The frames of a file, in its order.
 
     Raises:
-        DataError: it has colored voxels, or does not say where a frame lies or what its values
-            mean.
+        DataError: it has colored voxels, is a mosaic, or does not say where a frame lies or what
+            its values mean.
     """
     _check_gray(dataset, file)
+    if "MOSAIC" in image_type(dataset, file):
+        what = f"is a mosaic of slices, by {tag_name('ImageType')}"
+        raise DataError(what, where=file, allowed="a file or a frame for each slice")
     size = (whole(dataset, "Columns", file), whole(dataset, "Rows", file))
     count = 1
     if value_of(dataset, "NumberOfFrames", file) is not None:
@@ -117,7 +115,8 @@ def _frame(
         slope,
         _scale(scale, "RescaleIntercept", 0.0, file),
         value_of(dataset, "PhotometricInterpretation", file) == "MONOCHROME1",
-        tuple(_marks(dataset, groups, file)),
+        kind_of(dataset, groups, file),
+        marks_of(dataset, file),
     )
 
 
@@ -125,32 +124,3 @@ def _scale(item: Any, keyword: str, default: float, file: str) -> float:
     if value_of(item, keyword, file) in (None, ""):
         return default
     return numbers(item, keyword, 1, file)[0]
-
-
-def _marks(dataset: Any, groups: list[Any] | None, file: str) -> Iterable[tuple[str, str]]:
-    if groups is None:
-        for keyword in DIFFER:
-            yield tag_name(keyword), str(value_of(dataset, keyword, file))
-        return
-    content = first_item(groups, "FrameContentSequence", file)
-    values = value_of(content, "DimensionIndexValues", file) or ()
-    values = [values] if isinstance(values, int) else values
-    dimensions = value_of(dataset, "DimensionIndexSequence", file) or ()
-    for dimension, value in zip(dimensions, values, strict=False):
-        keyword = _pointed(dimension, file)
-        if keyword not in PLACES:
-            yield keyword, str(value)
-
-
-def _pointed(dimension: Any, file: str) -> str:
-    """What a dimension is, by its tag."""
-    from pydicom.datadict import keyword_for_tag
-
-    pointer = value_of(dimension, "DimensionIndexPointer", file)
-    try:
-        keyword = str(keyword_for_tag(pointer))
-    except (TypeError, ValueError, OverflowError):
-        raise unusable("DimensionIndexPointer", file) from None
-    if keyword in PLACES:
-        return keyword
-    return tag_name(keyword) if keyword else "a private dimension"

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from crossmod.errors import DataError
 from crossmod.intake.dicom.files import listed
 from crossmod.intake.dicom.frames import Frame
+from crossmod.intake.dicom.kinds import differing
 from crossmod.intake.dicom.tags import unusable
 
 UNEVEN = 0.01
@@ -55,7 +56,8 @@ def stack(frames: Sequence[Frame]) -> Stack:
     """Order slices and check that they make a grid.
 
     Raises:
-        DataError: names what is missing, doubled, uneven, tilted or does not belong.
+        DataError: names what is missing, doubled, uneven, tilted, of another kind or does not
+            belong.
     """
     if len(frames) < 2:
         raise DataError("holds a single slice", allowed="a 3D image")
@@ -74,6 +76,7 @@ def stack(frames: Sequence[Frame]) -> Stack:
     sideways = off - np.outer(off @ normal, normal)
     if np.linalg.norm(sideways, axis=1).max() > allowed:
         raise DataError("its slices are shifted sideways (a tilted gantry?)")
+    _check_kind(frames)
     spacing = frames[0].spacing_mm
     affine = np.eye(4)
     axes = np.column_stack([row * spacing[0], column * spacing[1], normal * step])
@@ -104,6 +107,24 @@ def _common(frames: Sequence[Frame]) -> Frame:
     return frames[first]
 
 
+def _check_kind(frames: Sequence[Frame]) -> None:
+    """Echoes, phases or patients may fill each other's gaps; a stack is of one kind.
+
+    Raises:
+        DataError: names the tags that differ, and the files that are not of the kind of most.
+    """
+    most = Counter(one.kind for one in frames).most_common(1)[0][0]
+    odd = {one: differ for one in frames if (differ := differing(one.kind, most))}
+    if odd:
+        tags = dict.fromkeys(tag for found in odd.values() for tag in found)
+        names = list(dict.fromkeys(one.file for one in odd))
+        raise DataError(
+            f"its slices are not of one kind: {len(odd)} of {len(frames)}, in {listed(names)},"
+            f" differ from the others in {', '.join(tags)}",
+            fix="split the series: a folder or a file for each kind",
+        )
+
+
 def _axes(one: Frame) -> tuple[Vectors, Vectors]:
     """Unit vectors along a row and along a column, made exactly perpendicular."""
     row, column = np.array(one.directions[:3]), np.array(one.directions[3:])
@@ -130,8 +151,7 @@ def _gaps(frames: Sequence[Frame], heights: Vectors) -> list[str]:
 
 def _gap(low: Frame, high: Frame, low_mm: float, gap_mm: float, step_mm: float) -> str:
     if gap_mm <= SAME_MM:
-        pairs = zip(low.marks, high.marks, strict=False)
-        differ = [one[0] for one, other in pairs if one != other]
+        differ = differing((*low.kind, *low.marks), (*high.kind, *high.marks))
         what = "twice the same position" + (f", apart in {', '.join(differ)}" if differ else "")
     elif gap_mm > 1.5 * step_mm:
         what = "slices are missing"
