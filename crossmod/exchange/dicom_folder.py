@@ -18,6 +18,7 @@ from crossmod.data import FloatArray, write_nifti
 from crossmod.errors import DataError
 from crossmod.exchange.data_folder import TABLE, Imported, Role, check_room, table_with
 from crossmod.intake import load_scan
+from crossmod.intake.dicom.files import HEAD_BYTES, is_marked
 
 ENDING = ".nii.gz"
 
@@ -55,7 +56,7 @@ def import_series(folder: Path, out: Path, role: Role, series: str, progress: Pr
     new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        remarks = _convert(cases, out, role, series, progress)
+        remarks = (*_loose(folder, cases), *_convert(cases, out, role, series, progress))
     except BaseException:
         if new:
             with suppress(OSError):
@@ -81,6 +82,18 @@ def _cases(folder: Path) -> dict[str, Path]:
     if problems:
         raise DataError("\n".join(problems))
     return cases
+
+
+def _loose(folder: Path, cases: Mapping[str, Path]) -> list[str]:
+    """A remark where DICOM files lie beside the folders of the cases."""
+    if folder in cases.values():
+        return []
+    loose = 0
+    for path in folder.iterdir():
+        if path.is_file() and path.name != "DICOMDIR":
+            with path.open("rb") as file:
+                loose += is_marked(file.read(HEAD_BYTES))
+    return [f"{loose} DICOM files beside the folders were left out"] if loose else []
 
 
 def _convert(

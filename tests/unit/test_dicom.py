@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import hashlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -19,7 +22,9 @@ from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from crossmod import DataError, MachineError
 from crossmod.dataset import digest_of
-from crossmod.intake.dicom import process, read_series
+from crossmod.intake.dicom import files, process, read_series
+from crossmod.intake.dicom import read as read_module
+from crossmod.intake.dicom import series as series_module
 from crossmod.intake.loaded import Loaded
 from crossmod.intake.options import Limits
 
@@ -113,6 +118,43 @@ def test_d01_images_of_one_place_say_by_which_tags_they_differ(tmp_path: Path) -
     series(folder, [0, 2, 4], first=3, EchoTime=80)
     message = refused(folder, "twice the same position", "apart in (0018,0081) EchoTime")
     assert "80" not in message.replace(str(folder), "")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "one", "other"),
+    [
+        ("EchoTime", 20, 80),
+        ("EchoNumbers", 1, 2),
+        ("FrameOfReferenceUID", "1.2.9", "1.2.10"),
+        ("StudyInstanceUID", "1.2.3", "1.2.4"),
+        ("PatientID", "ZZPLANT-a", "ZZPLANT-b"),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "M"], ["ORIGINAL", "PRIMARY", "P"]),
+        ("TemporalPositionIdentifier", 1, 2),
+        ("DiffusionBValue", 0, 1000),
+    ],
+)
+def test_slices_of_two_kinds_that_fill_the_gaps_of_each_other_are_refused(
+    keyword: str, one: Any, other: Any, tmp_path: Path
+) -> None:
+    folder = series(tmp_path / "s", [0, 4, 8, 12], **{keyword: one})
+    series(folder, [2, 6, 10], first=4, **{keyword: other})
+    message = refused(folder, f"{keyword}", "3 of 7, in 4.dcm, 5.dcm, 6.dcm, differ")
+    assert "ZZPLANT" not in message
+
+
+def test_what_differs_from_slice_to_slice_of_a_stack_is_no_matter(tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    for number in range(3):
+        tags = {"AcquisitionNumber": number, "TriggerTime": number, "EchoTime": 20 + number / 50,
+                "AcquisitionTime": f"10000{number}"}  # fmt: skip
+        series(folder, [2 * number], first=number, **tags)
+    assert read_series(folder).data.shape == (5, 4, 3)
+
+
+def test_mosaics_are_refused_by_name(tmp_path: Path) -> None:
+    kind = ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+    folder = series(tmp_path / "s", [0, 2], ImageType=kind)
+    refused(folder, "0.dcm: is a mosaic of slices, by (0008,0008) ImageType")
 
 
 def test_d01_sideways_shifts_are_refused(tmp_path: Path) -> None:
@@ -252,10 +294,23 @@ def test_d03_voxels_that_do_not_fill_the_image_are_refused(tmp_path: Path) -> No
     folder = series(tmp_path / "s", [0, 2, 4])
     change(folder / "1.dcm", PixelData=stored(1).tobytes()[:-2])
     refused(folder, "1.dcm: (7FE0,0010) PixelData has 38 bytes", "allowed: 40")
-    change(folder / "1.dcm", PixelData=stored(1).tobytes() + b"\0\0")
+    change(folder / "1.dcm", PixelData=stored(1).tobytes() + b"\0\1")
     refused(folder, "has 42 bytes")
+    change(folder / "1.dcm", PixelData=stored(1).tobytes() + bytes(2 * COLUMNS))
+    refused(folder, "has 50 bytes")
     change(folder / "1.dcm", PixelData=None)
     refused(folder, "1.dcm: has no (7FE0,0010) PixelData")
+
+
+def test_zeros_that_fill_up_the_end_of_a_slice_do_not_count(tmp_path: Path) -> None:
+    folder = series(tmp_path / "s", [0, 2, 4])
+    expected = read_series(folder).data
+    for path in folder.iterdir():
+        change(path, PixelData=pydicom.dcmread(path).PixelData + b"\0\0")
+    np.testing.assert_array_equal(read_series(folder).data, expected)
+    frames = enhanced(tmp_path / "e" / "e.dcm", [0, 2])
+    change(frames / "e.dcm", PixelData=bytes(82))
+    refused(frames, "has 82 bytes")
 
 
 def test_d03_a_payload_is_weighed_before_room_is_made(tmp_path: Path) -> None:
@@ -340,6 +395,87 @@ def test_d04_a_slice_whose_beginning_is_damaged_is_not_passed_over(tmp_path: Pat
     (folder / "2.dcm").unlink()
     (folder / "IM2").write_bytes(bytes(content))
     refused(folder, "do not begin so: IM2")
+
+
+@pytest.mark.parametrize("ending", ["", ".img", ".5"])
+@pytest.mark.parametrize("left", ["nothing", "zeros", "no preamble", "no meta"])
+def test_d04_the_rest_of_a_slice_is_not_passed_over(left: str, ending: str, tmp_path: Path) -> None:
+    """What is left of the last slice would be missed by nobody."""
+    folder = series(tmp_path / "s", [0, 2, 4])
+    for path in list(folder.iterdir()):
+        path.rename(folder / f"MR.{path.stem}{ending if ending != '.5' else ''}")
+    last = folder / f"MR.2{ending}"
+    whole = (folder / f"MR.2{ending if ending != '.5' else ''}").read_bytes()
+    (folder / f"MR.2{ending if ending != '.5' else ''}").unlink()
+    meta = 132 + 12 + struct.unpack("<I", whole[140:144])[0]
+    last.write_bytes({"nothing": b"", "zeros": bytes(len(whole)), "no preamble": whole[132:],
+                      "no meta": whole[meta:]}[left])  # fmt: skip
+    refused(folder, f"do not begin so: {last.name}")
+    last.rename(folder / "notes.txt")
+    assert read_series(folder).data.shape == (5, 4, 2)
+
+
+def test_d04_packed_slices_are_not_passed_over(tmp_path: Path) -> None:
+    folder = series(tmp_path / "s", [0, 2, 4])
+    (folder / "2.dcm.gz").write_bytes(gzip.compress((folder / "2.dcm").read_bytes()))
+    (folder / "2.dcm").unlink()
+    refused(folder, "do not begin so: 2.dcm.gz", "unpack them")
+
+
+def test_d04_a_folder_that_cannot_be_entered_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series(series(tmp_path, [0, 2, 4]) / "b", [6, 8], first=3)
+    known = os.scandir
+
+    def scandir(place: str) -> Any:
+        if Path(place).name == "b":
+            raise PermissionError(errno.EACCES, "Permission denied", place)
+        return known(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="b: cannot be read: Permission denied"):
+        files.find_files(tmp_path)
+
+
+def test_objects_without_an_image_need_no_series(tmp_path: Path) -> None:
+    """A hanging protocol has none; a PDF may be in that of its images."""
+    folder = series(tmp_path / "s", [0, 2, 4])
+    for name, kind, uid in (("protocol", "1.2.840.10008.5.1.4.38.1", None),
+                            ("pdf", "1.2.840.10008.5.1.4.1.1.104.1", "1.2.3.4")):  # fmt: skip
+        other = header("1.2.3.9", SOPClassUID=kind)
+        del other.Rows, other.Columns, other.SeriesInstanceUID
+        if uid:
+            other.SeriesInstanceUID = uid
+        other.save_as(folder / name, enforce_file_format=True)
+    assert read_series(folder).data.shape == (5, 4, 3)
+
+
+def test_d03_a_cut_slice_of_a_kind_unknown_is_not_passed_over(tmp_path: Path) -> None:
+    private = {"SOPClassUID": "1.2.826.0.1.3680043.9.7433.9"}
+    folder = series(tmp_path / "s", [0, 2, 4], **private)
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        image.file_meta.MediaStorageSOPClassUID = private["SOPClassUID"]
+        if path.name == "2.dcm":
+            del image.Rows
+        image.save_as(path)
+    refused(folder, "2.dcm: has no usable (0028,0010) Rows")
+
+
+def test_d03_whatever_looking_at_tags_raises_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = series(tmp_path / "s", [0, 2])
+
+    def broken(*_: object) -> None:
+        raise AttributeError("ZZPLANT")
+
+    for module, name in ((read_module, "frames_of"), (series_module, "_class_of")):
+        with monkeypatch.context() as patched:
+            patched.setattr(module, name, broken)
+            with pytest.raises(DataError, match=r"0\.dcm.*cannot be parsed \(AttributeError\)"):
+                read_module.read(folder, "", 10**6, tmp_path)
 
 
 def test_d04_an_index_leads_nowhere(tmp_path: Path) -> None:
@@ -531,6 +667,29 @@ def test_further_dimensions_are_named(pointer: str, said: str, tmp_path: Path) -
     ]
     folder = enhanced(tmp_path / "e.dcm", [0, 2, 0, 2], dimensions=dimensions)
     refused(folder, "twice the same position", f"apart in {said}")
+
+
+def test_times_of_an_enhanced_file_that_fill_the_gaps_of_each_other_are_refused(
+    tmp_path: Path,
+) -> None:
+    times = ("TemporalPositionIndex", [1, 1, 1, 2, 2])
+    folder = enhanced(tmp_path / "e.dcm", [0, 4, 8, 2, 6], dimensions=[times])
+    refused(folder, "2 of 5, in e.dcm, differ", "(0020,9128) TemporalPositionIndex")
+
+
+def test_dimensions_that_count_frames_are_no_matter(tmp_path: Path) -> None:
+    counted = ("FrameAcquisitionNumber", [1, 2, 3])
+    assert read_series(enhanced(tmp_path / "e.dcm", [0, 2, 4], dimensions=[counted])).data.size
+
+
+@pytest.mark.parametrize("heights", [[0, 2, 0, 2], [0, 4, 2, 6]])
+def test_echoes_are_told_apart_without_a_dimension(heights: list[float], tmp_path: Path) -> None:
+    folder = enhanced(tmp_path / "e.dcm", heights)
+    image = pydicom.dcmread(folder / "e.dcm")
+    for number, frame in enumerate(image.PerFrameFunctionalGroupsSequence):
+        frame.MREchoSequence = [item(EffectiveEchoTime=20.0 if number < 2 else 80.0)]
+    image.save_as(folder / "e.dcm")
+    refused(folder, "(0018,9082) EffectiveEchoTime")
 
 
 # The extra.

@@ -152,6 +152,15 @@ def test_all_problems_are_named_and_nothing_is_published(tmp_path: Path) -> None
     assert not (tmp_path / "data").exists()
 
 
+def test_slices_beside_the_folders_of_cases_are_remarked(tmp_path: Path) -> None:
+    series(tmp_path / "in" / "a", [0, 2, 4])
+    series(tmp_path / "in", [6, 8], first=3)
+    (tmp_path / "in" / "notes.txt").write_text("x", encoding="utf-8")
+    done = imported(tmp_path / "in", tmp_path / "data")
+    assert done.exit_code == 0, done.output
+    assert "note: 2 DICOM files beside the folders were left out" in done.output
+
+
 def test_voxels_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:
     series(tmp_path / "in" / "a", [0, 2, 4], RescaleSlope="1e300", RescaleIntercept=0)
     message = failed(imported(tmp_path / "in", tmp_path / "data"), 3)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import DataError
+from crossmod.errors import CrossmodError, DataError
 from crossmod.intake.dicom.tags import tag_name
 
 NAMES = (".dcm", ".dicom", ".ima")
@@ -23,7 +23,15 @@ VOXELS = 0x7FE00010
 UNDEFINED = 0xFFFFFFFF
 """A length that a delimiter says instead; compressed voxels have it."""
 
-PREAMBLE, MAGIC, FIRST_GROUP = 128, b"DICM", b"\x02\x00"
+PREAMBLE, MAGIC, META = 128, b"DICM", b"\x02\x00"
+
+HEAD_BYTES = PREAMBLE + 6
+"""So much of a file tells whether it is DICOM."""
+
+FIRST_GROUPS = (META, b"\x08\x00")
+"""How files without a preamble begin."""
+
+PACKED = ".gz"
 
 
 def silence() -> None:
@@ -41,33 +49,67 @@ def find_files(folder: Path) -> tuple[list[str], int]:
     Links are not followed, so nothing outside the folder is read; hidden files are passed over.
 
     Raises:
-        DataError: names all files that should be DICOM and do not begin so.
+        DataError: names all files that should be DICOM and do not begin so, or a file or folder
+            that cannot be read.
     """
     found: list[str] = []
     damaged: list[str] = []
     links = 0
-    for place, folders, names in os.walk(folder):
-        links += sum((Path(place) / name).is_symlink() for name in folders)
-        for path in (Path(place) / name for name in names if not name.startswith(".")):
-            if path.is_symlink():
-                links += 1
-            elif path.is_file():
-                _sort_in(path, str(path.relative_to(folder)), found, damaged)
+    for place, folders, names in os.walk(folder, onerror=_refuse_in(folder)):
+        paths = [Path(place, name) for name in names if not name.startswith(".")]
+        links += sum(one.is_symlink() for one in (*paths, *(Path(place, one) for one in folders)))
+        heads = {one: _head(one, folder) for one in paths if not one.is_symlink() and one.is_file()}
+        images = {one for one, head in heads.items() if is_marked(head)}
+        endings = {_ending(one) for one in images}
+        wrong = [
+            one for one in heads if one not in images and _is_damaged(one, heads[one], endings)
+        ]
+        found += [str(one.relative_to(folder)) for one in images]
+        damaged += [str(one.relative_to(folder)) for one in wrong]
     if damaged:
         raise DataError(
             f"has files that should be DICOM and do not begin so: {listed(sorted(damaged))}",
-            fix="copy them again, or move what is no slice away",
+            fix="copy them again, unpack them, or move what is no slice away",
         )
     return sorted(found), links
 
 
-def _sort_in(path: Path, name: str, found: list[str], damaged: list[str]) -> None:
-    with path.open("rb") as file:
-        head = file.read(PREAMBLE + 6)
-    if head[PREAMBLE : PREAMBLE + 4] == MAGIC:
-        found.append(name)
-    elif name.lower().endswith(NAMES) or head[PREAMBLE + 4 :] == FIRST_GROUP:
-        damaged.append(name)
+def is_marked(head: bytes) -> bool:
+    """Whether a file that begins so bears the mark of DICOM."""
+    return head[PREAMBLE:].startswith(MAGIC)
+
+
+def _refuse_in(folder: Path) -> Callable[[OSError], None]:
+    def refuse(error: OSError) -> None:
+        where = os.path.relpath(error.filename, folder)
+        raise DataError(f"cannot be read: {error.strerror}", where=where) from error
+
+    return refuse
+
+
+def _head(path: Path, folder: Path) -> bytes:
+    with parsing(str(path.relative_to(folder))), path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _is_damaged(path: Path, head: bytes, endings: Container[str]) -> bool:
+    """Whether a file without the mark of DICOM should have it.
+
+    Args:
+        path: the file.
+        head: how it begins.
+        endings: those of the DICOM files beside it.
+    """
+    named = Path(path.name.lower().removesuffix(PACKED)).suffix in NAMES
+    # A copy that was interrupted leaves nothing or zeros; some programs write no preamble.
+    begun = not head.strip(b"\0") or head.startswith(FIRST_GROUPS)
+    return named or head[PREAMBLE + 4 :] == META or (begun and _ending(path) in endings)
+
+
+def _ending(path: Path) -> str:
+    """The ending of a name; numbers are none, as in names that are unique identifiers."""
+    suffix = path.suffix.lower()
+    return "" if suffix[1:].isdigit() else suffix
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
@@ -78,19 +120,20 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 @contextmanager
 def parsing(name: str) -> Iterator[None]:
-    """Whatever a parser raises, as an error that names the file and quotes nothing.
+    """Whatever parsing or looking at tags raises, as an error that names the file alone.
 
     Raises:
         DataError: the file is damaged.
     """
     try:
         yield
-    except (DataError, MemoryError):
+    except (CrossmodError, MemoryError):
         raise
     except RecursionError as error:
         raise DataError("its tags are nested too deeply", where=name) from error
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=name) from error
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"cannot be read: {reason}", where=name) from error
     except Exception as error:
         what = f"is damaged: it cannot be parsed ({type(error).__name__})"
         raise DataError(what, where=name, fix="copy it again") from error
@@ -125,6 +168,11 @@ def parse(content: bytes, name: str) -> Any:
 
     with parsing(name):
         dataset = read_partial(BytesIO(content), stop_when=done)
+        _check_voxels(dataset, name)
+    return dataset
+
+
+def _check_voxels(dataset: Any, name: str) -> None:
     if "PixelData" not in dataset:
         what = f"has no {tag_name('PixelData')}: it is cut short, or no image"
         raise DataError(what, where=name, fix="copy it again, or move it away")
@@ -132,4 +180,3 @@ def parse(content: bytes, name: str) -> Any:
     if voxels.length not in (len(voxels.value or b""), UNDEFINED):
         what = f"{tag_name('PixelData')} is cut short: it has {len(voxels.value or b'')} bytes"
         raise DataError(what, where=name, allowed=f"{voxels.length}", fix="copy it again")
-    return dataset

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from crossmod.errors import DataError
-from crossmod.intake.dicom.files import parse, read_tags, silence
+from crossmod.intake.dicom.files import parse, parsing, read_tags, silence
 from crossmod.intake.dicom.frames import Frame, frames_of
 from crossmod.intake.dicom.pixels import values
 from crossmod.intake.dicom.process import writing
@@ -47,7 +47,10 @@ def tagged(folder: Path, series: Series, max_voxels: int) -> Stack:
     Raises:
         DataError: they are no stack, or of more voxels than allowed.
     """
-    frames = [one for name in series.files for one in frames_of(read_tags(folder, name), name)]
+    frames: list[Frame] = []
+    for name in series.files:
+        with parsing(name):
+            frames += frames_of(read_tags(folder, name), name)
     voxels = sum(one.size[0] * one.size[1] for one in frames)
     if voxels > max_voxels:
         raise DataError(
@@ -68,12 +71,13 @@ def _fill(
     places = {(one.file, one.index): k for k, one in enumerate(frames)}
     digests = []
     for name in series.files:
-        content = (folder / name).read_bytes()
-        digests.append(hashlib.sha256(content).hexdigest())
-        dataset = parse(content, name)
-        found = frames_of(dataset, name)
-        if any(one != frames[places[name, one.index]] for one in found):
-            raise DataError("changed while it was read", where=name)
-        for one, slice_ in zip(found, values(dataset, found), strict=True):
-            data[places[name, one.index]] = slice_
+        with parsing(name):
+            content = (folder / name).read_bytes()
+            digests.append(hashlib.sha256(content).hexdigest())
+            dataset = parse(content, name)
+            found = frames_of(dataset, name)
+            if any(one != frames[places[name, one.index]] for one in found):
+                raise DataError("changed while it was read", where=name)
+            for one, slice_ in zip(found, values(dataset, found), strict=True):
+                data[places[name, one.index]] = slice_
     return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()

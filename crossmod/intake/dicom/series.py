@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crossmod.errors import DataError
-from crossmod.intake.dicom.files import find_files, read_tags
+from crossmod.intake.dicom.files import find_files, parsing, read_tags
 from crossmod.intake.dicom.tags import text_of, uid_of, unusable
 
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -66,26 +66,46 @@ def _grouped(folder: Path, names: Sequence[str]) -> list[Series]:
         DataError: names every file that cannot be parsed, and does so before any is chosen.
     """
     heads: dict[str, dict[str, Any]] = {}
-    problems: list[str] = []
+    others: dict[str, Any] = {}
+    kinds = set()
+    problems: list[DataError] = []
     for name in names:
         try:
-            head = read_tags(folder, name, HEAD)
-            kind = head.file_meta.get("MediaStorageSOPClassUID") or head.get("SOPClassUID")
-            if "Rows" not in head and "Image" in getattr(kind, "name", ""):
-                raise unusable("Rows", name)  # cut short; its series may be cut as well
-            if kind != DIRECTORY:
+            with parsing(name):
+                head = read_tags(folder, name, HEAD)
+                kind = _class_of(head)
+                if "Rows" not in head or kind == DIRECTORY:
+                    others[name] = head
+                    continue
                 heads.setdefault(uid_of(head, "SeriesInstanceUID", name), {})[name] = head
+                kinds.add(kind)
         except DataError as error:
-            problems.append(str(error))
+            problems.append(error)
+    problems += [unusable("Rows", name) for name, head in others.items() if _is_cut(head, kinds)]
     if problems:
         more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
-        raise DataError("\n".join(["holds damaged files:", *problems[:MOST], *more]))
+        raise DataError("\n".join(["holds damaged files:", *map(str, problems[:MOST]), *more]))
     return [
         Series(uid, next(filter(None, (text_of(h, HEAD[1], n) for n, h in files.items())), ""),
                tuple(files))
         for uid, files in sorted(heads.items())
-        if any("Rows" in head for head in files.values())  # others are reports and the like
     ]  # fmt: skip
+
+
+def _class_of(head: Any) -> Any:
+    from pydicom.uid import UID
+
+    return UID(str(head.file_meta.get("MediaStorageSOPClassUID") or head.get("SOPClassUID", "")))
+
+
+def _is_cut(head: Any, images: Container[Any]) -> bool:
+    """Whether a file without rows should have them; a report or an index should not.
+
+    Some objects belong to no series. Of a kind that nobody knows they are more likely a rest.
+    """
+    kind = _class_of(head)
+    unknown = kind.name == kind and "SeriesInstanceUID" not in head
+    return kind != DIRECTORY and (not kind or unknown or kind in images or "Image" in kind.name)
 
 
 def _choose(found: Sequence[Series], wanted: str) -> Series:
