@@ -9,13 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from dicom_files import series
 
 from crossmod import DataError, MachineError
-from crossmod.intake.dicom import bounds, process, read_series, write_seg
+from crossmod.intake.dicom import bounds, child, process, read_series, write_seg
 from crossmod.intake.options import Limits
 
 SLOW = """
@@ -102,6 +103,20 @@ def test_a_system_may_allow_less_than_a_recipe(monkeypatch: pytest.MonkeyPatch) 
     found = child_limits(monkeypatch, 3)
     assert bounds.limit(10**9, seconds=1.5) == 3
     assert found[resource.RLIMIT_AS] == (3, 3)
+
+
+@pytest.mark.parametrize(("allowed", "kind"), [(4 * 10**9, "DataError"), (10**9, "MachineError")])
+def test_too_little_memory_is_whose_fault_it_is(
+    allowed: int, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> dict[str, Any]:
+        raise MemoryError
+
+    monkeypatch.setitem(child.TASKS, "read", read)
+    request = {"memory_bytes": 4 * 10**9, "may_take_bytes": allowed}
+    told = child.answered("read", request, tmp_path)["error"]
+    assert told["kind"] == kind
+    assert told["what"].startswith(f"needs more than {allowed / 1e9:g} GB")
 
 
 def under(limit: str, folder: Path) -> tuple[int, str]:
