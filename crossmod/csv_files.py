@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import math
 from collections.abc import Iterable, Iterator
@@ -34,21 +35,30 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The rows of a file, each with where it ends, as ``file:line``.
 
     Raises:
-        DataError: it cannot be read, is not UTF-8, or is no CSV; the mark that spreadsheets put in
-            front of UTF-8 is no part of it.
+        DataError: it cannot be read, is not UTF-8, or is no CSV, with its line; the mark that
+            spreadsheets put in front of UTF-8 is no part of it.
     """
+    reader = csv.reader(StringIO(_decoded(path), newline=""))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            for row in reader:
-                yield f"{path}:{reader.line_num}", row
+        for row in reader:
+            yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise DataError(f"is not CSV: {error}", where=f"{path}:{reader.line_num}") from error
+
+
+def _decoded(path: Path) -> str:
+    try:
+        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        return raw.decode("utf-8")
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
-        what = f"is not UTF-8: byte 0x{error.object[error.start]:02x}"
-        raise DataError(what, where=str(path), fix="save it as CSV in UTF-8") from error
-    except csv.Error as error:
-        raise DataError(f"is not CSV: {error}", where=str(path)) from error
+        line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
+        raise DataError(
+            f"is not UTF-8: byte 0x{byte:02x}",
+            where=f"{path}:{line}",
+            fix="save it as CSV in UTF-8",
+        ) from error
 
 
 def _cell(value: object) -> object:

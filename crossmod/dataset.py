@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import errno
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from io import StringIO
 from pathlib import Path
 
 from crossmod.cases import faults_of_cases, shown
+from crossmod.csv_files import read_csv
 from crossmod.errors import DataError
-
-CASE = "{case}"
-"""What stands for the case id in a pattern."""
+from crossmod.file_patterns import CASE, files_of, is_folder, matches
 
 NIFTI = (".nii.gz", ".nii")
 """What names of NIfTI files end with; other patterns are of folders of DICOM files."""
-
-SHOWN_LINKS = 20
-"""Links to the outside that a message lists."""
 
 INFOS = "infos_source_training.csv"
 """CrossMoDA's table of source scans; it lies beside their folder."""
@@ -102,7 +93,7 @@ def take_stock(
     Raises:
         DataError: names what is wrong in any of the splits.
     """
-    if not _is_folder(root):
+    if not is_folder(root):
         raise DataError("is not a folder", where=str(root))
     splits: dict[str, list[Scan]] = {}
     infos: dict[str, Info] = {}
@@ -119,11 +110,6 @@ def take_stock(
     if problems:
         raise problems[0] if len(problems) == 1 else DataError("\n".join(map(str, problems)))
     return Inventory(splits, infos)
-
-
-def reference_of(root: Path, labels: str, case: str) -> Path:
-    """Where the label map lies that a case is scored against, whether or not it exists."""
-    return root / labels.replace(CASE, case)
 
 
 def find_scans(
@@ -153,7 +139,7 @@ def find_scans(
         )
     scans, problems = [], faults_of_cases(sorted(found))
     problems += [f"{shown(case)}: + is kept for augmented copies" for case in found if "+" in case]
-    there = {path for path in files_of(root, [labels] if labels else []) if not _is_folder(path)}
+    there = {path for path in files_of(root, [labels] if labels else []) if not is_folder(path)}
     for case, path in sorted(found.items()):
         label_path = root / labels.replace(CASE, case) if labels else None
         if label_path is not None and label_path not in there:
@@ -167,109 +153,9 @@ def find_scans(
     return scans
 
 
-def refuse_links(root: Path, patterns: Iterable[str]) -> None:
-    """Refuse files of a data folder that are links to somewhere else.
-
-    Raises:
-        DataError: names the links and where they lead, or folders that cannot be read.
-    """
-    links = {link for path in files_of(root, patterns) if (link := _way_out(root, path))}
-    if links:
-        lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
-        more = [f"and {len(lines) - SHOWN_LINKS} more"] if len(lines) > SHOWN_LINKS else []
-        raise DataError(
-            "\n".join(["links lead out of the data folder", *lines[:SHOWN_LINKS], *more]),
-            where=str(root),
-            fix="if you trust them, --allow-outside",
-        )
-
-
-def _way_out(root: Path, path: Path) -> Path | None:
-    """The first part of a path that is not in the folder ``root`` once links are followed."""
-    inside, below = root.resolve(), path.relative_to(root)
-    parts = (root / part for part in (*reversed(below.parents), below))
-    return next((part for part in parts if not _target(part).is_relative_to(inside)), None)
-
-
-def _target(path: Path) -> Path:
-    """Where a path leads; links in a circle lead nowhere."""
-    try:
-        return path.resolve()
-    except RuntimeError:
-        return Path(path.readlink())
-
-
-def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
-    """What lies where patterns lead, pattern by pattern.
-
-    Raises:
-        DataError: names every folder that cannot be read.
-    """
-    found, problems = list[Path](), list[str]()
-    for pattern in patterns:
-        try:
-            found += matches(root, pattern).values()
-        except DataError as error:
-            problems.append(str(error))
-    if problems:
-        raise DataError("\n".join(dict.fromkeys(problems)))
-    return found
-
-
-def matches(root: Path, pattern: str) -> dict[str, Path]:
-    """Case -> what lies where the pattern leads, sorted; nothing but `{case}` is special in it.
-
-    `{case}` is the same at each place and holds no slash. Hidden files are none of the user's:
-    systems put them beside others, as `._name`.
-
-    Raises:
-        DataError: it is no pattern, or folders cannot be read.
-    """
-    if CASE not in pattern or Path(pattern).is_absolute():
-        raise DataError(
-            f"'{pattern}' is not a pattern of files",
-            allowed="a path below the data folder with {case} where the case id stands",
-        )
-    found, problems = [root], list[str]()
-    for part in pattern.split("/"):
-        found = [path for folder in found for path in _below(folder, part, problems)]
-    if problems:
-        raise DataError("\n".join(problems))
-    whole = _expression(pattern)
-    named = ((whole.fullmatch(path.relative_to(root).as_posix()), path) for path in sorted(found))
-    return {match["case"]: path for match, path in named if match}
-
-
-def _expression(pattern: str) -> re.Pattern[str]:
-    first, *others = map(re.escape, pattern.split(CASE))
-    return re.compile(first + "(?P<case>[^/]+)" * bool(others) + "(?P=case)".join(others))
-
-
-def _below(folder: Path, part: str, problems: list[str]) -> list[Path]:
-    """What is in a folder and fits one part of a pattern; what cannot be read is noted."""
-    try:
-        if CASE not in part:
-            (folder / part).lstat()
-            return [folder / part]
-        expression, hidden = _expression(part), part.startswith(".")
-        named = [path for path in folder.iterdir() if hidden or not path.name.startswith(".")]
-        return [path for path in named if expression.fullmatch(path.name)]
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-            problems.append(f"{error.filename}: cannot be read: {error.strerror}")
-        return []
-
-
 def _is_scan(path: Path, pattern: str) -> bool:
     """Whether it is the kind of thing a pattern is of; reading says where a broken link leads."""
-    return _is_folder(path) != pattern.endswith(NIFTI) or not path.exists()
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    return is_folder(path) != pattern.endswith(NIFTI) or not path.exists()
 
 
 def _nearest_folder(root: Path, pattern: str) -> str:
@@ -294,31 +180,21 @@ def read_infos(path: Path) -> dict[str, Info]:
         DataError: names the line that is no row of such a table.
     """
     columns = ("crossmoda_name", "center", "koos")
+    rows = read_csv(path)
+    _, names = next(rows, ("", []))
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise DataError(
+            f"has no column {', '.join(missing)}", where=str(path), allowed=",".join(columns)
+        )
     infos = {}
-    reader = csv.DictReader(StringIO(_decoded(path), newline=""))
-    try:
-        missing = [name for name in columns if name not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(
-                f"has no column {', '.join(missing)}", where=str(path), allowed=",".join(columns)
-            )
-        for row in reader:
-            case, *known = [row[name] for name in columns]
-            if None in (case, *known):
-                raise DataError("is too short a row", where=f"{path}:{reader.line_num}")
+    for where, row in rows:
+        if row and len(row) < len(names):
+            raise DataError("is too short a row", where=where)
+        if row:
+            case, *known = (row[names.index(name)] for name in columns)
             infos[case] = Info(*known)
-    except csv.Error as error:
-        raise DataError(f"is not CSV: {error}", where=f"{path}:{reader.line_num + 1}") from error
     return infos
-
-
-def _decoded(path: Path) -> str:
-    raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
-        raise DataError(f"is not UTF-8: byte 0x{byte:02x}", where=f"{path}:{line}") from error
 
 
 def _compare_centers(scans: Sequence[Scan], infos: Mapping[str, Info], table: Path) -> None:

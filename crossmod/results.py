@@ -18,8 +18,9 @@ from crossmod.comparison import (
     write_rows,
 )
 from crossmod.data import Cohort
-from crossmod.dataset import Scan, reference_of
+from crossmod.dataset import Scan
 from crossmod.entries import write_file
+from crossmod.file_patterns import reference_of
 from crossmod.plan import Plan
 from crossmod.recipe import Checked
 from crossmod.runner import Run

@@ -9,16 +9,9 @@ from typing import Literal
 
 from crossmod import plugins
 from crossmod.cases import patient_of
-from crossmod.dataset import (
-    Inventory,
-    Scan,
-    digest_of,
-    files_of,
-    find_scans,
-    matches,
-    take_stock,
-)
+from crossmod.dataset import Inventory, Scan, digest_of, find_scans, take_stock
 from crossmod.errors import DataError
+from crossmod.file_patterns import files_of, matches
 from crossmod.intake import Inspector, Part, Progress, Survey, survey
 from crossmod.preprocess import Preprocess, require_moderate
 from crossmod.recipe_model import Data, Recipe

@@ -41,7 +41,7 @@ def find_data(recipe: Recipe, data: Path | None) -> Path | None:
 
 def take_stock(recipe: Recipe, data: Path, allow_outside: bool) -> Inventory:
     """The scans of a data folder, none of them elsewhere."""
-    from crossmod.dataset import refuse_links
+    from crossmod.file_patterns import refuse_links
     from crossmod.splits import check_data
 
     if not allow_outside:

@@ -12,8 +12,9 @@ import numpy as np
 from crossmod.cases import patient_of
 from crossmod.classes import Classes
 from crossmod.data import CohortWriter, LabelArray, Volume
-from crossmod.dataset import Scan, digest_of, files_of, find_scans
+from crossmod.dataset import Scan, digest_of, find_scans
 from crossmod.errors import DataError
+from crossmod.file_patterns import files_of
 from crossmod.intake import FileFault, Intake, load_labels, load_scan, on_grid
 from crossmod.preprocess import Grid, Preprocess, to_common
 from crossmod.recipe_model import EmbeddedCohort

@@ -17,8 +17,8 @@ from crossmod.data import (
     read_labels,
     write_nifti,
 )
-from crossmod.dataset import reference_of
 from crossmod.ensemble import Ensemble
+from crossmod.file_patterns import reference_of
 from crossmod.intake import load_labels
 from crossmod.metrics import Score, read_scores, score, write_scores
 from crossmod.preprocess import Grid, resample_labels

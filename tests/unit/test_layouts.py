@@ -20,7 +20,8 @@ from typer.testing import CliRunner
 from crossmod import DataError
 from crossmod.cases import patient_of
 from crossmod.cli import app
-from crossmod.dataset import Info, Scan, find_scans, read_infos, refuse_links
+from crossmod.dataset import Info, Scan, find_scans, read_infos
+from crossmod.file_patterns import refuse_links
 from crossmod.recipe import load
 from crossmod.splits import Scans, check_data
 

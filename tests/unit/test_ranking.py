@@ -200,7 +200,7 @@ def test_files_that_cannot_be_ranked(tmp_path: Path, before: str, after: str, me
 )
 def test_what_is_no_csv_in_utf8_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     (tmp_path / "scores.csv").write_bytes(content)
-    with pytest.raises(DataError, match=rf"scores\.csv: {said}"):
+    with pytest.raises(DataError, match=rf"scores\.csv:2: {said}"):
         read_table(tmp_path / "scores.csv")
 
 

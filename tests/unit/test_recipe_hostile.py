@@ -22,9 +22,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from crossmod import DataError, RecipeError, plugins
 from crossmod.cases import fault_of_case, faults_of_cases
-from crossmod.dataset import find_scans, refuse_links
+from crossmod.dataset import find_scans
 from crossmod.engines.profile import Profile, read_profile
 from crossmod.exchange.nnunet_raw import read_raw
+from crossmod.file_patterns import refuse_links
 from crossmod.intake import find_scan_files
 from crossmod.lock import locked
 from crossmod.recipe import load, load_all

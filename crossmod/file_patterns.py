@@ -1,0 +1,126 @@
+"""Patterns of files below a data folder: what lies where they lead, and what leads out of it."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from crossmod.errors import DataError
+
+CASE = "{case}"
+"""What stands for the case id in a pattern."""
+
+SHOWN_LINKS = 20
+"""Links to the outside that a message lists."""
+
+
+def reference_of(root: Path, labels: str, case: str) -> Path:
+    """Where the label map lies that a case is scored against, whether or not it exists."""
+    return root / labels.replace(CASE, case)
+
+
+def refuse_links(root: Path, patterns: Iterable[str]) -> None:
+    """Refuse files of a data folder that are links to somewhere else.
+
+    Raises:
+        DataError: names the links and where they lead, or folders that cannot be read.
+    """
+    links = {link for path in files_of(root, patterns) if (link := _way_out(root, path))}
+    if links:
+        lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
+        more = [f"and {len(lines) - SHOWN_LINKS} more"] if len(lines) > SHOWN_LINKS else []
+        raise DataError(
+            "\n".join(["links lead out of the data folder", *lines[:SHOWN_LINKS], *more]),
+            where=str(root),
+            fix="if you trust them, --allow-outside",
+        )
+
+
+def _way_out(root: Path, path: Path) -> Path | None:
+    """The first part of a path that is not in the folder ``root`` once links are followed."""
+    inside, below = root.resolve(), path.relative_to(root)
+    parts = (root / part for part in (*reversed(below.parents), below))
+    return next((part for part in parts if not _target(part).is_relative_to(inside)), None)
+
+
+def _target(path: Path) -> Path:
+    """Where a path leads; links in a circle lead nowhere."""
+    try:
+        return path.resolve()
+    except RuntimeError:
+        return Path(path.readlink())
+
+
+def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
+    """What lies where patterns lead, pattern by pattern.
+
+    Raises:
+        DataError: names every folder that cannot be read.
+    """
+    found, problems = list[Path](), list[str]()
+    for pattern in patterns:
+        try:
+            found += matches(root, pattern).values()
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
+    return found
+
+
+def matches(root: Path, pattern: str) -> dict[str, Path]:
+    """Case -> what lies where the pattern leads, sorted; nothing but `{case}` is special in it.
+
+    `{case}` is the same at each place and holds no slash. Hidden files are none of the user's:
+    systems put them beside others, as `._name`.
+
+    Raises:
+        DataError: it is no pattern, or folders cannot be read.
+    """
+    if CASE not in pattern or Path(pattern).is_absolute():
+        raise DataError(
+            f"'{pattern}' is not a pattern of files",
+            allowed="a path below the data folder with {case} where the case id stands",
+        )
+    found, problems = [root], list[str]()
+    for part in pattern.split("/"):
+        found = [path for folder in found for path in _below(folder, part, problems)]
+    if problems:
+        raise DataError("\n".join(problems))
+    whole = _expression(pattern)
+    named = ((whole.fullmatch(path.relative_to(root).as_posix()), path) for path in sorted(found))
+    return {match["case"]: path for match, path in named if match}
+
+
+def _expression(pattern: str) -> re.Pattern[str]:
+    first, *others = map(re.escape, pattern.split(CASE))
+    return re.compile(first + "(?P<case>[^/]+)" * bool(others) + "(?P=case)".join(others))
+
+
+def _below(folder: Path, part: str, problems: list[str]) -> list[Path]:
+    """What is in a folder and fits one part of a pattern; what cannot be read is noted."""
+    try:
+        if CASE not in part:
+            (folder / part).lstat()
+            return [folder / part]
+        expression, hidden = _expression(part), part.startswith(".")
+        named = [path for path in folder.iterdir() if hidden or not path.name.startswith(".")]
+        return [path for path in named if expression.fullmatch(path.name)]
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            problems.append(f"{error.filename}: cannot be read: {error.strerror}")
+        return []
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder.
+
+    Raises:
+        DataError: nobody can know.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
