@@ -40,7 +40,7 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-def test_tumors_at_the_edge_of_what_can_be(tiny: Tiny, data: Path) -> None:
+def test_p07_tumors_at_the_edge_of_what_can_be(tiny: Tiny, data: Path) -> None:
     assert all(side.stop - side.start >= n for side, n in
                zip(TUMORS["crossmoda2021_ldn_2"], PATCH, strict=True))  # fmt: skip
     tiny.go("--data", data)
