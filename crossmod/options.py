@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Fraction = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 """A number from 0 to 1."""
@@ -54,3 +54,9 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
+
+
+def problems_in(error: ValidationError) -> str:
+    """What is wrong with a content: a line for each field."""
+    found = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
+    return "\n".join(f"{where}: {text}" if where else text for where, text in found)

@@ -16,7 +16,7 @@ from crossmod.cases import faults_of_cases, shown
 from crossmod.data import Case, Cohort, write_nifti
 from crossmod.errors import DataError
 from crossmod.intake import load_labels, load_scan
-from crossmod.options import Options
+from crossmod.options import Options, problems_in
 from crossmod.recipe_model import FileValue, Name
 
 ENDING = ".nii.gz"
@@ -101,9 +101,7 @@ def _load(folder: Path) -> Cohort:
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from error
     except ValidationError as error:
-        found = [(".".join(map(str, one["loc"])), one["msg"]) for one in error.errors()]
-        problems = [f"{where}: {text}" if where else text for where, text in found]
-        raise DataError("\n".join(problems), where=str(file)) from error
+        raise DataError(problems_in(error), where=str(file)) from error
     problems = faults_of_cases(row.case for row in manifest.cases)
     for row in manifest.cases:
         outside = [name for name in (row.image, row.labels) if name and not _below(folder, name)]

@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from crossmod.entries import write_file
 from crossmod.errors import DataError
 from crossmod.intake.options import Intake
-from crossmod.options import Options
+from crossmod.options import Options, problems_in
 from crossmod.preprocess import Preprocess
 from crossmod.recipe_model import Average, FileValue, Name
 
@@ -192,9 +192,3 @@ def require_usual_spacing(facts: Setup, where: Path) -> None:
     if not all(least <= size <= most for size in facts.preprocess.spacing_mm):
         found = f"preprocess.spacing_mm is {list(facts.preprocess.spacing_mm)}"
         raise DataError(found, where=str(where), allowed=f"{least:g} to {most:g} mm")
-
-
-def problems_in(error: ValidationError) -> str:
-    """What is wrong with a content: a line for each field."""
-    found = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
-    return "\n".join(f"{where}: {text}" if where else text for where, text in found)

@@ -19,11 +19,11 @@ from crossmod.model.facts import (
     Identity,
     ModelFacts,
     Weights,
-    problems_in,
     read_facts,
     require_usual_spacing,
 )
 from crossmod.model.weights import arrays_in
+from crossmod.options import problems_in
 from crossmod.recipe import StageUse
 
 

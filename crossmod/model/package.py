@@ -27,14 +27,13 @@ from crossmod.model.facts import (
     Setup,
     Stage,
     Weights,
-    problems_in,
     read_facts,
     require_usual_spacing,
     write_facts,
 )
 from crossmod.model.publish import whole_folder
 from crossmod.model.weights import arrays_in
-from crossmod.options import Seed
+from crossmod.options import Seed, problems_in
 
 STATE_FILE = "state.safetensors"
 
