@@ -115,6 +115,7 @@ def survey_data(
     inventory: Inventory,
     *,
     memory: Path | None = None,
+    digests: dict[Path, str] | None = None,
     progress: Progress = lambda items, total: items,
 ) -> Survey:
     """Look into every file that a recipe uses.
@@ -124,6 +125,7 @@ def survey_data(
         root: the data folder.
         inventory: the scans in it.
         memory: the folder of what was seen before.
+        digests: of files, as for `Inspector`; recipes of one run look at the same files.
         progress: wraps the iteration over files.
     """
     data, labels = recipe.data, recipe.evaluate.labels
@@ -136,7 +138,7 @@ def survey_data(
         Part(split, scans, {} if split == "source" else references, series.get(split, ""))
         for split, scans in inventory.splits.items()
     ]
-    found = survey(parts, data.class_table, Inspector(recipe.intake, memory), progress)
+    found = survey(parts, data.class_table, Inspector(recipe.intake, memory, digests), progress)
     found.problems += problems
     found.problems += _too_large(found, recipe)
     found.problems += _unfitting(inventory, data.patients)

@@ -50,14 +50,20 @@ def take_stock(recipe: Recipe, data: Path, allow_outside: bool) -> Inventory:
 
 
 def look_into(
-    recipe: Recipe, data: Path, allow_outside: bool, memory: Path | None = None
+    recipe: Recipe,
+    data: Path,
+    allow_outside: bool,
+    memory: Path | None = None,
+    digests: dict[Path, str] | None = None,
 ) -> Survey:
     """Every file of a data folder that a recipe uses, with a bar that shows how far it is."""
     from crossmod.splits import survey_data
 
     inventory = take_stock(recipe, data, allow_outside)
     with intake_bar() as progress:
-        return survey_data(recipe, data, inventory, memory=memory, progress=progress)
+        return survey_data(
+            recipe, data, inventory, memory=memory, digests=digests, progress=progress
+        )
 
 
 @contextmanager
@@ -85,9 +91,9 @@ def make_plans(
     for checked in found:
         remarks: list[tuple[str, str]] = []
         if data is not None:
-            survey = look_into(checked.recipe, data, allow_outside, memory)
+            # Variants and seeds share files; each is read for its digest once.
+            survey = look_into(checked.recipe, data, allow_outside, memory, digests)
             survey.require()
-            digests |= survey.digests
             remarks = survey.remarks
         plan = Planner(checked, data, digests).plan()
         steps = {"source": plan.source, "target": plan.target, "validation": plan.validation}

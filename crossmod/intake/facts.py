@@ -71,10 +71,13 @@ class Inspector:
     Attributes:
         options: what is done with files that are not as they should be.
         memory: the folder of what was seen before, or None.
+        digests: file -> digest; files that are in it are not read again for theirs, others are
+            added. None: every look takes the digest anew.
     """
 
     options: Intake
     memory: Path | None = None
+    digests: dict[Path, str] | None = None
 
     def facts(self, path: Path, kind: Kind, series: str = "") -> Facts:
         """The facts of one file.
@@ -82,12 +85,7 @@ class Inspector:
         Raises:
             DataError: it cannot be trusted.
         """
-        try:
-            # Of what is neither, such as a pipe, reading says what it is.
-            digest = digest_of(path) if path.is_file() or path.is_dir() else ""
-        except OSError as error:
-            what = f"cannot be read: {error.strerror}"
-            raise DataError(what, where=f"{path}: file") from error
+        digest = self._digest(path)
         note = self._note(path.suffix, digest, kind, series)
         if note and (known := _recalled(note)):
             return known
@@ -95,6 +93,17 @@ class Inspector:
         if note:
             _keep(note, found)
         return found
+
+    def _digest(self, path: Path) -> str:
+        known = {} if self.digests is None else self.digests
+        if path not in known:
+            try:
+                # Of what is neither, such as a pipe, reading says what it is.
+                known[path] = digest_of(path) if path.is_file() or path.is_dir() else ""
+            except OSError as error:
+                what = f"cannot be read: {error.strerror}"
+                raise DataError(what, where=f"{path}: file") from error
+        return known[path]
 
     def _seen(self, path: Path, digest: str, kind: Kind, series: str) -> Facts:
         read: Loaded | LabelMap

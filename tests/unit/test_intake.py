@@ -13,6 +13,7 @@ import pytest
 from nifti_files import AFFINE, SHAPE, content, some_data, write
 
 from crossmod import DataError
+from crossmod.dataset import digest_of
 from crossmod.intake import (
     Inspector,
     Intake,
@@ -149,3 +150,19 @@ def test_copies_are_seen_however_they_are_stored(tmp_path: Path) -> None:
     assert len({inspector.facts(path, "scan").pixels for path in stored}) == 1
     other = write(tmp_path / "e.nii", data=some_data() + 1)
     assert inspector.facts(other, "scan").pixels != inspector.facts(stored[0], "scan").pixels
+
+
+def test_recipes_of_one_run_read_each_file_for_its_digest_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.nii.gz")
+    read = []
+    monkeypatch.setattr(
+        "crossmod.intake.facts.digest_of", lambda path: read.append(path) or digest_of(path)
+    )
+    digests: dict[Path, str] = {}
+    one, other = Intake(), Intake(nonfinite="zero")
+    found = [Inspector(options, None, digests).facts(path, "scan") for options in (one, other)]
+    assert read == [path]
+    assert digests == {path: digest_of(path)}
+    assert {facts.digest for facts in found} == {digests[path]}

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import nibabel
 import numpy as np
@@ -29,7 +27,6 @@ ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 GUIDE = ROOT / "docs" / "how-to" / "your-data.md"
 EVERYONE = {"all": "*"}
-NOBODY = 65534
 
 
 def write(root: Path, names: Sequence[str]) -> Path:
@@ -249,20 +246,6 @@ def test_n23_a_link_to_nowhere_is_no_scan_that_may_be_missing(tmp_path: Path) ->
     (root / TARGET / "crossmoda2022_etz_8_hrT2.nii.gz").symlink_to("nowhere")
     [problem] = survey_of(root).problems
     assert "crossmoda2022_etz_8_hrT2.nii.gz: file: cannot be read" in problem
-
-
-@pytest.fixture
-def as_nobody() -> Iterator[Path]:
-    """A folder of a user who may not read everything."""
-    with TemporaryDirectory() as folder:
-        if os.geteuid() == 0:
-            os.chown(folder, NOBODY, NOBODY)
-            os.seteuid(NOBODY)
-        try:
-            yield Path(folder)
-        finally:
-            if os.getuid() == 0:
-                os.seteuid(0)
 
 
 def test_n23_all_folders_without_permission_are_named_at_once(as_nobody: Path) -> None:

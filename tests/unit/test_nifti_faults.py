@@ -6,12 +6,11 @@ import gzip
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import permutations, product
 from pathlib import Path
 from shutil import copy
-from tempfile import TemporaryDirectory
 
 import nibabel
 import numpy as np
@@ -44,7 +43,6 @@ from crossmod.splits import Scans
 from crossmod.stages import Context
 
 TINY = content(some_data((3, 2, 2), "u1"))  # header and voxels come out of zlib at once
-NOBODY = 65534
 QUIET = settings(max_examples=60, deadline=None)
 
 
@@ -559,19 +557,6 @@ def test_n23_pipes_and_devices_are_not_waited_for(
             read(tmp_path / name)
         with pytest.raises(DataError, match=f"{name}: file: is a folder, a pipe or a device"):
             Inspector(Intake(), tmp_path / "memory").facts(tmp_path / name, "scan")
-
-
-@pytest.fixture
-def as_nobody() -> Iterator[Path]:
-    """A folder of a user who may not read everything."""
-    with TemporaryDirectory() as folder:
-        if os.geteuid() == 0:
-            os.chown(folder, NOBODY, NOBODY)
-            os.seteuid(NOBODY)
-            yield Path(folder)
-            os.seteuid(0)
-        else:
-            yield Path(folder)
 
 
 def test_n23_no_permission(as_nobody: Path) -> None:
