@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,13 @@ from crossmod.entries import CANNOT_WRITE, append_line
 from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
 from crossmod.faults import during, point
 from crossmod.guard import described, guarded, text_of, trusted
+from crossmod.memory import (
+    forget_peak,
+    is_out_of_memory,
+    out_of_memory,
+    peak_bytes,
+    resident_bytes,
+)
 from crossmod.stages import Context
 from crossmod.steps import DataFolder, PluginStep, Step
 from crossmod.store import Store
@@ -182,8 +188,8 @@ class Maker:
         at = f"{where}, case {self.at}" if self.at else where
         if isinstance(error, CrossmodError):
             return _ours(error, at)
-        if _is_out_of_memory(error):
-            return out_of_memory(where, self.at, peak_bytes(), text_of(error).partition("\n")[0])
+        if is_out_of_memory(error):
+            return out_of_memory(error, where, self.at)
         if isinstance(error, OSError) and error.errno in (*TRANSIENT, *CANNOT_WRITE):
             return MachineError(
                 f"{error.strerror}: {error.filename or ''}",
@@ -218,32 +224,16 @@ def _ours(error: CrossmodError, where: str) -> CrossmodError:
 
 
 def forward_warnings(key: str, tell: Callable[[Event], None]) -> None:
-    """Let Python's warnings in this process become remarks about a task."""
+    """Let Python's warnings in this process become remarks about a task, each text once."""
+    shown = set()
 
     def show(message: Warning | str, category: type[Warning], *unused: object) -> None:
-        tell(Remark(key, f"{category.__name__}: {message}"))
+        text = f"{category.__name__}: {message}"
+        if text not in shown:  # Python forgets what it has shown when its filters change
+            shown.add(text)
+            tell(Remark(key, text))
 
     warnings.showwarning = show  # type: ignore[assignment]
-
-
-def out_of_memory(where: str, case: str, bytes_used: int, what: str) -> MachineError:
-    """The error for a step that needs more memory than there is."""
-    at = f", at case {case}" if case else ""
-    return MachineError(
-        f"out of memory: {what}" if what else "out of memory",
-        where=where + at,
-        allowed=f"the process held {bytes_used / 2**30:.1f} GiB",
-        fix="a smaller patch, batch or crop, a lower memory_gb or cache_gb, or fewer workers "
-        "(--workers 1); then run again to go on",
-    )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and (
-        "can't allocate memory" in text_of(error) or "out of memory" in text_of(error)
-    )
 
 
 def _require_same_versions(task: Task) -> None:
@@ -269,29 +259,3 @@ def _metric_writer(folder: Path) -> Any:
         append_line(folder / "training.jsonl", row)
 
     return write
-
-
-def forget_peak() -> None:
-    """Let the peak of memory count from now on, where Linux can."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-
-
-def peak_bytes() -> int:
-    """The highest resident memory of this process since `forget_peak`."""
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text("ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024
-
-
-def resident_bytes() -> int:
-    """The memory this process holds now; 0 where Linux does not say."""
-    with suppress(OSError):
-        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
-        return int(pages) * 4096
-    return 0

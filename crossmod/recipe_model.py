@@ -246,8 +246,9 @@ class Recipe(Options):
     """Run everything once with each of these instead, and report the spread."""
     device: Device = "auto"
     """"auto", "cpu", "cuda" or "cuda:n"."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """"auto" is bf16 where the device computes it natively."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """"auto" is bf16 where the device computes it natively, fp16 on older GPUs with tensor cores,
+    else fp32."""
     determinism: Determinism = "seeded"
     """"exact": the same bits on the same kind of machine, however many workers there are and
     however often the run was interrupted. "seeded": the same random numbers; sums may round

@@ -51,7 +51,7 @@ class Context:
         seed: the seed of this step.
         classes: class name -> label in label maps.
         device: "cpu", "cuda" or "cuda:1".
-        precision: "fp32" or "bf16".
+        precision: "fp32", "bf16" or "fp16"; see `crossmod.torch.autocast`.
         start: what a segmenter learned in the round before, to go on from; None starts anew.
         checkpoints: where `crossmod.torch.resumable` keeps its states; None keeps none.
         progress: wrap a long loop in it to show time left.

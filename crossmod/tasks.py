@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Machine:
 
     Attributes:
         device: "auto", "cpu", "cuda" or "cuda:n".
-        precision: "auto", "fp32" or "bf16".
+        precision: "auto", "fp32", "bf16" or "fp16".
         determinism: what is promised about the numbers.
         checkpoint_minutes: time between two checkpoints of a training.
     """
@@ -38,6 +38,10 @@ class Machine:
     precision: str = "auto"
     determinism: Determinism = "seeded"
     checkpoint_minutes: float = 5.0
+
+    def seen_by_worker(self) -> Machine:
+        """The same for a process that sees its own GPUs only: "cuda:1" is "cuda" there."""
+        return replace(self, device=self.device.partition(":")[0])
 
 
 @dataclass(frozen=True)

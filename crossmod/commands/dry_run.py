@@ -14,7 +14,7 @@ from crossmod.cost.fits import Room, lacking_gpu, problems, require
 from crossmod.cost.measured import LEARNERS, Conditions, Earlier
 from crossmod.cost.probing import Prober, may_be_large
 from crossmod.engines.local import Local, gpus
-from crossmod.engines.machine import available_memory, memory_limit
+from crossmod.engines.machine import available_memory, gpu_memory, memory_limit
 from crossmod.tasks import Machine
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ class Preview:
             {str(place): shutil.disk_usage(place).free for place in places.values()},
             self.machine.device,
             len(gpus("auto")) if self.here else None,
+            gpu_memory(self.machine.device) if self.gpus else 0,
         )
 
     @property

@@ -62,7 +62,7 @@ def predict(
     name: Annotated[str, typer.Option(help="What label maps are called.")] = "{case}",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUT.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "bf16"], typer.Option()] = "auto",
+    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option()] = "auto",
 ) -> None:
     """Outline scans with a model; needs no data folder and no store."""
     from crossmod import console

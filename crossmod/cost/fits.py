@@ -24,6 +24,7 @@ class Room:
         disks: folder that results are written to -> bytes free there.
         device: what the recipe asks for.
         gpus: number of GPUs; None where steps are made on other machines.
+        gpu_bytes: memory of the smallest GPU that is used; 0 without one.
     """
 
     memory_bytes: int | None
@@ -31,6 +32,7 @@ class Room:
     disks: Mapping[str, int]
     device: str
     gpus: int | None
+    gpu_bytes: int = 0
 
 
 def problems(estimates: Estimates, room: Room) -> list[str]:
@@ -77,8 +79,13 @@ def _memory(estimate: Estimate, room: Room) -> str:
     """Why there is too little memory for a step; empty if there is enough."""
     whole, free = size(room.memory_bytes or 0), size(room.available_bytes)
     there = f"this machine has {whole}, {free} of it free"
+    if room.gpu_bytes:
+        there += f"; its GPU has {size(room.gpu_bytes)}"
     if estimate.too_large:
         return f"out of memory in a probe of its first steps: {estimate.problem}; {there}"
+    if room.gpu_bytes and (estimate.gpu_bytes or 0) > room.gpu_bytes:
+        needed_there = size(estimate.gpu_bytes or 0)
+        return f"needs {needed_there} of the GPU by {SOURCES[estimate.source]}; {there}"
     needed = estimate.memory_bytes or 0
     if room.memory_bytes is None or needed <= room.memory_bytes:
         return ""

@@ -25,7 +25,7 @@ from crossmod.cost.extents import Extent, cohort_in
 from crossmod.cost.measured import LEARNERS, Measured
 from crossmod.data import Cohort
 from crossmod.guard import guarded
-from crossmod.making import forget_peak, peak_bytes
+from crossmod.memory import forget_peak, held_at, is_out_of_memory, peak_bytes
 from crossmod.stages import Context
 from crossmod.steps import PluginStep, Predict, Step
 from crossmod.steps.files import STATE
@@ -217,9 +217,8 @@ def _measured(probe: Probe, step: PluginStep) -> Measured:
         return probe.measure(step)
     except Exception as error:
         text = str(error).partition("\n")[0].rpartition("DefaultCPUAllocator: ")[2]
-        if isinstance(error, MemoryError) or "memory" in f"{type(error).__name__} {error}":
-            held = f"{text}; it held {peak_bytes() / 1e9:.1f} GB by then"
-            return Measured("probe", problem=held, too_large=True)
+        if is_out_of_memory(error):
+            return Measured("probe", problem=f"{text}; {held_at(error)}", too_large=True)
         return Measured("probe", problem=text or type(error).__name__)
 
 

@@ -120,7 +120,8 @@ class Prober:
         extents = {n: e for step in steps for n, e in self.extents.read_by(step).items()}
         limit = 0 if self.gpu else max(int(FREE * available_memory()), LEAST)
         alone = tuple(replace(s, start=None) if isinstance(s, Train) else s for s in steps)
-        job = Job(alone, extents, self.classes, self.machine, limit)
+        machine = self.machine.seen_by_worker() if self.gpu else self.machine
+        job = Job(alone, extents, self.classes, machine, limit)
         with tempfile.TemporaryDirectory(prefix="crossmod-probe-") as place:
             given, results = Path(place, "job"), Path(place, "results")
             given.write_bytes(pickle.dumps(job))

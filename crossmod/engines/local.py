@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import IO, Any
 
 from crossmod.engines.machine import memory_limit
 from crossmod.errors import Interrupted, MachineError
-from crossmod.making import out_of_memory, place_of
+from crossmod.making import place_of
+from crossmod.memory import GIB, memory_short
 from crossmod.options import Options, Size
-from crossmod.tasks import Advance, Event, Outcome, Task
+from crossmod.tasks import Advance, Event, Machine, Outcome, Task
 from crossmod.worker import PATIENCE_S, STOP
 
 MOST_WORKERS = 4
@@ -115,7 +116,7 @@ class Local:
             worker = self.pool.get(slot) or self._start(slot)
             self.pool[slot] = worker
             worker.task, worker.advance = task, None
-            worker.connection.send(task)
+            worker.connection.send(replace(task, machine=self._machine_of(task)))
 
     def wait(self, seconds: float) -> list[Event]:
         """Events of the workers; a worker that died has failed its task."""
@@ -147,6 +148,9 @@ class Local:
         """Kill all workers."""
         for slot in list(self.pool):
             self._remove(slot)
+
+    def _machine_of(self, task: Task) -> Machine:
+        return task.machine.seen_by_worker() if self.gpus else task.machine
 
     def _idle(self, slot: int) -> bool:
         return slot not in self.pool or self.pool[slot].task is None
@@ -199,9 +203,9 @@ class Local:
 def _death(task: Task, last: Advance | None, code: int) -> MachineError:
     where = place_of(task)
     if -code == signal.SIGKILL:
-        held = last.resident_bytes if last else 0
+        held = f"the process held {last.resident_bytes / GIB:.1f} GiB" if last else ""
         what = "the system killed the worker, most likely because memory was short"
-        return out_of_memory(where, last.item if last else "", held, what)
+        return memory_short(where, last.item if last else "", held, what)
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return MachineError(
         f"the worker died ({name})",
@@ -211,17 +215,23 @@ def _death(task: Task, last: Advance | None, code: int) -> MachineError:
 
 
 def gpus(device: str) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES can name of the GPUs that a recipe's ``device`` may use."""
+    """What CUDA_VISIBLE_DEVICES can name of the GPUs that a recipe's ``device`` may use.
+
+    GPUs that torch cannot compute on are left out.
+    """
     nodes = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
     if device == "cpu" or (sys.platform == "linux" and not nodes):
         return []
     import torch
 
+    from crossmod.torch.device import gpu_fault
+
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",")[:count] if visible else [str(n) for n in range(count)]
     wanted = device.partition(":")[2]
-    return [names[int(wanted)]] if wanted and int(wanted) < count else names
+    numbers = [int(wanted)] if wanted and int(wanted) < count else range(count)
+    return [names[number] for number in numbers if not gpu_fault(number)]
 
 
 def cores() -> int:

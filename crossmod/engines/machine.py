@@ -50,3 +50,12 @@ def available_memory() -> int:
 def total_memory() -> int:
     """Memory of this machine, bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def gpu_memory(device: str) -> int:
+    """Memory, bytes, of the smallest GPU that a recipe's ``device`` may use; there must be one."""
+    import torch
+
+    number = device.partition(":")[2]
+    numbers = [int(number)] if number else range(torch.cuda.device_count())
+    return min(int(torch.cuda.get_device_properties(n).total_memory) for n in numbers)

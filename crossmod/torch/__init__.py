@@ -4,7 +4,13 @@ No callbacks, no base class: every plugin owns its loop.
 """
 
 from crossmod.torch.determinism import set_up
-from crossmod.torch.device import autocast, prepare, resolve_device, resolve_precision
+from crossmod.torch.device import (
+    autocast,
+    loss_scaler,
+    prepare,
+    resolve_device,
+    resolve_precision,
+)
 from crossmod.torch.resume import resumable
 from crossmod.torch.snapshot import Part, Stateful, require_finite
 from crossmod.torch.weights import load_weights, weights_of
@@ -14,6 +20,7 @@ __all__ = [
     "Stateful",
     "autocast",
     "load_weights",
+    "loss_scaler",
     "prepare",
     "require_finite",
     "resolve_device",

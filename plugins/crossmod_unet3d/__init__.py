@@ -202,7 +202,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
             mirror=self._axes() if self.options.mirror_predictions else (),
             device=ctx.device,
             precision=ctx.precision,
-            at_once=plan.batch if ctx.device.startswith("cuda") else 1,
+            at_once=1 if ctx.device == "cpu" else plan.batch,
             log=ctx.log,
         )
 
@@ -246,7 +246,7 @@ def _require_same_network(plan: Plan, before: Plan) -> None:
 
 def _threads(ctx: Context) -> int:
     # A GPU waits for patches; on a CPU they compete with the network.
-    return 4 if ctx.device.startswith("cuda") else 1
+    return 1 if ctx.device == "cpu" else 4
 
 
 @hookimpl

@@ -31,7 +31,7 @@ class Predictor:
         overlap: share that neighboring windows have in common.
         mirror: axes of the volume; predictions are averaged over all flips along them.
         device: "cpu", "cuda" or "cuda:1".
-        precision: "fp32" or "bf16".
+        precision: "fp32", "bf16" or "fp16".
         at_once: windows that pass the network together.
         log: takes a line when memory was too small.
     """
@@ -98,7 +98,7 @@ class Predictor:
         flips = _all_flips(self.mirror)
         total = torch.zeros((), device=patches.device)
         for axes in flips:
-            with autocast(self.device, self.precision):
+            with autocast(self.device, self.precision, fp16=True):
                 scores = self.network(patches.flip(axes))
             total = total + scores.float().softmax(1).flip(axes)
         return total / len(flips)

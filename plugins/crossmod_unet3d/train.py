@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossmod import Context
-from crossmod.torch import Part, autocast, require_finite, resumable
+from crossmod.torch import Part, autocast, loss_scaler, require_finite, resumable
 from crossmod_unet3d.networks import UNet
 from crossmod_unet3d.patches import Batch
 from crossmod_unet3d.plan import Plan
@@ -67,11 +67,12 @@ def train(
         optimizer, lambda step: max(1 - step / schedule.steps, 0.0) ** POWER
     )
     network.train()
-    losses = Losses()
+    scaler, losses = loss_scaler(ctx.device, ctx.precision), Losses()
     parts: dict[str, Part] = {
         "network": network,
         "optimizer": optimizer,
         "rate": rate,
+        "scaler": scaler,
         "losses": losses,
     }
     for number in resumable(ctx, schedule.steps, parts, label="train"):
@@ -80,9 +81,11 @@ def train(
         loss = train_step(network, batch, plan, schedule.batch_dice, ctx)
         losses.values.append(loss.item())
         require_finite({"loss": loss.item()}, f"step {step}, cases {', '.join(batch.names)}")
-        loss.backward()  # type: ignore[no-untyped-call]
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         rate.step()
         if step % schedule.report_every == 0 or step == schedule.steps:
             ctx.metric(step=step, loss=losses.take_mean())
@@ -114,7 +117,7 @@ def train_step(network: UNet, batch: Batch, plan: Plan, batch_dice: bool, ctx: C
     """The loss of one batch, ready to be differentiated."""
     images = batch.images.to(ctx.device, non_blocking=True)
     labels = batch.labels.to(ctx.device, non_blocking=True)
-    with autocast(ctx.device, ctx.precision):
+    with autocast(ctx.device, ctx.precision, fp16=True):
         levels = network.levels(images)
     return deep_loss(levels, labels, plan.strides, batch_dice=batch_dice)
 
@@ -165,10 +168,12 @@ def dice_and_cross_entropy(scores: Tensor, labels: Tensor, *, batch_dice: bool) 
         batch_dice: one Dice over the batch, steadier for structures that few patches show.
     """
     logarithms = functional.log_softmax(scores.float(), dim=1)
-    entropy = functional.nll_loss(logarithms, labels.long())
     probabilities = logarithms[:, 1:].exp()
-    classes = torch.arange(1, scores.shape[1], device=labels.device).view(1, -1, 1, 1, 1)
-    truth = (labels[:, None] == classes).to(probabilities.dtype)
+    classes = torch.arange(scores.shape[1], device=labels.device).view(1, -1, 1, 1, 1)
+    where = (labels[:, None] == classes).to(logarithms.dtype)
+    # Not by nll_loss, which has no deterministic kernel on CUDA.
+    entropy = -(logarithms * where).sum() / labels.numel()
+    truth = where[:, 1:]
     axes = (0, 2, 3, 4) if batch_dice else (2, 3, 4)
     common = (probabilities * truth).sum(axes)
     size = probabilities.sum(axes) + truth.sum(axes)

@@ -342,7 +342,7 @@ def test_without_memory_for_the_blend_it_is_done_in_main_memory(monkeypatch):
 
     monkeypatch.setattr(predict, "sliding_window_inference", blend)
     predictor = predictor_of(Small(9), said, device="meta", at_once=2)
-    monkeypatch.setattr(predict, "autocast", lambda *_: torch.autocast("cpu", enabled=False))
+    monkeypatch.setattr(predict, "autocast", lambda *_, **__: torch.autocast("cpu", enabled=False))
     np.testing.assert_allclose(predictor(image), expected, atol=1e-4)
     assert said == ["out of memory in prediction: went on with 1 window(s) at once, blended on cpu"]
 

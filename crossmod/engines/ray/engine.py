@@ -16,7 +16,7 @@ from crossmod.engines.ray.cluster import connected
 from crossmod.engines.ray.options import RayOptions
 from crossmod.engines.ray.work import Board, make
 from crossmod.errors import Interrupted, MachineError
-from crossmod.making import out_of_memory
+from crossmod.memory import GIB, memory_short
 from crossmod.store import Store
 from crossmod.tasks import Advance, Event, Machine, Outcome, Remark, Task
 
@@ -162,9 +162,7 @@ class Ray:
 
     def _adapted(self, task: Task) -> Task:
         """A task for another process, maybe on another machine."""
-        # Ray shows a process its own GPUs only, numbered from 0.
-        device = task.machine.device.partition(":")[0]
-        machine = replace(task.machine, device=device)
+        machine = task.machine.seen_by_worker()
         return replace(task, machine=machine, shared=task.shared or bool(self.options.address))
 
     def _send(self, job: Job) -> None:
@@ -275,5 +273,7 @@ def _explained(job: Job, error: Exception, lost: bool) -> MachineError:
 
 
 def _memory_short(job: Job) -> MachineError:
-    case, held = (job.advance.item, job.advance.resident_bytes) if job.advance else ("", 0)
-    return out_of_memory(f"step {job.task.name}", case, held, "Ray ended the process")
+    last = job.advance
+    held = f"the process held {last.resident_bytes / GIB:.1f} GiB" if last else ""
+    case = last.item if last else ""
+    return memory_short(f"step {job.task.name}", case, held, "Ray ended the process")

@@ -268,5 +268,4 @@ class Slurm:
 
 def _on_a_node(task: Task) -> Task:
     """A job sees its own GPUs only, whichever GPU of a machine the recipe names."""
-    device = task.machine.device.partition(":")[0]
-    return replace(task, machine=replace(task.machine, device=device))
+    return replace(task, machine=task.machine.seen_by_worker())
