@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import accelerator
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+import tiny_stages
 import torch
-from crossmod_cyclegan import CycleGAN, CycleGANOptions
-from crossmod_singan_gba import SinganGba, SinganGbaOptions
-from crossmod_unet3d import UNet3D, UNet3DOptions
+from tiny_stages import STAGES
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossmod import Context
-from crossmod.testing import CLASSES, small_cohort
+from crossmod.testing import CLASSES
 
 RAISING = {
     "_cdist_backward", "_ctc_loss_backward", "_embedding_bag_dense_backward",
@@ -40,84 +42,34 @@ class OnlyDeterministic(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-GROUPS = [{"name": "all", "factors": [0.5]}]
-TINY_GAN = {
-    "base_channels": 2,
-    "blocks": 1,
-    "discriminator_channels": 2,
-    "discriminator_layers": 1,
-    "iterations": 2,
-    "pool_size": 1,
-    "weight_average": 0.9,
-}
-STAGES = {
-    "cyclegan": CycleGAN(CycleGANOptions(**TINY_GAN)),
-    "cyclegan with resizing": CycleGAN(CycleGANOptions(**TINY_GAN, upsampling="resize")),
-    "singan-gba": SinganGba(
-        SinganGbaOptions(
-            groups=GROUPS,
-            iterations=2,
-            min_size=21,
-            scale_factor=0.7,
-            max_size=24,
-            start_scales=[1],
-            width=2,
-            width_doubles_every=1,
-            steps=2,
-        )
-    ),
-    "unet3d": UNet3D(
-        UNet3DOptions(
-            base_channels=2,
-            max_channels=4,
-            iterations=2,
-            iterations_per_epoch=1,
-            patch=(16, 16, 8),
-        )
-    ),
-}
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """What became of each stage on the stand-in accelerator."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    command = [sys.executable, str(Path(__file__).with_name("tiny_stages.py")), str(folder)]
+    subprocess.run(command, check=True, timeout=600)
+    return {path.stem: path.read_text() for path in folder.glob("*.txt")}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_everything_lies_on_the_device(name, elsewhere):
+    """On a GPU an operation raises where one of its tensors was left on the CPU."""
+    assert elsewhere[name] == ""
+
+
+def test_a_tensor_left_behind_is_found(elsewhere):
+    assert "same device" in elsewhere["mixture"]
 
 
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohorts")
-    labeled = small_cohort(folder / "labeled", labeled=True)
-    return labeled, small_cohort(folder / "target", labeled=False, seed=1)
-
-
-def learned_and_used(stage, cohorts, ctx):
-    """What a stage makes of a case after a few steps of its training."""
-    labeled, target = cohorts
-    given = labeled.folds(3, seed=0)[0] if isinstance(stage, UNet3D) else (labeled, target)
-    state = stage.fit(*given, ctx)
-    pairs = list(labeled.pairs())[:1]
-    volumes = [pair.image for pair in pairs]
-    if isinstance(stage, CycleGAN):
-        return state, [made.data for made in stage.translate(volumes, state, ctx)]
-    if isinstance(stage, SinganGba):
-        return state, [made.image.data for made in stage.augment(pairs, state, ctx)]
-    return state, [made.probabilities for made in stage.predict(volumes, state, ctx)]
-
-
-@pytest.mark.parametrize("name", STAGES)
-def test_everything_lies_on_the_device(name, cohorts, tmp_path):
-    """On a GPU an operation raises where one of its tensors was left on the CPU."""
-    device = accelerator.register()
-    here = learned_and_used(STAGES[name], cohorts, Context(tmp_path, classes=CLASSES))
-    there = learned_and_used(
-        STAGES[name], cohorts, Context(tmp_path, classes=CLASSES, device=device)
-    )
-    assert accelerator.Elsewhere.operations > 0
-    for ours, theirs in zip(here[1], there[1], strict=True):
-        torch.testing.assert_close(
-            torch.as_tensor(ours), torch.as_tensor(theirs), rtol=0, atol=0.05
-        )
+    return tiny_stages.cohorts_in(tmp_path_factory.mktemp("cohorts"))
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_every_operation_has_a_deterministic_kernel_on_cuda(name, cohorts, tmp_path):
     with OnlyDeterministic():
-        learned_and_used(STAGES[name], cohorts, Context(tmp_path, classes=CLASSES))
+        tiny_stages.learned_and_used(STAGES[name], cohorts, Context(tmp_path, classes=CLASSES))
 
 
 @pytest.mark.parametrize(
@@ -132,11 +84,3 @@ def test_operations_without_are_found(wrong):
     images = torch.randn(1, 1, 4, 4, requires_grad=True)
     with pytest.raises(RuntimeError, match="deterministic"), OnlyDeterministic():
         wrong(images).backward()
-
-
-def test_a_tensor_left_behind_is_found():
-    device = accelerator.register()
-    layer = torch.nn.Linear(3, 2).to(device)
-    assert layer(torch.zeros(1, 3).to(device)).device.type == device
-    with pytest.raises(RuntimeError, match="same device"):
-        layer(torch.zeros(1, 3))

@@ -1,0 +1,106 @@
+"""The trainers at their smallest, each run on the CPU and, as a program, on the stand-in too.
+
+It must be a process of its own: torch learns of a device only before its first backward pass.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+
+import torch
+from crossmod_cyclegan import CycleGAN, CycleGANOptions
+from crossmod_singan_gba import SinganGba, SinganGbaOptions
+from crossmod_unet3d import UNet3D, UNet3DOptions
+
+from crossmod import Context
+from crossmod.testing import CLASSES, small_cohort
+
+GROUPS = [{"name": "all", "factors": [0.5]}]
+TINY_GAN = {
+    "base_channels": 2,
+    "blocks": 1,
+    "discriminator_channels": 2,
+    "discriminator_layers": 1,
+    "iterations": 2,
+    "pool_size": 1,
+    "weight_average": 0.9,
+}
+STAGES = {
+    "cyclegan": CycleGAN(CycleGANOptions(**TINY_GAN)),
+    "cyclegan with resizing": CycleGAN(CycleGANOptions(**TINY_GAN, upsampling="resize")),
+    "singan-gba": SinganGba(
+        SinganGbaOptions(
+            groups=GROUPS,
+            iterations=2,
+            min_size=21,
+            scale_factor=0.7,
+            max_size=24,
+            start_scales=[1],
+            width=2,
+            width_doubles_every=1,
+            steps=2,
+        )
+    ),
+    "unet3d": UNet3D(
+        UNet3DOptions(
+            base_channels=2,
+            max_channels=4,
+            iterations=2,
+            iterations_per_epoch=1,
+            patch=(16, 16, 8),
+        )
+    ),
+}
+
+
+def cohorts_in(folder):
+    """Labeled source and unlabeled target."""
+    labeled = small_cohort(folder / "labeled", labeled=True)
+    return labeled, small_cohort(folder / "target", labeled=False, seed=1)
+
+
+def learned_and_used(stage, cohorts, ctx):
+    """What a stage makes of a case after a few steps of its training."""
+    labeled, target = cohorts
+    given = labeled.folds(3, seed=0)[0] if isinstance(stage, UNet3D) else (labeled, target)
+    state = stage.fit(*given, ctx)
+    pairs = list(labeled.pairs())[:1]
+    volumes = [pair.image for pair in pairs]
+    if isinstance(stage, CycleGAN):
+        return state, [made.data for made in stage.translate(volumes, state, ctx)]
+    if isinstance(stage, SinganGba):
+        return state, [made.image.data for made in stage.augment(pairs, state, ctx)]
+    return state, [made.probabilities for made in stage.predict(volumes, state, ctx)]
+
+
+def compare(name, cohorts, folder, device):
+    """Nothing if a stage makes the same there, up to how kernels round, else what is wrong."""
+    try:
+        here = learned_and_used(STAGES[name], cohorts, Context(folder, classes=CLASSES))
+        there = learned_and_used(
+            STAGES[name], cohorts, Context(folder, classes=CLASSES, device=device)
+        )
+        for ours, theirs in zip(here[1], there[1], strict=True):
+            # The U-Net predicts in another layout on a CPU; two steps grow its rounding.
+            torch.testing.assert_close(torch.tensor(ours), torch.tensor(theirs), rtol=0, atol=0.01)
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
+if __name__ == "__main__":
+    import accelerator
+
+    folder = Path(sys.argv[1])
+    device, cohorts = accelerator.register(), cohorts_in(folder)
+    for name in STAGES:
+        (folder / f"{name}.txt").write_text(compare(name, cohorts, folder, device))
+    if not accelerator.Elsewhere.operations:
+        raise SystemExit("nothing was computed on the stand-in")
+    layer = torch.nn.Linear(3, 2).to(device)
+    try:
+        layer(torch.zeros(1, 3))
+    except RuntimeError as error:
+        (folder / "mixture.txt").write_text(str(error))
