@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import tiny_stages
@@ -46,7 +45,7 @@ class OnlyDeterministic(TorchDispatchMode):
 def elsewhere(tmp_path_factory):
     """What became of each stage on the stand-in accelerator."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    command = [sys.executable, str(Path(__file__).with_name("tiny_stages.py")), str(folder)]
+    command = [sys.executable, tiny_stages.__file__, str(folder)]
     subprocess.run(command, check=True, timeout=600)
     return {path.stem: path.read_text() for path in folder.glob("*.txt")}
 

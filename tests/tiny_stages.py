@@ -61,11 +61,17 @@ def cohorts_in(folder):
     return labeled, small_cohort(folder / "target", labeled=False, seed=1)
 
 
-def learned_and_used(stage, cohorts, ctx):
-    """What a stage makes of a case after a few steps of its training."""
+def learned(stage, cohorts, ctx):
+    """What a stage learns in a few steps."""
     labeled, target = cohorts
     given = labeled.folds(3, seed=0)[0] if isinstance(stage, UNet3D) else (labeled, target)
-    state = stage.fit(*given, ctx)
+    return stage.fit(*given, ctx)
+
+
+def learned_and_used(stage, cohorts, ctx):
+    """What a stage learns in a few steps, and what it makes of a case then."""
+    labeled, _ = cohorts
+    state = learned(stage, cohorts, ctx)
     pairs = list(labeled.pairs())[:1]
     volumes = [pair.image for pair in pairs]
     if isinstance(stage, CycleGAN):

@@ -1,0 +1,41 @@
+"""Checks on a real GPU: `pytest -m gpu -n 0 tests/gpu`; under six minutes on an H100."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROWS: list[str] = []
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
+
+
+@pytest.fixture
+def note():
+    """Takes lines for the table at the end."""
+    return ROWS.append
+
+
+def pytest_terminal_summary(terminalreporter):
+    if ROWS:
+        terminalreporter.section(f"measured on {torch.cuda.get_device_name()}")
+        for row in ROWS:
+            terminalreporter.write_line(row)
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    """Settings of torch and the memory of the GPU, as they were."""
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
+    torch.cuda.set_per_process_memory_fraction(1.0)
+    torch.cuda.empty_cache()

@@ -1,0 +1,231 @@
+"""Full-size trainings on a GPU: time of a step, throughput, and the share of it that it idles.
+
+Measured, not judged: the figures go to docs/explanation/cost.md.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from statistics import median
+
+import numpy as np
+import pytest
+import torch
+from crossmod_cyclegan import CycleGAN, CycleGANOptions
+from crossmod_singan_gba import SinganGba, SinganGbaOptions
+from crossmod_unet3d import UNet3D, UNet3DOptions
+
+from crossmod import Context, Volume
+from crossmod.data import CohortWriter
+from crossmod.torch import set_up
+
+SHAPE, SPACING_MM, CASES = (256, 256, 104), (0.6, 0.6, 1.0), 4
+CLASSES = {"tumor": 1}
+
+
+class Clock:
+    """Takes the place of a progress bar: notes when steps begin, and what the GPU does in some.
+
+    Args:
+        warm: steps before any counts.
+        watched: steps after them in which the work of the GPU is recorded.
+    """
+
+    def __init__(self, warm, watched):
+        self.warm, self.watched = warm, watched
+        self.begun, self.busy_share = {}, 0.0
+        self.label = ""
+
+    def __call__(self, items, *, total=None, label=""):
+        if label not in ("train", "cyclegan", "singan"):
+            yield from items
+            return
+        profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
+        for step in items:
+            torch.cuda.synchronize()
+            if step == self.warm + self.watched:
+                seconds = time.perf_counter() - self.begun[self.warm]
+                profiler.stop()
+                self.busy_share = busy_seconds(profiler) / seconds
+            if step == self.warm:
+                profiler.start()
+                torch.cuda.synchronize()
+            self.begun[step] = time.perf_counter()
+            yield step
+        torch.cuda.synchronize()
+        self.begun[total] = time.perf_counter()
+
+    def seconds(self, first, last):
+        """Median time of the steps from ``first`` to before ``last``."""
+        steps = [n for n in range(first, last) if n + 1 in self.begun]
+        return median(self.begun[n + 1] - self.begun[n] for n in steps)
+
+
+def busy_seconds(profiler):
+    """Time in which at least one kernel or copy ran."""
+    spans = sorted(
+        (event.time_range.start, event.time_range.end)
+        for event in profiler.events()
+        if event.device_type == torch.autograd.DeviceType.CUDA
+    )
+    busy, until = 0.0, 0.0
+    for start, end in spans:
+        busy += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return busy / 1e6
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    """Volumes as large as those of the challenge: labeled source, unlabeled target."""
+    folder, found = tmp_path_factory.mktemp("full"), []
+    rng = np.random.default_rng(0)
+    for name in ("source", "target"):
+        writer = CohortWriter(folder / name, CLASSES)
+        for number in range(CASES):
+            image = rng.random((1, *SHAPE), np.float32)
+            labels = np.zeros(SHAPE, np.uint8)
+            labels[100:130, 100:130, 40:60] = 1
+            volume = Volume.of(image, np.diag([*SPACING_MM, 1.0]), case=f"{name}-{number}")
+            writer.add(volume, labels=labels if name == "source" else None)
+        found.append(writer.close())
+    return found
+
+
+def timed(stage, given, folder, level, clock, precision="bf16"):
+    set_up(level, "cuda")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    ctx = Context(folder, classes=CLASSES, device="cuda", precision=precision, progress=clock)
+    stage.fit(*given, ctx)
+    return torch.cuda.max_memory_reserved() / 2**30
+
+
+def line(what, level, seconds, clock, gib):
+    idle = 1 - clock.busy_share
+    return f"{what:34} {level:7} {1000 * seconds:7.0f} ms a step, idle {idle:4.0%}, {gib:4.1f} GiB"
+
+
+@pytest.mark.parametrize("level", ["exact", "seeded", "free"])
+def test_unet_of_the_challenge(level, cohorts, tmp_path, note):
+    labeled, _ = cohorts
+    stage = UNet3D(UNet3DOptions(iterations=36, iterations_per_epoch=36))
+    clock = Clock(warm=6, watched=10)
+    gib = timed(stage, (labeled, labeled.only(lambda case: False)), tmp_path, level, clock)
+    seconds = clock.seconds(16, 36)
+    note(line("U-Net, with its patches", level, seconds, clock, gib))
+    assert 0 < seconds < 5
+
+
+@pytest.mark.parametrize("level", ["exact", "seeded", "free"])
+def test_unet_on_patches_that_wait(level, cohorts, tmp_path, note):
+    """What the GPU alone needs, beside the step of nnU-Net's own trainer on the same patches."""
+    from crossmod_unet3d.networks import build
+    from crossmod_unet3d.patches import Batch
+    from crossmod_unet3d.plan import Wishes, make_plan
+    from crossmod_unet3d.train import Schedule, train
+
+    set_up(level, "cuda")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    plan = make_plan(SPACING_MM, SHAPE, cases=100, classes=1, wishes=Wishes())
+    images = torch.randn(plan.batch, 1, *plan.patch).pin_memory()
+    labels = (torch.rand(plan.batch, *plan.patch) < 0.02).to(torch.uint8).pin_memory()
+    batch = Batch(images, labels, ["a"] * plan.batch)
+    clock = Clock(warm=6, watched=8)
+    ctx = Context(tmp_path, classes=CLASSES, device="cuda", precision="bf16", progress=clock)
+    schedule = Schedule(30, 30, "sgd", 0.01, 3e-5, batch_dice=False)
+    network = build(plan, 1).to("cuda")
+    for _ in train(network, lambda step: batch, plan, schedule, ctx):
+        pass
+    gib = torch.cuda.max_memory_reserved() / 2**30
+    seconds = clock.seconds(14, 30)
+    note(line(f"U-Net alone, {plan.batch} x {plan.patch}", level, seconds, clock, gib))
+    if level == "free":
+        for name, theirs in nnunet_steps(plan, images, labels).items():
+            note(f"{name:42} {1000 * theirs:7.0f} ms a step, {theirs / seconds:.2f} times ours")
+
+
+def nnunet_steps(plan, images, labels):
+    """Seconds of `nnUNetTrainer.train_step` for the same network and patches; none if missing."""
+    trainers = pytest.importorskip("nnunetv2.training.nnUNetTrainer.nnUNetTrainer")
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+    from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+    from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+    from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
+    stages = len(plan.strides)
+    network = PlainConvUNet(
+        input_channels=1,
+        n_stages=stages,
+        features_per_stage=plan.channels,
+        conv_op=torch.nn.Conv3d,
+        kernel_sizes=plan.kernels,
+        strides=plan.strides,
+        n_conv_per_stage=2,
+        num_classes=2,
+        n_conv_per_stage_decoder=2,
+        conv_bias=True,
+        norm_op=torch.nn.InstanceNorm3d,
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=torch.nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        deep_supervision=True,
+    ).to("cuda")
+    trainer = object.__new__(trainers.nnUNetTrainer)
+    trainer.device, trainer.network = torch.device("cuda"), network
+    trainer.optimizer = torch.optim.SGD(
+        network.parameters(), 0.01, momentum=0.99, nesterov=True, weight_decay=3e-5
+    )
+    trainer.grad_scaler = torch.amp.GradScaler("cuda")
+    weights = np.array([0.5**n for n in range(stages - 1)])
+    weights[-1] = 0
+    settings = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
+    loss = DC_and_CE_loss(settings, {}, dice_class=MemoryEfficientSoftDiceLoss)
+    trainer.loss = DeepSupervisionWrapper(loss, weights / weights.sum())
+    scales = np.cumprod(np.array(plan.strides), axis=0)[:-1]
+    target = [labels[:, None, ::i, ::j, ::k].float() for i, j, k in scales]
+    torch.backends.cudnn.benchmark = True  # as nnU-Net sets it
+    torch.backends.cudnn.deterministic = False
+    torch.use_deterministic_algorithms(False)
+    network.train()
+    found = {"nnU-Net's train_step, not compiled": stepped(trainer, images, target)}
+    trainer.network = torch.compile(network)
+    found["nnU-Net's train_step, compiled"] = stepped(trainer, images, target)
+    return found
+
+
+def stepped(trainer, images, target):
+    times = []
+    for _ in range(22):
+        torch.cuda.synchronize()
+        times.append(time.perf_counter())
+        trainer.train_step({"data": images, "target": target})
+    torch.cuda.synchronize()
+    times.append(time.perf_counter())
+    return median(b - a for a, b in pairwise(times[6:]))
+
+
+@pytest.mark.parametrize("level", ["exact", "seeded", "free"])
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_cyclegan_of_the_challenge(level, precision, cohorts, tmp_path, note):
+    clock = Clock(warm=10, watched=20)
+    stage = CycleGAN(CycleGANOptions(iterations=60))
+    gib = timed(stage, cohorts, tmp_path, level, clock, precision)
+    note(line(f"CycleGAN, 256 x 256, {precision}", level, clock.seconds(30, 60), clock, gib))
+
+
+def test_singan_of_the_challenge(cohorts, tmp_path, note):
+    """An iteration of each of the 17 scales, weighed alike, as each is trained as long."""
+    per_scale = 6
+    options = SinganGbaOptions(
+        groups=[{"name": "all", "factors": [0.5]}], kernel=5, iterations=per_scale
+    )
+    clock = Clock(warm=16 * per_scale + 2, watched=3)
+    gib = timed(SinganGba(options), cohorts, tmp_path, "seeded", clock)
+    scales = max(clock.begun) // per_scale
+    spans = [(n * per_scale + 2, (n + 1) * per_scale - 1) for n in range(scales)]
+    each = [clock.seconds(*span) for span in spans]
+    note(line(f"SinGAN, finest of {scales} scales", "seeded", each[-1], clock, gib))
+    note(line(f"SinGAN, all {scales} scales together", "seeded", sum(each), clock, gib))
