@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from crossmod_unet3d import Augmentation, UNet3D, UNet3DOptions
-from crossmod_unet3d.augment import CHANGES, Motion, draw_motion, move, size_before
 from crossmod_unet3d.networks import build, for_inference
 from crossmod_unet3d.patches import PatchSource
 from crossmod_unet3d.plan import Plan, Wishes, make_plan
@@ -165,7 +164,8 @@ def test_rare_structures_are_drawn_as_often_as_large_ones():
 
 
 @pytest.mark.parametrize(
-    ("batch", "fraction", "forced"), [(2, 0.33, 1), (3, 0.33, 1), (4, 0.0, 0), (2, 1.0, 2)]
+    ("batch", "fraction", "forced"),
+    [(2, 0.33, 1), (3, 0.33, 1), (4, 0.0, 0), (2, 1.0, 2), (5, 0.5, 3)],
 )
 def test_share_of_forced_patches(batch, fraction, forced):
     assert sum(is_forced(item, batch, fraction) for item in range(batch)) == forced
@@ -223,48 +223,6 @@ def test_inference_form_is_the_same_function():
 def test_plan_survives_storage():
     plan = make_plan((1.0, 0.6, 0.6), (80, 256, 256), cases=9, classes=2, wishes=Wishes())
     assert Plan.from_array(plan.to_array()) == plan
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_changes_of_intensity_keep_shape_and_finiteness(name):
-    image = np.random.default_rng(0).standard_normal((9, 8, 7)).astype(np.float32)
-    for seed in range(3):
-        changed = CHANGES[name](image, np.random.default_rng(seed))
-        assert changed.shape == image.shape
-        assert np.isfinite(changed).all()
-        assert not np.array_equal(changed, image)
-
-
-def test_labels_move_with_the_image():
-    labels = np.zeros((20, 20, 20), np.uint8)
-    labels[6:14, 8:12, 4:9] = 2
-    motion = Motion((20.0, -10.0, 30.0), 1.2)
-    image, moved = move(labels.astype(np.float32) * 5, labels, (1.0, 1.0, 2.0), motion)
-    assert set(np.unique(moved)) == {0, 2}
-    assert moved.dtype == np.uint8
-    assert ((image > 5) != (moved == 2)).mean() < 0.01
-    assert (moved > 0).sum() == pytest.approx(1.2**3 * (labels > 0).sum(), rel=0.15)
-
-
-def test_room_is_left_for_the_corners_of_a_turned_patch():
-    chances = Augmentation(rotation=1.0, scaling=1.0)
-    volume = np.ones((60, 60, 60), np.float32)
-    for seed in range(5):
-        motion = draw_motion((16, 16, 16), chances, np.random.default_rng(seed))
-        size = size_before((16, 16, 16), volume.shape, (1.0, 1.0, 1.0), motion)
-        image, _ = move(
-            cut(volume, np.array([30, 30, 30]), size), np.ones(size, np.uint8), (1.0,) * 3, motion
-        )
-        middle = np.array(size) // 2
-        assert cut(image, middle, (16, 16, 16)).min() > 0.99
-
-
-def test_thin_patches_turn_in_plane_only():
-    chances = Augmentation(rotation=1.0, scaling=0.0)
-    turns = [draw_motion((96, 96, 16), chances, np.random.default_rng(s)) for s in range(20)]
-    assert all(turn.degrees[:2] == (0.0, 0.0) for turn in turns)
-    assert max(abs(turn.degrees[2]) for turn in turns) > 90
-    assert draw_motion((8, 8, 8), Augmentation(**PLAIN), np.random.default_rng(0)) is None
 
 
 def test_a_warm_start_takes_over_weights_and_refuses_another_network(tmp_path, cohort):
