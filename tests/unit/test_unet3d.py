@@ -1,4 +1,8 @@
-"""The 3D U-Net on tiny volumes: shapes, seeds, sampling, loss, and that it learns."""
+"""The 3D U-Net on tiny volumes: shapes, seeds, sampling, loss, and that it learns.
+
+Everything is float32: one operation rounds by 6e-8 of its result, and by how much a sum is rounded
+depends on the processor. Tolerances are at least ten times what the operations can add up to.
+"""
 
 import subprocess
 import sys
@@ -22,7 +26,7 @@ CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (24, 20, 16)
 TINY = {"base_channels": 4, "max_channels": 16, "optimizer": "adamw", "learning_rate": 1e-2}
 PLAIN = dict.fromkeys(Augmentation.model_fields, 0.0)
-GOLDEN_LOSSES = (2.4826, 2.3939)  # of the first training that learned the cubes
+GOLDEN_LOSSES = (2.5030, 2.3892)
 
 
 @pytest.fixture(autouse=True)
@@ -79,13 +83,14 @@ def test_learns_bright_cubes(tmp_path, cohort):
     ctx, notes = make_context(tmp_path)
     state = stage.fit(cohort, unseen, ctx)
     assert [note["step"] for note in notes if "loss" in note] == [15, 30, 45, 60]
-    assert notes[-1]["dice_tumor"] > 0.8, notes
+    assert notes[-1]["dice_tumor"] > 0.8, notes  # 0.97 with SSE, AVX2 and AVX-512, and in bf16
     for case, prediction in zip(
         unseen.cases, stage.predict(unseen.volumes(), state, ctx), strict=True
     ):
         assert prediction.case == case.case
         assert prediction.probabilities.shape == (3, *SHAPE)
         assert prediction.probabilities.dtype == np.float32
+        # Three quotients and their sum: five roundings.
         np.testing.assert_allclose(prediction.probabilities.sum(0), 1, atol=1e-5)
 
 
@@ -111,7 +116,8 @@ def test_golden_losses(tmp_path, cohort):
     )
     ctx, notes = make_context(tmp_path)
     stage.fit(cohort, no_cases(cohort), ctx)
-    assert losses_of(notes) == pytest.approx(GOLDEN_LOSSES, rel=0.01)
+    # After six steps SSE, AVX2 and AVX-512 differ by 1e-7, and bf16 by 2e-4.
+    assert losses_of(notes) == pytest.approx(GOLDEN_LOSSES, rel=1e-3)
 
 
 def test_volumes_of_other_sizes_are_padded_and_tiled(tmp_path, cohort):
@@ -139,7 +145,8 @@ def test_volumes_that_do_not_fit_the_cache_are_read_again(cohort):
     small, large = TrainingCases(cohort, 1e-6, rng), TrainingCases(cohort, 1.0, rng)
     for index in (0, 3, 0):
         np.testing.assert_array_equal(small[index].image, large[index].image)
-        assert small[index].image.mean() == pytest.approx(0, abs=1e-5)
+        # Means of 7680 values, summed pairwise: 13 roundings, of values up to 4.
+        assert small[index].image.mean() == pytest.approx(0, abs=1e-4)
         assert small[index].image.std() == pytest.approx(1, abs=1e-4)
 
 
@@ -190,6 +197,7 @@ def test_loss_is_that_of_monai():
             include_background=False, to_onehot_y=True, softmax=True, batch=batch_dice
         )
         ours = dice_and_cross_entropy(scores, labels, batch_dice=batch_dice)
+        # Means of at most 720 terms, in any order: 720 roundings.
         assert ours.item() == pytest.approx(monai(scores, labels[:, None]).item(), abs=1e-4)
 
 
@@ -212,11 +220,13 @@ def test_coarse_stages_count_less():
 
 def test_inference_form_is_the_same_function():
     plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, wishes=Wishes(base_channels=4))
+    torch.manual_seed(0)
     network = build(plan, 2).eval()
     image = torch.randn(1, 1, *plan.patch)
     with torch.inference_mode():
         before = network(image)
         after = for_inference(network, "cpu")(image)
+    # Ten layers of up to 864 products each: 6e-6 measured with SSE, AVX2 and AVX-512.
     torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-3)
 
 
@@ -233,6 +243,7 @@ def test_a_warm_start_takes_over_weights_and_refuses_another_network(tmp_path, c
     cold = UNet3D(one).fit(cohort, no_cases(cohort), ctx)
     warm = UNet3D(one).fit(cohort, no_cases(cohort), replace(ctx, start=first))
     names = [name for name in first if name.startswith("network.")]
+    # One step of AdamW is at most as long as its rate, 1e-9, on any processor.
     assert all(np.allclose(warm[name], first[name], atol=1e-6) for name in names)
     assert not all(np.allclose(cold[name], first[name], atol=1e-3) for name in names)
     wider = UNet3DOptions(**{**TINY, "base_channels": 5}, patch=(16, 16, 16), iterations=1)
@@ -281,6 +292,7 @@ def test_without_memory_for_many_windows_a_prediction_takes_fewer():
     expected = predictor_of(Small(9), [])(image)
     predictor = predictor_of(Small(3), said, at_once=8)
     for _ in range(2):
+        # At most eight windows are averaged: some twenty roundings of values below 1.
         np.testing.assert_allclose(predictor(image), expected, atol=1e-4)
     assert said == ["out of memory in prediction: went on with 2 window(s) at once, blended on cpu"]
 

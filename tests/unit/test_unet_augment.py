@@ -11,7 +11,7 @@ from crossmod_unet3d import Augmentation
 from crossmod_unet3d.augment import changes, draw_factor, recolor
 from crossmod_unet3d.motion import Motion, draw_motion, move
 from crossmod_unet3d.sampling import cut
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -249,6 +249,7 @@ def test_planes_of_thin_patches_never_mix(thick):
             assert np.flatnonzero(changed).tolist() == [7]
 
 
+@settings(deadline=None)
 @given(
     st.tuples(*[st.integers(3, 14)] * 3),
     st.tuples(*[st.integers(1, 16)] * 3),
@@ -262,8 +263,8 @@ def test_a_motion_that_changes_nothing_cuts(shape, patch, place, thick):
     center = np.array([int(p * (n - 1)) for p, n in zip(place, shape, strict=True)])
     still = Motion((0.0, 0.0, 0.0), 1.0, thick)
     moved, outlined = move(image, labels, center, patch, (0.5, 0.4, 2.0), still)
-    # Coordinates in [-2, 2] with 4 roundings of 6e-8, times half of 14 voxels; values below 1.
-    np.testing.assert_allclose(moved, cut(image, center, patch), atol=1e-5)
+    # Along each of 3 axes 5 roundings of 6e-8, times half of 14 voxels; neighbors differ by 1.
+    np.testing.assert_allclose(moved, cut(image, center, patch), atol=2e-5)
     np.testing.assert_array_equal(outlined, cut(labels, center, patch))
     assert moved.dtype == np.float32
     assert outlined.dtype == np.uint8
@@ -276,7 +277,7 @@ def test_a_quarter_turn_is_a_quarter_turn():
     motion = Motion((0.0, 0.0, 90.0), 1.0, 2)
     center = np.array(image.shape) // 2
     moved, outlined = move(image, labels, center, image.shape, CUBIC_MM, motion)
-    np.testing.assert_allclose(moved, np.rot90(image, -1), atol=1e-5)  # as above
+    np.testing.assert_allclose(moved, np.rot90(image, -1), atol=2e-5)  # as above
     np.testing.assert_array_equal(outlined, np.rot90(labels, -1))
 
 
