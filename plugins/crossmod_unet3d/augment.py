@@ -119,9 +119,9 @@ def _inverted_gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _bias_field(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Multiply by the exponential of a random cubic polynomial, as TorchIO's `BiasField`."""
     weights = np.zeros((BIAS_ORDER + 1,) * 3)
-    used = np.add.outer(np.add.outer(*[np.arange(BIAS_ORDER + 1)] * 2), np.arange(BIAS_ORDER + 1))
-    weights[used <= BIAS_ORDER] = rng.uniform(-BIAS, BIAS, int((used <= BIAS_ORDER).sum()))
-    lines = [np.linspace(-1, 1, size) for size in image.shape]
-    field = np.exp(polynomial.polygrid3d(*lines, weights).astype(np.float32))
+    used = np.indices(weights.shape).sum(axis=0) <= BIAS_ORDER
+    weights[used] = rng.uniform(-BIAS, BIAS, np.count_nonzero(used))
+    i, j, k = (np.linspace(-1, 1, size) for size in image.shape)
+    field = np.exp(polynomial.polygrid3d(i, j, k, weights).astype(np.float32))
     low = image.min()  # a coil multiplies a signal that is never negative
     return np.asarray((image - low) * field + low)

@@ -149,4 +149,4 @@ def _look_up(
 def _winner(shares: np.ndarray) -> np.ndarray:
     """Labels, uint8, from the shares of labels 1, 2, ... ``(C, ...)``; the rest is background."""
     background = 1 - shares.sum(axis=0)
-    return np.argmax(np.stack([background, *shares]), axis=0).astype(np.uint8)
+    return np.asarray(np.argmax(np.stack([background, *shares]), axis=0), dtype=np.uint8)
