@@ -186,31 +186,51 @@ class Cohort:
     def __add__(self, other: Cohort) -> Cohort:
         return replace(self, cases=self.cases + other.cases)
 
-    def folds(self, count: int, seed: int) -> list[tuple[Cohort, Cohort]]:
+    def folds(
+        self, count: int, seed: int, origins: Mapping[str, int] | None = None
+    ) -> list[tuple[Cohort, Cohort]]:
         """Split into ``count`` (training, validation) cohorts by patient.
 
-        Every patient is in exactly one validation cohort, with all copies. One fold means
-        training on everything with an empty validation cohort.
+        Every patient is in exactly one validation cohort, with all copies. Each of these cohorts
+        holds a share of the patients of every center and origin, the same to one patient. One fold
+        means training on everything with an empty validation cohort.
+
+        Args:
+            count: number of folds.
+            seed: decides which patients they hold.
+            origins: patient -> number of the data set that the patient comes from. The folds of one
+                data set stay the same when others with higher numbers are added.
 
         Raises:
             DataError: fewer patients than folds.
         """
         if count == 1:
             return [(self, replace(self, cases=()))]
-        patients = sorted({case.patient for case in self.cases})
-        if len(patients) < count:
+        strata = self._strata(origins or {})
+        patients = sum(map(len, strata))
+        if patients < count:
             raise DataError(
-                f"{len(patients)} patients cannot be split into {count} folds",
+                f"{patients} patients cannot be split into {count} folds",
                 fix="use fewer folds or more cases",
             )
-        order = np.random.default_rng([seed, count]).permutation(len(patients))
-        fold_of = {patients[p]: i % count for i, p in enumerate(order)}
+        rng = np.random.default_rng([seed, count])
+        order = [stratum[p] for stratum in strata for p in rng.permutation(len(stratum))]
+        fold_of = {patient: place % count for place, patient in enumerate(order)}
         return [
             (
                 self.only(lambda case, f=fold: fold_of[case.patient] != f),  # type: ignore[misc]
                 self.only(lambda case, f=fold: fold_of[case.patient] == f),  # type: ignore[misc]
             )
             for fold in range(count)
+        ]
+
+    def _strata(self, origins: Mapping[str, int]) -> list[list[str]]:
+        """The patients of every origin and center, each in the stratum of the first case."""
+        first = {case.patient: case.center for case in reversed(self.cases)}
+        stratum_of = {patient: (origins.get(patient, 0), first[patient]) for patient in first}
+        return [
+            sorted(patient for patient in first if stratum_of[patient] == stratum)
+            for stratum in sorted(set(stratum_of.values()))
         ]
 
     def save(self, folder: Path) -> None:

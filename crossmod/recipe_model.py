@@ -204,12 +204,14 @@ class SegmentTable(StageTable):
     """The segmenter."""
 
     folds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
-    """Models trained by cross-validation over patients and averaged; 1 trains one on all."""
+    """Models trained by cross-validation over patients and averaged; 1 trains one on all. Each fold
+    holds a share of every center, and of the source and the pseudo-labeled target."""
     average: Average = "probabilities"
     """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
     logits (nnU-Net v2)."""
     largest_component: tuple[str, ...] = ()
-    """Classes of which only the largest connected component of a prediction is kept."""
+    """Classes of which only the largest connected component of a prediction is kept; voxels belong
+    together where they share a face, an edge or a corner."""
 
 
 class LastRound(Options):

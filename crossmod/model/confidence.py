@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crossmod.csv_files import write_csv
 from crossmod.data import Affine, FloatArray, LabelArray, Prediction, spacing_of
 from crossmod.ensemble import Ensemble, agreement
+from crossmod.lesions import components
 from crossmod.preprocess import Grid, resample
 
 COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag")
@@ -88,13 +89,11 @@ def _same_part(labels: LabelArray, common: LabelArray, ensemble: Ensemble) -> La
     Of classes of which only one component is kept, it has the components that touch that one: folds
     that find the same lesion agree, whatever else they find.
     """
-    from scipy import ndimage
-
     for name in ensemble.largest_component:
         label = ensemble.classes.labels[name]
         kept = common == label
         if kept.any():
-            parts, _ = ndimage.label(labels == label)
+            parts = components(labels == label)
             elsewhere = (parts > 0) & ~np.isin(parts, np.unique(parts[kept]))
             labels = np.where(elsewhere, 0, labels).astype(np.uint8)
     return labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -46,6 +46,8 @@ class Train(PluginStep):
     folds: int
     start: Train | None = None
 
+    code_version = 2
+
     @property
     def inputs(self) -> tuple[Step, ...]:
         return (*self.labeled, self.start) if self.start else self.labeled
@@ -56,11 +58,21 @@ class Train(PluginStep):
 
     def make(self, folder_of: Where, ctx: Context) -> None:
         cohort = load_cohorts(self.labeled, folder_of)
-        train, validation = cohort.folds(self.folds, self.seed)[self.fold]
+        origins = _origins(self.labeled, folder_of)
+        train, validation = cohort.folds(self.folds, self.seed, origins)[self.fold]
         stage = cast("Segmenter[Any]", self.use.stage())
         start = load_state(folder_of(self.start)) if self.start else None
         seeded = replace(ctx, seed=self.seed + self.fold, start=start)
         save_state(ctx.folder, contract.learned(stage.fit(train, validation, seeded), self.use.who))
+
+
+def _origins(labeled: Sequence[Step], folder_of: Where) -> dict[str, int]:
+    """Patient -> the first of the steps that shows the patient: copies stay with originals."""
+    return {
+        case.patient: number
+        for number, step in reversed(list(enumerate(labeled)))
+        for case in Cohort.load(folder_of(step)).cases
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +83,8 @@ class Predict(PluginStep):
     images: Prepare
     ensemble: Ensemble
     keep_probabilities: bool
+
+    code_version = 2
 
     @property
     def inputs(self) -> tuple[Step, ...]:
@@ -103,6 +117,7 @@ class Predict(PluginStep):
 class PseudoLabel(PluginStep):
     """Choose and clean predictions on target images to learn from."""
 
+    code_version = 2
     may_end = True
 
     predictions: Predict

@@ -41,17 +41,20 @@ class Augmentation(Options):
     """How often a training patch is changed in which way; nnU-Net's values.
 
     nnU-Net decides on blur and low resolution once more per channel, with one chance in two:
-    the values for one channel are half of those in its code. It has no bias field.
+    the values for one channel are half of those in its code. It has no bias field. Factors of
+    brightness, contrast and gamma are below 1 as often as above. In thin patches, whose longest
+    edge is more than 3 times that along the largest voxel edge, every plane across that axis is
+    rotated, scaled and coarsened alike, and nothing along it.
     """
 
     rotation: Fraction = 0.2
-    """Rotation by up to 30 degrees about every axis; in plane by any angle if patches are thin."""
+    """Rotation by up to 30 degrees about every axis; of thin patches by any angle, in plane."""
     scaling: Fraction = 0.2
-    """Scaling by 0.7 to 1.4."""
+    """Scaling by 0.7 to 1.4; above 1 objects become smaller."""
     noise: Fraction = 0.1
-    """Gaussian noise of variance 0 to 0.1."""
+    """Gaussian noise with a standard deviation of 0 to 0.1."""
     blur: Fraction = 0.1
-    """Gaussian blur of 0.5 to 1 voxel."""
+    """Gaussian blur of 0.5 to 1 voxel, drawn anew for every axis."""
     brightness: Fraction = 0.15
     """Multiplication by 0.75 to 1.25."""
     contrast: Fraction = 0.15
@@ -210,7 +213,10 @@ class UNet3D(Segmenter[UNet3DOptions]):
         return tuple("ijk".index(axis) for axis in self.options.mirror)
 
     def _dice(self, cohort: Cohort, state: State, ctx: Context) -> dict[str, float]:
-        """Mean Dice of every class over the cases that have it."""
+        """Mean Dice of every class with the labels of the cases that have it.
+
+        It is called agreement, because these labels may be pseudo-labels.
+        """
         predictor = self._predictor(state, ctx)
         scores: dict[str, list[float]] = {name: [] for name in ctx.classes}
         for pair in cohort.pairs():
@@ -220,7 +226,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
                 if truth.any():
                     common = np.count_nonzero(truth & guess)
                     scores[name].append(2 * common / (truth.sum() + guess.sum()))
-        return {f"dice_{name}": float(np.mean(row)) for name, row in scores.items() if row}
+        return {f"agreement_{name}": float(np.mean(row)) for name, row in scores.items() if row}
 
 
 def _weights_in(state: State) -> State:

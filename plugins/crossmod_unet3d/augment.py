@@ -1,30 +1,28 @@
-"""Random changes of training patches, with nnU-Net's probabilities, mostly by TorchIO.
+"""Random changes of training patches: nnU-Net's, with its laws and its order, and a bias field.
 
-Parameters are drawn from a generator of the caller and handed to TorchIO's deterministic
-transforms, so that a patch depends on its own seed only and may be made in any thread.
+Every parameter is drawn from a generator of the caller, so that a patch depends on its own seed
+only and may be made in any thread.
+
+Source: `nnUNetTrainer.get_training_transforms` of nnU-Net 2.8 and batchgeneratorsv2 0.3.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-import torchio
+from numpy.polynomial import polynomial
 from scipy.ndimage import gaussian_filter
-from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
 from crossmod_unet3d import Augmentation
-from crossmod_unet3d.plan import Axes
 
-THIN = 3.0  # patches with such a ratio of edges are rotated in plane only
-PLANE_DEGREES = 180.0
-SPACE_DEGREES = 30.0
-SCALES = (0.7, 1.4)
-NOISE_VARIANCE = (0.0, 0.1)
+Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Takes an image ``(I, J, K)`` and returns another of the same shape."""
+
+NOISE = (0.0, 0.1)  # a standard deviation, though nnU-Net calls it a variance
 BLUR_VOXELS = (0.5, 1.0)
 BRIGHTNESS = CONTRAST = (0.75, 1.25)
 RESOLUTION = (0.5, 1.0)
@@ -33,103 +31,73 @@ BIAS = 0.3
 BIAS_ORDER = 3
 
 
-@dataclass(frozen=True)
-class Motion:
-    """A rotation and scaling of a patch.
-
-    Attributes:
-        degrees: angles about I, J, K.
-        scale: above 1 enlarges what is seen.
-    """
-
-    degrees: tuple[float, float, float]
-    scale: float
-
-
-def draw_motion(patch: Axes, chances: Augmentation, rng: np.random.Generator) -> Motion | None:
-    """A random motion, or None to leave the patch as it is."""
-    degrees = (0.0, 0.0, 0.0)
-    rotated, scaled = rng.random() < chances.rotation, rng.random() < chances.scaling
-    if not (rotated or scaled):
-        return None
-    if rotated:
-        angles = rng.uniform(-SPACE_DEGREES, SPACE_DEGREES, 3)
-        if max(patch) / min(patch) > THIN:
-            angles = np.zeros(3)
-            angles[int(np.argmin(patch))] = rng.uniform(-PLANE_DEGREES, PLANE_DEGREES)
-        degrees = (float(angles[0]), float(angles[1]), float(angles[2]))
-    return Motion(degrees, float(rng.uniform(*SCALES)) if scaled else 1.0)
-
-
-def size_before(patch: Axes, shape: Axes, spacing_mm: tuple[float, ...], motion: Motion) -> Axes:
-    """Voxels to cut from a volume of ``shape`` so that the moved patch has no empty corners."""
-    spacing, (about_i, about_j, about_k) = np.array(spacing_mm), motion.degrees
-    # TorchIO turns about J, then I, then K; patches are looked up the other way round.
-    turn = Rotation.from_euler("yxz", (about_j, about_i, about_k), degrees=True).as_matrix()
-    edges_mm = np.abs(turn.T) @ (np.array(patch) * spacing) / motion.scale
-    needed = np.ceil(edges_mm / spacing).astype(int) + 2  # half a voxel off the middle, linear
-    size = np.clip(needed, patch, np.maximum(shape, patch))
-    return int(size[0]), int(size[1]), int(size[2])
-
-
-def move(
-    image: np.ndarray, labels: np.ndarray, spacing_mm: tuple[float, ...], motion: Motion
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rotate and scale about the middle: image linear, labels nearest, 0 outside.
+def recolor(
+    image: np.ndarray, thick: int | None, chances: Augmentation, rng: np.random.Generator
+) -> np.ndarray:
+    """Change the intensities of a patch, in nnU-Net's order.
 
     Args:
         image: float32 ``(I, J, K)``.
-        labels: uint8 ``(I, J, K)``.
-        spacing_mm: voxel size; angles are true in mm.
-        motion: what to do.
+        thick: the axis along which resolution stays, see `Plan.thick_axis`.
+        chances: how often each change is made.
+        rng: source of randomness.
     """
-    affine = np.diag([*spacing_mm, 1.0])
-    subject = torchio.Subject(
-        image=torchio.ScalarImage(tensor=torch.from_numpy(image)[None], affine=affine),
-        labels=torchio.LabelMap(tensor=torch.from_numpy(labels)[None], affine=affine),
-    )
-    transform = torchio.Affine(
-        scales=(motion.scale,) * 3,
-        degrees=motion.degrees,
-        translation=(0, 0, 0),
-        default_pad_value=0.0,
-        copy=False,
-    )
-    moved = transform(subject)
-    return moved["image"].data[0].numpy(), moved["labels"].data[0].numpy().astype(np.uint8)
-
-
-def recolor(image: np.ndarray, chances: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Change the intensities of a patch ``(I, J, K)``, in nnU-Net's order."""
-    for name, change in CHANGES.items():
+    for name, change in changes(thick).items():
         if rng.random() < getattr(chances, name):
             image = change(image, rng)
     return image
 
 
+def changes(thick: int | None) -> dict[str, Change]:
+    """Name in `Augmentation` -> change, in the order in which they are made."""
+    return {
+        "noise": _noise,
+        "blur": _blur,
+        "brightness": _brightness,
+        "contrast": _contrast,
+        "low_resolution": partial(_low_resolution, thick=thick),
+        "inverted_gamma": _inverted_gamma,
+        "gamma": _gamma,
+        "bias_field": _bias_field,
+    }
+
+
+def draw_factor(bounds: tuple[float, float], rng: np.random.Generator) -> np.float32:
+    """A factor that is below 1 as often as above, uniform on either side (``BGContrast``)."""
+    low, high = bounds
+    return np.float32(rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high))
+
+
 def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    spread = np.float32(np.sqrt(rng.uniform(*NOISE_VARIANCE)))
+    spread = np.float32(rng.uniform(*NOISE))
     return np.asarray(image + rng.standard_normal(image.shape, dtype=np.float32) * spread)
 
 
 def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    blurred = gaussian_filter(image, rng.uniform(*BLUR_VOXELS), truncate=3.0)
-    return np.asarray(blurred)
+    widths = rng.uniform(*BLUR_VOXELS, image.ndim)
+    # The length of batchgeneratorsv2's kernels: the odd number nearest to 6 widths + 0.5.
+    radii = [int(3 * width + 0.25) for width in widths]
+    return np.asarray(gaussian_filter(image, widths, mode="mirror", radius=radii))
 
 
 def _brightness(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return image * np.float32(rng.uniform(*BRIGHTNESS))
+    return image * draw_factor(BRIGHTNESS, rng)
 
 
 def _contrast(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     mean, low, high = image.mean(), image.min(), image.max()
-    stretched = (image - mean) * np.float32(rng.uniform(*CONTRAST)) + mean
+    stretched = (image - mean) * draw_factor(CONTRAST, rng) + mean
     return np.asarray(np.clip(stretched, low, high))
 
 
-def _low_resolution(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _low_resolution(
+    image: np.ndarray, rng: np.random.Generator, *, thick: int | None
+) -> np.ndarray:
     factor = rng.uniform(*RESOLUTION)
-    small = [max(round(size * factor), 1) for size in image.shape]
+    small = [
+        size if axis == thick else max(round(size * factor), 1)
+        for axis, size in enumerate(image.shape)
+    ]
     tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
     coarse = functional.interpolate(tensor, size=small, mode="nearest-exact")
     fine = functional.interpolate(coarse, size=image.shape, mode="trilinear")
@@ -138,9 +106,9 @@ def _low_resolution(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     low, high = image.min(), image.max()
-    unit = (image - low) / max(high - low, 1e-8)
-    curved = unit ** np.float32(rng.uniform(*GAMMA))
-    spread = image.std() / max(curved.std(), 1e-8)
+    unit = (image - low) / max(high - low, 1e-7)
+    curved = unit ** draw_factor(GAMMA, rng)
+    spread = image.std() / max(curved.std(), 1e-7)
     return np.asarray((curved - curved.mean()) * spread + image.mean())
 
 
@@ -149,20 +117,11 @@ def _inverted_gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _bias_field(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    terms = math.comb(BIAS_ORDER + 3, 3)
-    coefficients = rng.uniform(-BIAS, BIAS, terms).tolist()
+    """Multiply by the exponential of a random cubic polynomial, as TorchIO's `BiasField`."""
+    weights = np.zeros((BIAS_ORDER + 1,) * 3)
+    used = np.indices(weights.shape).sum(axis=0) <= BIAS_ORDER
+    weights[used] = rng.uniform(-BIAS, BIAS, np.count_nonzero(used))
+    i, j, k = (np.linspace(-1, 1, size) for size in image.shape)
+    field = np.exp(polynomial.polygrid3d(i, j, k, weights).astype(np.float32))
     low = image.min()  # a coil multiplies a signal that is never negative
-    tensor = torch.from_numpy(np.asarray(image - low))[None]
-    return np.asarray(torchio.BiasField(coefficients, BIAS_ORDER)(tensor)[0] + low)
-
-
-CHANGES: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "noise": _noise,
-    "blur": _blur,
-    "brightness": _brightness,
-    "contrast": _contrast,
-    "low_resolution": _low_resolution,
-    "inverted_gamma": _inverted_gamma,
-    "gamma": _gamma,
-    "bias_field": _bias_field,
-}
+    return np.asarray((image - low) * field + low)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from crossmod import Context
 from crossmod_unet3d import Augmentation
-from crossmod_unet3d.augment import draw_motion, move, recolor, size_before
+from crossmod_unet3d.augment import recolor
+from crossmod_unet3d.motion import draw_motion, move
 from crossmod_unet3d.plan import Plan
 from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
 
@@ -74,18 +75,17 @@ class PatchSource:
     def _patch(
         self, index: int, item: int, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        patch, spacing = self.plan.patch, self.plan.spacing_mm
+        patch, thick = self.plan.patch, self.plan.thick_axis
         case, shape = self.cases[index], self.cases.shapes[index]
         forced = is_forced(item, self.plan.batch, self.foreground_fraction)
         center = draw_center(shape, patch, self.cases.voxels[index], forced, rng)
-        motion = draw_motion(patch, self.augmentation, rng)
-        size = size_before(patch, shape, spacing, motion) if motion else patch
-        image, labels = cut(case.image, center, size), cut(case.labels, center, size)
+        motion = draw_motion(thick, self.augmentation, rng)
         if motion:
-            image, labels = move(image, labels, spacing, motion)
-            middle = np.array(size) // 2
-            image, labels = cut(image, middle, patch), cut(labels, middle, patch)
-        image = recolor(image, self.augmentation, rng)
+            spacing = self.plan.spacing_mm
+            image, labels = move(case.image, case.labels, center, patch, spacing, motion)
+        else:
+            image, labels = cut(case.image, center, patch), cut(case.labels, center, patch)
+        image = recolor(image, thick, self.augmentation, rng)
         axes = tuple(axis for axis in self.mirror if rng.random() < 0.5)
         return np.flip(image, axes), np.flip(labels, axes)
 

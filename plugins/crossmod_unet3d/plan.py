@@ -22,6 +22,7 @@ SMALLEST_EDGE = 4  # voxels left at the bottom of the network
 COVERED = 0.05  # share of all voxels one batch may show
 FEWEST_STAGES = 3  # what MONAI's DynUNet can build
 CONVOLUTIONS = 2  # per stage
+THIN = 3.0  # how many times longer the longest edge of a thin patch is
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ class Plan:
     strides: tuple[Axes, ...]
     kernels: tuple[Axes, ...]
     channels: tuple[int, ...]
+
+    @property
+    def thick_axis(self) -> int | None:
+        """The axis of the largest voxel edge, if patches are thin along it.
+
+        Such patches are rotated, scaled and coarsened in the other two axes only, plane by plane
+        (nnU-Net's dummy 2D augmentation).
+        """
+        # The last of equals: the slices of a file, nnU-Net's first axis.
+        axis = max(range(3), key=lambda axis: (self.spacing_mm[axis], axis))
+        return axis if max(self.patch) > THIN * self.patch[axis] else None
 
     def to_array(self) -> np.ndarray:
         """The plan as bytes of JSON, to be kept beside the weights."""

@@ -101,7 +101,7 @@ def _foreground(
 
 def is_forced(item: int, batch: int, fraction: float) -> bool:
     """Whether an item of a batch must show a structure: the last ones do."""
-    return item >= batch - round(batch * fraction)
+    return item >= round(batch * (1 - fraction))
 
 
 def draw_center(

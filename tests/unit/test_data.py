@@ -36,6 +36,44 @@ def test_folds_never_separate_the_copies_of_a_patient(
     assert sorted(validated) == sorted(case.patient for case in cohort.cases)
 
 
+PATIENTS = st.dictionaries(
+    st.text("abcdefghij", min_size=1, max_size=4),
+    st.tuples(st.sampled_from(["ldn", "etz", "ukm"]), st.integers(0, 1), st.integers(1, 3)),
+    min_size=5,
+    max_size=60,
+)
+"""Patient -> center, origin, number of copies."""
+
+
+@given(PATIENTS, st.integers(2, 5), st.integers(0, 5))
+def test_every_fold_holds_a_share_of_every_center_and_origin(
+    patients: dict[str, tuple[str, int, int]], count: int, seed: int
+) -> None:
+    cohort = Cohort(
+        tuple(
+            Case(f"{name}+{copy}", name, center, Path("a.nii"))
+            for name, (center, _, copies) in patients.items()
+            for copy in range(copies)
+        ),
+        {"tumor": 1},
+    )
+    origins = {name: origin for name, (_, origin, _) in patients.items()}
+    folds = cohort.folds(count, seed, origins)
+    for stratum in {row[:2] for row in patients.values()}:
+        shares = [
+            len({c.patient for c in validation.cases if patients[c.patient][:2] == stratum})
+            for _, validation in folds
+        ]
+        assert max(shares) - min(shares) <= 1
+    sizes = [len({case.patient for case in validation.cases}) for _, validation in folds]
+    assert max(sizes) - min(sizes) <= 1
+    source = cohort.only(lambda case: origins[case.patient] == 0)
+    if len({case.patient for case in source.cases}) >= count:
+        alone = [fold.cases for _, fold in source.folds(count, seed, origins)]
+        again = [fold.only(lambda c: origins[c.patient] == 0).cases for _, fold in folds]
+        assert again == alone
+
+
 def test_one_fold_trains_on_everything() -> None:
     cohort = cohort_of(list("abc"))
     [(train, validation)] = cohort.folds(1, seed=0)

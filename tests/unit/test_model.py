@@ -609,6 +609,11 @@ def test_a_fold_that_finds_more_elsewhere_still_agrees_about_the_lesion() -> Non
     elsewhere[7:, 1:8, 1:8] = True  # larger than the lesion
     folds = box(3, 3, 3), box(3, 3, 3) | elsewhere
     assert judged(box(3, 3, 3), *folds, keep=("tumor",)).agreement == 1
+    touching = np.zeros((9, 9, 9), bool)
+    touching[6, 6, 6] = True  # over a corner: a part of the lesion, about which they disagree
+    assert (
+        judged(box(3, 3, 3), box(3, 3, 3), box(3, 3, 3) | touching, keep=("tumor",)).agreement < 1
+    )
     missed = judged(box(3, 3, 3), box(3, 3, 3), elsewhere, keep=("tumor",))
     assert (missed.agreement, missed.flag) == (0, "folds disagree")
 

@@ -51,10 +51,13 @@ def test_only_the_largest_component_of_the_tumor_is_kept(tmp_path):
     assert pair.patient == pair.case == "a"
 
 
-def test_touching_corners_do_not_connect():
-    labels = np.zeros((4, 4, 4), np.uint8)
-    labels[0, 0, 0] = labels[0, 0, 1] = labels[1, 1, 2] = 1
-    assert keep_largest(labels, 1).sum() == 2
+def test_touching_corners_and_edges_connect():
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[0, 0, 0] = labels[1, 1, 1] = labels[1, 2, 2] = 1  # over a corner, over an edge
+    labels[5, 5, 4:] = 1
+    kept = keep_largest(labels, 1)
+    assert kept.sum() == 3
+    assert kept[5].sum() == 0
 
 
 def test_components_may_be_left_alone(tmp_path):

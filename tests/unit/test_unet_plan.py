@@ -26,3 +26,22 @@ def test_order_of_axes_does_not_matter(spacing, shape, cases, patch, stages, fir
     plan = make_plan(spacing[::-1], shape[::-1], cases=cases, classes=2, wishes=Wishes())
     assert plan.patch == patch[::-1]
     assert plan.kernels[0] == first[::-1]
+
+
+THICK = [
+    ((1.0, 0.6, 0.6), (64, 192, 192), None),  # three times as long, not more
+    ((1.0, 0.4, 0.4), (40, 224, 224), 0),
+    ((0.4, 0.4, 1.0), (224, 224, 40), 2),
+    ((0.4, 1.0, 0.4), (224, 40, 224), 1),
+    ((1.0, 0.5, 0.5), (96, 32, 128), None),  # thin, but not along the largest voxel edge
+    ((1.0, 1.0, 1.0), (128, 128, 32), 2),  # of equal edges the slices' counts
+    ((1.0, 1.0, 1.0), (32, 128, 128), None),
+]
+
+
+@pytest.mark.parametrize(("spacing", "patch", "thick"), THICK)
+def test_patches_are_thin_along_the_largest_voxel_edge_only(spacing, patch, thick):
+    wishes = Wishes(patch=patch)
+    plan = make_plan(spacing, patch, cases=20, classes=2, wishes=wishes)
+    assert plan.patch == patch
+    assert plan.thick_axis == thick
