@@ -79,7 +79,7 @@ def cells_of(volume: Volume) -> Floats:
     """Mean intensity of each cell of each slice, ``(K, cells)``; 0 outside the image."""
     image, sizes = volume.data[0], volume.spacing_mm
     across, along = (averages(image.shape[axis], sizes[axis]) for axis in (0, 1))
-    cells = np.einsum("ai,bj,ijk->kab", across, along, image, optimize=True)
+    cells: Floats = np.einsum("ai,bj,ijk->kab", across, along, image, optimize=True)
     return cells.reshape(image.shape[2], -1)
 
 

@@ -33,7 +33,7 @@ class SliceNorm(nn.BatchNorm2d):
         """Normalize ``(B, C, H, W)``."""
         if not self.training:
             return super().forward(slices)
-        ones = enumerate(slices.split(1))
+        ones = enumerate(torch.split(slices, 1))
         return torch.cat([self._normalize(one, known=i < self.counted) for i, one in ones])
 
     def _normalize(self, one: Tensor, *, known: bool) -> Tensor:
