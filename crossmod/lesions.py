@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from typing import Annotated, Self, TypeVar
@@ -195,17 +196,29 @@ def label_of(structure: str, classes: Mapping[str, int]) -> int:
 
 
 def match_groups(
-    pairs: Iterable[Pair], groups: Sequence[GroupT], label: int
+    pairs: Iterable[Pair], groups: Sequence[GroupT], label: int, log: Callable[[str], None]
 ) -> Iterator[tuple[Pair, GroupT, dict[str, float]]]:
     """Yield every pair with every group that its structure ``label`` belongs to.
 
-    The third item says what to make of it: suffix of the new case -> factor.
+    The third item says what to make of it: suffix of the new case -> factor. At the end, ``log``
+    is told how many pairs each group has matched, with a warning for a group without any.
     """
+    matched, total = Counter[str](), 0
     for pair in pairs:
+        total += 1
         lesion = measure(pair.image, pair.labels, label)
         for group in groups:
             if group.where.matches(pair, lesion):
+                matched[group.name] += 1
                 yield pair, group, group.changes(lesion)
+    for group in groups:
+        number = matched[group.name]
+        log(
+            f"group {group.name!r} matched {number} of {total} cases"
+            if number
+            else f"warning: group {group.name!r} matched none of {total} cases; nothing is made"
+            " for it unless its 'where' is widened"
+        )
 
 
 def rescale(pair: Pair, label: int, factor: float, texture: float = 1.0) -> FloatArray:

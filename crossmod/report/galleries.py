@@ -146,7 +146,13 @@ def _copies(content: ReportContent, original: Case, copies: Sequence[Case]) -> S
 
 def drawn_panels(content: ReportContent) -> list[tuple[str, str]]:
     """Captions and data URIs of some of the PNG files that plugins saved."""
-    shown = [(caption, _shrunk(path)) for caption, path in spread(content.panels, MAX_PANELS)]
+    steps: dict[Path, list[tuple[str, Path]]] = {}
+    for caption, path in content.panels:
+        steps.setdefault(path.parent, []).append((caption, path))
+    # A training that draws a hundred leaves room for the steps that draw one.
+    share = MAX_PANELS // min(MAX_PANELS, max(1, len(steps)))
+    kept = [panel for panels in steps.values() for panel in spread(panels, share)]
+    shown = [(caption, _shrunk(path)) for caption, path in spread(kept, MAX_PANELS)]
     for caption in (caption for caption, uri in shown if uri is None):
         warnings.warn(f"{caption}: no picture that can be shown; left out", stacklevel=2)
     return [(caption, uri) for caption, uri in shown if uri is not None]

@@ -43,8 +43,9 @@ HEIGHT = round(SLICES["*"] / SOURCE)
 COPIED = {"large-heterogeneous": 29, "small": 19}  # scans that get augmented copies
 LESION_SLICES = {"large-heterogeneous": 20, "small": 8}  # assumed: slices of 1 mm with tumor
 
-# An H100 (SXM): dense bf16 peak of its data sheet, and assumed shares of it that convolutions keep.
-PEAK, SHARES = 989e12, (0.30, 0.10)
+# An H100 (SXM): dense bf16 and fp32 peaks of its data sheet, and assumed shares of them that
+# convolutions keep.
+BF16, FP32, SHARES = 989e12, 67e12, (0.30, 0.10)
 CALL_SECONDS = 10e-6  # assumed: what PyTorch takes to launch one operation on a GPU
 NO_AUTOCAST = torch.autocast("cpu", enabled=False)
 
@@ -92,23 +93,33 @@ class Count(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of work: how often it is done, and operations, calls and kept bytes of one."""
+    """One kind of work: how often it is done, and operations, calls and kept bytes of one.
+
+    `peak` are the operations a second of the GPU in the number format of the work.
+    """
 
     name: str
     times: float
     flops: float
     calls: float
     kept: float = 0.0
+    peak: float = BF16
 
     def hours(self, share: float) -> float:
         """Time on one GPU at a share of its peak, but no less than all calls take."""
-        return self.times * max(self.flops / (share * PEAK), self.calls * CALL_SECONDS) / 3600
+        return self.times * max(self.flops / (share * self.peak), self.calls * CALL_SECONDS) / 3600
 
     def row(self) -> str:
         return (
             f"| {self.name} | {self.times:,.0f} | {self.flops / 1e12:.3g} "
             f"| {round(self.calls, -2):,.0f} | {total([self])} |"
         )
+
+    def memory(self) -> str:
+        """A row of the table of memory."""
+        size = self.kept / 1e9
+        half = f"{size / 2:.1f}" if self.peak == BF16 else "never"
+        return f"| {self.name.partition(',')[0]} | {size:.1f} | {half} |"
 
 
 def total(work: list[Work], unit: float = 1.0) -> str:
@@ -151,7 +162,7 @@ def cyclegan(options: Any, side: int, slices: int) -> list[Work]:
 def singan(options: Any, side: int) -> list[Work]:
     """Training scale by scale, and redrawing the lesions."""
     ratios = ratios_of((side, side), options.scale_factor, options.min_size, options.max_size)
-    cascade = Cascade(ratios, NO_AUTOCAST, [], [])
+    cascade = Cascade(ratios, [], [])
     fixed: list[torch.Tensor] = []
     scales = []
     for scale, size in enumerate(cascade.sides((side, side))):
@@ -164,15 +175,16 @@ def singan(options: Any, side: int) -> list[Work]:
         trainer.generator.to("meta")
         judge.to("meta")
         scales.append(counted(f"scale {scale}", options.iterations, trainer.step))
-        trainer.generator.requires_grad_(False)
+        trainer.generator.requires_grad_(False).eval()
     whole, times = merged(scales), options.iterations * len(scales)
     name = "SinGAN, iterations of all scales"
-    training = Work(name, times, whole.flops / times, whole.calls / times, scales[-1].kept)
+    training = Work(name, times, whole.flops / times, whole.calls / times, scales[-1].kept, FP32)
     slices = sum(
         COPIED[group.name] * LESION_SLICES[group.name] * len(group.factors)
         for group in options.groups
     )
-    return [training, counted("blending, slices", slices, lambda: redraw(options, cascade, side))]
+    blending = counted("blending, slices", slices, lambda: redraw(options, cascade, side))
+    return [training, replace(blending, peak=FP32)]
 
 
 def redraw(options: Any, cascade: Cascade, side: int) -> None:
@@ -329,10 +341,9 @@ def main() -> None:
         "| work | times | TFLOP each | calls each | EFLOP in all | hours on one H100 |",
         [*(one.row() for one in work), f"| **in all** | | | | {total(work)} |"],
     )
-    trained = [(one.name.partition(",")[0], one.kept / 1e9) for one in work if one.kept]
     print_table(
         "| training step | GB kept for the backward pass in fp32 | in bf16, about |",
-        [f"| {name} | {size:.1f} | {size / 2:.1f} |" for name, size in trained],
+        [one.memory() for one in work if one.kept],
     )
     sizes = disk(checked)
     sizes.append(("**in all**", sum(size for _, size in sizes)))

@@ -45,7 +45,7 @@ class NaiveRescale(Augmenter[NaiveRescaleOptions]):
         """Yield one copy for each match and factor; images stay in [0, 1]."""
         del state
         label = label_of(self.options.structure, ctx.classes)
-        for pair, group, changes in match_groups(pairs, self.options.groups, label):
+        for pair, group, changes in match_groups(pairs, self.options.groups, label, ctx.log):
             for suffix, factor in changes.items():
                 yield pair.copy_as(suffix, rescale(pair, label, factor, group.texture))
 

@@ -144,26 +144,26 @@ class SinganGba(Augmenter[SinganGbaOptions]):
 
     def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> State:
         """Train a SinGAN on one real target slice."""
-        from crossmod.torch import autocast, prepare, require_finite, resumable
+        from crossmod.torch import prepare, require_finite, resumable
         from crossmod_singan_gba.choose import choose_slice
-        from crossmod_singan_gba.panels import scale_rows
+        from crossmod_singan_gba.panels import scale_rows, upright
         from crossmod_singan_gba.train import train
 
         options = self.options
         label = label_of(options.structure, ctx.classes)
-        case, index, image = choose_slice(
-            labeled, target, label, options.training_case, options.training_slice
-        )
-        ctx.log(f"SinGAN learns slice {index} of {case}")
+        choice = choose_slice(labeled, target, label, options.training_case, options.training_slice)
+        for line in choice.lines():
+            ctx.log(line)
+        ctx.panel("training-slice", [[upright(one) for one in choice.slices.values()]])
+        image = choice.image
         options.check_scales((image.shape[0], image.shape[1]))
         prepare(ctx.seed)
         shown = []
         cascade = train(
             image,
             options,
-            name=f"{case} slice {index}",
+            name=f"{choice.case} slice {choice.index}",
             device=ctx.device,
-            autocast=autocast(ctx.device, ctx.precision),
             steps=lambda total, parts, phase: resumable(
                 ctx, total, parts, label="singan", phase=phase
             ),
@@ -171,20 +171,16 @@ class SinganGba(Augmenter[SinganGbaOptions]):
             metric=ctx.metric,
             show=lambda scale, images: shown.append(images),
         )
-        ctx.panel("training-slice", scale_rows(shown))
+        ctx.panel("scales", scale_rows(shown))
         return cascade.arrays()
 
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
         """Yield one copy for each match, factor and start scale; images stay in [0, 1]."""
-        from crossmod.torch import autocast
         from crossmod_singan_gba.cascade import Cascade
 
         label = label_of(self.options.structure, ctx.classes)
-        precision = autocast(ctx.device, ctx.precision)
-        cascade = Cascade.load(
-            state, device=ctx.device, autocast=precision, eight_bit=self.options.eight_bit
-        )
-        matches = match_groups(pairs, self.options.groups, label)
+        cascade = Cascade.load(state, device=ctx.device, eight_bit=self.options.eight_bit)
+        matches = match_groups(pairs, self.options.groups, label, ctx.log)
         for number, (pair, group, changes) in enumerate(matches):
             copies = Copies(pair, label, group, changes, self.options.starts_of(group))
             yield from self._blend(copies, cascade, ctx, show=number < PANELS)

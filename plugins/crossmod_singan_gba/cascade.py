@@ -22,14 +22,12 @@ class Cascade:
 
     Attributes:
         ratios: size of every scale relative to the training image.
-        autocast: the number format the generators compute in.
         generators: one network per scale.
         amplitudes: how much noise each generator is given.
         eight_bit: whether images pass through 8 bits whenever they are resized.
     """
 
     ratios: list[float]
-    autocast: torch.autocast
     generators: list[Generator]
     amplitudes: list[float]
     eight_bit: bool = False
@@ -62,10 +60,7 @@ class Cascade:
         for scale, noise in enumerate(noises, start=first):
             height, width = noise.shape[-2:]
             image = self.resize(image, (height, width))
-            with self.autocast:
-                noisy = image + self.amplitudes[scale] * noise
-                image = self.generators[scale](noisy, image)
-            image = image.float()
+            image = self.generators[scale](image + self.amplitudes[scale] * noise, image)
         return image
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
@@ -80,9 +75,7 @@ class Cascade:
         return arrays
 
     @classmethod
-    def load(
-        cls, arrays: Arrays, *, device: str, autocast: torch.autocast, eight_bit: bool
-    ) -> Cascade:
+    def load(cls, arrays: Arrays, *, device: str, eight_bit: bool) -> Cascade:
         """Rebuild it; width and kernel of each generator are those of its weights."""
         generators = []
         for scale in range(len(arrays["ratios"])):
@@ -95,6 +88,6 @@ class Cascade:
             width, _, kernel, _ = weights["layers.0.0.weight"].shape
             generator = Generator(width, kernel)
             generator.load_state_dict(weights)
-            generators.append(generator.to(device).requires_grad_(False))
+            generators.append(generator.to(device).requires_grad_(False).eval())
         ratios, amplitudes = arrays["ratios"].tolist(), arrays["amplitudes"].tolist()
-        return cls(ratios, autocast, generators, amplitudes, eight_bit)
+        return cls(ratios, generators, amplitudes, eight_bit)

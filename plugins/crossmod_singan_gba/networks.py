@@ -1,11 +1,14 @@
 """The generator and the discriminator of one scale of SinGAN.
 
-Shaham et al. 2019 normalize by BatchNorm over a batch of one image, in training and after it. That
-is instance normalization; written as such, the slices of a volume can pass as one batch without
-influencing each other.
+Shaham et al. 2019 normalize by BatchNorm over a batch of one image in training. A discriminator
+never leaves training, where that is instance normalization. A trained generator normalizes by the
+running statistics of the slice it learned, whatever image it is given.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -14,19 +17,44 @@ from torch.nn import functional
 LAYERS = 5
 
 
-def block(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
-    """Convolution without padding, normalization, LeakyReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel),
-        nn.InstanceNorm2d(outputs, affine=True),
-        nn.LeakyReLU(0.2, inplace=True),
-    )
+class SliceNorm(nn.BatchNorm2d):
+    """BatchNorm of a batch of one slice, for several slices at once.
+
+    In training each slice is normalized by its own mean and variance, and the running statistics
+    (momentum 0.1) take in one slice after the other. In evaluation they normalize all slices.
+
+    Attributes:
+        counted: slices at the start of a batch that the statistics have taken in before.
+    """
+
+    counted = 0
+
+    def forward(self, slices: Tensor) -> Tensor:
+        """Normalize ``(B, C, H, W)``."""
+        if not self.training:
+            return super().forward(slices)
+        ones = enumerate(torch.split(slices, 1))
+        return torch.cat([self._normalize(one, known=i < self.counted) for i, one in ones])
+
+    def _normalize(self, one: Tensor, *, known: bool) -> Tensor:
+        mean, var = (None, None) if known else (self.running_mean, self.running_var)
+        return functional.batch_norm(
+            one, mean, var, self.weight, self.bias, training=True, momentum=0.1, eps=self.eps
+        )
 
 
-def layers(width: int, kernel: int) -> nn.Sequential:
-    """Five convolutions from one channel to one; the last one is bare."""
-    blocks = [block(1 if i == 0 else width, width, kernel) for i in range(LAYERS - 1)]
-    return nn.Sequential(*blocks, nn.Conv2d(width, 1, kernel))
+def instance_norm(channels: int) -> nn.Module:
+    """The norm of a network that is always in training."""
+    return nn.InstanceNorm2d(channels, affine=True)
+
+
+def layers(width: int, kernel: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
+    """Five convolutions from one channel to one, without padding; the last one is bare."""
+    found: list[nn.Module] = []
+    for inputs in (1, *[width] * (LAYERS - 2)):
+        block = [nn.Conv2d(inputs, width, kernel), norm(width), nn.LeakyReLU(0.2, inplace=True)]
+        found.append(nn.Sequential(*block))
+    return nn.Sequential(*found, nn.Conv2d(width, 1, kernel))
 
 
 class Generator(nn.Module):
@@ -36,7 +64,7 @@ class Generator(nn.Module):
         super().__init__()
         self.width = width
         self.margin = LAYERS * (kernel - 1) // 2
-        self.layers = layers(width, kernel)
+        self.layers = layers(width, kernel, SliceNorm)
 
     def forward(self, noisy: Tensor, image: Tensor) -> Tensor:
         """Return image + tanh(network(noisy)).
@@ -49,6 +77,18 @@ class Generator(nn.Module):
         detail = self.layers(functional.pad(noisy, [self.margin] * 4))
         return image + torch.tanh(detail)
 
+    @contextmanager
+    def counted(self, slices: int) -> Iterator[None]:
+        """Within, the running statistics pass over the first ``slices`` of every batch."""
+        norms = [module for module in self.modules() if isinstance(module, SliceNorm)]
+        for norm in norms:
+            norm.counted = slices
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.counted = 0
+
 
 class Discriminator(nn.Module):
     """Tells patches of 11 x 11 pixels (kernel 3) of real and generated images apart."""
@@ -56,7 +96,7 @@ class Discriminator(nn.Module):
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
         self.width = width
-        self.layers = layers(width, kernel)
+        self.layers = layers(width, kernel, instance_norm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Score an image ``(B, 1, H, W)``: a map without the margins, higher is more real."""
@@ -69,5 +109,5 @@ def initialize(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
-        elif isinstance(module, nn.InstanceNorm2d):
+        elif isinstance(module, nn.InstanceNorm2d | SliceNorm):
             nn.init.normal_(module.weight, 1.0, 0.02)

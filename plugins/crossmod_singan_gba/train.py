@@ -37,7 +37,6 @@ def train(
     *,
     name: str = "the slice",
     device: str,
-    autocast: torch.autocast,
     steps: Steps = lambda total, parts, phase: range(total),
     check: Callable[[Mapping[str, float], str], None] = lambda losses, where: None,
     metric: Callable[..., None] = lambda **values: None,
@@ -50,18 +49,17 @@ def train(
         options: what the recipe says.
         name: what to call the slice.
         device: a torch device.
-        autocast: the number format networks compute in.
         steps: yields the steps of all scales, one scale after the other.
         check: takes the losses of a step, and what to call it, before anything of it is kept.
         metric: takes losses now and then.
         show: takes each scale, at the end, with ``(4, h, w)``: the slice, its reconstruction and
             two images from noise alone, in [0, 1].
     """
-    pyramid = PyramidTrainer(image, options, device, autocast)
+    pyramid = PyramidTrainer(image, options, device)
     iterations, last = options.iterations, pyramid.cascade.last
     for number in steps((last + 1) * iterations, {"pyramid": pyramid}, iterations):
         scale, step = divmod(number, iterations)
-        losses = {key: float(loss) for key, loss in pyramid.trainer_of(scale).step().items()}
+        losses = numbers(pyramid.trainer_of(scale).step())
         check(losses, f"step {step + 1} of scale {scale}, {name}")
         if step % REPORT_EVERY == 0 or step == iterations - 1:
             metric(scale=scale, step=step, **losses)
@@ -71,6 +69,11 @@ def train(
     return pyramid.cascade
 
 
+def numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """Losses as numbers; the device is waited for once."""
+    return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+
+
 class PyramidTrainer:
     """Trains scale after scale; its state is all that has been learned.
 
@@ -78,7 +81,6 @@ class PyramidTrainer:
         image: the slice, ``(H, W)`` in [0, 1].
         options: what the recipe says.
         device: a torch device.
-        autocast: the number format networks compute in.
     """
 
     def __init__(
@@ -86,13 +88,12 @@ class PyramidTrainer:
         image: NDArray[np.float32],
         options: SinganGbaOptions,
         device: str,
-        autocast: torch.autocast,
     ) -> None:
         shape = (image.shape[0], image.shape[1])
         ratios = ratios_of(shape, options.scale_factor, options.min_size, options.max_size)
         self.options = options
         self.whole = torch.from_numpy(image).to(device)[None, None] * 2 - 1
-        self.cascade = Cascade(ratios, autocast, [], [], options.eight_bit)
+        self.cascade = Cascade(ratios, [], [], options.eight_bit)
         self.sides = self.cascade.sides(shape)
         self.fixed: list[Tensor] = []
         self.shown: list[Tensor] = []
@@ -110,7 +111,7 @@ class PyramidTrainer:
     def finish_scale(self) -> None:
         """Change the newest generator no more, and show what it makes."""
         if self.trainer is not None:
-            self.trainer.generator.requires_grad_(False)
+            self.trainer.generator.requires_grad_(False).eval()
             self.shown.append(torch.from_numpy(self.trainer.samples()))
 
     def state_dict(self) -> dict[str, Any]:
@@ -130,7 +131,10 @@ class PyramidTrainer:
         for scale, weights in enumerate(state["generators"]):
             generator = Generator(width_of(scale, self.options), self.options.kernel)
             generator.load_state_dict(weights)
-            self.cascade.generators.append(generator.to(device).requires_grad_(scale == last))
+            learning = scale == last
+            self.cascade.generators.append(
+                generator.to(device).requires_grad_(learning).train(learning)
+            )
         self.cascade.amplitudes.extend(state["amplitudes"])
         self.fixed.extend(noise.to(device) for noise in state["fixed"])
         self.shown.extend(state["shown"])
@@ -252,26 +256,25 @@ class ScaleTrainer:
 
     def generate(self, noise: Tensor, base: Tensor) -> Tensor:
         """Run the generator in training."""
-        with self.cascade.autocast:
-            images: Tensor = self.generator(base + self.cascade.amplitudes[-1] * noise, base)
-        return images.float()
+        images: Tensor = self.generator(base + self.cascade.amplitudes[-1] * noise, base)
+        return images
 
     def step_discriminator(self, fake: Tensor) -> dict[str, Tensor]:
         """Score the slice higher than a fake, with a gradient near 1 (WGAN-GP)."""
-        with self.cascade.autocast:
-            real_scores, fake_scores = self.discriminator(torch.cat([self.real, fake])).float()
+        real_scores, fake_scores = self.discriminator(torch.cat([self.real, fake]))
         critic = fake_scores.mean() - real_scores.mean()
-        penalty = gradient_penalty(self.discriminator, self.real, fake, self.cascade.autocast)
+        penalty = gradient_penalty(self.discriminator, self.real, fake)
         optimize(self.optimizers[0], critic + self.options.penalty_weight * penalty)
         return {"critic": critic.detach(), "penalty": penalty.detach()}
 
     def step_generator(self, noise: Tensor, base: Tensor) -> dict[str, Tensor]:
         """Raise the score of a fake and reproduce the slice from the fixed noise."""
         noises = torch.cat([noise, self.fixed[-1]])
-        images = self.generate(noises, torch.cat([base, self.base]))
+        # The fake is the last that the discriminator saw, made again: it counts once.
+        with self.generator.counted(1):
+            images = self.generate(noises, torch.cat([base, self.base]))
         fake, rebuilt = images[:1], images[1:]
-        with self.cascade.autocast:
-            adversarial = -self.discriminator(fake).float().mean()
+        adversarial = -self.discriminator(fake).mean()
         reconstruction = mse_loss(rebuilt, self.real)
         weight = self.options.reconstruction_weight
         optimize(self.optimizers[1], adversarial + weight * reconstruction)
@@ -305,15 +308,11 @@ def inherit(network: Generator | Discriminator, previous: Generator | Discrimina
         initialize(network)
 
 
-def gradient_penalty(
-    discriminator: Discriminator, real: Tensor, fake: Tensor, autocast: torch.autocast
-) -> Tensor:
+def gradient_penalty(discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
     """Mean of (|gradient| - 1)^2 over the pixels of a random mix, as in the official code."""
     share = torch.rand(1, device=real.device)
     mix = (share * real + (1 - share) * fake).requires_grad_()
-    with autocast:
-        scores = discriminator(mix).float()
-    (gradient,) = torch.autograd.grad(scores.sum(), mix, create_graph=True)
+    (gradient,) = torch.autograd.grad(discriminator(mix).sum(), mix, create_graph=True)
     penalty: Tensor = (torch.linalg.vector_norm(gradient, dim=1) - 1) ** 2
     return penalty.mean()
 

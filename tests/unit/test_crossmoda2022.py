@@ -64,7 +64,7 @@ CONSTANTS: dict[str, Any] = {
     "augment.tumors.width": 32,  # [D]
     "augment.tumors.width_doubles_every": 4,  # [D]
     "augment.tumors.max_width": 128,  # [D]
-    "augment.tumors.kernel": 3,  # [D]
+    "augment.tumors.kernel": 5,  # [N] "ker5"
     "augment.tumors.iterations": 2000,  # [D]
     "augment.tumors.steps": 3,  # [D]
     "augment.tumors.learning_rate": 5e-4,  # [D]

@@ -25,8 +25,8 @@ def stage(*groups, structure="tumor"):
     return NaiveRescale(NaiveRescaleOptions(structure=structure, groups=list(groups)))
 
 
-def augment(stage, *pairs):
-    return list(stage.augment(pairs, {}, Context(Path())))
+def augment(stage, *pairs, log=lambda text: None):
+    return list(stage.augment(pairs, {}, Context(Path(), log=log)))
 
 
 def test_equation_5():
@@ -70,6 +70,18 @@ def test_a_pair_in_two_groups_is_copied_for_both_and_others_not_at_all():
         "b+small-x0.5",
         "b+small-x0.8",
     ]
+
+
+def test_says_how_many_cases_each_group_matched():
+    groups = [
+        {"name": "all", "factors": [0.5, 2]},
+        {"name": "etz", "where": {"center": "etz"}, "factors": [2]},
+        {"name": "none", "where": {"volume_mm3": {"below": 1}}, "factors": [2]},
+    ]
+    lines = []
+    assert len(augment(stage(*groups), pair("a", center="etz"), pair("b"), log=lines.append)) == 5
+    assert lines[:2] == ["group 'all' matched 2 of 2 cases", "group 'etz' matched 1 of 2 cases"]
+    assert lines[2].startswith("warning: group 'none' matched none of 2 cases")
 
 
 def test_other_structure():

@@ -172,6 +172,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportContent, str]
     return content, page_of(content, folder)
 
 
+def test_every_step_that_drew_panels_shows_some(tmp_path: Path) -> None:
+    panels = []
+    for step, count in (("gan", 50), ("singan", 2), ("copies", 6)):
+        (tmp_path / step).mkdir()
+        for number in range(count):
+            path = tmp_path / step / f"{number}.png"
+            Image.new("L", (4, 4)).save(path)
+            panels.append((f"{step} {number}", path))
+    content = replace(empty(tmp_path), panels=panels)
+    shown = [caption for caption, _ in drawn_panels(content)]
+    assert shown == ["gan 0", "gan 49", "singan 0", "singan 1", "copies 0", "copies 5"]
+
+
 def test_m06_page_has_every_section_and_needs_no_network(whole: tuple[ReportContent, str]) -> None:
     _, page = whole
     assert all(f'id="{name}"' in page for name in SECTIONS)

@@ -1,17 +1,20 @@
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from crossmod_singan_gba import SinganGba, SinganGbaOptions
 from crossmod_singan_gba.blend import SliceStack, weights_of
 from crossmod_singan_gba.cascade import Cascade
-from crossmod_singan_gba.choose import choose_slice
+from crossmod_singan_gba.choose import DOUBTFUL, choose_slice
 from crossmod_singan_gba.harmonize import SLICES_AT_ONCE, harmonize
-from crossmod_singan_gba.networks import Discriminator, Generator
+from crossmod_singan_gba.level import MeanHead
+from crossmod_singan_gba.networks import Discriminator, Generator, SliceNorm
 from crossmod_singan_gba.pyramid import ratios_of, resize, sides_of
 from crossmod_singan_gba.train import amplitude, gradient_penalty, train
 from pydantic import ValidationError
@@ -19,7 +22,8 @@ from scipy import ndimage
 
 from crossmod import Context, DataError, Pair, RecipeError, Volume, rescale
 from crossmod.data import CohortWriter
-from crossmod.torch import autocast
+from crossmod.phantom import write_cohort
+from crossmod.preprocess import Preprocess, closest_canonical, to_common
 
 AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])
 SMALL = {
@@ -55,10 +59,10 @@ def pair(case="ldn_1", shape=(36, 28), seed=1, depth=6):
     return Pair(Volume.of(data, AFFINE, case=case, center="ldn"), labels, f"patient of {case}")
 
 
-def learned(seed=0, **changes):
+def learned(seed=0, metric=lambda **values: None, **changes):
     torch.manual_seed(seed)
     options = SinganGbaOptions(**{**SMALL, **changes})
-    return train(picture(), options, device="cpu", autocast=autocast("cpu", "fp32"))
+    return train(picture(), options, device="cpu", metric=metric)
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +128,59 @@ def test_networks_have_the_authors_layers():
     assert Discriminator(32, 5)(image).shape == (2, 1, 5, 11)
 
 
-def test_slices_of_a_batch_do_not_influence_each_other():
+@pytest.mark.parametrize("training", [True, False])
+def test_slices_of_a_batch_do_not_influence_each_other(training):
     torch.manual_seed(0)
-    generator, images = Generator(4, 3), torch.rand(3, 1, 20, 20)
+    generator, images = Generator(4, 3).train(training), torch.rand(3, 1, 20, 20)
     alone = torch.cat([generator(image[None], image[None]) for image in images])
     torch.testing.assert_close(generator(images, images), alone)
+
+
+def test_norm_of_a_batch_is_batch_norm_of_one_slice_after_the_other():
+    """As the official code, which passes one image at a time."""
+    torch.manual_seed(0)
+    ours, theirs = SliceNorm(4), torch.nn.BatchNorm2d(4)
+    for norm in (ours, theirs):
+        torch.nn.init.constant_(norm.weight, 1.5)
+    again, *slices = torch.randn(4, 1, 4, 9, 7)
+    ours.counted = 1
+    result = ours(torch.cat([again, *slices]))
+    expected = [theirs(one) for one in slices]
+    assert torch.equal(result[1:], torch.cat(expected))
+    assert torch.equal(ours.running_mean, theirs.running_mean)
+    assert torch.equal(ours.running_var, theirs.running_var)
+    ours.eval()
+    assert torch.equal(ours(again), theirs.eval()(again))
+
+
+def test_statistics_take_in_the_fakes_and_then_the_reconstructions(monkeypatch):
+    """The official code passes three fakes, then the fixed noise three times; no fake twice."""
+    seen, original = [], SliceNorm._normalize
+
+    def watched(norm, one, *, known):
+        if norm.num_features == 5:
+            seen.append(known)
+        return original(norm, one, known=known)
+
+    monkeypatch.setattr(SliceNorm, "_normalize", watched)
+    trained = learned(iterations=1, width=5, max_width=5, min_size=20)
+    norms, scales = 4, len(trained.ratios)
+    step = [False] * 3 * norms + ([True, False] * norms) * 3
+    assert seen == step * scales
+
+
+def test_a_trained_generator_looks_at_the_neighborhood_alone(cascade):
+    """With statistics of its own, a slice would change everywhere when a corner of it does."""
+    assert not any(generator.training for generator in cascade.generators)
+    image = torch.from_numpy(picture())[None, None] * 2 - 1
+    other = image.clone()
+    other[..., :4, :4] = 1
+    noise = [torch.zeros_like(image)]
+    one, two = (cascade.run(each, noise, cascade.last) for each in (image, other))
+    changed = (one != two)[0, 0]
+    assert changed[:4, :4].any()
+    assert not changed[9:].any()
+    assert not changed[:, 9:].any()
 
 
 def test_noise_amplitude_is_a_tenth_of_the_error_below(cascade):
@@ -143,7 +195,7 @@ def test_gradient_penalty_of_a_linear_critic():
         return 3 * image
 
     real, fake = torch.rand(2, 1, 1, 8, 8)
-    penalty = gradient_penalty(critic, real, fake, autocast("cpu", "fp32"))
+    penalty = gradient_penalty(critic, real, fake)
     assert float(penalty) == pytest.approx(4)
 
 
@@ -170,7 +222,6 @@ def test_training_learns_to_reproduce_the_slice():
         picture(),
         options,
         device="cpu",
-        autocast=autocast("cpu", "fp32"),
         metric=lambda **values: losses.append(values),
     )
     first, last = losses[0]["reconstruction"], losses[-1]["reconstruction"]
@@ -188,7 +239,6 @@ def test_reports_and_shows_every_scale():
         picture(),
         SinganGbaOptions(**SMALL),
         device="cpu",
-        autocast=autocast("cpu", "fp32"),
         steps=steps,
         metric=lambda **values: reported.append((values["scale"], values["step"])),
         show=lambda scale, images: shown.append((scale, images)),
@@ -202,9 +252,7 @@ def test_reports_and_shows_every_scale():
 
 def test_cascade_survives_its_arrays(cascade):
     noises = [torch.randn(1, 1, *side) for side in cascade.sides((36, 28))]
-    again = Cascade.load(
-        cascade.arrays(), device="cpu", autocast=autocast("cpu", "fp32"), eight_bit=False
-    )
+    again = Cascade.load(cascade.arrays(), device="cpu", eight_bit=False)
     black = torch.zeros(1, 1, 5, 5)
     torch.testing.assert_close(again.run(black, noises), cascade.run(black, noises))
 
@@ -244,7 +292,7 @@ def test_harmonized_slices_are_made_one_by_one(cascade):
     count = SLICES_AT_ONCE + 2
     slices = np.stack([picture(seed=s) for s in range(count)])
     many = harmonize(cascade, slices, 3, np.random.default_rng(0))
-    quiet = Cascade(cascade.ratios, cascade.autocast, cascade.generators, [0.0] * 4)
+    quiet = Cascade(cascade.ratios, cascade.generators, [0.0] * 4)
     alone = [harmonize(quiet, s[None], 3, np.random.default_rng(0))[0] for s in slices]
     whole = harmonize(quiet, slices, 3, np.random.default_rng(0))
     np.testing.assert_allclose(whole, np.stack(alone), atol=1e-5)
@@ -272,7 +320,7 @@ def test_silent_generators_only_blur():
             return image
 
     ratios = ratios_of((36, 28), 0.5, 12, 1024)
-    cascade = Cascade(ratios, autocast("cpu", "fp32"), [Silent()] * 4, [1.0] * 4)
+    cascade = Cascade(ratios, [Silent()] * 4, [1.0] * 4)
     image = picture()
     result = harmonize(cascade, image[None], 3, np.random.default_rng(0))[0]
     expected = torch.from_numpy(image)[None, None] * 2 - 1
@@ -310,7 +358,8 @@ def test_outside_the_weights_nothing_changes(state, tmp_path):
         support = stack.put(support, weights) > 0
         assert 0 < support.mean() < 0.2
         np.testing.assert_array_equal(p.image.data[0][~support], naive[0][~support])
-        assert (p.image.data[0] != naive[0])[original.labels == 1].mean() > 0.9
+        # After so short a training some voxels end at 0 or 1 either way.
+        assert (p.image.data[0] != naive[0])[original.labels == 1].mean() > 0.5
 
 
 def test_order_of_cases_does_not_matter_but_the_seed_does(state, tmp_path):
@@ -359,21 +408,100 @@ def cohorts(tmp_path):
 
 def test_automatic_choice_of_the_slice(cohorts):
     labeled, target = cohorts
-    case, index, image = choose_slice(labeled, target, 1, None, None)
-    assert (case, index) == ("middle", 3)
-    np.testing.assert_array_equal(image, target.cases[1].volume().data[0, :, :, 3])
+    choice = choose_slice(labeled, target, 1, None, None)
+    assert choice.case == "middle"
+    assert choice.index in (2, 3)  # the lesion fills both
+    volume = target.cases[1].volume().data[0]
+    np.testing.assert_array_equal(choice.image, volume[:, :, choice.index])
+    assert list(choice.slices) == [0, choice.index, 5]  # 6 mm away is beyond an end
 
 
 def test_given_slice(cohorts):
     labeled, target = cohorts
-    assert choose_slice(labeled, target, 1, "large", 5)[:2] == ("large", 5)
-    assert choose_slice(labeled, target, 1, "large", None)[:2] == ("large", 3)
+    given = choose_slice(labeled, target, 1, "large", 5)
+    assert (given.case, given.index, given.likeness) == ("large", 5, None)
+    assert len(given.lines()) == 1
+    assert choose_slice(labeled, target, 1, "large", None).case == "large"
     with pytest.raises(RecipeError, match="no target case is named 'big'") as error:
         choose_slice(labeled, target, 1, "big", 5)
     assert error.value.allowed == "small, middle, large"
     with pytest.raises(RecipeError, match="has no slice 6") as error:
         choose_slice(labeled, target, 1, "large", 6)
     assert error.value.allowed == "0 to 5"
+
+
+def slab(p, low, high):
+    """A pair without its lowest and highest slices."""
+    part = slice(low, p.labels.shape[2] - high)
+    affine = p.image.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * low
+    image = Volume.of(p.image.data[..., part], affine, case=p.case)
+    return Pair(image, p.labels[..., part], p.patient)
+
+
+def middle_of_lesion(p):
+    return np.flatnonzero((p.labels == 1).any(axis=(0, 1))).mean()
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory):
+    """Six patients of the embedded cohort on T2 and where their tumors are, at 1.5 mm."""
+    folder = tmp_path_factory.mktemp("heads")
+    write_cohort(folder, source=0, target=6, validation=0, seed=3, workers=1)
+    common = Preprocess(
+        spacing_mm=(1.5, 1.5, 1.5), crop=(72, 48), center="head", clip_fractions=(0, 0.999)
+    )
+    found = []
+    for path in sorted(folder.rglob("*_hrT2.nii.gz")):
+        case = path.name.removesuffix("_hrT2.nii.gz")
+        labels = nibabel.load(folder / "hidden" / f"{case}_Label.nii.gz")
+        image = nibabel.load(path)
+        upright, affine = closest_canonical(image.get_fdata(dtype=np.float32), image.affine)
+        marks, _ = closest_canonical(np.asarray(labels.dataobj), labels.affine)
+        data, marks, affine = to_common(upright, marks, affine, common)
+        found.append(Pair(Volume.of(data[np.newaxis], affine, case=case), marks, case))
+    return found
+
+
+CUTS = [((0, 0), (8, 0)), ((0, 0), (0, 8)), ((8, 0), (0, 0)), ((8, 0), (0, 8)), ((0, 8), (8, 0))]
+
+
+@pytest.mark.parametrize(("of_labeled", "of_target"), CUTS)
+def test_the_level_is_found_in_slabs_that_begin_elsewhere(heads, of_labeled, of_target):
+    """Within a few millimeters, where a share of the slab would be off by 5 mm and more."""
+    labeled, target = heads[::2], heads[1::2]
+    mean = MeanHead([slab(p, *of_labeled) for p in labeled], 1)
+    errors, old = [], []
+    for p in (slab(p, *of_target) for p in target):
+        index, likeness = mean.find(p.image)
+        assert likeness > DOUBTFUL
+        errors.append(abs(index - middle_of_lesion(p)) * 1.5)
+        share = np.median(
+            [
+                (middle_of_lesion(q) + 0.5) / q.labels.shape[2]
+                for q in (slab(q, *of_labeled) for q in labeled)
+            ]
+        )
+        old.append(abs(int(share * p.labels.shape[2]) - middle_of_lesion(p)) * 1.5)
+    assert max(errors) <= 4.5, (errors, old)
+    assert max(old) > 5, (errors, old)
+
+
+def test_the_level_is_found_on_another_grid(heads):
+    """Voxels of another size, and a plane that reaches further."""
+    labeled, (target, *_) = heads[1:], heads
+    data = np.pad(target.image.data.repeat(2, axis=3), [(0, 0), (5, 5), (3, 3), (0, 0)])
+    volume = Volume.of(data, target.image.affine @ np.diag([1, 1, 0.5, 1]), case="fine")
+    index, _ = MeanHead(labeled, 1).find(volume)
+    coarse, _ = MeanHead(labeled, 1).find(target.image)
+    assert abs(index / 2 - coarse) <= 1
+
+
+def test_flat_images_have_some_level(heads):
+    flat = Volume.of(np.zeros((1, 72, 48, 20), np.float32), AFFINE, case="flat")
+    index, likeness = MeanHead(heads, 1).find(flat)
+    assert 0 <= index < 20
+    assert likeness == 0
 
 
 def test_no_target_and_no_lesion(cohorts):
@@ -390,10 +518,13 @@ def test_fit_and_augment_through_the_stage(cohorts, tmp_path):
     lines = []
     ctx = Context(tmp_path, seed=5, log=lines.append)
     state = stage.fit(labeled, target, ctx)
-    assert lines == ["SinGAN learns slice 3 of middle"]
-    assert (tmp_path / "panels" / "training-slice.png").exists()
-    assert all(isinstance(array, np.ndarray) for array in state.values())
+    assert re.match(r"SinGAN learns slice \d of middle\. .* set training_case", lines[0])
+    assert re.match(r"warning: slice \d of middle may miss the level", lines[1])  # three pictures
     assert len(list(stage.augment(labeled.pairs(), state, ctx))) == 4
+    assert lines[2:] == ["group 'all' matched 1 of 1 cases"]
+    for panel in ("training-slice", "scales"):
+        assert (tmp_path / "panels" / f"{panel}.png").exists()
+    assert all(isinstance(array, np.ndarray) for array in state.values())
 
 
 def test_start_scale_is_checked_before_training(cohorts, tmp_path):
@@ -430,19 +561,27 @@ def test_refused_options(changes):
         SinganGbaOptions(**{**SMALL, **changes})
 
 
-def test_golden_numbers(state):
-    """Two iterations a scale, fp32, one CPU thread: a refactoring must not change them."""
-    np.testing.assert_allclose(
-        state["amplitudes"], [1, 0.02867993, 0.02881495, 0.02848042], rtol=1e-3
-    )
-    weights = state["generator.3.layers.4.weight"].ravel()[:3]
-    np.testing.assert_allclose(weights, [-0.00151568, -0.01318416, 0.00510612], atol=1e-4)
+def test_golden_numbers():
+    """Two iterations a scale: a refactoring must not change them.
+
+    The first scale takes 12 steps of Adam; its losses are float32 of a few thousand operations:
+    1e-6 apart on different processors, 1e-4 is allowed. Weights and mean scores are not compared.
+    Where a gradient is rounding alone, as of biases before a norm, Adam takes a whole step in a
+    direction that the processor decides. In finer scales these biases reach the running means:
+    amplitudes are 1e-4 apart, 2e-3 is allowed.
+    """
+    rows = []
+    amplitudes = learned(metric=lambda **values: rows.append(values)).amplitudes
+    first = [[row[key] for key in ("critic", "penalty", "reconstruction")] for row in rows[:2]]
+    expected = [[-0.04147308, 0.9188034, 0.08263426], [-0.02134306, 0.86451, 0.07992155]]
+    np.testing.assert_allclose(first, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(amplitudes, [1, 0.0292418, 0.0295466, 0.0295560], rtol=2e-3)
 
 
 def test_training_needs_only_what_it_reads():
     options = SimpleNamespace(**SinganGbaOptions(**SMALL).model_dump())
     torch.manual_seed(0)
-    assert train(picture(), options, device="cpu", autocast=autocast("cpu", "fp32")).last == 3
+    assert train(picture(), options, device="cpu").last == 3
 
 
 def test_imports_no_torch():
