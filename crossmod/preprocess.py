@@ -6,20 +6,17 @@ Resample to a common spacing along the axes of the acquisition, crop in plane ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from crossmod.data import Affine, FloatArray, LabelArray, spacing_of
 from crossmod.errors import DataError
+from crossmod.interpolation import Box, Interpolation, box_around, interpolated
 from crossmod.options import Fraction, Options, Size, Spacing
-
-if TYPE_CHECKING:
-    import SimpleITK as sitk
 
 BRIGHT_PERCENTILE = 75
 """Voxels above this percentile are bright; their mean position is the "bright" center."""
@@ -36,9 +33,6 @@ EDGE = 1e-3
 MOST_VOXELS = 300_000_000
 """Voxels of a common grid, where nobody says otherwise: as many as the intake takes of a scan."""
 
-Box = tuple[slice, ...]
-"""A part of a grid: the voxels from start to stop along I, J, K."""
-
 
 class Preprocess(Options):
     """The common grid and intensity range."""
@@ -51,6 +45,11 @@ class Preprocess(Options):
     """Where the crop lies: around the mean position of the brightest quarter of all voxels (paper),
     or in the middle of the head's outline. What is bright differs between modalities; where their
     crops lie apart, a translator learns to shift anatomy, and labels no longer fit."""
+    interpolation: Interpolation = "linear"
+    """How images come onto the grid: linearly, or by cubic B-splines, which keep more of the fine
+    detail (nnU-Net's choice); what a spline overshoots is cut to the range of the scan before it is
+    scaled. Neither smooths before a coarser grid (no anti-aliasing; nor does nnU-Net). Label maps
+    and probabilities are always interpolated linearly."""
     clip_fractions: tuple[Fraction, Fraction] = (0.0, 1.0)
     """Quantiles of the cropped image that become 0 and 1; values beyond are clipped."""
 
@@ -76,12 +75,7 @@ class Grid:
 
     def box_around(self, inner: Grid) -> Box:
         """The voxels around the extent of another grid: all that interpolation inside it reads."""
-        ends = [(-0.5, n - 0.5) for n in inner.shape]
-        corners = np.array(list(product(*ends))) @ inner.affine[:3, :3].T + inner.affine[:3, 3]
-        found = (corners - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
-        start = np.clip(np.floor(found.min(axis=0)), 0, self.shape).astype(int)
-        stop = np.clip(np.ceil(found.max(axis=0)) + 1, start, self.shape).astype(int)
-        return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+        return box_around(np.linalg.inv(self.affine) @ inner.affine, inner.shape, self.shape)
 
 
 def closest_canonical(data: NDArray[np.generic], affine: Affine) -> tuple[NDArray, Affine]:  # type: ignore[type-arg]
@@ -203,7 +197,10 @@ def to_common(
     require_moderate(Grid(data.shape, affine), options, most)
     image, canonical = closest_canonical(data, affine)
     grid = common_grid(image, canonical, options)
-    resampled = resample(image, canonical, grid, outside=float(image.min()))
+    low, high = float(image.min()), float(image.max())
+    resampled = resample(image, canonical, grid, low, options.interpolation)
+    if options.interpolation == "cubic":
+        np.clip(resampled, low, high, out=resampled)
     scaled = to_unit_range(resampled, options.clip_fractions)
     if labels is None:
         return scaled, None, grid.affine
@@ -219,22 +216,15 @@ def to_unit_range(data: FloatArray, fractions: tuple[float, float]) -> FloatArra
 
 
 def resample(
-    data: NDArray[np.generic], affine: Affine, grid: Grid, outside: float = 0.0
+    data: NDArray[np.generic],
+    affine: Affine,
+    grid: Grid,
+    outside: float = 0.0,
+    interpolation: Interpolation = "linear",
 ) -> FloatArray:
-    """Linear interpolation of ``(I, J, K)`` data on another grid; ``outside`` beyond its edges.
-
-    Only the part of the data that the grid covers is converted, which is where the time goes.
-    """
-    import SimpleITK as sitk
-
-    whole = Grid(data.shape, affine)
-    box = whole.box_around(grid)
-    part = whole.part(box)
-    if 0 in part.shape:
-        return np.full(grid.shape, outside, np.float32)
-    image = to_sitk(data[box].astype(np.float32), part.affine)
-    result = sitk.Resample(image, _reference(grid), sitk.Transform(), sitk.sitkLinear, outside)
-    return np.ascontiguousarray(sitk.GetArrayFromImage(result).T)
+    """Interpolate ``(I, J, K)`` data on another grid; ``outside`` beyond their extent."""
+    matrix = np.linalg.inv(affine) @ grid.affine
+    return interpolated(data, matrix, grid.shape, outside, interpolation)
 
 
 def resample_labels(labels: LabelArray, affine: Affine, grid: Grid) -> LabelArray:
@@ -245,8 +235,8 @@ def resample_labels(labels: LabelArray, affine: Affine, grid: Grid) -> LabelArra
     box = _box_of(labels > 0)
     part = labels[box]
     values = np.unique(part[part > 0])
-    shares = (part == values[:, None, None, None]).astype(np.float32)
-    winner = _strongest(shares, Grid(labels.shape, affine).part(box), grid)
+    masks = [part == value for value in values]
+    winner = _strongest(masks, Grid(labels.shape, affine).part(box), grid)
     labels_found: LabelArray = np.array([0, *values], dtype=np.uint8)[winner]
     return labels_found
 
@@ -273,14 +263,14 @@ def to_native(probabilities: FloatArray, affine: Affine, native: Grid) -> LabelA
     # Interpolation cannot lift a class above background where no voxel around has it there.
     box = _box_of(classes.max(axis=0) > 1 - classes.sum(axis=0))
     common = Grid(probabilities.shape[1:], affine)
-    return _strongest(classes[(slice(None), *box)], common.part(box), native)
+    return _strongest([one[box] for one in classes], common.part(box), native)
 
 
-def _strongest(shares: FloatArray, given: Grid, grid: Grid) -> LabelArray:
+def _strongest(shares: Sequence[NDArray[np.generic]], given: Grid, grid: Grid) -> LabelArray:
     """Number of the class with the largest interpolated share, 0 where background has more.
 
     Args:
-        shares: ``(classes, I, J, K)`` on the grid ``given``; background has the rest up to 1.
+        shares: ``(I, J, K)`` of each class on the grid ``given``; background has the rest up to 1.
         given: where the shares are known; background surrounds it.
         grid: where the classes are wanted.
     """
@@ -302,31 +292,3 @@ def _box_of(mask: NDArray[np.bool_]) -> Box:
             slice(max(found[0] - 1, 0), min(found[-1] + 2, n)) if found.size else slice(0, 0)
         )
     return tuple(spans)
-
-
-def to_sitk(data: NDArray[np.generic], affine: Affine) -> sitk.Image:
-    """An ITK image of ``(I, J, K)`` data; ITK stores (K, J, I) and thinks in LPS+ mm."""
-    import SimpleITK as sitk
-
-    image = sitk.GetImageFromArray(np.ascontiguousarray(data.T))
-    _set_geometry(image, affine)
-    return image
-
-
-def _reference(grid: Grid) -> sitk.Image:
-    import SimpleITK as sitk
-
-    image = sitk.Image([int(n) for n in grid.shape], sitk.sitkUInt8)
-    _set_geometry(image, grid.affine)
-    return image
-
-
-def _set_geometry(image: sitk.Image, affine: Affine) -> None:
-    spacing = np.array(spacing_of(affine))
-    lps = np.diag([-1.0, -1.0, 1.0])
-    # ITK refuses directions that are orthonormal only up to float noise.
-    u, _, v = np.linalg.svd(lps @ affine[:3, :3] / spacing)
-    image.SetSpacing(spacing.tolist())
-    # Rounded, because ITK inverts matrices with numbers near the smallest double wrongly.
-    image.SetDirection(np.round(u @ v, 12).ravel().tolist())
-    image.SetOrigin((lps @ affine[:3, 3]).tolist())

@@ -124,7 +124,7 @@ class Prepare(Step):
     series: str = ""
     patients: str | None = None
 
-    code_version = 3
+    code_version = 4
 
     @property
     def inputs(self) -> tuple[Step, ...]:

@@ -32,6 +32,7 @@ RECIPE = RECIPES / "crossmoda2022.toml"
 CONSTANTS: dict[str, Any] = {
     "preprocess.spacing_mm": [0.6, 0.6, 1.0],  # [C]
     "preprocess.crop": [256, 256],  # [C]
+    "preprocess.interpolation": "linear",  # [A]
     "preprocess.center": "bright",  # [J] mean position of the brightest quarter of all voxels
     "preprocess.clip_fractions": [0.0, 1.0],  # [A] Choi 2021
     # CycleGAN: Zhu et al. 2017 and the options of its code, "without major change" [N]
