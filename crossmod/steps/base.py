@@ -20,7 +20,7 @@ from crossmod.stages import Context
 Where = Callable[["Step"], Path]
 """Gives the folder of a finished step."""
 
-LIBRARIES = ("numpy", "scipy", "SimpleITK", "torch", "monai", "torchio")
+LIBRARIES = ("numpy", "scipy", "SimpleITK", "torch", "monai")
 """Libraries whose version changes numbers."""
 
 

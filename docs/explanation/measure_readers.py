@@ -1,6 +1,6 @@
 """What readers make of bad NIfTI files; prints the table of safety.md.
 
-    python docs/explanation/measure_readers.py [FOLDER]
+    pip install torchio==1.2.1; python docs/explanation/measure_readers.py [FOLDER]
 
 Every file is written into a folder of its own, then loaded by every reader in a process of its own
 with a limit of memory and time, and compared with what was written.
