@@ -46,6 +46,10 @@ class Elsewhere(torch.Tensor):
         tensor.raw = raw
         return tensor
 
+    def tolist(self) -> Any:
+        """The numbers; torch gives them for tensors of its own class only."""
+        return self.raw.tolist()
+
     def __repr__(self, **unused: Any) -> str:
         return f"{NAME}({self.raw!r})"
 
