@@ -12,14 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from odd_plugin import Bench
+from odd_plugin import SMOKE, Bench, forget
 
 from crossmod import PluginError, plugins
+from crossmod.cost.estimates import Estimator
 from crossmod.cost.extents import Extents
-from crossmod.cost.measured import Conditions
+from crossmod.cost.measured import Conditions, Earlier
 from crossmod.cost.probing import Prober
 from crossmod.errors import Interrupted
 from crossmod.guard import programs
+from crossmod.making import Maker
+from crossmod.plan import Planner
+from crossmod.recipe import load
+from crossmod.steps import PluginStep
 from crossmod.tasks import Machine, Task
 from crossmod.testing import check_stage
 
@@ -114,6 +119,26 @@ def test_what_a_step_that_fails_leaves_is_ended(then: str, bench: Bench) -> None
     assert alive(file) == []
 
 
+def test_a_loop_that_waits_for_a_program_is_left_when_the_run_is_stopped(bench: Bench) -> None:
+    wait = """
+def seconds():
+    while process.poll() is None:
+        yield None
+        time.sleep(0.1)
+for _ in ctx.progress(seconds()):
+    pass
+yield
+"""
+    start = f"process = subprocess.Popen({SLEEP})\nnote(process.pid)"
+    file = offer(bench, start, wait.strip())
+    assert bench.make(bench.fit).error is None
+    step = bench.translate
+    task = Task(step.key, step, bench.store.folder, {"tumor": 1, "cochlea": 2}, Machine("cpu"))
+    done = Maker(task, stopping=file.exists).outcome()
+    assert isinstance(done.error, Interrupted)
+    assert alive(file) == []
+
+
 def test_a_program_that_ends_with_the_step_is_no_warning(bench: Bench) -> None:
     offer(bench, "subprocess.Popen(['sleep', '0.2'])", "yield from volumes")
     assert bench.run().error is None
@@ -193,19 +218,23 @@ def launch(bench: Bench, then: str) -> tuple[subprocess.Popen[str], Path]:
         text=True,
         env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(file.parent)},
     )
+    wait_for(file, program)
+    return program, file
+
+
+def wait_for(file: Path, program: subprocess.Popen[str]) -> None:
+    """Wait until all three are at work."""
     until = time.monotonic() + 60
     while not file.exists() or file.read_text().count("\n") < 3:
         assert time.monotonic() < until
         assert program.poll() is None
         time.sleep(0.05)
-    return program, file
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_they_end_when_the_program_is_told_to_stop(name: str, bench: Bench) -> None:
+def test_they_end_when_the_program_is_told_to_stop(bench: Bench) -> None:
     program, file = launch(bench, WAITS)
     with program:
-        program.send_signal(getattr(signal, name))
+        program.send_signal(signal.SIGTERM)
         assert program.stdout is not None
         assert "no safe point" in program.stdout.readline()
         assert gone(file)
@@ -243,7 +272,60 @@ def test_they_end_when_the_worker_dies(then: str, bench: Bench) -> None:
 # With a probe
 
 
-def prober(bench: Bench) -> Prober:
-    extents, conditions = Extents(bench.store), Conditions("cpu", "auto", 1)
-    classes = {"tumor": 1, "cochlea": 2}
-    return Prober(bench.store, extents, conditions, Machine("cpu"), classes)
+PROBE = """
+import pickle, sys
+prober, steps = pickle.loads(open(sys.argv[1], "rb").read())
+print(prober.measure(steps[0], steps[1:]))
+"""
+
+CONDITIONS = Conditions("cpu", "auto", 1)
+SMALL = ("preprocess.crop=[40, 32]", "augment=false", "pseudo_label=false")
+
+
+def probed(bench: Bench) -> tuple[Prober, list[PluginStep]]:
+    """What measures the steps of the plugin, and these steps."""
+    forget()
+    plan = Planner(load(SMOKE, ["translate.gan.use=odd", *SMALL]), None).plan()
+    steps = [s for s in plan.steps if isinstance(s, PluginStep) and s.use.plugin.name == "odd"]
+    classes = plan.source.classes.labels
+    found = Prober(
+        bench.store, Extents(bench.store), CONDITIONS, Machine("cpu"), classes, notify=print
+    )
+    return found, steps
+
+
+def test_a_probe_leaves_nothing_at_work(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = offer(bench, LEFT, "os._exit(3)\nyield")
+    monkeypatch.setenv("PYTHONPATH", str(bench.site))
+    monkeypatch.setenv("TMPDIR", str(file.parent))
+    prober, steps = probed(bench)
+    assert prober.measure(steps[1], []).problem == "its probe died (exit code 3)"
+    assert alive(file) == []
+
+
+def test_a_probe_ends_with_the_program(bench: Bench) -> None:
+    file = offer(bench, LEFT, WAITS)
+    (bench.folder / "job").write_bytes(pickle.dumps(probed(bench)))
+    paths = os.pathsep.join(map(str, (bench.site, Path(__file__).parent)))
+    with subprocess.Popen(
+        [sys.executable, "-c", PROBE, str(bench.folder / "job")],
+        env={**os.environ, "PYTHONPATH": paths, "TMPDIR": str(file.parent)},
+    ) as program:
+        wait_for(file, program)
+        program.kill()
+    assert gone(file)
+
+
+def test_a_stage_without_probes_is_not_tried(bench: Bench) -> None:
+    offer(bench, STARTS["a program"], "yield from volumes")
+    module = bench.site / "odd.py"
+    lines = "class Odd(Translator):\n"
+    module.write_text(module.read_text().replace(lines, f"{lines}    probes = False\n"))
+    sys.modules.pop("odd")
+    prober, steps = probed(bench)
+    earlier = Earlier(bench.store, prober.extents, CONDITIONS)
+    found = Estimator(prober.extents, earlier, prober, lambda step: True).estimates(steps)
+    for estimate in found.of.values():
+        assert estimate.problem == "not measured: plugin 'odd' (odd 1.2) allows no probe"
+        assert estimate.seconds is None
+    assert not (bench.store.folder / "probes").exists()
