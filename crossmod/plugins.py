@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
 import sys
 import threading
@@ -13,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from inspect import isabstract
-from pathlib import Path
 from typing import Any, NoReturn, cast
 
 import pluggy
@@ -24,6 +21,7 @@ from crossmod import hooks
 from crossmod.errors import PluginError
 from crossmod.guard import described
 from crossmod.options import Options
+from crossmod.plugin_code import code_digest
 from crossmod.stages import Augmenter, PseudoLabeler, Segmenter, Stage, Translator
 
 KINDS: Mapping[str, type[Stage[Any]]] = {
@@ -58,17 +56,28 @@ class Plugin:
 
     @cached_property
     def code_digest(self) -> str:
-        """A digest of the Python files of the plugin, so that changed code recomputes."""
-        spec = importlib.util.find_spec(self.entry.module)
-        if spec is None or spec.origin is None:
-            return ""
-        origin = Path(spec.origin)
-        files = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
-        return digest_of_files(files)
+        """A digest of all code that decides what the plugin computes.
+
+        Raises:
+            PluginError: the stage declares code that is not there.
+        """
+        try:
+            return code_digest(self.entry, self.stage, self.stage.code_of, _is_alone(self.entry))
+        except LookupError as error:
+            raise PluginError(
+                f"{self.stage.__name__}.code_of names {error}, which is not installed",
+                where=f"plugin '{self.name}' ({' '.join(distribution_of(self.entry))})",
+                allowed="modules that can be imported, distributions that list their files",
+            ) from error
+
+    @property
+    def content(self) -> dict[str, str]:
+        """What a content key holds of a plugin: which one it is and its code, not its version."""
+        return {"name": self.name, "code": self.code_digest}
 
     @property
     def identity(self) -> dict[str, str]:
-        """What a content key holds of a plugin: name, version, code."""
+        """What people and models are told of a plugin: name, version, code."""
         distribution, version = distribution_of(self.entry)
         return {
             "name": self.name,
@@ -78,12 +87,9 @@ class Plugin:
         }
 
 
-def digest_of_files(files: list[Path]) -> str:
-    """One digest of the contents of files, in order."""
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(hashlib.sha256(file.read_bytes()).digest())
-    return whole.hexdigest()
+def _is_alone(entry: EntryPoint) -> bool:
+    """Whether a distribution has one plugin."""
+    return entry.dist is not None and len(_entries_of(entry.dist)) == 1
 
 
 def distribution_of(entry: EntryPoint) -> tuple[str, str]:
@@ -248,6 +254,9 @@ def _checked(stage: Any, where: str) -> type[Stage[Any]]:
     if not _is(stage.options_type, Options):
         text = f"{stage.__name__} has options of type {stage.options_type!r}"
         raise PluginError(text, where=where, allowed="a subclass of Options")
+    if not isinstance(stage.code_of, tuple) or not all(isinstance(n, str) for n in stage.code_of):
+        text = f"{stage.__name__}.code_of is {stage.code_of!r}"
+        raise PluginError(text, where=where, allowed='a tuple of names, as ("helpers",)')
     return cast("type[Stage[Any]]", stage)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from crossmod import plugins
+from crossmod import plugin_code
 from crossmod.cases import patient_of
 from crossmod.dataset import Inventory, Scan, digest_of, find_scans, take_stock
 from crossmod.errors import DataError
@@ -70,8 +70,8 @@ class Scans:
                     "the recipe needs scans, and none are named",
                     fix="give --data DIR or set CROSSMOD_DATA",
                 )
-            package = Path(plugins.__file__).parent
-            code = plugins.digest_of_files(sorted((package / "phantom").glob("*.py")))
+            package = Path(plugin_code.__file__).parent
+            code = plugin_code.digest_of_files(sorted((package / "phantom").glob("*.py")))
             return MakePhantom(name="phantom", size=size, code=code)
         found: dict[str, str] = {}
         for path in files_of(self.root, patterns):

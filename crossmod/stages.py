@@ -101,10 +101,19 @@ class Stage(ABC, Generic[OptionsT]):
     """What all stages share: validated options, and their class as the type parameter."""
 
     options_type: ClassVar[type[Options]] = Options
+    code_of: ClassVar[tuple[str, ...]] = ()
+    """Modules and distributions whose code decides results, besides the plugin's own: when it
+    changes, the steps of this stage are made anew. What the plugin's code imports and no other
+    distribution has counts without being named."""
+    probes: ClassVar[bool] = True
+    """Whether `crossmod run --dry-run` may try the stage on stand-ins to see what it costs; False
+    where it starts other programs or cannot stop after a few steps."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for base in getattr(cls, "__orig_bases__", ()):
+        if "options_type" in vars(cls):
+            return
+        for base in vars(cls).get("__orig_bases__", ()):  # its own: those above have been read
             parameters = get_args(base) if issubclass(get_origin(base) or object, Stage) else ()
             if parameters and isinstance(parameters[0], type):
                 cls.options_type = parameters[0]

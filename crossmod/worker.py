@@ -1,7 +1,8 @@
 """A process that makes tasks for a run on the same machine.
 
 It ends with its parent: when the connection breaks, trainings save their state and the process
-leaves. Ctrl-C in a terminal reaches every process of the program; only the parent acts on it.
+leaves; what plugins have started ends with it. Ctrl-C in a terminal reaches every process of the
+program; only the parent acts on it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from crossmod.errors import Interrupted
+from crossmod.guard import programs
 from crossmod.making import Maker, forward_warnings
 from crossmod.tasks import Task
 
@@ -58,7 +60,7 @@ class Worker:
     def stop(self, *unused: object) -> None:
         """Let the task at work end at the next safe point, or soon."""
         self.stopping.set()
-        timer = threading.Timer(PATIENCE_S, os._exit, [Interrupted.exit_code])
+        timer = threading.Timer(PATIENCE_S, _leave)
         timer.daemon = True
         timer.start()
 
@@ -69,12 +71,18 @@ class Worker:
             self.stopping.set()
 
 
+def _leave() -> None:
+    programs.end()
+    os._exit(Interrupted.exit_code)
+
+
 def main() -> None:
     """Serve the parent at the other end of the inherited connection."""
     worker = Worker(Connection(int(sys.argv[1])))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, worker.stop)
     worker.serve()
+    programs.end()  # those that threads of a plugin have started after its step
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tests run side by side: one thread for each, since threads that outnumber cores stall."""
+"""Tests run side by side, and are the same whatever the shell they are started in has set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that outnumber cores stall
+
+OF_THE_SHELL = (
+    *("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH"),
+    *("TTY_COMPATIBLE", "TTY_INTERACTIVE", "COLUMNS", "LINES"),
+    *("CROSSMOD_DATA", "CROSSMOD_PROFILE", "CROSSMOD_TRACEBACK", "CROSSMOD_FAULT"),
+)
+for variable in OF_THE_SHELL:
+    os.environ.pop(variable, None)
 
 
 def install(site: Path, name: str, code: str, entries: str = "", requires: str = "") -> None:

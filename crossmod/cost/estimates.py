@@ -129,6 +129,8 @@ class Estimator:
         kept = self.prober.kept(step)
         if kept or not self.wants(step):
             return kept
+        if not step.use.plugin.stage.probes:
+            return Measured("probe", problem=f"not measured: {step.use.who} allows no probe")
         users = [
             one
             for one in steps

@@ -25,6 +25,7 @@ from crossmod.cost.extents import Extent, cohort_in
 from crossmod.cost.measured import LEARNERS, Measured
 from crossmod.data import Cohort
 from crossmod.guard import guarded
+from crossmod.guard.programs import end_with_parent
 from crossmod.memory import forget_peak, held_at, is_out_of_memory, peak_bytes
 from crossmod.stages import Context
 from crossmod.steps import PluginStep, Predict, Step
@@ -196,7 +197,8 @@ _LEARNED = "learned"
 
 def main() -> None:
     """Measure the job in one file and write a line for each step into another."""
-    given, results = map(Path, sys.argv[1:])
+    given, results = map(Path, sys.argv[1:3])
+    end_with_parent(int(sys.argv[3]))
     job: Job = pickle.loads(given.read_bytes())  # written by the parent
     with suppress(OSError):  # if memory runs out, this process goes first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -25,6 +25,7 @@ from crossmod.engines.local import THREAD_VARIABLES
 from crossmod.engines.machine import available_memory, memory_limit
 from crossmod.entries import write_file
 from crossmod.errors import MachineError
+from crossmod.guard import programs
 from crossmod.steps import PluginStep, Predict, Train
 from crossmod.steps.base import library_versions
 from crossmod.store import Store
@@ -125,17 +126,8 @@ class Prober:
         with tempfile.TemporaryDirectory(prefix="crossmod-probe-") as place:
             given, results = Path(place, "job"), Path(place, "results")
             given.write_bytes(pickle.dumps(job))
-            command = [sys.executable, "-P", "-m", "crossmod.cost.probe", str(given), str(results)]
             try:
-                code = subprocess.run(
-                    command,
-                    env=self._environment(),
-                    check=False,
-                    capture_output=True,
-                    stdin=subprocess.DEVNULL,
-                    timeout=PATIENCE_S,
-                ).returncode
-                ended = _death(code)
+                ended = _death(self._make([str(given), str(results)]))
             except subprocess.TimeoutExpired:
                 ended = Measured("probe", problem=f"its probe took over {PATIENCE_S:.0f} s")
             lines = results.read_text("utf-8").splitlines() if results.exists() else []
@@ -144,6 +136,26 @@ class Prober:
             found.append(ended)
         after = Measured("probe", problem=NOT_REACHED)
         return found + [after] * (len(steps) - len(found))
+
+    def _make(self, arguments: list[str]) -> int:
+        """The exit code of a probe. What it has started ends with it, and it ends with us."""
+        line, held = os.pipe()  # closed by the system when this process ends
+        try:
+            with programs.ended("a probe", lambda text: None):
+                return subprocess.run(
+                    [sys.executable, "-P", "-m", "crossmod.cost.probe", *arguments, str(line)],
+                    env=self._environment(),
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[line],
+                    start_new_session=True,  # Ctrl-C in a terminal is not for it
+                    timeout=PATIENCE_S,
+                ).returncode
+        finally:
+            os.close(line)
+            os.close(held)
 
     def _environment(self) -> dict[str, str]:
         threads = dict.fromkeys(THREAD_VARIABLES, str(self.conditions.threads))

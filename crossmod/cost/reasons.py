@@ -86,8 +86,6 @@ def _last(name: str, folder: Path) -> dict[str, Any] | None:
 def _plugin(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
     if before.get("name") != now.get("name"):
         yield f"plugin {before.get('name')} -> {now.get('name')}"
-    elif before.get("version") != now.get("version"):
-        yield f"plugin {now['name']} {before.get('version')} -> {now['version']}"
     elif before.get("code") != now.get("code"):
         yield f"code of plugin {now['name']} changed"
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from crossmod.engines.machine import memory_limit
 from crossmod.errors import Interrupted, MachineError
+from crossmod.guard import programs
 from crossmod.making import place_of
 from crossmod.memory import GIB, memory_short
 from crossmod.options import Options, Size
@@ -86,6 +87,7 @@ class Local:
     gpus: Sequence[str] = ()
     exact: bool = False
     pool: dict[int, Process] = field(default_factory=dict, init=False)
+    _known: set[int] = field(default_factory=set, init=False)
 
     @property
     def workers(self) -> int:
@@ -123,16 +125,13 @@ class Local:
         sources = {worker.connection: slot for slot, worker in self.pool.items()}
         if not sources:
             return []
+        heard = wait(list(sources), seconds)
         events: list[Event] = []
-        for connection in wait(list(sources), seconds):
-            slot = sources[connection]  # type: ignore[index]
-            try:
-                event: Event = self.pool[slot].connection.recv()
-            except (EOFError, OSError):
-                event = self._died(slot)
-            else:
-                self._note(slot, event)
-            events.append(event)
+        for connection, slot in sources.items():
+            if connection in heard:
+                events.append(self._receive(slot))
+            elif self.pool[slot].process.poll() is not None:  # a program it forked holds the line
+                events.append(self._died(slot))
         return events
 
     def stop(self) -> None:
@@ -145,7 +144,7 @@ class Local:
                 worker.connection.send(STOP)
 
     def close(self) -> None:
-        """Kill all workers."""
+        """Kill all workers, and the programs that were started there."""
         for slot in list(self.pool):
             self._remove(slot)
 
@@ -155,7 +154,18 @@ class Local:
     def _idle(self, slot: int) -> bool:
         return slot not in self.pool or self.pool[slot].task is None
 
+    def _receive(self, slot: int) -> Event:
+        try:
+            event: Event = self.pool[slot].connection.recv()
+        except (EOFError, OSError):
+            return self._died(slot)
+        self._note(slot, event)
+        return event
+
     def _start(self, slot: int) -> Process:
+        if not self.pool:
+            self._known = programs.children()
+            programs.adopt(True)
         ours, theirs = Pipe()
         log = tempfile.TemporaryFile()  # noqa: SIM115
         environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(self.threads))}
@@ -198,6 +208,7 @@ class Local:
 
     def _remove(self, slot: int) -> None:
         self.pool.pop(slot).end()
+        programs.end_orphans({*self._known, *(one.process.pid for one in self.pool.values())})
 
 
 def _death(task: Task, last: Advance | None, code: int) -> MachineError:

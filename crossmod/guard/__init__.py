@@ -4,7 +4,7 @@ Files it may write lie where its results belong; what it changes in the process 
 share is put back. This is no protection against malice: a plugin is code that can do whatever its
 user can. Writes by libraries in C, C++ or Rust are not seen (`torch.save`, SimpleITK, safetensors,
 HDF5), nor are those of other programs and of processes that begin anew, nor `os.mkfifo` and
-`os.mknod`, of which Python does not tell.
+`os.mknod`, of which Python does not tell. Programs that it starts end with its work.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from crossmod.errors import PluginError
 from crossmod.guard.files import Rooms, trusted, watched
 from crossmod.guard.process import kept
+from crossmod.guard.programs import ended
 from crossmod.guard.threads import counted
 from crossmod.guard.words import described, text_of
 
@@ -40,13 +41,18 @@ def guarded(
         seed: of the global random numbers.
         own: folders it may write into.
         closed: where it may write nothing else, even if caches or temporary files lie there.
-        warn: takes a line about what was put back, and about threads that are left at work.
+        warn: takes a line about what was put back, and about threads and programs left at work.
 
     Raises:
         PluginError: it writes elsewhere, even if it goes on as if nothing had happened, or tries
             to end the program.
     """
-    with kept(who, seed, warn), watched(Rooms(who, own, closed)) as rooms, counted(who, warn):
+    with (
+        kept(who, seed, warn),
+        watched(Rooms(who, own, closed)) as rooms,
+        counted(who, warn),
+        ended(who, warn),
+    ):
         try:
             yield
         except KeyboardInterrupt:

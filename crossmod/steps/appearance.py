@@ -29,7 +29,7 @@ class PluginStep(Step):
     def settings(self) -> Mapping[str, Any]:
         options = self.use.options.model_dump(mode="json")
         return {
-            "plugin": self.use.plugin.identity,
+            "plugin": self.use.plugin.content,
             "options": options,
             "determinism": self.determinism,
         }

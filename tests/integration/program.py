@@ -11,13 +11,16 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossmod.signals import NAMES
+
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "recipes" / "smoke.toml"
 
 
-def _heed_ctrl_c() -> None:
-    """Tests that run in the background of a shell inherit that Ctrl-C is ignored."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def _heed_signals() -> None:
+    """Tests that run in the background, or under nohup, inherit that signals are ignored."""
+    for name in NAMES:
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Program:
             env={**environment, **variables},
             cwd=self.folder,
             start_new_session=True,
-            preexec_fn=_heed_ctrl_c,
+            preexec_fn=_heed_signals,
         )
 
     def run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -67,6 +68,7 @@ FAULTS = {
 PAINTS = "(ctx.folder / 'panels').mkdir(); (ctx.folder / 'panels' / 'a.png').write_text('x')"
 DRAWS = "yield volume.with_data(volume.data * np.random.rand())"
 STARTS = {
+    "cut": "import nets",
     "broken": "import sys; sys.exit(7)",
     "leaver": "import os; os._exit(0)",
     "handlers": "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)",
@@ -107,6 +109,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, install: Callable[..., N
         work, start = works.get(name, "yield volume"), STARTS.get(name, "")
         code = TRANSLATOR.format(name=name, start=start, work=work, fit=fits.get(name, "pass"))
         install(site, name, code)
+    (site / "nets.py").write_text("SIZE = 1\n", encoding="utf-8")
     return tiny
 
 
@@ -166,3 +169,23 @@ def test_g04_global_random_numbers_are_a_warning_in_the_report(installed: Instal
     report = (installed.result.folder / "report.html").read_text(encoding="utf-8")
     assert words in report.replace("&#39;", "'")
     assert "translate-gan" in installed.stored()
+
+
+def test_all_code_of_a_plugin_counts_and_no_version(installed: Installed) -> None:
+    installed.use("cut")
+    site = installed.folder / "site"
+
+    def to_run() -> str:
+        shown = installed.go(
+            "--set", "translate.gan.use=cut", "--dry-run", "--force", **installed.variables
+        )
+        return re.sub(r"\s+", " ", shown)
+
+    assert "Steps: 0 to run" in to_run()
+    metadata = site / "cut-1.2.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text("utf-8").replace("1.2", "9.9"), encoding="utf-8")
+    assert "Steps: 0 to run" in to_run()
+    (site / "nets.py").write_text("SIZE = 2\n", encoding="utf-8")
+    changed = to_run()
+    assert "Steps: 0 to run" not in changed
+    assert "code of plugin cut changed" in changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from crossmod import (
     FitOn,
     PluginError,
+    plugin_code,
     plugins,
 )
 from crossmod.making import Maker
@@ -46,6 +48,8 @@ def forget() -> None:
     """Let plugins be looked for anew."""
     plugins._offers.cache_clear()
     plugins.load.cache_clear()
+    plugin_code._owners.cache_clear()
+    importlib.invalidate_caches()
 
 
 @dataclass(frozen=True, kw_only=True)

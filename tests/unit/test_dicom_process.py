@@ -34,10 +34,12 @@ child.main(sys.argv[1], Path(sys.argv[2]))
 """
 
 IMPORT = """
-import sys
+import signal, sys
 from crossmod.cli import main
 from crossmod.intake.dicom import process
 
+for number in (signal.SIGTERM, signal.SIGHUP):  # these tests may run where they are ignored
+    signal.signal(number, signal.SIG_DFL)
 process.CHILD = "slow_child"
 main()
 """

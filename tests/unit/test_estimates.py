@@ -103,13 +103,13 @@ def test_differences_in_words() -> None:
         "no input gone any more",
     ]
     before["settings"]["options"]["iterations"] = 1500
-    before["settings"]["plugin"]["version"] = "0.0.9"
+    before["settings"]["plugin"]["name"] = "histogram"
     before["settings"]["determinism"] = "free"
     before["seed"] = 1
     before["libraries"]["torch"] = "1.0"
     torch = now["libraries"]["torch"]
     assert list(differences(before, now)) == [
-        "plugin cyclegan 0.0.9 -> 0.1.0",
+        "plugin histogram -> cyclegan",
         "options.iterations 1500 -> 4",
         f"determinism free -> {now['settings']['determinism']}",
         "seed 1 -> 2022",

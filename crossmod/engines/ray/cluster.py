@@ -78,6 +78,8 @@ def _own_cluster(device: str, folder: Path) -> dict[str, Any]:
     }
     # Otherwise tasks get what every other program on the machine leaves.
     os.environ.setdefault("RAY_worker_niceness", "0")
+    # Programs that a plugin has started end with a worker that dies, too.
+    os.environ.setdefault("RAY_kill_child_processes_on_worker_exit_with_raylet_subreaper", "true")
     if names := gpus(device):
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     return {
