@@ -1,4 +1,7 @@
-"""Tests run side by side: one thread for each, since threads that outnumber cores stall."""
+"""Tests run side by side, on any processor.
+
+One thread for each, since threads that outnumber cores stall; examples take what time they need.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 
 
 def install(site: Path, name: str, code: str, entries: str = "", requires: str = "") -> None:
