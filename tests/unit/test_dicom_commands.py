@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from dicom_child import no_child  # noqa: F401
 from dicom_files import enhanced, header, item, series
 from processor import AFFINE_MM
 from test_model import _level, a_run, a_scan  # noqa: F401  # the plugin "level" of this module

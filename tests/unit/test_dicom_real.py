@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 import numpy as np
 import pydicom
 import pytest
+from dicom_child import no_child  # noqa: F401
 from dicom_files import item
 from processor import rounding
 
