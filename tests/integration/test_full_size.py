@@ -27,6 +27,7 @@ import numpy as np
 import pytest
 from crossmod_singan_gba.pyramid import sides_of
 from crossmod_unet3d.plan import Plan
+from processor import AFFINE_MM, rounding
 from program import ROOT, Result
 from safetensors.numpy import load_file
 
@@ -236,7 +237,7 @@ def test_images_lie_on_the_grids_of_the_paper(full_size: Watched) -> None:
         for path in full_size.result.folder.glob(f"*-{step}/images/*.nii"):
             image = nibabel.load(path)
             assert image.shape == shape
-            np.testing.assert_allclose(image.header.get_zooms(), spacing_mm, atol=1e-6)
+            np.testing.assert_allclose(image.header.get_zooms(), spacing_mm, rtol=rounding(8))
 
 
 def test_each_group_makes_six_copies(full_size: Watched) -> None:
@@ -281,4 +282,4 @@ def test_predictions_lie_on_the_grid_of_the_scan(full_size: Watched) -> None:
             )
             found = nibabel.load(path)
             assert found.shape == image.shape
-            np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+            np.testing.assert_allclose(found.affine, image.affine, rtol=0, atol=AFFINE_MM)

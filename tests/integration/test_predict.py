@@ -12,11 +12,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from processor import AFFINE_MM
 from program import ROOT, Program, Result
 from scenes import centered, depth_mm, scene, write, write_dicom
 
 DOCKERFILE = ROOT / "docs" / "how-to" / "Dockerfile"
-GRID = (1.23, 1.37, 2.11), (76, 64, 42)  # no voxel lies halfway between two of the model's
+GRID = (1.23, 1.37, 2.11), (76, 64, 42)
+"""No voxel lies halfway between two of the model's. Turned as below, no voxel's share of tumor is
+nearer to a half than 1e-3; rounded affines change it by less than a tenth of that."""
 
 
 def labels_in(folder: Path, case: str) -> nibabel.Nifti1Image:
@@ -189,7 +192,7 @@ def test_all_orders_of_axes_give_the_same_outline(
         np.testing.assert_array_equal(found.affine, scan.affine)
         again = nibabel.as_closest_canonical(found)
         np.testing.assert_array_equal(values(again), values(first))
-        np.testing.assert_allclose(again.affine, first.affine, atol=1e-4)
+        np.testing.assert_allclose(again.affine, first.affine, atol=AFFINE_MM)
 
 
 GRIDS = {
@@ -222,7 +225,7 @@ def test_outlines_lie_where_the_tumor_is(
     assert volumes == pytest.approx([4 / 3 * np.pi * 8**3] * len(GRIDS), rel=0.06)
 
 
-@pytest.mark.parametrize("turn", [(0, 0, 0), (15, -10, 20), (88, 0, 85)])
+@pytest.mark.parametrize("turn", [(0, 0, 0), (15, -10, 20), (87, 0, 85)])
 def test_dicom_and_nifti_of_one_scan_give_one_outline(
     turn: tuple[float, ...], program: Program, bright: Path, bright_site: Path, tmp_path: Path
 ) -> None:
@@ -234,7 +237,7 @@ def test_dicom_and_nifti_of_one_scan_give_one_outline(
     arguments = [tmp_path / "nifti.nii.gz", tmp_path / "dicom", tmp_path / "out"]
     program("predict", bright, *arguments, path=bright_site)
     nifti, dicom = (labels_in(tmp_path / "out", case) for case in ("nifti", "dicom"))
-    np.testing.assert_allclose(nifti.affine, dicom.affine, atol=1e-4)
+    np.testing.assert_allclose(nifti.affine, dicom.affine, atol=AFFINE_MM)
     np.testing.assert_array_equal(values(nifti), values(dicom))
     assert (values(nifti) == 1).sum() > 500
 

@@ -13,7 +13,7 @@ import pytest
 from program import Program
 from tiny import RECIPE, Tiny
 
-OTHER = ("--out", "runs/other", "--set", "pseudo_label.keep_empty=true")
+OTHER = ("--out", "runs/other", "--set", "pseudo_label.min_confidence=0.1")
 """Another run in the same store; it shares all that comes before self-training."""
 
 
@@ -129,7 +129,7 @@ def test_a_run_that_begins_during_gc_gets_all_it_needs(two: Tiny) -> None:
     both = two.digests()
     shutil.rmtree(two.folder / "runs" / "other")
     collector = two.start("gc", CROSSMOD_FAULT="run:sweep:sleep=4")
-    time.sleep(1.5)
+    two.wait_for("run:sweep")
     two.go(*OTHER)
     stdout, stderr = collector.communicate()
     assert collector.returncode == 0, stderr

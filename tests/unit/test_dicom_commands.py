@@ -12,7 +12,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from dicom_child import no_child  # noqa: F401
 from dicom_files import enhanced, header, item, series
+from processor import AFFINE_MM
 from test_model import _level, a_run, a_scan  # noqa: F401  # the plugin "level" of this module
 from typer.testing import CliRunner, Result
 
@@ -119,7 +121,7 @@ def test_every_folder_becomes_a_case(tmp_path: Path) -> None:
     assert (whole.get_data_dtype(), real.get_data_dtype()) == (np.int16, np.float32)
     scan = read_series(tmp_path / "in" / "a")
     np.testing.assert_array_equal(np.asarray(whole.dataobj), scan.data)
-    np.testing.assert_allclose(whole.affine, scan.affine, atol=1e-6)
+    np.testing.assert_allclose(whole.affine, scan.affine, atol=AFFINE_MM)
     table = tomllib.loads((tmp_path / "data" / "data.toml").read_text(encoding="utf-8"))
     assert table == {"data": {"target": {"images": "target/images/{case}.nii.gz"},
                               "centers": {"all": "*"}}}  # fmt: skip

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dicom_child import no_child  # noqa: F401
 from dicom_files import enhanced, item, put, series
 from highdicom.seg import Segmentation, segread
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,26 +181,49 @@ def test_the_time_with_several_workers_follows_inputs_and_urgency() -> None:
 # Probes
 
 
-def test_the_first_steps_of_each_phase_stand_for_all(tmp_path: Path) -> None:
+@pytest.fixture
+def spend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Lets time pass on a clock that no load of the machine disturbs."""
+    clock = [1000]
+    monkeypatch.setattr("crossmod.cost.probe.time.monotonic", lambda: clock[0])
+
+    def passes(seconds: int) -> None:
+        clock[0] += seconds
+
+    return passes
+
+
+def test_the_first_steps_of_each_phase_stand_for_all(
+    spend: Callable[[int], None], tmp_path: Path
+) -> None:
     steps = FirstSteps(tmp_path, lambda: None)
     done = []
     for step in steps.steps(0, 25, 10):
         done.append(step)
-        time.sleep(0.01 if step % 10 else 0.05)
+        spend(1 if step % 10 else 50)
     assert done == [0, 1, 10, 11, 20, 21]
-    assert steps.left_out_seconds == pytest.approx((8 + 8 + 3) * 0.01, rel=0.5)
+    assert steps.left_out_seconds == 8 + 8 + 3
     assert list(FirstSteps(tmp_path, lambda: None).steps(0, 1, None)) == [0]
 
 
-def test_cases_are_timed_in_the_outermost_loop() -> None:
+def test_the_time_of_a_step_includes_what_the_device_has_still_to_do(
+    spend: Callable[[int], None], tmp_path: Path
+) -> None:
+    steps = FirstSteps(tmp_path, lambda: spend(2))
+    for _ in steps.steps(0, 10, None):
+        spend(1)
+    assert steps.left_out_seconds == 8 * (1 + 2)
+
+
+def test_cases_are_timed_in_the_outermost_loop(spend: Callable[[int], None]) -> None:
     timer = CaseTimer()
     outer = timer(range(3))
     for number in outer:
         for _ in timer(range(5), label="within"):
-            time.sleep(0.001)
-        time.sleep(0.0 if number == 0 else 0.05)
+            spend(1)
+        spend(0 if number == 0 else 50)
     assert len(timer.begun) == 3
-    assert timer.last(otherwise=1.0) == pytest.approx(0.055, rel=0.3)
+    assert timer.last(otherwise=1.0) == 5 + 50
 
 
 def test_stand_ins_have_the_names_and_grids_of_the_real_ones(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def mask_pairs(draw: st.DrawFn) -> MaskPair:
     return MaskPair(masks[0], masks[1], (x, y, z), affine)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(mask_pairs())
 def test_m03_all_metrics_equal_medpy_on_any_grid(case: MaskPair) -> None:
     masks = case.prediction, case.reference
@@ -99,7 +99,7 @@ def test_m03_all_metrics_equal_medpy_on_any_grid(case: MaskPair) -> None:
     assert ours.volume_error == pytest.approx(medpy.ravd(*masks), abs=1e-12)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mask_pairs())
 def test_the_mean_of_directed_means_equals_medpy_0_4(case: MaskPair) -> None:
     masks = case.prediction, case.reference
@@ -108,7 +108,7 @@ def test_the_mean_of_directed_means_equals_medpy_0_4(case: MaskPair) -> None:
     assert ours == pytest.approx(sum(ways) / 2, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(mask_pairs(), st.sampled_from([0.0, 0.33, 1.17, 3.71]))
 def test_surface_dice_equals_monai(case: MaskPair, tolerance: float) -> None:
     import torch

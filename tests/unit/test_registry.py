@@ -347,7 +347,7 @@ def make_run(store: Store, folder: Path, names: frozenset[str], state: str) -> N
         folder.rmdir()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(stored=SOME, drafts=SOME, states=SOME, runs=st.lists(RUN, max_size=4), again=st.booleans())
 def test_no_key_that_a_run_refers_to_is_ever_removed(
     stored: frozenset[str],
