@@ -53,6 +53,7 @@ CONSTANTS: dict[str, Any] = {
     "translate.gan.decay_epochs": 100,  # [A] the default
     "translate.gan.flip": True,  # [D]
     "translate.sharpen.psf_mm": [1.0, 1.0, 2.5],  # [C]
+    "translate.sharpen.psf_is": "fwhm",  # [A]
     "translate.sharpen.iterations": 15,  # [C]
     "translate.sharpen.relaxation": 1.0,  # [A] Van Cittert 1931
     "translate.sharpen.nonnegative": True,  # [A]
