@@ -109,9 +109,11 @@ def _doubled(images: Tensor, axis: int) -> Tensor:
 
 
 def _halved(gradient: Tensor, axis: int) -> Tensor:
-    even, odd = gradient.unflatten(axis, (-1, 2)).unbind(axis + 1)
-    count = even.shape[axis] - 1
-    result = (even + odd).mul_(0.75)
+    count = gradient.shape[axis] // 2 - 1
+    shape = list(gradient.shape)
+    shape[axis : axis + 1] = [count + 1, 2]
+    even, odd = gradient.reshape(shape).unbind(axis + 1)
+    result: Tensor = (even + odd).mul_(0.75)
     result.narrow(axis, 0, count).add_(even.narrow(axis, 1, count), alpha=0.25)
     result.narrow(axis, 1, count).add_(odd.narrow(axis, 0, count), alpha=0.25)
     result.narrow(axis, 0, 1).add_(even.narrow(axis, 0, 1), alpha=0.25)
