@@ -29,7 +29,7 @@ from crossmod.memory import (
 from crossmod.stages import Context
 from crossmod.steps import DataFolder, PluginStep, Step
 from crossmod.store import Store
-from crossmod.tasks import Advance, Event, Outcome, Remark, Task, versions
+from crossmod.tasks import WARNING, Advance, Event, Outcome, Remark, Task, versions
 
 ItemT = TypeVar("ItemT")
 
@@ -38,6 +38,9 @@ PAUSES_S = (1.0, 5.0)
 """Waited before the second and third attempt after an error that may pass."""
 
 TELL_EVERY_S = 0.1
+
+LINES_KEPT = 1000
+"""Different lines of a plugin that its result keeps; the first are kept."""
 
 
 @dataclass
@@ -136,6 +139,7 @@ class Maker:
                 stopping=self.stopping,
                 warn=self._warn,
             )
+            said: dict[str, None] = {}
             ctx = Context(
                 folder=folder,
                 seed=step.seed,
@@ -144,7 +148,7 @@ class Maker:
                 precision=precision,
                 checkpoints=checkpoints,
                 progress=self._progress,
-                log=lambda text: self.tell(Remark(step.key, text_of(text))),
+                log=lambda text: self._log(text_of(text), said),
                 metric=_metric_writer(folder),
             )
             with self._guarded(folder):
@@ -153,6 +157,7 @@ class Maker:
             seconds = round(checkpoints.seconds, 2)
             note |= {"seconds": seconds, "device": device, "precision": precision}
             note |= {"determinism": machine.determinism, "peak_bytes": peak_bytes()}
+            note |= {"log": list(said)}
         checkpoints.clear()
         return seconds
 
@@ -163,6 +168,15 @@ class Maker:
             return nullcontext()
         own = (folder, store.checkpoints(step.key))
         return guarded(step.use.who, step.seed, own, store.folder, self._warn)
+
+    def _log(self, line: str, said: dict[str, None]) -> None:
+        """Tell a line of a plugin; it is kept with the result, for runs that find that stored."""
+        if len(said) < LINES_KEPT:
+            said[line] = None
+        if line.startswith(WARNING):
+            self._warn(line.removeprefix(WARNING))
+        else:
+            self.tell(Remark(self.task.key, line))
 
     def _warn(self, text: str) -> None:
         self.tell(Remark(self.task.key, f"{self.task.name}: {text}", True))
@@ -254,8 +268,8 @@ def _require_same_versions(task: Task) -> None:
 
 
 def _metric_writer(folder: Path) -> Any:
-    def write(**values: float) -> None:
-        row = {name: float(value) for name, value in values.items()}
+    def write(**values: Any) -> None:
+        row = {n: v if isinstance(v, str) else float(v) for n, v in values.items()}
         append_line(folder / "training.jsonl", row)
 
     return write

@@ -66,6 +66,7 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
         images={scan.case: scan.image for scan in scans},
         timings=run.seconds(),
         warnings=run.warnings(),
+        notes=run.notes(),
         intake=checked.recipe.intake,
         series=plan.validation.series if plan.validation else "",
     )  # fmt: skip

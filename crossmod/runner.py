@@ -22,7 +22,7 @@ from crossmod.model.record import write_record
 from crossmod.plan import Plan
 from crossmod.steps import DataFolder, ScoreStage, Step
 from crossmod.store import Store
-from crossmod.tasks import Machine, Task
+from crossmod.tasks import WARNING, Machine, Task
 
 NUMBERED = re.compile(r"\d\d-.+")
 
@@ -132,7 +132,26 @@ class Run:
         rows = map(json.loads, log.read_text(encoding="utf-8").splitlines() if log.exists() else [])
         keys = {step.key for step in self.reached}
         told = [r["text"] for r in rows if r["event"] == "warning" and r["key"] in keys]
-        return list(dict.fromkeys(told))
+        said = [
+            f"{name}: {line.removeprefix(WARNING)}"
+            for name, lines in self._said().items()
+            for line in lines
+            if line.startswith(WARNING)
+        ]
+        return list(dict.fromkeys(told + said))
+
+    def notes(self) -> list[tuple[str, list[str]]]:
+        """What the plugins say of their results, warnings apart: step, lines."""
+        plain = {
+            name: [line for line in lines if not line.startswith(WARNING)]
+            for name, lines in self._said().items()
+        }
+        return [(name, lines) for name, lines in plain.items() if lines]
+
+    def _said(self) -> dict[str, list[str]]:
+        """Step -> the lines that its plugin logged, whichever run made it."""
+        manifests = {step.name: self.store.manifest(step.key) for step in self.reached}
+        return {name: (content or {}).get("log", []) for name, content in manifests.items()}
 
     def number_of(self, step: Step) -> str:
         """The place of a step in the plan, e.g. "7/37"."""

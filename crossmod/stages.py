@@ -55,8 +55,10 @@ class Context:
         start: what a segmenter learned in the round before, to go on from; None starts anew.
         checkpoints: where `crossmod.torch.resumable` keeps its states; None keeps none.
         progress: wrap a long loop in it to show time left.
-        log: notes a line of text.
-        metric: notes numbers by name, e.g. ``metric(step=10, loss=0.3)``.
+        log: notes a line of text, for the report. A line that starts with "warning: " is shown
+            during the run too.
+        metric: notes numbers by name, and texts that say of what, in ``training.jsonl``, e.g.
+            ``metric(step=10, loss=0.3)``, ``metric(case="a", dark=0.1)``.
     """
 
     folder: Path

@@ -16,6 +16,9 @@ from crossmod.recipe_model import Determinism
 from crossmod.steps import Step
 from crossmod.steps.base import library_versions
 
+WARNING = "warning: "
+"""How a line begins that a plugin logs for the user to see."""
+
 
 def versions() -> dict[str, str]:
     """Name -> version of everything whose version changes numbers."""

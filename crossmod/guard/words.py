@@ -9,8 +9,8 @@ def described(error: BaseException) -> str:
 
 
 def text_of(thing: object) -> str:
-    """An object as text, even if its class fails to make one."""
+    """An object as text that can be written, even if its class fails to make one."""
     try:
-        return str(thing)
+        return str(thing).encode(errors="backslashreplace").decode()
     except Exception as error:
         return f"(its text cannot be made: {type(error).__name__})"

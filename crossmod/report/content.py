@@ -46,6 +46,7 @@ class ReportContent:
         images: case -> validation image, native grid.
         timings: (step, seconds) in the order they ran.
         warnings: what was not as it should be, a line each.
+        notes: (step, lines) that plugins logged about their results.
         intake: how scans and references are read.
         series: which series of folders of DICOM files.
     """
@@ -68,6 +69,7 @@ class ReportContent:
     images: Mapping[str, Path]
     timings: Sequence[tuple[str, float]]
     warnings: Sequence[str] = ()
+    notes: Sequence[tuple[str, Sequence[str]]] = ()
     intake: Intake = field(default_factory=Intake)
     series: str = ""
 

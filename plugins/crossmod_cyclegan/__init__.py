@@ -64,6 +64,11 @@ class CycleGANOptions(Options):
     weight_average: Annotated[float, Field(strict=True, ge=0.0, lt=1.0)] = 0.0
     """Decay of a running average of the generators' weights, used instead of the last weights;
     0 uses the last weights."""
+    resize_to: Size | None = None
+    """Enlarge slices in training so that the shorter side of a crop has this many pixels, then take
+    crops of the size before at random places; none uses slices as they are. The authors' code
+    does so by default, from 256 to 286 pixels. Discriminators then cannot tell the modalities
+    apart by where the head lies, and teach generators to move it."""
     flip: bool = True
     """Mirror slices along I at random."""
 
@@ -77,9 +82,11 @@ class CycleGAN(Translator[CycleGANOptions]):
         from crossmod_cyclegan.train import train
 
         prepare(ctx.seed)
+        sources, targets = self._slices("source", source), self._slices("target", target)
+        self._require_enlarging(min(min(image.shape) for image, _ in sources + targets))
         to_target, to_source = train(
-            self._slices("source", source),
-            self._slices("target", target),
+            sources,
+            targets,
             self.options,
             rng=ctx.rng,
             device=ctx.device,
@@ -108,6 +115,16 @@ class CycleGAN(Translator[CycleGANOptions]):
                 fix="use larger crops or fewer discriminator_layers",
             )
         return slices
+
+    def _require_enlarging(self, side: int) -> None:
+        """Crops of the smallest slice must fit into every resized one."""
+        wanted = self.options.resize_to
+        if wanted is not None and wanted < side:
+            raise DataError(
+                f"resize_to is {wanted}, but the smallest slice has a side of {side} pixels",
+                allowed=f"{side} or more; 286 for 256 pixels in the authors' code",
+                fix=f"use resize_to = {round(side * 286 / 256)}, or leave it out",
+            )
 
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
         """Translate slice by slice; the network is loaded once."""

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossmod_cyclegan.resampling import Doubling, Reflection, reflected
+
 FloatArray = NDArray[np.float32]
 
 SLICES_AT_ONCE = 8
@@ -36,7 +38,7 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.multiple = 2**downsamplings
-        layers: list[nn.Module] = [nn.ReflectionPad2d(3), *_normalized(nn.Conv2d(1, channels, 7))]
+        layers: list[nn.Module] = [Reflection(3), *_normalized(nn.Conv2d(1, channels, 7))]
         for _ in range(downsamplings):
             layers += _normalized(nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1))
             channels *= 2
@@ -44,15 +46,15 @@ class Generator(nn.Module):
         for _ in range(downsamplings):
             layers += _upsampling(channels, upsampling)
             channels //= 2
-        layers += [nn.ReflectionPad2d(3), ToOneChannel(channels, 1, 7), nn.Tanh()]
+        layers += [Reflection(3), ToOneChannel(channels, 1, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialize)
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate ``(B, 1, H, W)`` in [-1, 1]; sides from 2 * 2**downsamplings pixels."""
         height, width = images.shape[-2:]
-        extra = (-width % self.multiple, -height % self.multiple)
-        padded = functional.pad(images, (0, extra[0], 0, extra[1]), mode="reflect")
+        rows, columns = -height % self.multiple, -width % self.multiple
+        padded = reflected(images, (0, rows), (0, columns)) if rows or columns else images
         result: Tensor = self.layers(padded)[..., :height, :width]
         return result
 
@@ -63,9 +65,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.ReflectionPad2d(1),
+            Reflection(1),
             *_normalized(nn.Conv2d(channels, channels, 3)),
-            nn.ReflectionPad2d(1),
+            Reflection(1),
             nn.Conv2d(channels, channels, 3),
             nn.InstanceNorm2d(channels),
         )
@@ -158,8 +160,7 @@ def _upsampling(channels: int, kind: str) -> list[nn.Module]:
         return _normalized(
             nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1)
         )
-    resize = nn.Upsample(scale_factor=2, mode="bilinear")
-    return [resize, nn.ReflectionPad2d(1), *_normalized(nn.Conv2d(channels, half, 3))]
+    return [Doubling(), Reflection(1), *_normalized(nn.Conv2d(channels, half, 3))]
 
 
 def _initialize(module: nn.Module) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 Rng = Callable[..., np.random.Generator]
 """Gives a generator that depends on a seed and on the words it is called with."""
+
+Pixels = NDArray[np.float16] | NDArray[np.float32]
 
 BACKGROUND = 0.05
 """A slice without a voxel above this is empty."""
@@ -44,8 +47,8 @@ def foreground_slices(volumes: Iterable[tuple[str, NDArray[np.float32]]]) -> lis
 class Batches:
     """Batches of one modality; a batch is the same whenever it is made.
 
-    Every slice is shown once before any comes again. Slices larger than ``size`` are cropped at a
-    random place.
+    Every slice is shown once before any comes again. Where the options say so, slices are enlarged.
+    Slices larger than ``size`` are cropped at a random place.
 
     Args:
         modality: a name, so that two modalities get other random numbers.
@@ -65,6 +68,7 @@ class Batches:
     ) -> None:
         self.modality, self.slices, self.size = modality, slices, size
         self.options, self.rng = options, rng
+        self.scale = (options.resize_to or min(size)) / min(size)
         self._order = lru_cache(maxsize=1)(self._shuffled)
 
     def batch(self, step: int) -> tuple[Tensor, list[str]]:
@@ -74,7 +78,8 @@ class Batches:
         for place, image in enumerate(images[:, 0]):
             epoch, item = divmod(step * len(images) + place, len(self.slices))
             chosen = self.slices[self._order(epoch)[item]]
-            image[:] = self._crop(chosen.image, self.rng("crop", self.modality, epoch, item))
+            shown = resized(chosen.image, self.scale) if self.scale != 1 else chosen.image
+            image[:] = self._crop(shown, self.rng("crop", self.modality, epoch, item))
             names.append(chosen.name)
         return torch.from_numpy(images * 2 - 1), names
 
@@ -83,10 +88,18 @@ class Batches:
         order: list[int] = rng.permutation(len(self.slices)).tolist()
         return order
 
-    def _crop(self, image: NDArray[np.float16], rng: np.random.Generator) -> NDArray[np.float16]:
+    def _crop(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         i, j = rng.integers(np.array(image.shape) - self.size + 1)
         crop = image[i : i + self.size[0], j : j + self.size[1]]
         return crop[::-1] if self.options.flip and rng.random() < 0.5 else crop
+
+
+def resized(image: NDArray[np.float16], scale: float) -> NDArray[np.float32]:
+    """Resize an image ``(I, J)`` in [0, 1] by bicubic interpolation; the same range."""
+    rows, columns = (round(side * scale) for side in image.shape)
+    picture = Image.fromarray(image.astype(np.float32))
+    larger = picture.resize((columns, rows), Image.Resampling.BICUBIC)
+    return np.asarray(larger, dtype=np.float32).clip(0, 1)
 
 
 class ImagePool:

@@ -1,6 +1,6 @@
 """The training loop of CycleGAN, on plain arrays: slices in, generators out.
 
-Needs torch and numpy alone; the options may be any object with the attributes it reads.
+Needs torch, numpy and Pillow alone; the options may be any object with the attributes it reads.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ from scipy.ndimage import gaussian_filter1d
 
 FloatArray = NDArray[np.float32]
 
+AIR = 0.05
+"""Voxels that are not brighter lie outside of the head."""
+
 
 def deconvolve(
     blurred: FloatArray,
@@ -57,3 +60,18 @@ def blur(image: FloatArray, blurs: list[FloatArray]) -> FloatArray:
     result = (along_i @ image.reshape(len(image), -1)).reshape(image.shape)
     blurred: FloatArray = np.matmul(along_j, result) @ along_k.T
     return blurred
+
+
+def driven_to_ends(before: FloatArray, after: FloatArray) -> float:
+    """The share of the head's voxels that are at 0 or 1 and were not before.
+
+    Args:
+        before: an image in [0, 1], of any shape.
+        after: the sharpened image in [0, 1], of the same shape.
+
+    Returns:
+        A part of 1; 0 where nothing is brighter than air.
+    """
+    head = before > AIR
+    driven = head & (before < 1) & ((after <= 0) | (after >= 1))
+    return float(driven.sum() / max(1, head.sum()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 
 import pytest
@@ -66,6 +67,7 @@ FAULTS = {
     ),
 }
 PAINTS = "(ctx.folder / 'panels').mkdir(); (ctx.folder / 'panels' / 'a.png').write_text('x')"
+SAYS = "ctx.log('warning: too dark'); ctx.log(f'looked at {volume.case}'); yield volume"
 DRAWS = "yield volume.with_data(volume.data * np.random.rand())"
 STARTS = {
     "cut": "import nets",
@@ -102,7 +104,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, install: Callable[..., N
     tiny = Installed(tmp_path_factory.mktemp("plugins"), RECIPE)
     site = tiny.folder / "site"
     site.mkdir()
-    works = {**{name: work for name, (work, _) in FAULTS.items()}, "draws": DRAWS}
+    works = {**{name: work for name, (work, _) in FAULTS.items()}, "draws": DRAWS, "says": SAYS}
     works |= {"ends0": "os._exit(0); yield", "ends5": "os._exit(5); yield"}
     fits = {"paints": PAINTS}
     for name in (*works, *STARTS, *fits):
@@ -169,6 +171,19 @@ def test_g04_global_random_numbers_are_a_warning_in_the_report(installed: Instal
     report = (installed.result.folder / "report.html").read_text(encoding="utf-8")
     assert words in report.replace("&#39;", "'")
     assert "translate-gan" in installed.stored()
+
+
+def test_what_a_plugin_logs_is_in_the_report_of_every_run_that_uses_its_result(
+    installed: Installed,
+) -> None:
+    said = installed.use("says")
+    assert "translate-gan: too dark" in said
+    for _ in range(2):
+        report = (installed.result.folder / "report.html").read_text(encoding="utf-8")
+        assert report.count("<li>translate-gan: too dark</li>") == 1
+        assert report.count("looked at crossmoda202") == 2
+        shutil.rmtree(installed.result.folder)
+        installed.use("says")  # finds everything in the store
 
 
 def test_all_code_of_a_plugin_counts_and_no_version(installed: Installed) -> None:

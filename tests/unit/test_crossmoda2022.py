@@ -52,8 +52,10 @@ CONSTANTS: dict[str, Any] = {
     "translate.gan.batch_size": 1,  # [D]
     "translate.gan.epochs": 100,  # [A] the default
     "translate.gan.decay_epochs": 100,  # [A] the default
+    "translate.gan.resize_to": 286,  # [D] load_size; crop_size is the side of the slices
     "translate.gan.flip": True,  # [D]
     "translate.sharpen.psf_mm": [1.0, 1.0, 2.5],  # [C]
+    "translate.sharpen.psf_is": "fwhm",  # [A]
     "translate.sharpen.iterations": 15,  # [C]
     "translate.sharpen.relaxation": 1.0,  # [A] Van Cittert 1931
     "translate.sharpen.nonnegative": True,  # [A]

@@ -119,6 +119,8 @@ def full(tmp_path: Path) -> ReportContent:
         references=files["reference"],
         images=files["image"],
         timings=[("segment", 3725.0), (HOSTILE, 1.0)],
+        warnings=[f"a warning {HOSTILE}"],
+        notes=[("gan", [f"line {n} {HOSTILE}" for n in range(30)])],
     )
 
 
@@ -198,6 +200,14 @@ def test_m06_hostile_names_are_shown_literally(whole: tuple[ReportContent, str])
     _, page = whole
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;" in page
+
+
+def test_warnings_and_the_first_notes_are_shown(whole: tuple[ReportContent, str]) -> None:
+    _, page = whole
+    assert "<li>a warning" in page
+    assert "line 19 " in page
+    assert "line 20 " not in page
+    assert "and 10 more" in page
 
 
 def test_ids_are_unique_across_figures(whole: tuple[ReportContent, str]) -> None:

@@ -1,0 +1,121 @@
+"""Reflected borders and doubled resolution, in forms that give the same bits every time.
+
+On GPUs, torch's own gradients of both add in an order that changes from run to run, and raise an
+error where that is not allowed. Here every element is added in a fixed order. Values are those of
+`torch.nn.ReflectionPad2d` to the bit, and of bilinear `torch.nn.Upsample` but for rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+AlongAxis = Callable[[Tensor, int], Tensor]
+
+
+class Reflection(nn.Module):
+    """Continues images beyond their borders by their mirror image, the border itself once.
+
+    Args:
+        width: pixels on each side.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, H + 2 width, W + 2 width)``."""
+        return reflected(images, (self.width, self.width), (self.width, self.width))
+
+
+class Doubling(nn.Module):
+    """Doubles the resolution by bilinear interpolation between the centers of pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, 2 H, 2 W)``."""
+        result: Tensor = _Linear.apply(images, (_doubled,) * 2, (_halved,) * 2)  # type: ignore[no-untyped-call]
+        return result
+
+
+def reflected(images: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """Continue images ``(B, C, H, W)`` by their mirror image, the border itself once.
+
+    Args:
+        images: sides longer than what is added to them.
+        rows: rows added before and after.
+        columns: columns added before and after.
+    """
+    widths = (rows, columns)
+    there = tuple(partial(_continued, width=width) for width in widths)
+    back = tuple(partial(_folded, width=width) for width in widths)
+    result: Tensor = _Linear.apply(images, there, back)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Linear(torch.autograd.Function):
+    """A linear map of rows, then of columns; its gradient is the transposed map."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        images: Tensor,
+        there: tuple[AlongAxis, AlongAxis],
+        back: tuple[AlongAxis, AlongAxis],
+    ) -> Tensor:
+        ctx.back = back
+        return there[1](there[0](images, 2), 3)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back[0](ctx.back[1](gradients[0], 3), 2), None, None
+
+
+def _continued(images: Tensor, axis: int, width: tuple[int, int]) -> Tensor:
+    last = images.shape[axis] - 1
+    before = [images.narrow(axis, step, 1) for step in range(width[0], 0, -1)]
+    after = [images.narrow(axis, last - step, 1) for step in range(1, width[1] + 1)]
+    return torch.cat([*before, images, *after], axis)
+
+
+def _folded(gradient: Tensor, axis: int, width: tuple[int, int]) -> Tensor:
+    first, last = width[0], gradient.shape[axis] - 1 - width[1]
+    result = gradient.narrow(axis, first, last - first + 1).clone()
+    for step in range(1, width[0] + 1):
+        result.narrow(axis, step, 1).add_(gradient.narrow(axis, first - step, 1))
+    for step in range(1, width[1] + 1):
+        place = result.shape[axis] - 1 - step
+        result.narrow(axis, place, 1).add_(gradient.narrow(axis, last + step, 1))
+    return result
+
+
+def _doubled(images: Tensor, axis: int) -> Tensor:
+    """Each pixel becomes two, a quarter of the way to its neighbors; the outermost stay."""
+    count = images.shape[axis] - 1
+    shape = list(images.shape)
+    shape.insert(axis + 1, 2)
+    result = images.new_empty(shape)
+    even, odd = result.unbind(axis + 1)
+    left, right = images.narrow(axis, 0, count), images.narrow(axis, 1, count)
+    torch.lerp(right, left, 0.25, out=even.narrow(axis, 1, count))
+    torch.lerp(left, right, 0.25, out=odd.narrow(axis, 0, count))
+    even.narrow(axis, 0, 1).copy_(images.narrow(axis, 0, 1))
+    odd.narrow(axis, count, 1).copy_(images.narrow(axis, count, 1))
+    return result.flatten(axis, axis + 1)
+
+
+def _halved(gradient: Tensor, axis: int) -> Tensor:
+    count = gradient.shape[axis] // 2 - 1
+    shape = list(gradient.shape)
+    shape[axis : axis + 1] = [count + 1, 2]
+    even, odd = gradient.reshape(shape).unbind(axis + 1)
+    result: Tensor = (even + odd).mul_(0.75)
+    result.narrow(axis, 0, count).add_(even.narrow(axis, 1, count), alpha=0.25)
+    result.narrow(axis, 1, count).add_(odd.narrow(axis, 0, count), alpha=0.25)
+    result.narrow(axis, 0, 1).add_(even.narrow(axis, 0, 1), alpha=0.25)
+    result.narrow(axis, count, 1).add_(odd.narrow(axis, count, 1), alpha=0.25)
+    return result
