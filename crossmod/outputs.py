@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from uuid import uuid4
 
@@ -31,6 +32,7 @@ ITSELF = "."
 ENDINGS = (".nii", ".nii.gz", ".dcm", ".csv", ".json", ".toml", ".html", ".tex", ".safetensors")
 """What names of files end with, and names of folders do not."""
 
+Identity = tuple[int, int]
 DIGESTS = defaultdict[tuple[str, str], set[str]]
 
 
@@ -79,7 +81,11 @@ class Inputs:
                 )
 
     def __contains__(self, path: Path) -> bool:
-        return any(_same(path, one) for one in self.files)
+        return _identity(path) in self._identities
+
+    @cached_property
+    def _identities(self) -> set[Identity]:
+        return {found for path in self.files if (found := _identity(path))}
 
 
 NOTHING = Inputs()
@@ -301,10 +307,16 @@ def _ancestry(path: Path) -> list[Path]:
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two names lead to one file, through links of any kind or by letters of any case."""
-    with suppress(OSError):
-        return os.path.samefile(one, other)  # noqa: PTH121
-    return False
+    return (found := _identity(one)) is not None and found == _identity(other)
+
+
+def _identity(path: Path) -> Identity | None:
+    """What is one for all names of a file: links of any kind, letters of any case."""
+    try:
+        about = path.stat()
+    except OSError:  # nothing is there
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _draft_of(target: Path) -> Path:

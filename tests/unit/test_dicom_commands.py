@@ -97,9 +97,9 @@ def test_a_missing_extra_has_exit_code_4(
     monkeypatch.setattr(process, "find_spec", lambda name: None)
     for more in ([], ["--format", "dicom-seg"]):
         done = crossmod("predict", model, folder, tmp_path / "out", *more)
-        assert "pip install 'crossmod[dicom]'" in failed(done, 4)
+        assert "pip install -c constraints.txt '.[dicom]'" in failed(done, 4)
     done = crossmod("data", "import", folder, tmp_path / "data", "--format", "dicom")
-    assert "pip install 'crossmod[dicom]'" in failed(done, 4)
+    assert "pip install -c constraints.txt '.[dicom]'" in failed(done, 4)
 
 
 # Import.

@@ -329,14 +329,37 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> No
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", LEDGER}
 
 
-def test_letters_of_another_case_are_the_same_file_where_the_disk_says_so(
+def test_every_name_of_an_input_is_the_input(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    scan.touch()
+    (tmp_path / "hard").hardlink_to(scan)
+    (tmp_path / "soft").symlink_to("scan.nii.gz")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    inputs = Inputs(files=(scan, tmp_path / "missing"))
+    for name in ("hard", "soft", "folder/scan.nii.gz", "folder/../folder/hard"):
+        assert tmp_path / name in inputs
+    (tmp_path / "other").touch()
+    for name in ("other", "missing", "nowhere/at/all"):
+        assert tmp_path / name not in inputs
+    upper = tmp_path / "SCAN.nii.gz"
+    assert (upper in inputs) == upper.exists()  # where the disk does not tell letters apart
+
+
+def test_a_command_with_many_inputs_looks_at_each_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on the usual disks of macOS and Windows; here the system is made to say it."""
-    same = os.path.samefile
-    monkeypatch.setattr(
-        os.path, "samefile", lambda one, other: same(str(one).lower(), str(other).lower())
-    )
-    lower = tmp_path / "scan.nii.gz"
-    lower.touch()
-    assert tmp_path / "SCAN.nii.gz" in Inputs(files=(lower,))
+    looks = 0
+    stat = Path.stat
+
+    def counted(path: Path, **more: bool) -> os.stat_result:
+        nonlocal looks
+        looks += 1
+        return stat(path, **more)
+
+    files = tuple(tmp_path / f"{number}.nii" for number in range(200))
+    for file in files:
+        file.touch()
+    monkeypatch.setattr(Path, "stat", counted)
+    outputs = Outputs(tmp_path / "out", "x", Inputs(files=files))
+    outputs.require([file.name for file in files])
+    assert looks < 5 * len(files)
