@@ -1,13 +1,16 @@
 """crossmod teaches a segmentation model a modality nobody has labeled.
 
-Everything a plugin author needs is importable from here. Names are looked up when first used, so
-that the command line answers at once; importing this package does not import torch.
+Everything a plugin author needs is importable from here; `dir(crossmod)` lists it. Names are looked
+up when first used, so that the command line answers at once; importing this package does not import
+torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from crossmod.data import Case, Cohort, Pair, Prediction, State, Volume
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
     from crossmod.hooks import hookimpl
@@ -76,6 +79,7 @@ __all__ = [
     "Volume",
     "Weight",
     "Where",
+    "__version__",
     "distinct_names",
     "hookimpl",
     "keep_largest",
@@ -124,7 +128,13 @@ _HOMES = {
 }
 
 
+def __dir__() -> list[str]:
+    return list(__all__)
+
+
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("importlib.metadata").version("crossmod")
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(module), name)

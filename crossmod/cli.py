@@ -40,8 +40,20 @@ app.add_typer(data.app, name="data")
 DEBUG = "CROSSMOD_TRACEBACK"
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from crossmod import __version__
+
+        typer.echo(f"crossmod {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version."),
+    ] = False,
     traceback: Annotated[bool, typer.Option(help="Show where in the code an error arose.")] = False,
 ) -> None:
     """Options of every command."""

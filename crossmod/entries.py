@@ -76,7 +76,8 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
-        raise _cannot_write(error, target, draft) from error
+        fix = "free space or choose another folder with --store, then run again to go on"
+        raise _cannot_write(error, target, draft, fix) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -125,7 +126,7 @@ def _settle(draft: Path, target: Path) -> None:
     sync(target.parent)
 
 
-def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
+def _cannot_write(error: OSError, target: Path, draft: Path, fix: str) -> MachineError:
     written = sum(path.stat().st_size for path in draft.rglob("*") if path.is_file())
     with suppress(OSError):
         free = shutil.disk_usage(target.parent).free
@@ -133,7 +134,7 @@ def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
         return MachineError(
             f"cannot write a result: {error.strerror or error}; {text}",
             where=str(error.filename or target),
-            fix="free space or choose another folder with --store, then run again to go on",
+            fix=fix,
         )
     return MachineError(f"cannot write a result: {error.strerror}", where=str(target))
 
@@ -156,7 +157,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     except OSError as error:
         if not special:
             draft.unlink(missing_ok=True)
-        raise _cannot_write(error, path, draft) from error
+        raise _cannot_write(error, path, draft, "free space or name another place") from error
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:

@@ -30,6 +30,11 @@ class CrossmodError(Exception):
         return "\n".join([head, *details])
 
 
+def with_extra(extra: str) -> str:
+    """What to do where an extra of crossmod is missing; its name is on no registry."""
+    return f"in the source folder of crossmod: pip install -c constraints.txt '.[{extra}]'"
+
+
 def _rebuild(
     kind: type[CrossmodError], what: str, where: str, allowed: str, fix: str
 ) -> CrossmodError:

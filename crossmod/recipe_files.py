@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.errors import RecipeError
+from crossmod.recipe_names import SHIPPED, recipe_file, shipped
 from crossmod.recipe_text import MAX_DEPTH, Location, parse_value, read_tables
 
 SCHEMA = 1
@@ -22,11 +23,6 @@ MAX_VARIANTS = 200
 
 VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
-PACKAGE = Path(__file__).parent
-
-SHIPPED = (PACKAGE / "_recipes", PACKAGE.parent / "recipes")
-"""Where the recipes lie that come with crossmod: installed, or in a checkout."""
-
 
 @dataclass(frozen=True)
 class Document:
@@ -36,11 +32,13 @@ class Document:
         path: the recipe file.
         tables: nested tables as tomllib reads them.
         origins: location of a key -> "file:line".
+        files: the recipe file and all that it extends.
     """
 
     path: Path
     tables: Mapping[str, Any]
     origins: Mapping[Location, str]
+    files: tuple[Path, ...]
 
     def problem(self, location: Location, text: str, *, allowed: str = "", near: str = "") -> str:
         """A message for the key at ``location``: where, what, what is allowed, nearest name."""
@@ -78,16 +76,17 @@ def read_documents(
         RecipeError: unreadable file, TOML syntax, another schema, `extends` in a circle or to the
             outside, a malformed setting, or variants that are not tables.
     """
-    tables, origins = _read_chain(path, None if allow_outside else path.parent, ())
+    files: list[Path] = []
+    tables, origins = _read_chain(path, None if allow_outside else path.parent, files)
     for setting in settings:
         tables, origins = _apply(setting, tables, origins)
     variants = _variants(tables.pop("variants", {}), origins)
     if not variants:
-        return {"": Document(path, prune(tables), origins)}
+        return {"": Document(path, prune(tables), origins, tuple(files))}
     documents = {}
     for name, changes in variants.items():
         places = {**origins, **_moved(origins, name)}
-        documents[name] = Document(path, prune(merge(tables, changes)), places)
+        documents[name] = Document(path, prune(merge(tables, changes)), places, tuple(files))
     return documents
 
 
@@ -119,19 +118,21 @@ def _moved(origins: Mapping[Location, str], variant: str) -> dict[Location, str]
 
 
 def _read_chain(
-    path: Path, home: Path | None, seen: tuple[Path, ...]
+    path: Path, home: Path | None, seen: list[Path]
 ) -> tuple[dict[str, Any], dict[Location, str]]:
+    """The tables of a recipe over those of the recipes it extends, which are added to ``seen``."""
     tables, origins = read_tables(path)
     resolved = path.resolve()
     if resolved in seen or len(seen) > MAX_EXTENDS:
         chain = " -> ".join(one.name for one in (*seen, resolved))
         how = "in a circle" if resolved in seen else f"more than {MAX_EXTENDS} times"
         raise RecipeError(f"recipes extend each other {how}: {chain}", where=str(path))
+    seen.append(resolved)
     _check_schema(tables.pop("schema", SCHEMA), origins.get(("schema",), str(path)))
     if "extends" not in tables:
         return tables, origins
     base = _base(path, tables.pop("extends"), home, origins.get(("extends",), str(path)))
-    under, under_origins = _read_chain(base, home, (*seen, resolved))
+    under, under_origins = _read_chain(base, home, seen)
     return merge(under, tables), {**under_origins, **origins}
 
 
@@ -150,13 +151,24 @@ def _base(path: Path, named: Any, home: Path | None, where: str) -> Path:
     """The recipe that another one extends, below home or anywhere; links are followed."""
     if not isinstance(named, str):
         raise RecipeError("'extends' must be a file name", where=where)
-    base = path.parent / named
+    found = recipe_file(named, path.parent, path)
+    base = found or path.parent / named
     try:
         leads_to = base.resolve()
     except (OSError, RuntimeError, ValueError) as error:  # links in a circle, NUL in the name
         raise RecipeError(f"extends cannot be followed: {error}", where=where) from error
-    if home is None:
-        return base
+    if home is not None:
+        _require_inside(named, leads_to, home, where)
+    if found is None and leads_to != path.resolve():  # else it extends itself, which is said later
+        raise RecipeError(
+            f"extends {named!r}, which cannot be found",
+            where=where,
+            allowed=f"a file beside it, or one that came with crossmod: {', '.join(shipped())}",
+        )
+    return base
+
+
+def _require_inside(named: str, leads_to: Path, home: Path, where: str) -> None:
     roots = [folder.resolve() for folder in (home, Path.cwd(), *SHIPPED)]
     if not any(leads_to.is_relative_to(root) for root in roots):
         raise RecipeError(
@@ -165,7 +177,6 @@ def _base(path: Path, named: Any, home: Path | None, where: str) -> Path:
             allowed="recipes below the folder of the recipe or the current one, and shipped ones",
             fix="if you trust it, --allow-outside",
         )
-    return base
 
 
 CORE_KEYS = {

@@ -21,6 +21,7 @@ from crossmod.data import Cohort
 from crossmod.dataset import Scan
 from crossmod.entries import write_file
 from crossmod.file_patterns import reference_of
+from crossmod.outputs import Outputs
 from crossmod.plan import Plan
 from crossmod.recipe import Checked
 from crossmod.runner import Run
@@ -70,11 +71,13 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
         intake=checked.recipe.intake,
         series=plan.validation.series if plan.validation else "",
     )  # fmt: skip
-    write_report(page, content)
-    write_file(key_file, digest)
+    with run.outputs.file(page.name) as file:
+        write_report(file, content)
+    with run.outputs.file(KEY_FILE) as file:
+        write_file(file, digest)
 
 
-def publish_comparison(runs: Sequence[tuple[Checked, Run]], folder: Path) -> Comparison:
+def publish_comparison(runs: Sequence[tuple[Checked, Run]], outputs: Outputs) -> Comparison:
     """Write the table over all variants and seeds as CSV, LaTeX and a page; return it.
 
     The split is the validation scans, or the target scans where none were held back.
@@ -95,11 +98,16 @@ def publish_comparison(runs: Sequence[tuple[Checked, Run]], folder: Path) -> Com
         for (checked, _), one in zip(runs, scores, strict=True)
     ]
     comparison = compare_trials(trials, Sizes(*evaluate.size_limits_mm3))
-    write_rows(folder / "comparison.csv", comparison)
-    write_differences(folder / "differences.csv", comparison)
-    write_latex(folder / "comparison.tex", comparison)
+    for name, write in (
+        ("comparison.csv", write_rows),
+        ("differences.csv", write_differences),
+        ("comparison.tex", write_latex),
+    ):
+        with outputs.file(name) as file:
+            write(file, comparison)
     links = {checked.label: f"{run.folder.name}/report.html" for checked, run in runs}
-    write_comparison(folder / "report.html", comparison, runs[0][0].recipe.title, links)
+    with outputs.file("report.html") as file:
+        write_comparison(file, comparison, runs[0][0].recipe.title, links)
     return comparison
 
 

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from crossmod.entries import MANIFEST, append_line
+from crossmod.entries import append_line
 from crossmod.errors import MachineError
 from crossmod.faults import point
 from crossmod.metrics import Score, read_scores, write_scores
+from crossmod.model.facts import RUN_FILE
 from crossmod.model.record import write_record
+from crossmod.outputs import Outputs
 from crossmod.plan import Plan
+from crossmod.run_folder import EVENTS, RunFolder
 from crossmod.steps import DataFolder, ScoreStage, Step
 from crossmod.store import Store
 from crossmod.tasks import WARNING, Machine, Task
-
-NUMBERED = re.compile(r"\d\d-.+")
 
 
 @dataclass
@@ -34,7 +31,7 @@ class Run:
     Attributes:
         plan: what to do.
         store: where results are kept.
-        folder: the run folder people look at.
+        outputs: writes into the run folder people look at.
         machine: how to compute.
         label: the variant and seed; empty for the only run of a recipe.
         memory_bytes: key -> what the step may take, where that is known.
@@ -45,7 +42,7 @@ class Run:
 
     plan: Plan
     store: Store
-    folder: Path
+    outputs: Outputs
     machine: Machine
     label: str = ""
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -54,15 +51,30 @@ class Run:
     _whole: set[str] = field(default_factory=set, init=False)
     _shown: dict[str, str] = field(default_factory=dict, init=False)
 
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.outputs.folder
+
+    def claim(self) -> None:
+        """Make the run folder this run's own.
+
+        Raises:
+            DataError: something is there that the run did not write and would remove or replace.
+        """
+        keys = {self._name(step): step.key for step in self.plan.steps}
+        RunFolder(self.outputs).require(keys)
+        self.outputs.claim()
+
     def survey(self) -> list[Step]:
         """Look at what is stored; returns the steps that can be made now, in order.
 
         A step that may end the run holds back what comes after it.
         """
         self.reached, ready = [], []
-        for number, step in enumerate(self.plan.steps, start=1):
+        for step in self.plan.steps:
             if self._has(step):
-                self._show(step, number)
+                self._show(step)
                 self.reached.append(step)
                 if step.may_end and step.ends_run(self.folder_of(step)):
                     self.ended = step
@@ -106,11 +118,13 @@ class Run:
         Raises:
             MachineError: the disk is full, for instance.
         """
-        self._forget_others()
+        RunFolder(self.outputs).keep(self._shown.values())
         point("scores")
-        write_scores(self.folder / "metrics.csv", self.scores())
+        with self.outputs.file("metrics.csv") as file:
+            write_scores(file, self.scores())
         point("record")
-        write_record(self.folder, self.plan, self._shown, self.folder_of)
+        with self.outputs.file(RUN_FILE) as file:
+            write_record(file, self.plan, self._shown, self.folder_of)
 
     def folder_of(self, step: Step) -> Path:
         """Where the result of a step lies."""
@@ -128,7 +142,7 @@ class Run:
 
     def warnings(self) -> list[str]:
         """What was not as it should be while these results were made."""
-        log = self.folder / "events.jsonl"
+        log = self.folder / EVENTS
         rows = map(json.loads, log.read_text(encoding="utf-8").splitlines() if log.exists() else [])
         keys = {step.key for step in self.reached}
         told = [r["text"] for r in rows if r["event"] == "warning" and r["key"] in keys]
@@ -162,11 +176,11 @@ class Run:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = {"time": now, "event": name, "step": step.name, "key": step.key, **values}
         try:
-            append_line(self.folder / "events.jsonl", row)
+            append_line(self.folder / EVENTS, row)
         except OSError as error:
             raise MachineError(
                 f"cannot write the log: {error.strerror}",
-                where=str(self.folder / "events.jsonl"),
+                where=str(self.folder / EVENTS),
                 fix="free space, then run again to go on",
             ) from error
 
@@ -178,42 +192,12 @@ class Run:
         self._whole.add(step.key)
         return True
 
-    def _show(self, step: Step, number: int) -> None:
+    def _show(self, step: Step) -> None:
         """Link the stored files into the run folder under a name people can read."""
-        if step.name in self._shown:
-            return
-        name = f"{number:02d}-{step.name}"
-        shown = self.folder / name
-        if not _same_key(shown / MANIFEST, step.key):
-            shutil.rmtree(shown, ignore_errors=True)
-            try:
-                point("show")
-                shutil.copytree(self.folder_of(step), shown, copy_function=_link_or_copy)
-            except OSError as error:
-                raise MachineError(
-                    f"cannot write the run folder: {error}",
-                    where=str(shown),
-                    fix="free space or choose another folder with --out, then run again",
-                ) from error
-        self._shown[step.name] = name
+        if step.name not in self._shown:
+            name = self._name(step)
+            RunFolder(self.outputs).show(name, step.key, self.folder_of(step))
+            self._shown[step.name] = name
 
-    def _forget_others(self) -> None:
-        """Remove step folders that earlier runs left here and this plan does not have."""
-        for path in self.folder.iterdir():
-            numbered = NUMBERED.fullmatch(path.name) and (path / MANIFEST).is_file()
-            if numbered and path.name not in self._shown.values():
-                shutil.rmtree(path)
-
-
-def _same_key(manifest: Path, key: str) -> bool:
-    with suppress(OSError, ValueError):
-        content: Mapping[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
-        return content.get("key") == key
-    return False
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
+    def _name(self, step: Step) -> str:
+        return f"{self.plan.steps.index(step) + 1:02d}-{step.name}"

@@ -17,6 +17,10 @@ from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from crossmod.entries import damaged_files, manifest_of, published
 from crossmod.errors import MachineError
+from crossmod.outputs import Inputs, Outputs, owner_of
+
+OWNER = "a store of results"
+"""How the ledger of a folder says that it is a store."""
 
 SHARED_DISKS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "afs", "fuse", "panfs")
 """File systems of several machines, where an operating system's own lock does not always hold."""
@@ -34,19 +38,13 @@ class Store:
             files whose owner shows that it is alive.
 
     Raises:
+        DataError: the folder holds something else.
         MachineError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, shared: bool | None = None) -> None:
         self.folder = folder.absolute()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MachineError(
-                f"cannot be made: {error.strerror}",
-                where=str(folder),
-                fix="choose another folder with --store",
-            ) from error
+        _outputs(self.folder, Inputs()).claim()
         self.shared = _on_shared_disk(self.folder) if shared is None else shared
 
     @property
@@ -151,6 +149,28 @@ class Store:
             where=str(self.folder),
             fix="free space, or choose another folder with --store",
         )
+
+
+def require_store(folder: Path, inputs: Inputs) -> None:
+    """Refuse a folder that neither is a store nor can become one.
+
+    Args:
+        folder: the store.
+        inputs: what the command reads besides.
+
+    Raises:
+        DataError: it holds something else, or is part of what is read.
+    """
+    _outputs(folder, inputs).require_claim()
+
+
+def is_store(folder: Path) -> bool:
+    """Whether a folder is a store."""
+    return owner_of(folder) == OWNER
+
+
+def _outputs(folder: Path, inputs: Inputs) -> Outputs:
+    return Outputs(folder, OWNER, inputs)
 
 
 def _on_shared_disk(folder: Path) -> bool:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from crossmod.commands import data_check
-from crossmod.errors import DataError
 
 if TYPE_CHECKING:
     from crossmod.exchange.data_folder import Imported, Role
@@ -29,11 +28,10 @@ def phantom(
 ) -> None:
     """Write the embedded cohort as a CrossMoDA 2022 data folder."""
     from crossmod import console
+    from crossmod.outputs import require_new
     from crossmod.phantom import write_cohort
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "is not empty" if out.is_dir() else "is a file"
-        raise DataError(what, where=str(out), fix="name a new folder")
+    require_new(out)
     with console.RunConsole() as watcher:
         bar = console.StepBar(watcher.progress, "phantom")
         write_cohort(
@@ -74,6 +72,7 @@ def import_(
     """Bring a data set of another program, or DICOM series, into a data folder."""
     from crossmod.exchange.data_folder import Role, import_raw
     from crossmod.exchange.nnunet_raw import read_raw
+    from crossmod.outputs import Inputs
 
     other = {"--series": series} if layout == "nnunet" else {"--channel": channel}
     for option, value in other.items():
@@ -83,7 +82,8 @@ def import_(
     if layout == "dicom":
         _show_import(_import_dicom(dataset, out, wanted or Role.TARGET, series or ""), out)
     else:
-        _show_import(import_raw(read_raw(dataset, channel), out, wanted), out)
+        inputs = Inputs(searched=(dataset,))
+        _show_import(import_raw(read_raw(dataset, channel), out, wanted, inputs), out)
 
 
 def _import_dicom(folder: Path, out: Path, role: Role, series: str) -> Imported:
@@ -128,12 +128,20 @@ def export(
     """Write scans of a run as a data set for another program; labeled ones are for training."""
     from crossmod import console
     from crossmod.exchange.nnunet_export import export_raw, load_joined
+    from crossmod.outputs import Inputs
 
     cohort = load_joined(cohorts)
+    inputs = Inputs(searched=tuple(cohorts))
     with console.RunConsole() as watcher:
         bar = console.StepBar(watcher.progress, "export")
         done = export_raw(
-            cohort, out, number=dataset, name=name, channel=channel_name, progress=bar
+            cohort,
+            out,
+            number=dataset,
+            name=name,
+            channel=channel_name,
+            inputs=inputs,
+            progress=bar,
         )
     text = f"{done.training} labeled and {done.test} other scans in {done.folder}"
     console.out.print(text, markup=False)

@@ -14,6 +14,7 @@ from crossmod.errors import DataError
 
 if TYPE_CHECKING:
     from crossmod.intake import Limits, Survey
+    from crossmod.recipe_model import Recipe
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,14 @@ def check(
     """Check every file of a data folder, and whether they fit together; say all that is wrong."""
     from crossmod import console
     from crossmod.commands.data_fix import write_fixed
+    from crossmod.outputs import Inputs, require_new
 
     alone = _is_folder(target)
-    found = _of_folder(target) if alone else _of_recipe(target, data, settings, allow_outside)
+    recipe = None if alone else _recipe(target, settings, allow_outside)
+    root = target if recipe is None else _data_of(recipe, target, data)
+    if fix is not None:
+        require_new(fix, Inputs(searched=(root,)))  # before hours of reading
+    found = _of_recipe(recipe, root, allow_outside) if recipe else _of_folder(root)
     survey = found.survey
     for _, text in survey.remarks:
         console.out.print(f"note: {text}", style="yellow", markup=False, soft_wrap=True)
@@ -65,16 +71,25 @@ def _is_folder(target: Path) -> bool:
     return False
 
 
-def _of_recipe(
-    target: Path, data: Path | None, settings: list[str] | None, allow_outside: bool
-) -> Checked:
-    from crossmod.commands.plans import find_data, find_recipe, look_into
+def _recipe(target: Path, settings: list[str] | None, allow_outside: bool) -> Recipe:
+    from crossmod.commands.plans import find_recipe
     from crossmod.recipe import load_all
 
-    recipe = load_all(find_recipe(target), settings or [], allow_outside=allow_outside)[0].recipe
+    return load_all(find_recipe(target), settings or [], allow_outside=allow_outside)[0].recipe
+
+
+def _data_of(recipe: Recipe, target: Path, data: Path | None) -> Path:
+    from crossmod.commands.plans import find_data
+
     root = find_data(recipe, data)
     if root is None:
         raise DataError("names no data folder", where=str(target), fix="give --data DIR")
+    return root
+
+
+def _of_recipe(recipe: Recipe, root: Path, allow_outside: bool) -> Checked:
+    from crossmod.commands.plans import look_into
+
     return Checked(root, look_into(recipe, root, allow_outside), recipe.intake.limits)
 
 

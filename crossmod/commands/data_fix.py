@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,19 +27,16 @@ def write_fixed(survey: Survey, root: Path, out: Path, limits: Limits) -> list[s
         What was changed, file by file, and what is not in the copy.
 
     Raises:
-        DataError: the new folder exists, or a file changed or vanished.
+        DataError: the new folder exists or lies in the data folder, or a file changed or vanished.
         MachineError: the disk is full, for instance.
     """
     from crossmod.intake import mend
-    from crossmod.model.publish import whole_folder
+    from crossmod.outputs import Inputs, new_folder
 
-    with suppress(OSError):  # of a name that is too long, making it says so
-        if out.exists():
-            raise DataError("exists already", where=str(out), fix="name a new folder")
-    found = Found.below(root, survey)  # before there is a draft, which may lie inside
+    found = Found.below(root, survey)
     good = sorted(path for path in survey.facts.keys() - survey.faulty if not path.is_dir())
     lines, facts, scans = [], survey.facts, survey.scan_of
-    with whole_folder(out) as draft:
+    with new_folder(out, Inputs(searched=(root,))) as draft:
         for path in good:
             copy, scan = _place(draft, path.relative_to(root)), facts.get(scans.get(path, path))
             if changes := mend(path, facts[path], copy, scan, limits):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from crossmod.model.facts import ModelFacts
     from crossmod.model.load import Model
     from crossmod.model.predict import Failed, Outlined
+    from crossmod.outputs import Inputs, Outputs
     from crossmod.stages import Context
 
 CONFIDENCE = "confidence.csv"
@@ -60,7 +61,9 @@ def predict(
         typer.Option("--format", help="What to write; dicom-seg for DICOM folders only."),
     ] = "nifti",
     name: Annotated[str, typer.Option(help="What label maps are called.")] = "{case}",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files in OUT.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what predict wrote into OUT.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option()] = "auto",
 ) -> None:
@@ -68,39 +71,51 @@ def predict(
     from crossmod import console
     from crossmod.intake import find_scan_files
     from crossmod.model.load import load_model
+    from crossmod.outputs import Outputs
 
     found = find_scan_files(scans, ending, series)
     if layout == "dicom-seg":
         _check_dicom(found)
-    files = _label_files(found, out, f"{name}{ENDINGS[layout]}", overwrite)
+    outputs = Outputs(out, "crossmod predict", _inputs(model, scans, found))
+    files = _label_files(found, outputs, f"{name}{ENDINGS[layout]}", overwrite)
     loaded = load_model(model)
     for remark in loaded.remarks:
         console.out.print(f"warning: {remark}; outlines may differ", style="yellow", markup=False)
     with _context(loaded, device, precision) as ctx:
-        rows, failed = _outline(loaded, files, out, ctx)
+        rows, failed = _outline(loaded, files, outputs, ctx)
     _show(rows, f"{len(files) - len(failed)} of {len(files)} scans outlined: {out}")
     if failed:
         raise _summary(failed)
 
 
+def _inputs(model: Path, scans: Sequence[Path], found: Sequence[ScanFile]) -> Inputs:
+    """What a prediction reads: files, folders of files, and folders with all in them."""
+    from crossmod.outputs import Inputs
+
+    files = tuple(scan.path for scan in found if not scan.is_dicom)
+    series = tuple(scan.path for scan in found if scan.is_dicom)
+    listed = {path.parent for path in files} & set(scans)
+    return Inputs(files, tuple(listed), (model, *series))
+
+
 def _label_files(
-    scans: Sequence[ScanFile], out: Path, name: str, overwrite: bool
-) -> dict[ScanFile, Path]:
-    """Where the label map of each scan goes."""
+    scans: Sequence[ScanFile], outputs: Outputs, name: str, overwrite: bool
+) -> dict[ScanFile, str]:
+    """What the label map of each scan is called."""
     if name.count("{case}") != 1 or Path(name).name != name:
         raise typer.BadParameter(
             f"'{name}' is not a file name with {{case}} in it", param_hint="--name"
         )
-    files = {scan: out / name.replace("{case}", scan.case) for scan in scans}
-    taken = [path.name for path in [*files.values(), out / CONFIDENCE] if path.exists()]
+    files = {scan: name.replace("{case}", scan.case) for scan in scans}
+    names = [*files.values(), CONFIDENCE]
+    outputs.require(names)
+    taken = [one for one in names if outputs.owns(one)]
     if taken and not overwrite:
         raise DataError(
             f"has files of these names already: {', '.join(taken)}",
-            where=str(out),
+            where=str(outputs.folder),
             fix="name another folder or give --overwrite",
         )
-    if out.exists() and not out.is_dir():
-        raise DataError("is not a folder", where=str(out))
     return files
 
 
@@ -143,14 +158,13 @@ def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
 
 
 def _outline(
-    model: Model, files: dict[ScanFile, Path], out: Path, ctx: Context
+    model: Model, files: dict[ScanFile, str], outputs: Outputs, ctx: Context
 ) -> tuple[list[Confidence], list[Failed]]:
     """Write the label map of every scan, and the table as it grows."""
     from crossmod import console
     from crossmod.model.confidence import write_confidence
     from crossmod.model.predict import Failed, Outlined
     from crossmod.model.predict import predict as outline
-    from crossmod.model.publish import whole_file
 
     rows: list[Confidence] = []
     failed: list[Failed] = []
@@ -161,7 +175,7 @@ def _outline(
                 failed.append(result)
                 continue
             try:
-                with whole_file(files[result.scan]) as draft:
+                with outputs.file(files[result.scan]) as draft:
                     _write(draft, result, model.facts)
             except DataError as error:  # of the source that a segmentation refers to
                 failed.append(Failed(result.scan, error))
@@ -170,7 +184,7 @@ def _outline(
                 note = f"note: {result.scan.path}: {remark}"
                 console.out.print(note, style="yellow", markup=False, soft_wrap=True)
             rows += result.confidence
-            with whole_file(out / CONFIDENCE) as draft:
+            with outputs.file(CONFIDENCE) as draft:
                 write_confidence(draft, rows)
     return rows, failed
 

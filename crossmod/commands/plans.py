@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from crossmod.errors import RecipeError
 if TYPE_CHECKING:
     from crossmod.dataset import Inventory
     from crossmod.intake import Progress, Survey
+    from crossmod.outputs import Inputs
     from crossmod.plan import Plan
     from crossmod.recipe import Checked
     from crossmod.recipe_model import Recipe
@@ -20,15 +21,12 @@ if TYPE_CHECKING:
 
 def find_recipe(recipe: Path) -> Path:
     """The file a user means: a path, or the name of a recipe that came with crossmod."""
-    from crossmod.recipe_files import SHIPPED
+    from crossmod.recipe_names import recipe_file, shipped
 
-    with suppress(OSError):  # a name may be too long for the file system
-        if recipe.is_file():
-            return recipe
-    shipped = {path.stem: path for folder in SHIPPED for path in sorted(folder.glob("*.toml"))}
-    if recipe.parent.name not in ("", "recipes") or recipe.stem not in shipped:
-        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(sorted(shipped)))
-    return shipped[recipe.stem]
+    found = recipe_file(str(recipe), Path())
+    if found is None:
+        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(sorted(shipped())))
+    return found
 
 
 def find_data(recipe: Recipe, data: Path | None) -> Path | None:
@@ -37,6 +35,23 @@ def find_data(recipe: Recipe, data: Path | None) -> Path | None:
     if data is None and recipe.data.phantom is None and named:
         data = Path(named)
     return data.absolute() if data is not None else None
+
+
+def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
+    """What a run reads: its recipes, and the folders of a data folder that its patterns lead to."""
+    from crossmod.file_patterns import CASE
+    from crossmod.intake.find import NIFTI
+    from crossmod.outputs import Inputs
+
+    files = found[0].document.files
+    if data is None:
+        return Inputs(files)
+    listed, searched = list[Path](), list[Path]()
+    for pattern in {one for checked in found for one in checked.recipe.patterns}:
+        start, _, rest = pattern.partition(CASE)
+        flat = "/" not in rest and pattern.endswith(NIFTI)
+        (listed if flat else searched).append(data / start.rpartition("/")[0])
+    return Inputs(files, tuple(listed), tuple(searched))
 
 
 def take_stock(recipe: Recipe, data: Path, allow_outside: bool) -> Inventory:
@@ -53,17 +68,19 @@ def look_into(
     recipe: Recipe,
     data: Path,
     allow_outside: bool,
-    memory: Path | None = None,
+    memory: Callable[[], Path] | None = None,
     digests: dict[Path, str] | None = None,
 ) -> Survey:
-    """Every file of a data folder that a recipe uses, with a bar that shows how far it is."""
+    """Every file of a data folder that a recipe uses, with a bar that shows how far it is.
+
+    ``memory`` makes the folder that remembers them, once scans are found.
+    """
     from crossmod.splits import survey_data
 
     inventory = take_stock(recipe, data, allow_outside)
     with intake_bar() as progress:
-        return survey_data(
-            recipe, data, inventory, memory=memory, digests=digests, progress=progress
-        )
+        kept = memory() if memory else None
+        return survey_data(recipe, data, inventory, memory=kept, digests=digests, progress=progress)
 
 
 @contextmanager
@@ -77,7 +94,7 @@ def intake_bar() -> Iterator[Progress]:
 
 
 def make_plans(
-    found: list[Checked], data: Path | None, allow_outside: bool, memory: Path
+    found: list[Checked], data: Path | None, allow_outside: bool, memory: Callable[[], Path]
 ) -> list[tuple[Checked, Plan]]:
     """The plan of each run of a recipe, once its files have been looked into.
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
 from crossmod.commands.options import AllowOutside, DataRoot, RecipeFile, Settings
-from crossmod.commands.plans import find_data, find_recipe, make_plans, take_stock
+from crossmod.commands.plans import find_data, find_recipe, inputs_of, make_plans, take_stock
 from crossmod.errors import MachineError
 
 if TYPE_CHECKING:
     from crossmod.console import RunConsole
     from crossmod.cost.estimates import Estimates
     from crossmod.engines.profile import Profile
+    from crossmod.outputs import Inputs, Outputs
     from crossmod.plan import Plan
     from crossmod.recipe import Checked
     from crossmod.runner import Run
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 EngineName = Literal["local", "slurm", "ray"]
 SHOWN = 10
 """Remarks on the data that the terminal shows."""
+
+
+class Places(NamedTuple):
+    """Where a run writes.
+
+    Attributes:
+        outputs: into the run folder.
+        store: the folder of results.
+    """
+
+    outputs: Outputs
+    store: Path
+
 
 WAITING = "another run works in this folder; waiting for it"
 
@@ -64,13 +78,17 @@ def run(
     from crossmod.recipe import load_all
     from crossmod.store import Store
 
-    found = load_all(find_recipe(recipe), settings or [], allow_outside=allow_outside)
-    folder, stored_in = _places(recipe, out, store)
-    asked = _profile(profile, engine, workers)
+    file = find_recipe(recipe)
+    found = load_all(file, settings or [], allow_outside=allow_outside)
     root = find_data(found[0].recipe, data)
-    plans = make_plans(found, root, allow_outside, stored_in / "intake")
+    outputs, stored_in = _places(file, out, store, inputs_of(found, root))
+    folder = outputs.folder
+    asked = _profile(profile, engine, workers)
     # The nodes of a cluster share its disk, whatever file system this machine sees.
     shared = True if asked.engine == "slurm" else None
+    plans = make_plans(
+        found, root, allow_outside, lambda: Store(stored_in, shared).folder / "intake"
+    )
     kept = Store(stored_in, shared)
     if dry_run:
         show_plan(plans, kept, folder, asked)
@@ -78,20 +96,26 @@ def run(
     estimates = require_room(
         plans, kept, asked, force, lambda name: console.out.print(f"Probing {name}"), folder
     )
-    runs = _execute(plans, kept, folder, asked, estimates)
+    runs = _execute(plans, kept, outputs, asked, estimates)
     if len(runs) > 1:
-        _compare(runs, folder)
+        _compare(runs, outputs)
     else:
         _show_scores(*runs[0])
     console.out.print(f"Report: {folder / 'report.html'}", markup=False)
 
 
-def _places(recipe: Path, out: Path | None, store: Path | None) -> tuple[Path, Path]:
-    """The run folder and the store.
+def _places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) -> Places:
+    """The run folder and the store; what stands in the way is said before any work.
 
     Raises:
+        DataError: they hold something that is not a run of this recipe or not a store, or they
+            would mix with what is read.
         MachineError: one is a file, or they are the same.
     """
+    from crossmod.outputs import Outputs
+    from crossmod.run_folder import RunFolder
+    from crossmod.store import require_store
+
     folder = out or Path("runs") / recipe.stem
     kept = (store or folder.parent / "store").absolute()
     for place, option in ((folder, "--out"), (kept, "--store")):
@@ -100,7 +124,10 @@ def _places(recipe: Path, out: Path | None, store: Path | None) -> tuple[Path, P
     if folder.resolve() == kept.resolve():
         fix = "name another folder with --out or --store"
         raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
-    return folder, kept
+    outputs = Outputs(folder, f"the run of {recipe.stem}", inputs)
+    RunFolder(outputs).require_own()
+    require_store(kept, inputs)
+    return Places(outputs, kept)
 
 
 def _profile(path: Path | None, engine: EngineName | None, workers: int | None) -> Profile:
@@ -119,7 +146,7 @@ def _profile(path: Path | None, engine: EngineName | None, workers: int | None) 
 def _execute(
     plans: list[tuple[Checked, Plan]],
     store: Store,
-    folder: Path,
+    outputs: Outputs,
     profile: Profile,
     estimates: Estimates,
 ) -> list[tuple[Checked, Run]]:
@@ -132,12 +159,12 @@ def _execute(
     from crossmod.signals import heeded
     from crossmod.tasks import Machine
 
-    recipe = plans[0][0].recipe
+    recipe, folder = plans[0][0].recipe, outputs.folder
     machine = Machine(
         recipe.device, recipe.precision, recipe.determinism, profile.checkpoint_minutes
     )
     runs = [
-        Run(plan, store, folder / one.label, machine, one.label, estimates.memory_bytes)
+        Run(plan, store, outputs.below(one.label), machine, one.label, estimates.memory_bytes)
         for one, plan in plans
     ]
     steps = {one.label: {step.name: step.key for step in plan.steps} for one, plan in plans}
@@ -146,6 +173,7 @@ def _execute(
         console.RunConsole() as watcher,
         heeded(sign, engine.close),
         _alone(store, folder, lambda: watcher.note(WAITING)),
+        _claimed(outputs, runs),
         recorded(store, folder, recipe.title, steps),
     ):
         _tell_remarks([plan for _, plan in plans], watcher)
@@ -153,6 +181,15 @@ def _execute(
         for (checked, _), run in zip(plans, runs, strict=True):
             _publish(checked, run)
     return [(checked, run) for (checked, _), run in zip(plans, runs, strict=True)]
+
+
+@contextmanager
+def _claimed(outputs: Outputs, runs: list[Run]) -> Iterator[None]:
+    """Make the run folder, and those of variants and seeds in it, the run's own."""
+    outputs.claim()
+    for run in runs:
+        run.claim()
+    yield
 
 
 def _tell_remarks(plans: list[Plan], watcher: RunConsole) -> None:
@@ -200,12 +237,12 @@ def _show_scores(checked: Checked, current: Run) -> None:
         console.out.print("No label maps to score against; predictions are in the run folder.")
 
 
-def _compare(runs: list[tuple[Checked, Run]], folder: Path) -> None:
+def _compare(runs: list[tuple[Checked, Run]], outputs: Outputs) -> None:
     """Write and show the table over all variants and seeds."""
     from crossmod import console
     from crossmod.results import publish_comparison
 
-    comparison = publish_comparison(runs, folder)
+    comparison = publish_comparison(runs, outputs)
     for table in console.comparison_tables(comparison):
         console.out.print(table)
 
@@ -215,7 +252,9 @@ def _publish(checked: Checked, current: Run) -> None:
     from crossmod.entries import write_file
     from crossmod.lock import locked
     from crossmod.results import publish_report
+    from crossmod.run_folder import LOCKED
 
     text = locked(checked)
-    write_file(current.folder / "recipe.lock.toml", text)
+    with current.outputs.file(LOCKED) as file:
+        write_file(file, text)
     publish_report(checked, current, text)

@@ -11,6 +11,8 @@ import typer
 CLASSES = "tumor=1,cochlea=2"
 CENTERS = "ldn=crossmoda2021_ldn_*,etz=crossmoda2022_etz_*"
 LARGEST_LABEL = 255
+SCANS = (".nii", ".nii.gz", ".dcm")
+"""What names of scans end with."""
 
 
 def evaluate(
@@ -54,10 +56,15 @@ def evaluate(
         write_outcomes,
         write_summary,
     )
+    from crossmod.outputs import Inputs, Outputs
 
     labels = _labels(classes)
     rest = _summary_file(out, summary)
     pairs = label_pairs(predictions, references, _named(centers, "--centers"))
+    inputs = Inputs(tuple(file for pair in pairs for file in (pair.prediction, pair.reference)))
+    files = {file: Outputs(file.parent, "crossmod evaluate", inputs) for file in (out, rest)}
+    for file, outputs in files.items():
+        outputs.require([file.name], fix="name another file")
     with console.RunConsole() as watcher:
         bar = console.StepBar(watcher.progress, "evaluate")
         outcomes, remarks = compare_all(
@@ -66,8 +73,10 @@ def evaluate(
     groups = summarize(outcomes, next(iter(labels)))
     for remark in remarks:
         console.out.print(f"note: {remark}", style="yellow", markup=False, soft_wrap=True)
-    write_outcomes(out, outcomes)
-    write_summary(rest, groups)
+    with files[out].file(out.name) as file:
+        write_outcomes(file, outcomes)
+    with files[rest].file(rest.name) as file:
+        write_summary(file, groups)
     for structure in labels:
         console.out.print(summary_table(groups, structure))
     console.out.print(NOTE, style="dim")
@@ -125,6 +134,8 @@ def _check_file(path: Path, option: str) -> None:
         raise typer.BadParameter(f"'{path}': {error.strerror}", param_hint=option) from error
     if folder:
         raise typer.BadParameter(f"'{path}' is a folder", param_hint=option)
+    if path.name.endswith(SCANS):
+        raise typer.BadParameter(f"'{path}' names a scan, not a table", param_hint=option)
     if taken:
         raise typer.BadParameter(f"'{taken[0]}' is not a folder", param_hint=option)
 

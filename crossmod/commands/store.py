@@ -68,10 +68,12 @@ def gc(
 
 
 def _opened(folder: Path) -> Store:
-    from crossmod.store import Store
+    from crossmod.store import Store, is_store
 
     if not folder.is_dir():
         raise MachineError("there is no store", where=str(folder), fix="name it with --store")
+    if not is_store(folder):
+        raise MachineError("is not a store", where=str(folder), fix="name it with --store")
     return Store(folder)
 
 

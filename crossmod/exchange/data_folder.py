@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
 import shutil
 import tempfile
@@ -21,6 +22,7 @@ from crossmod.dataset import Scan
 from crossmod.errors import DataError
 from crossmod.exchange.nnunet_raw import RawCase, RawDataset
 from crossmod.intake import Inspector, Intake, Part, Survey, survey
+from crossmod.outputs import NOTHING, Inputs, Outputs
 
 TABLE = "data.toml"
 """The file in a data folder that says how a recipe reads it."""
@@ -58,7 +60,7 @@ class Imported:
     remarks: tuple[str, ...] = ()
 
 
-def import_raw(raw: RawDataset, out: Path, role: Role | None) -> Imported:
+def import_raw(raw: RawDataset, out: Path, role: Role | None, inputs: Inputs = NOTHING) -> Imported:
     """Put the cases of a data set into a data folder, bytes unchanged.
 
     Files are hard-linked where the file system allows, else copied. A data folder may be filled by
@@ -68,12 +70,14 @@ def import_raw(raw: RawDataset, out: Path, role: Role | None) -> Imported:
         raw: the data set.
         out: the data folder; made if missing.
         role: what the scans will be; None: the source if they are labeled, else the target.
+        inputs: the folder of the data set.
 
     Raises:
-        DataError: files cannot be trusted, the folder holds such scans already, cases of target
-            and validation have the same names, a source has no labels, or classes contradict an
-            earlier import.
+        DataError: files cannot be trusted, the folder holds such scans or other label maps of these
+            names already or lies in the data set, cases of target and validation have the same
+            names, a source has no labels, or classes contradict an earlier import.
     """
+    outputs_of(out, inputs).require([])
     role = role or (Role.SOURCE if raw.labeled else Role.TARGET)
     cases = raw.training if role is Role.SOURCE else raw.training + raw.test
     _check(raw, cases, out, role)
@@ -91,11 +95,11 @@ def import_raw(raw: RawDataset, out: Path, role: Role | None) -> Imported:
         references = sorted(stage.glob(f"{REFERENCES}/*"))
         for path in references:
             (out / REFERENCES).mkdir(exist_ok=True)
-            path.rename(out / REFERENCES / path.name)
+            if not os.path.lexists(out / REFERENCES / path.name):  # else it is the same
+                path.rename(out / REFERENCES / path.name)
         (stage / role).rename(out / role)
-    (out / TABLE).write_text(table, encoding="utf-8")
     left_out = len(raw.test) if role is Role.SOURCE else 0
-    remarks = tuple(text for _, text in found.remarks)
+    remarks = (*(text for _, text in found.remarks), *write_table(outputs_of(out, inputs), table))
     return Imported(role, len(cases), len(references), left_out, table, remarks)
 
 
@@ -105,6 +109,19 @@ def _check(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -
     if role is Role.SOURCE and not raw.classes:
         raise DataError("dataset.json names no classes", fix='add "labels" as nnU-Net wants them')
     check_room(out, role, {case.case for case in cases})
+    kept = {} if role is Role.SOURCE else {case.case: case.labels for case in cases if case.labels}
+    places = {out / REFERENCES / f"{name}{raw.ending}": file for name, file in kept.items()}
+    other = [str(place) for place, file in places.items() if _is_other(place, file)]
+    if other:
+        what = "the folder holds other label maps of these names:"
+        raise DataError("\n".join([what, *other]), fix="move them away, or name a new folder")
+
+
+def _is_other(place: Path, file: Path) -> bool:
+    """Whether something lies at a place that is not the same as a file."""
+    if not os.path.lexists(place):
+        return False
+    return not place.is_file() or not filecmp.cmp(place, file, shallow=False)
 
 
 def _survey(raw: RawDataset, cases: tuple[RawCase, ...], role: Role) -> Survey:
@@ -134,6 +151,21 @@ def check_room(out: Path, role: Role, cases: Set[str]) -> None:
             where=str(out),
             fix="rename one of them: references are found by the name of the case",
         )
+
+
+def outputs_of(out: Path, inputs: Inputs) -> Outputs:
+    """What an import writes into a data folder besides scans and label maps."""
+    return Outputs(out, "crossmod data import", inputs)
+
+
+def write_table(outputs: Outputs, table: str) -> list[str]:
+    """Write `TABLE` unless somebody else wrote or changed it; returns what to tell of that."""
+    path = outputs.folder / TABLE
+    if os.path.lexists(path) and not outputs.owns(TABLE):
+        return [f"{path}: was changed by hand and stays as it is; this import adds what is below"]
+    with outputs.file(TABLE) as file:
+        file.write_text(table, encoding="utf-8")
+    return []
 
 
 def _place(file: Path, target: Path) -> None:

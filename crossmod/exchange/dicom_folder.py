@@ -16,9 +16,17 @@ from numpy.typing import NDArray
 from crossmod.cases import faults_of_cases
 from crossmod.data import FloatArray, write_nifti
 from crossmod.errors import DataError
-from crossmod.exchange.data_folder import TABLE, Imported, Role, check_room, table_with
+from crossmod.exchange.data_folder import (
+    Imported,
+    Role,
+    check_room,
+    outputs_of,
+    table_with,
+    write_table,
+)
 from crossmod.intake import load_scan
 from crossmod.intake.dicom.files import HEAD_BYTES, is_marked
+from crossmod.outputs import Inputs
 
 ENDING = ".nii.gz"
 
@@ -44,13 +52,16 @@ def import_series(folder: Path, out: Path, role: Role, series: str, progress: Pr
         progress: wraps the iteration over cases.
 
     Raises:
-        DataError: names every case that cannot be read; or the data folder has no room for them.
-        MachineError: the extra ``crossmod[dicom]`` is not installed.
+        DataError: names every case that cannot be read; or the data folder has no room for them, or
+            lies among them.
+        MachineError: the extra `dicom` is not installed.
     """
     if role is Role.SOURCE:
         raise DataError("source scans need label maps, and DICOM series have none",
                         allowed="--as target, --as validation")  # fmt: skip
     cases = _cases(folder)
+    outputs = outputs_of(out, Inputs(searched=(folder,)))
+    outputs.require([])
     check_room(out, role, cases.keys())
     table = tomlkit.dumps(table_with(out, role, ENDING))
     new = not out.exists()
@@ -62,8 +73,7 @@ def import_series(folder: Path, out: Path, role: Role, series: str, progress: Pr
             with suppress(OSError):
                 out.rmdir()
         raise
-    (out / TABLE).write_text(table, encoding="utf-8")
-    return Imported(role, len(cases), 0, 0, table, remarks)
+    return Imported(role, len(cases), 0, 0, table, (*remarks, *write_table(outputs, table)))
 
 
 def _cases(folder: Path) -> dict[str, Path]:
@@ -122,7 +132,7 @@ def _convert(
 @contextmanager
 def _stage(out: Path) -> Iterator[Path]:
     """A folder to write into, removed at the end, as are those that killed imports left."""
-    for left in out.glob(f"{STAGE}*"):
+    for left in (lock.parent for lock in out.glob(f"{STAGE}*/{LOCK}")):
         with suppress(OSError, Timeout), FileLock(left / LOCK, blocking=False):
             shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(dir=out, prefix=STAGE) as name, FileLock(Path(name) / LOCK):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from crossmod.data import Case, Cohort, write_nifti
 from crossmod.errors import DataError
 from crossmod.intake import load_labels, load_scan
 from crossmod.options import Options, problems_in
+from crossmod.outputs import NOTHING, Inputs, new_folder
 from crossmod.recipe_model import FileValue, Name
 
 ENDING = ".nii.gz"
@@ -130,7 +130,14 @@ def _below(folder: Path, name: str) -> bool:
 
 
 def export_raw(
-    cohort: Cohort, out: Path, *, number: int, name: str, channel: str, progress: Progress
+    cohort: Cohort,
+    out: Path,
+    *,
+    number: int,
+    name: str,
+    channel: str,
+    progress: Progress,
+    inputs: Inputs = NOTHING,
 ) -> Exported:
     """Write a cohort as ``out/Dataset{number}_{name}``; labeled cases are for training.
 
@@ -141,17 +148,18 @@ def export_raw(
         name: name of the data set: letters, digits, `-` and `_`.
         channel: name of the one channel; nnU-Net normalizes by it (not "CT" for MRI).
         progress: wraps the iteration over cases.
+        inputs: the folders that the cohort lies in.
 
     Raises:
-        DataError: number or name is not allowed, or the number is taken.
+        DataError: number or name is not allowed, the number is taken, or the folder lies in one
+            that the cohort lies in.
+        MachineError: it cannot be written.
     """
     folder = out / f"Dataset{number:03}_{name}"
     _check(folder, number, name)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as temporary:
-        stage = Path(temporary) / folder.name
+    with new_folder(folder, inputs) as stage:
         for part in ("imagesTr", "labelsTr", "imagesTs"):
-            (stage / part).mkdir(parents=True)
+            (stage / part).mkdir()
         for case in progress(cohort.cases):
             _write(case, stage)
         labeled = cohort.only(lambda case: case.labels is not None)
@@ -164,7 +172,6 @@ def export_raw(
         splits = _splits(labeled)
         if splits:
             _write_json(stage / SPLITS, splits)
-        stage.rename(folder)
     test = len(cohort) - len(labeled)
     return Exported(folder, len(labeled), test, folder / SPLITS if splits else None)
 

@@ -31,9 +31,9 @@ from crossmod.model.facts import (
     require_usual_spacing,
     write_facts,
 )
-from crossmod.model.publish import whole_folder
 from crossmod.model.weights import arrays_in
 from crossmod.options import Seed, problems_in
+from crossmod.outputs import Inputs, new_folder, require_new
 
 STATE_FILE = "state.safetensors"
 
@@ -61,11 +61,11 @@ def package(run: Path, target: Path, stage: str | None = None) -> ModelFacts:
 
     Raises:
         DataError: the run is not finished, has no such stage or is damaged, or the target is not
-            empty.
+            empty or lies in a result.
         MachineError: the target cannot be written.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError("exists already", where=str(target), fix="name a new folder")
+    inputs = Inputs(searched=tuple(path.parent for path in run.glob(f"*/{MANIFEST}")))
+    require_new(target, inputs)
     facts = _run_facts(run)
     name = _chosen(run, facts, stage)
     (lock, head), states = _lock(run / LOCK_FILE), _states(run, facts.stages[name])
@@ -81,7 +81,7 @@ def package(run: Path, target: Path, stage: str | None = None) -> ModelFacts:
         scores=_scores(run / "metrics.csv", name, list(chosen.classes)),
         weights={file: weights for file, (_, weights) in states.items()},
     )
-    with whole_folder(target) as draft:
+    with new_folder(target, inputs) as draft:
         for file, (content, _) in states.items():
             (draft / file).write_bytes(content)
         (draft / LOCK_FILE).write_text(lock, encoding="utf-8")

@@ -13,7 +13,6 @@ from typing import Any
 from crossmod.data import Cohort
 from crossmod.entries import MANIFEST
 from crossmod.model.facts import (
-    RUN_FILE,
     Fold,
     Identity,
     Origin,
@@ -27,11 +26,11 @@ from crossmod.steps import DataFolder, MakePhantom, Predict, Prepare
 from crossmod.steps.base import Where, library_versions
 
 
-def write_record(folder: Path, plan: Plan, shown: Mapping[str, str], folder_of: Where) -> None:
-    """Write run.json into a run folder.
+def write_record(file: Path, plan: Plan, shown: Mapping[str, str], folder_of: Where) -> None:
+    """Write the run.json of a run folder.
 
     Args:
-        folder: the run folder.
+        file: where.
         plan: what was to be done.
         shown: name of every step that ran -> its folder in the run folder.
         folder_of: where the result of a step lies.
@@ -48,7 +47,7 @@ def write_record(folder: Path, plan: Plan, shown: Mapping[str, str], folder_of: 
         for (stage, _), step in plan.predictions.items()
         if step.name in shown
     }
-    write_facts(folder / RUN_FILE, RunFacts(origin=origin, stages=stages))
+    write_facts(file, RunFacts(origin=origin, stages=stages))
 
 
 def _stage(step: Predict, shown: Mapping[str, str], folder_of: Where) -> Stage:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from processor import children_seconds
 from program import SMOKE, Program
+
+import crossmod
 
 
 def test_help_is_quick(program: Program) -> None:
@@ -37,6 +40,27 @@ def test_check_reports_every_problem_and_runs_nothing(program: Program) -> None:
 def test_a_shipped_recipe_is_found_by_name(program: Program) -> None:
     assert "is valid" in program("check", "smoke").stdout
     assert "quickstart" in program("check", "smok", code=2).stderr
+
+
+def test_a_recipe_that_lies_here_comes_before_a_shipped_one(
+    program: Program, tmp_path: Path
+) -> None:
+    here = Program(tmp_path)
+    (tmp_path / "smoke.toml").write_text('extends = "smoke"\ntitle = "Mine"\n', encoding="utf-8")
+    for name in ("smoke", "smoke.toml"):
+        assert "is valid: Mine" in here("check", name).stdout
+    assert "Mine" not in here("check", "recipes/smoke.toml").stdout
+
+
+def test_the_version_is_told(program: Program) -> None:
+    assert program("--version").stdout == f"crossmod {version('crossmod')}\n"
+    assert crossmod.__version__ == version("crossmod")
+    assert dir(crossmod) == crossmod.__all__
+    assert all(getattr(crossmod, name) for name in dir(crossmod))
+    assert not hasattr(crossmod, "nothing_of_this_name")
+    code = "import sys, crossmod; dir(crossmod); print('importlib.metadata' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_a_wrong_data_folder_is_said_before_anything_runs(program: Program, tmp_path: Path) -> None:

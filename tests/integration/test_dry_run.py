@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,22 @@ def test_why_a_step_runs(copied: Tiny) -> None:
     assert "to run: a stored result was removed" in row(removed, "prepare-target")
     assert "Steps: 1 to run" in removed
     assert re.search(r" e *$", row(removed, "prepare-target"))  # as the other preparations
+
+
+def test_what_somebody_put_into_a_run_folder_stays(copied: Tiny) -> None:
+    changed = ["--set", "translate.sharpen.iterations=1"]
+    [shown] = copied.result.folder.glob("*-translate-sharpen")
+    note, scores = shown / "notes.txt", copied.result.folder / "metrics.csv"
+    note.write_text("mine", encoding="utf-8")
+    before = copied.result.events()
+    assert f"{note.relative_to(copied.folder)}\n" in copied.go(*changed, code=3)
+    assert "21 steps were in the store already" in copied.go()  # nothing would go
+    note.unlink()
+    scores.write_text("mine", encoding="utf-8")
+    for more in ([], changed, ["--dry-run"]):
+        assert "metrics.csv: was not written by the run of tiny" in copied.go(*more, code=3)
+    assert scores.read_text(encoding="utf-8") == "mine"
+    assert copied.made() == Counter(row["step"] for row in before if row["event"] == "finished")
 
 
 def test_a_killed_training_goes_on(copied: Tiny) -> None:

@@ -96,7 +96,7 @@ def test_a_package_predicts_what_the_run_predicted(
             np.testing.assert_array_equal(values(one), values(other))
             np.testing.assert_array_equal(one.affine, other.affine)
             assert path.name.removesuffix(".nii.gz")[:12] in done.stdout
-        assert len(list(out.iterdir())) == len(list(known.iterdir())) + 1
+        assert len(list(out.glob("[!.]*"))) == len(list(known.iterdir())) + 1
     rows = confidence_in(program.folder / "again-validation")
     assert list(rows[0]) == ["case", "class", "agreement", "probability", "volume_mm3", "flag"]
     assert len(rows) == 2 * 2
@@ -257,7 +257,7 @@ def test_one_bad_scan_does_not_stop_the_others(
     write(scans / "nan.nii", np.where(data > 900, np.nan, data).astype(np.float32), affine)
     (scans / "text.nii.gz").write_text("not found", encoding="utf-8")
     done = program("predict", bright, scans, tmp_path / "out", code=3, path=bright_site)
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = sorted(path.name for path in (tmp_path / "out").glob("[!.]*"))
     assert names == ["a.nii.gz", "confidence.csv", "z.nii.gz"]
     assert [row["case"] for row in confidence_in(tmp_path / "out")] == ["a", "a", "z", "z"]
     assert "2 of 6 scans outlined" in done.stdout
@@ -285,18 +285,32 @@ def test_what_is_odd_about_a_scan_is_said(
     assert f"note: {plain}: name: the content is gzip" in done.stdout
 
 
-def test_files_that_exist_are_kept_unless_told_otherwise(
+def test_overwrite_replaces_what_predict_wrote_and_nothing_else(
     program: Program, bright: Path, bright_site: Path, tmp_path: Path
 ) -> None:
     affine = centered(*GRID)
-    scan = write(tmp_path / "a.nii.gz", scene(affine, GRID[1]), affine)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a.nii.gz").write_text("mine", encoding="utf-8")
-    refused = program("predict", bright, scan, tmp_path / "out", code=3, path=bright_site)
-    assert "has files of these names already: a.nii.gz" in refused.stderr
-    assert (tmp_path / "out" / "a.nii.gz").read_text(encoding="utf-8") == "mine"
-    program("predict", bright, scan, tmp_path / "out", "--overwrite", path=bright_site)
-    assert (values(labels_in(tmp_path / "out", "a")) == 1).any()
+    for case in "ab":
+        write(tmp_path / "in" / f"{case}.nii.gz", scene(affine, GRID[1]), affine)
+    out = tmp_path / "out"
+    again = ["predict", bright, tmp_path / "in", out]
+    program(*again, path=bright_site)
+    first = (out / "a.nii.gz").read_bytes()
+    refused = program(*again, code=3, path=bright_site).stderr
+    assert "has files of these names already: a.nii.gz, b.nii.gz, confidence.csv" in refused
+    assert "--overwrite" in refused
+    (out / "a.nii.gz").write_bytes(b"half")
+    (out / "a.nii.gz").unlink()  # what is missing is written again
+    program(*again, "--overwrite", path=bright_site)
+    assert (out / "a.nii.gz").read_bytes() == first
+
+    corrected = write(out / "b.nii.gz", np.ones(GRID[1], np.uint8), affine).read_bytes()
+    for overwrite in ([], ["--overwrite"]):
+        refused = program(*again, *overwrite, code=3, path=bright_site).stderr
+        assert f"{out / 'b.nii.gz'}: was not written by crossmod predict, or" in refused
+        assert "a.nii.gz" not in refused
+        assert "--overwrite" not in refused
+        assert (out / "b.nii.gz").read_bytes() == corrected
+        assert (out / "a.nii.gz").read_bytes() == first
 
 
 def test_label_maps_are_called_as_asked(
@@ -308,7 +322,7 @@ def test_label_maps_are_called_as_asked(
     naming = ["--ending", "_hrT2", "--name", "{case}_Label"]
     arguments = [bright, tmp_path / "in", tmp_path / "out", *naming]
     program("predict", *arguments, path=bright_site)
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = sorted(path.name for path in (tmp_path / "out").glob("[!.]*"))
     assert names == ["a_Label.nii.gz", "confidence.csv"]
     for name in ("label", "../{case}", "{case}/{case}"):
         wrong = [bright, tmp_path / "in", tmp_path / "new", "--name", name]
@@ -404,6 +418,6 @@ def test_the_container_keeps_the_convention_of_the_challenge(
     command, *arguments = entry
     assert command == "crossmod"
     program(*(places.get(part, part) for part in arguments))
-    names = {path.name for path in places["/output"].iterdir()}
+    names = {path.name for path in places["/output"].glob("[!.]*")}
     expected = {path.name.replace("_hrT2", "_Label") for path in scans.iterdir()}
     assert names == {*expected, "confidence.csv"}

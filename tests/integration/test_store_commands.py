@@ -13,6 +13,9 @@ import pytest
 from program import Program
 from tiny import RECIPE, Tiny
 
+from crossmod.outputs import LEDGER
+from crossmod.store import Store
+
 OTHER = ("--out", "runs/other", "--set", "pseudo_label.min_confidence=0.1")
 """Another run in the same store; it shares all that comes before self-training."""
 
@@ -102,7 +105,7 @@ def test_c08_debris_of_a_killed_run(copied: Tiny, undisturbed: Tiny) -> None:
     assert sorted((copied.store / "checkpoints" / key).iterdir()) == saved  # the run goes on there
     copied.go()
     assert copied.digests() == undisturbed.digests()
-    assert list(copied.store.rglob(".*")) == []
+    assert list(copied.store.rglob(".*")) == [copied.store / LEDGER]
 
 
 def test_gc_beside_a_run(two: Tiny, undisturbed: Tiny) -> None:
@@ -180,6 +183,10 @@ def test_a_strange_record_is_a_warning_and_stops_gc(tmp_path: Path) -> None:
     assert "there is no store" in program("runs", code=4).stderr
     assert not (tmp_path / "runs").exists()
     (tmp_path / "runs" / "store" / "runs").mkdir(parents=True)
+    assert "is not a store" in program("runs", code=4).stderr
+    assert "is not a store" in program("gc", code=4).stderr
+    shutil.rmtree(tmp_path / "runs" / "store")
+    (Store(tmp_path / "runs" / "store").folder / "runs").mkdir()
     assert "No run has a record in runs/store" in program("runs").stdout
     (tmp_path / "runs" / "store" / "runs" / "run-1.json").write_text("{}", encoding="utf-8")
     assert "run-1.json cannot be read" in program("runs").stdout

@@ -28,7 +28,7 @@ from program import SMOKE, Program, Result
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(find_spec("ray") is None, reason="needs crossmod[ray]"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs the extra ray"),
 ]
 
 NO_FAULT = "none:none:raise"  # lets points be traced

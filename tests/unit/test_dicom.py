@@ -706,7 +706,7 @@ def test_a_missing_extra_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MachineError) as caught:
         read_series(series(tmp_path / "s", [0, 2]))
     assert caught.value.exit_code == 4
-    assert caught.value.fix == "pip install 'crossmod[dicom]'"
+    assert caught.value.fix.endswith("pip install -c constraints.txt '.[dicom]'")
 
 
 def test_the_child_starts_without_heavy_libraries() -> None:

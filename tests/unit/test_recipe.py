@@ -99,6 +99,47 @@ def test_a_recipe_extends_another_and_errors_name_the_file_they_are_in(tmp_path:
     assert f"{path}:2: seed" in str(caught.value)
 
 
+@pytest.mark.parametrize("named", ["quickstart", "quickstart.toml", "recipes/quickstart.toml"])
+def test_extends_finds_shipped_recipes_from_anywhere(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep").mkdir()
+    for name in ("deep/mine.toml", "deep/quickstart.toml"):  # one that is called like it means it
+        path = write(tmp_path, f'extends = "{named}"\ntitle = "mine"\n', name)
+        checked = load(path)
+        assert checked.recipe.title == "mine"
+        assert checked.document.files == (path, RECIPES / "quickstart.toml")
+        (tmp_path / name).unlink()
+    monkeypatch.chdir("/")
+    load(write(tmp_path, f'extends = "{named}"\n', "deep/other.toml"))
+
+
+def test_a_recipe_beside_comes_before_a_shipped_one_with_and_without_its_ending(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, BASE, "quickstart.toml")
+    write(tmp_path, BASE, "v1.2.toml")
+    for named in ("quickstart", "quickstart.toml", "v1.2", "v1.2.toml", "./quickstart"):
+        assert load(write(tmp_path, f'extends = "{named}"\n')).recipe.title == "t"
+
+
+def test_shipped_recipes_extend_each_other_whatever_lies_in_the_folder(tmp_path: Path) -> None:
+    path = write(tmp_path, 'extends = "smoke"\n', "quickstart.toml")
+    names = [file.name for file in load(path).document.files]
+    assert names == ["quickstart.toml", "smoke.toml", "quickstart.toml"]
+
+
+def test_what_cannot_be_extended_is_said_with_what_could(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    for named in ("quickstrat", "folder", "", ".", "x/smoke"):
+        path = write(tmp_path, f'extends = "{named}"\n')
+        with pytest.raises(RecipeError) as caught:
+            load(path)
+        assert f"{path}:1: extends '{named}', which cannot be found" in str(caught.value)
+        assert "quickstart" in str(caught.value)
+
+
 def test_settings_override_and_are_named_in_errors(tmp_path: Path) -> None:
     path = write(tmp_path, BASE)
     checked = load(path, ["translate.gan.epochs=7", "title=plain words"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.engines.local import cores, gpus
-from crossmod.errors import MachineError
+from crossmod.errors import MachineError, with_extra
 
 FOREIGN_VARIABLES = ("RAY_ADDRESS", "RAY_REDIS_ADDRESS", "RAY_GCS_SERVER_PORT")
 """Would tie a cluster of one's own to another."""
@@ -49,7 +49,7 @@ def connected(address: str | None, device: str, folder: Path) -> Any:
             ray.init(log_to_driver=False, logging_level=logging.ERROR, **terms)
     except ImportError as error:
         raise MachineError(
-            "Ray is not installed", fix="pip install 'crossmod[ray]', on every machine"
+            "Ray is not installed", fix=f"on every machine, {with_extra('ray')}"
         ) from error
     except Exception as error:  # Ray has no class for these
         raise _no_cluster(address, error) from error

@@ -23,7 +23,7 @@ from crossmod.engines.slurm.ends import PASSING, hopeless, left_by, look_anew, l
 from crossmod.engines.slurm.job import STOP, Diary, Job, newest_checkpoint
 from crossmod.engines.slurm.options import SlurmOptions
 from crossmod.engines.slurm.queue import Paper, Queue, State, TryLater
-from crossmod.errors import MachineError
+from crossmod.errors import MachineError, with_extra
 from crossmod.store import Store
 from crossmod.tasks import Event, Machine, Outcome, Remark, Task
 
@@ -87,7 +87,7 @@ class Slurm:
 
     def __post_init__(self) -> None:
         if find_spec("submitit") is None:
-            raise MachineError("submitit is missing", fix="pip install 'crossmod[slurm]'")
+            raise MachineError("submitit is missing", fix=with_extra("slurm"))
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise MachineError(
                 "no Slurm here: sbatch is not found",

@@ -41,7 +41,7 @@ def read_series(folder: Path, *, series: str = "", limits: Limits = DEFAULTS) ->
     Raises:
         DataError: there is no such series or several, files are damaged, slices are missing,
             doubled, uneven or unlike each other, or a limit is exceeded.
-        MachineError: the extra ``crossmod[dicom]`` is not installed.
+        MachineError: the extra `dicom` is not installed.
     """
     request = {"series": series, "max_voxels": limits.max_voxels}
     with run_child("read", folder, request, limits) as (room, answer):
@@ -83,7 +83,7 @@ def write_seg(
     Raises:
         DataError: the series is not the one that was outlined, or lacks what the standard demands
             of the source of a segmentation.
-        MachineError: the extra ``crossmod[dicom]`` is not installed, or the file cannot be written.
+        MachineError: the extra `dicom` is not installed, or the file cannot be written.
     """
     request = {
         "series": series,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError, MachineError, with_extra
 from crossmod.intake.dicom.files import parsing
 from crossmod.intake.dicom.frames import Frame
 from crossmod.intake.dicom.tags import tag_name, uid_of, unusable, value_of, whole
@@ -58,7 +58,7 @@ def _decoder(dataset: Any, file: str) -> Any:
         raise MachineError(
             f"is compressed as {syntax.name} ({syntax}), which nothing installed decodes",
             where=file,
-            fix="pip install 'crossmod[dicom]', or decompress it with another program",
+            fix=f"decompress it with another program, or {with_extra('dicom')}",
         )
     return decoder
 

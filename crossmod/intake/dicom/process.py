@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from crossmod.data import LabelArray
-from crossmod.errors import CrossmodError, DataError, MachineError
+from crossmod.errors import CrossmodError, DataError, MachineError, with_extra
 from crossmod.intake.options import Limits
 
 CHILD = "crossmod.intake.dicom.child"
@@ -78,7 +78,7 @@ def require_extra(task: Literal["read", "seg"]) -> None:
         raise MachineError(
             f"DICOM needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'}"
             " not installed",
-            fix="pip install 'crossmod[dicom]'",
+            fix=with_extra("dicom"),
         )
 
 

@@ -1,0 +1,129 @@
+"""What the pages tell users to write works where a user writes it: in an empty folder.
+
+Every TOML block is a recipe, a part of one, a profile, or the metadata of a plugin; every command
+in a block of shell lines is one that the program takes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from typer.main import get_command
+
+from crossmod import cli
+from crossmod.engines.profile import Profile, read_profile
+from crossmod.recipe import load_all
+from crossmod.recipe_model import Recipe
+from crossmod.recipe_names import recipe_file
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "plugins").glob("*/README.md")),
+]
+OF_A_RECIPE = {*Recipe.model_fields, "extends", "variants"}
+OF_A_PROFILE = set(Profile.model_fields)
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def named(page: Path, number: int) -> str:
+    return f"{page.relative_to(ROOT)}-{number}"
+
+
+TOML = {named(page, n): text for page in PAGES for n, text in enumerate(blocks(page, "toml"))}
+METADATA = {name: text for name, text in TOML.items() if "project" in tomllib.loads(text)}
+PROFILES = {name: text for name, text in TOML.items() if {*tomllib.loads(text)} <= OF_A_PROFILE}
+RECIPES = {
+    name: text for name, text in TOML.items() if name not in METADATA and name not in PROFILES
+}
+OWN_PLUGIN = "docs/tutorials/write-a-translator.md"
+
+
+def as_recipe(text: str) -> str:
+    """A part of a recipe over a shipped one; options alone are those of an augmenter."""
+    keys = {*tomllib.loads(text)}
+    if not keys & OF_A_RECIPE:
+        text = f"[augment.tumors]\n{text}"
+    return text if "extends" in keys else f'extends = "quickstart"\n{text}'
+
+
+def test_the_pages_hold_what_is_tested_here() -> None:
+    assert len([text for text in RECIPES.values() if text.startswith("extends")]) >= 5
+    assert len(PROFILES) >= 3
+    assert [name.rpartition("-")[0] for name in METADATA] == [OWN_PLUGIN]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if not name.startswith(OWN_PLUGIN)])
+def test_recipes_are_valid_in_an_empty_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(as_recipe(RECIPES[name]), encoding="utf-8")
+    assert load_all(Path("mine.toml"))
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_profiles_are_valid(name: str, tmp_path: Path) -> None:
+    (tmp_path / "profile.toml").write_text(PROFILES[name], encoding="utf-8")
+    read_profile(tmp_path / "profile.toml")
+
+
+def test_the_recipe_of_a_plugin_of_ones_own_is_valid_where_it_is_installed(
+    tmp_path: Path, install: Callable[..., None]
+) -> None:
+    [recipe] = [text for name, text in RECIPES.items() if name.startswith(OWN_PLUGIN)]
+    [metadata] = METADATA.values()
+    [points] = tomllib.loads(metadata)["project"]["entry-points"].values()
+    [(name, module)] = points.items()
+    site, work = tmp_path / "site", tmp_path / "work"
+    site.mkdir()
+    work.mkdir()
+    entries = f"[crossmod.plugins]\n{name} = {module}\n"
+    install(site, module, blocks(ROOT / OWN_PLUGIN, "python")[0], entries)
+    (work / "mine.toml").write_text(recipe, encoding="utf-8")
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "crossmod"), "check", "mine.toml"],
+        cwd=work, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def commands(page: Path) -> list[str]:
+    lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    calls = (re.match(r"\s*(?:.* && \S*/)?crossmod (.*)", line) for line in lines)
+    return [call[1].partition("  #")[0] for call in calls if call]
+
+
+CALLS = sorted({(page.name, line) for page in PAGES for line in commands(page)})
+
+
+@pytest.mark.parametrize(("page", "line"), CALLS, ids=[" ".join(call) for call in CALLS])
+def test_commands_are_taken(
+    page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names, options and their values; nothing is run."""
+    monkeypatch.chdir(tmp_path)
+    command: click.Command = get_command(cli.app)
+    words = shlex.split(line)
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    for word in words:
+        if word.isupper():  # DIR, PREDICTIONS: the user's own
+            Path(word).touch() if "." in word else Path(word).mkdir()
+        if word.startswith("recipes/"):
+            assert recipe_file(word, Path())
+    command.make_context(command.name, words)
