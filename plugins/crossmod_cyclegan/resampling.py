@@ -1,4 +1,4 @@
-"""Reflected borders and doubled resolution, in forms that give the same bits every time.
+"""Reflected borders and doubled resolution, with gradients that are the same bits every time.
 
 On GPUs, torch's own gradients of both add in an order that changes from run to run, and raise an
 error where that is not allowed. Here every element is added in a fixed order. Values are those of
@@ -7,14 +7,11 @@ error where that is not allowed. Here every element is added in a fixed order. V
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-AlongAxis = Callable[[Tensor, int], Tensor]
+from torch.nn import functional
 
 
 class Reflection(nn.Module):
@@ -38,7 +35,7 @@ class Doubling(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, 2 H, 2 W)``."""
-        result: Tensor = _Linear.apply(images, (_doubled,) * 2, (_halved,) * 2)  # type: ignore[no-untyped-call]
+        result: Tensor = _Doubled.apply(images)  # type: ignore[no-untyped-call]
         return result
 
 
@@ -50,36 +47,37 @@ def reflected(images: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -
         rows: rows added before and after.
         columns: columns added before and after.
     """
-    widths = (rows, columns)
-    there = tuple(partial(_continued, width=width) for width in widths)
-    back = tuple(partial(_folded, width=width) for width in widths)
-    result: Tensor = _Linear.apply(images, there, back)  # type: ignore[no-untyped-call]
+    result: Tensor = _Reflected.apply(images, rows, columns)  # type: ignore[no-untyped-call]
     return result
 
 
-class _Linear(torch.autograd.Function):
-    """A linear map of rows, then of columns; its gradient is the transposed map."""
+class _Reflected(torch.autograd.Function):
+    """Torch's own values; a gradient that folds the borders back, columns first."""
 
     @staticmethod
     def forward(
-        ctx: Any,
-        images: Tensor,
-        there: tuple[AlongAxis, AlongAxis],
-        back: tuple[AlongAxis, AlongAxis],
+        ctx: Any, images: Tensor, rows: tuple[int, int], columns: tuple[int, int]
     ) -> Tensor:
-        ctx.back = back
-        return there[1](there[0](images, 2), 3)
+        ctx.rows, ctx.columns = rows, columns
+        return functional.pad(images, (*columns, *rows), mode="reflect")
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.back[0](ctx.back[1](gradients[0], 3), 2), None, None
+        return _folded(_folded(gradients[0], 3, ctx.columns), 2, ctx.rows), None, None
 
 
-def _continued(images: Tensor, axis: int, width: tuple[int, int]) -> Tensor:
-    last = images.shape[axis] - 1
-    before = [images.narrow(axis, step, 1) for step in range(width[0], 0, -1)]
-    after = [images.narrow(axis, last - step, 1) for step in range(1, width[1] + 1)]
-    return torch.cat([*before, images, *after], axis)
+class _Doubled(torch.autograd.Function):
+    """Rows, then columns; the gradient is the transposed map."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        del ctx
+        return _doubled(_doubled(images, 2), 3)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        del ctx
+        return _halved(_halved(gradients[0], 3), 2)
 
 
 def _folded(gradient: Tensor, axis: int, width: tuple[int, int]) -> Tensor:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-
-ROWS: list[str] = []
 
 
 def pytest_collection_modifyitems(items):
@@ -19,16 +18,15 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture
-def note():
-    """Takes lines for the table at the end."""
-    return ROWS.append
+def note(capsys):
+    """Shows a line of figures at once."""
 
+    def show(text):
+        with capsys.disabled():
+            sys.stdout.write(f"\n  {text}\n")
+            sys.stdout.flush()
 
-def pytest_terminal_summary(terminalreporter):
-    if ROWS:
-        terminalreporter.section(f"measured on {torch.cuda.get_device_name()}")
-        for row in ROWS:
-            terminalreporter.write_line(row)
+    return show
 
 
 @pytest.fixture(autouse=True)

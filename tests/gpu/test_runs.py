@@ -27,7 +27,7 @@ def run(folder, *more):
 
 
 def test_exact_is_the_same_bits_in_two_runs_with_other_workers(tmp_path, note):
-    one = run(tmp_path / "one", "--workers", "1")
+    one = run(tmp_path / "one", "--workers", "2")
     other = run(tmp_path / "other", "--workers", "4")
     assert {device for device, _ in one.values()} == {"cuda"}
     assert one == other

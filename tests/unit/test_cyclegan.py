@@ -21,7 +21,6 @@ from crossmod_cyclegan.resampling import Doubling, Reflection, reflected
 from crossmod_cyclegan.slices import Batches, ImagePool, Slice, foreground_slices, resized
 from crossmod_cyclegan.train import Trainer, learning_rate_factor, train
 from pydantic import ValidationError
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from crossmod import Context, DataError, Volume
 from crossmod.data import CohortWriter
@@ -326,43 +325,6 @@ def test_training_repeats_exactly():
     (first, _), (second, _) = train_tiny(), train_tiny()
     for one, two in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, two)
-
-
-class Seen(TorchDispatchMode):
-    """Notes the names of all operations, those of gradients included."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = set()
-
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        self.names.add(operation.overloadpacket.__name__)
-        return operation(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
-def test_no_operation_lacks_a_deterministic_form_on_gpus(upsampling):
-    """`torch.use_deterministic_algorithms` lists those that raise an error on CUDA."""
-    options = TINY.model_copy(update={"upsampling": upsampling, "weight_average": 0.9})
-    trainer = Trainer(options, rng_of(0), "cpu", FP32)
-    trainer.set_rate(1.0)
-    images = torch.rand(2, 1, 27, 29)  # borders are added, to sides that can be halved
-    with Seen() as seen:
-        trainer.step(images, images)
-        trainer.sample(images, images)
-    assert "convolution_backward" in seen.names
-    listed = (
-        "_pad",
-        "upsample",
-        "pool",
-        "scatter",
-        "index_",
-        "put",
-        "cumsum",
-        "gather",
-        "nll_loss",
-    )
-    assert not [name for name in seen.names if any(word in name for word in listed)]
 
 
 def test_average_of_weights_lies_between_start_and_end():
