@@ -34,9 +34,9 @@ ASIDE = 1e-4
 """Voxels by which a line of one grid may leave that of another and still count as parallel: affines
 kept in single precision differ by less, turned grids by more."""
 
-STEP = 2.0**-20
+STEP = 2.0**-23
 """Voxels to which positions are rounded: noise vanishes, and linear weights are exact in single
-precision, so that two equal shares stay equal."""
+precision."""
 
 POLE = np.sqrt(3) - 2
 """Of the filter that turns voxels into coefficients of cubic B-splines."""

@@ -30,6 +30,9 @@ HEAD_EDGES = (0.02, 0.98)
 EDGE = 1e-3
 """Voxels by which centers stay within the volume; beyond its edge interpolation finds nothing."""
 
+TIE = 1e-6
+"""Shares of classes that differ by less are equal; single precision would decide between them."""
+
 MOST_VOXELS = 300_000_000
 """Voxels of a common grid, where nobody says otherwise: as many as the intake takes of a scan."""
 
@@ -230,7 +233,7 @@ def resample(
 def resample_labels(labels: LabelArray, affine: Affine, grid: Grid) -> LabelArray:
     """The label with the largest interpolated share at each voxel of another grid.
 
-    Ties go to background.
+    Ties go to background, between labels to the smaller one.
     """
     box = _box_of(labels > 0)
     part = labels[box]
@@ -267,7 +270,7 @@ def to_native(probabilities: FloatArray, affine: Affine, native: Grid) -> LabelA
 
 
 def _strongest(shares: Sequence[NDArray[np.generic]], given: Grid, grid: Grid) -> LabelArray:
-    """Number of the class with the largest interpolated share, 0 where background has more.
+    """Number of the class with the largest interpolated share, 0 where background has as much.
 
     Args:
         shares: ``(I, J, K)`` of each class on the grid ``given``; background has the rest up to 1.
@@ -279,6 +282,8 @@ def _strongest(shares: Sequence[NDArray[np.generic]], given: Grid, grid: Grid) -
     part = grid.part(box)
     classes = [resample(share, given.affine, part) for share in shares]
     background = 1 - np.sum(classes, axis=0)
+    for number, one in enumerate(classes, start=1):
+        one -= number * TIE
     winner[box] = np.argmax([background, *classes], axis=0)
     return winner
 

@@ -172,7 +172,9 @@ class Queue:
         image = load_scan(scan.path, self.intake, scan.series)
         most = self.intake.limits.max_voxels
         data, _, affine = to_common(image.data, None, image.affine, self.preprocess, most)
-        # A run keeps its prepared scans as NIfTI, where affines have single precision.
+        # A run keeps its prepared scans as NIfTI, where affines have single precision, and reads
+        # them in C order; sums over voxels depend on the order.
+        data = np.ascontiguousarray(data)
         kept = affine.astype(np.float32).astype(np.float64)
         taken = Taken(scan, Grid(image.data.shape, image.affine), image.remarks)
         return taken, Volume.of(data[np.newaxis], kept, case=scan.case)

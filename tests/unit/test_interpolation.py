@@ -17,7 +17,7 @@ from crossmod.interpolation import Interpolation, interpolated
 from crossmod.preprocess import Grid, Preprocess, resample, to_common
 
 HOW: dict[Interpolation, int] = {"linear": sitk.sitkLinear, "cubic": sitk.sitkBSpline}
-NEAR = 5e-5  # of the range: positions are rounded to 5e-7 voxel, weights to single precision
+NEAR = 5e-5  # of the range: positions are rounded to 6e-8 voxel, weights to single precision
 RANGE = 200
 OUTSIDE = -3.0
 

@@ -279,6 +279,18 @@ def test_labels_never_mix_into_new_values() -> None:
     assert set(np.unique(found)) == {1, 3}
 
 
+@pytest.mark.parametrize(("labels", "winner"), [((0, 1), 0), ((1, 0), 0), ((3, 1), 1)])
+@pytest.mark.parametrize("n", range(3, 40, 2))
+def test_ties_go_to_the_smallest_label(n: int, labels: tuple[int, int], winner: int) -> None:
+    """A corner voxel has half the share where n / (n + 1) of it meets (n + 1) / 2n."""
+    given = np.full((2, 2, 1), labels[0], np.uint8)
+    given[1, 1] = labels[1]
+    affine = np.eye(4)
+    affine[:2, 3] = n / (n + 1), (n + 1) / (2 * n)
+    found = resample_labels(given, np.eye(4), Grid((1, 1, 1), affine))
+    assert found.item() == winner
+
+
 def test_numbers_near_the_smallest_double_do_no_harm() -> None:
     data = np.random.default_rng(0).random((6, 6, 6), dtype=np.float32)
     clean = np.diag([1.0, 1.25, 1.0, 1.0])
