@@ -42,7 +42,7 @@ POLE = np.sqrt(3) - 2
 """Of the filter that turns voxels into coefficients of cubic B-splines."""
 
 NOTHING = 1e-8
-"""Weights below this are none: single precision would not show them."""
+"""Weights below this count as zero: single precision would not show them."""
 
 REACH = 15
 """Voxels to either side that a cubic spline depends on; those beyond weigh less than that."""

@@ -16,11 +16,13 @@ SIGNS = (
     "out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "Failed to allocate memory",
+    "bad_alloc",
 )
 """What libraries say where memory ran out."""
 
-ON_CPU = "can't allocate memory"
-"""What torch says of the memory of the machine."""
+OF_GPU = ("CUDA", "CUDNN", "CUBLAS", "HIP")
+"""What they name where it was the memory of a GPU."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -32,7 +34,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def held_at(error: BaseException) -> str:
     """What this process held of the memory that ran out, in words."""
-    if not _of_gpu(error):
+    if not _is_of_gpu(error):
         return f"the process held {peak_bytes() / GIB:.1f} GiB"
     import torch
 
@@ -41,12 +43,8 @@ def held_at(error: BaseException) -> str:
     return f"the process held {held:.1f} GiB of the {whole:.1f} GiB of the GPU, {gpu.name}"
 
 
-def _of_gpu(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, MemoryError) or ON_CPU in text_of(error):
-        return False
-    return torch.cuda.is_available()
+def _is_of_gpu(error: BaseException) -> bool:
+    return any(word in text_of(error) for word in OF_GPU)
 
 
 def out_of_memory(error: BaseException, where: str, case: str) -> MachineError:
@@ -76,7 +74,7 @@ def memory_short(where: str, case: str, held: str, what: str) -> MachineError:
         where=where + at,
         allowed=held,
         fix="a smaller patch, batch or crop, a lower memory_gb or cache_gb, or fewer workers "
-        "(--workers 1); then run again to go on",
+        "(--workers 1); then run again to resume",
     )
 
 

@@ -1,4 +1,4 @@
-"""An accelerator that is none: tensors that say they lie elsewhere and refuse to mix.
+"""A stand-in accelerator: tensors that say they lie elsewhere and refuse to mix.
 
 A build of torch without CUDA cannot show that a `.to(device)` was forgotten. These tensors can:
 they compute on the CPU, but as on a GPU an operation raises where some of its tensors lie here and

@@ -13,8 +13,13 @@ from crossmod.cost.extents import Extents
 from crossmod.cost.fits import Room, lacking_gpu, problems, require
 from crossmod.cost.measured import LEARNERS, Conditions, Earlier
 from crossmod.cost.probing import Prober, may_be_large
-from crossmod.engines.local import Local, gpus
-from crossmod.engines.machine import available_memory, gpu_memory, memory_limit
+from crossmod.engines.local import Local, gpus, unused_gpus
+from crossmod.engines.machine import (
+    available_memory,
+    gpu_memory,
+    gpu_model,
+    memory_limit,
+)
 from crossmod.tasks import Machine
 
 if TYPE_CHECKING:
@@ -65,7 +70,12 @@ class Preview:
             every: probe all that nothing is known of, else only what may be too large.
         """
         extents = Extents(self.store)
-        conditions = Conditions(self._device, self.machine.precision, self.local.threads)
+        conditions = Conditions(
+            self._device,
+            self.machine.precision,
+            self.local.threads,
+            gpu_model(self.machine.device) if self.gpus else "",
+        )
         earlier = Earlier(self.store, extents, conditions)
         classes = self.plans[0][1].source.classes.labels
         gpu = self.gpus[0] if self.gpus else ""
@@ -87,9 +97,19 @@ class Preview:
             available_memory(),
             {str(place): shutil.disk_usage(place).free for place in places.values()},
             self.machine.device,
-            len(gpus("auto")) if self.here else None,
+            self._gpu_fault,
             gpu_memory(self.machine.device) if self.gpus else 0,
         )
+
+    @property
+    def _gpu_fault(self) -> str:
+        """Why the GPU that the recipe asks for cannot be used here."""
+        kind, _, number = self.machine.device.partition(":")
+        if kind != "cuda" or self.gpus or not self.here:
+            return ""
+        from crossmod.torch.device import gpu_fault
+
+        return gpu_fault(int(number or 0))
 
     @property
     def _device(self) -> str:
@@ -132,6 +152,7 @@ def require_room(
     preview = Preview(plans, store, folder, profile)
     if not preview.to_run:
         return Estimates()
+    _warn_of_unused_gpus(preview)
     estimates = preview.estimates(notify, every=False)
     if not force:
         require(problems(estimates, preview.room))
@@ -144,6 +165,7 @@ def show_plan(plans: Plans, store: Store, folder: Path, profile: Profile) -> Non
     from crossmod.commands.plan_table import closing_lines, plan_table
 
     preview = Preview(plans, store, folder, profile)
+    _warn_of_unused_gpus(preview)
     with console.out.status("Estimating") as status:
         estimates = preview.estimates(
             lambda name: status.update(f"Estimating: the first steps of {name}"), every=True
@@ -154,6 +176,14 @@ def show_plan(plans: Plans, store: Store, folder: Path, profile: Profile) -> Non
         console.out.print(plan_table(label, own, estimates))
     for line in closing_lines(rows, estimates, preview.room, preview.workers):
         console.out.print(line, markup=False, soft_wrap=True)
+
+
+def _warn_of_unused_gpus(preview: Preview) -> None:
+    from crossmod import console
+
+    for reason in unused_gpus(preview.machine.device) if preview.here else ():
+        text = f"warning: a GPU is not used: {reason}"
+        console.out.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def _rows(preview: Preview) -> list[Row]:

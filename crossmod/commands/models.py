@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from crossmod.errors import CrossmodError, DataError, MachineError
+from crossmod.errors import CrossmodError, DataError
 
 if TYPE_CHECKING:
     from crossmod.intake import ScanFile
@@ -137,17 +137,10 @@ def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
     """What the segmenter may know; files of its own go to a folder that is not kept."""
     from tempfile import TemporaryDirectory
 
-    import torch
-
     from crossmod.stages import Context
     from crossmod.torch import resolve_device, resolve_precision
 
     found = resolve_device(device)
-    try:
-        torch.empty(0, device=found)
-    except (AssertionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise MachineError(reason, where=f"--device {device}", allowed="auto, cpu") from error
     with TemporaryDirectory() as folder:
         yield Context(
             folder=Path(folder),

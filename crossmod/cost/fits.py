@@ -23,7 +23,7 @@ class Room:
         available_bytes: of it, that nobody holds now.
         disks: folder that results are written to -> bytes free there.
         device: what the recipe asks for.
-        gpus: number of GPUs; None where steps are made on other machines.
+        gpu_fault: why there is no such GPU here; empty if there is, or if none is asked for.
         gpu_bytes: memory of the smallest GPU that is used; 0 without one.
     """
 
@@ -31,7 +31,7 @@ class Room:
     available_bytes: int
     disks: Mapping[str, int]
     device: str
-    gpus: int | None
+    gpu_fault: str = ""
     gpu_bytes: int = 0
 
 
@@ -63,16 +63,11 @@ def require(found: list[str]) -> None:
 
 def lacking_gpu(room: Room) -> list[str]:
     """What is wrong with the device of a recipe on this machine, if anything is."""
-    kind, _, number = room.device.partition(":")
-    if kind != "cuda" or room.gpus is None:
+    if not room.gpu_fault:
         return []
-    if not room.gpus:
-        there = "this machine has no GPU that PyTorch can use"
-    elif number and not (number.isdecimal() and int(number) < room.gpus):
-        there = f"this machine has cuda:0 to cuda:{room.gpus - 1}"
-    else:
-        return []
-    return [f'device = "{room.device}": {there}\n  use device = "auto", or another machine']
+    return [
+        f'device = "{room.device}": {room.gpu_fault}\n  use device = "auto", or another machine'
+    ]
 
 
 def _memory(estimate: Estimate, room: Room) -> str:

@@ -58,11 +58,13 @@ class Conditions:
         device: "cpu" or "cuda"; empty where that is not known.
         precision: as the recipe says; "auto" is the same on the same machine.
         threads: of each worker.
+        gpu: name and memory of the GPU; empty without one.
     """
 
     device: str
     precision: str
     threads: int
+    gpu: str = ""
 
 
 @dataclass

@@ -230,19 +230,30 @@ def gpus(device: str) -> list[str]:
 
     GPUs that torch cannot compute on are left out.
     """
-    nodes = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
-    if device == "cpu" or (sys.platform == "linux" and not nodes):
+    if not _may_have_gpus(device):
+        return []
+    from crossmod.torch.device import usable_gpus
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else []
+    return [names[number] if names else str(number) for number in usable_gpus(device)]
+
+
+def unused_gpus(device: str) -> list[str]:
+    """Why GPUs that a recipe's ``device`` would allow are left out, a line for each."""
+    if ":" in device or not _may_have_gpus(device):
         return []
     import torch
 
     from crossmod.torch.device import gpu_fault
 
-    count = torch.cuda.device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",")[:count] if visible else [str(n) for n in range(count)]
-    wanted = device.partition(":")[2]
-    numbers = [int(wanted)] if wanted and int(wanted) < count else range(count)
-    return [names[number] for number in numbers if not gpu_fault(number)]
+    return [fault for n in range(torch.cuda.device_count()) if (fault := gpu_fault(n))]
+
+
+def _may_have_gpus(device: str) -> bool:
+    """Whether it is worth the time to load torch."""
+    nodes = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+    return device != "cpu" and (sys.platform != "linux" or nodes)
 
 
 def cores() -> int:

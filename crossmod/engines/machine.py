@@ -53,9 +53,22 @@ def total_memory() -> int:
 
 
 def gpu_memory(device: str) -> int:
-    """Memory, bytes, of the smallest GPU that a recipe's ``device`` may use; there must be one."""
+    """Memory, bytes, of the smallest GPU that a recipe's ``device`` may use; 0 without one."""
     import torch
 
-    number = device.partition(":")[2]
-    numbers = [int(number)] if number else range(torch.cuda.device_count())
-    return min(int(torch.cuda.get_device_properties(n).total_memory) for n in numbers)
+    from crossmod.torch.device import usable_gpus
+
+    found = [torch.cuda.get_device_properties(n).total_memory for n in usable_gpus(device)]
+    return min(found, default=0)
+
+
+def gpu_model(device: str) -> str:
+    """Name and memory of the first GPU that a recipe's ``device`` may use; empty without one."""
+    import torch
+
+    from crossmod.torch.device import usable_gpus
+
+    for number in usable_gpus(device):
+        gpu = torch.cuda.get_device_properties(number)
+        return f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB"
+    return ""

@@ -3,6 +3,7 @@
 No callbacks, no base class: every plugin owns its loop.
 """
 
+from crossmod.memory import is_out_of_memory
 from crossmod.torch.determinism import set_up
 from crossmod.torch.device import (
     autocast,
@@ -19,6 +20,7 @@ __all__ = [
     "Part",
     "Stateful",
     "autocast",
+    "is_out_of_memory",
     "load_weights",
     "loss_scaler",
     "prepare",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
-import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from crossmod.errors import MachineError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # names of glibc's mallopt
+
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -26,24 +29,34 @@ def resolve_device(wanted: str = "auto") -> str:
         wanted: "auto", "cpu", "cuda" or "cuda:n".
 
     Raises:
-        MachineError: there is no such GPU, or this build of torch cannot compute on it.
+        MachineError: there is no such device, or this build of torch cannot compute on it.
     """
-    kind, _, number = wanted.partition(":")
-    if kind == "cuda":
-        if reason := gpu_fault(int(number or 0)):
-            raise MachineError(reason, where=f'device = "{wanted}"', fix=_OTHER_DEVICE)
-        return wanted
-    if wanted != "auto":
-        return wanted
-    if not torch.cuda.is_available():
-        return "cpu"
-    if reason := gpu_fault(0):
-        warnings.warn(f"the CPU is used, because {reason}", stacklevel=2)
-        return "cpu"
-    return "cuda"
+    if not DEVICE.fullmatch(wanted):
+        raise MachineError(
+            f'"{wanted}" is not a device',
+            where="device",
+            allowed='"auto", "cpu", "cuda" and, for one of several GPUs, "cuda:0", "cuda:1", ...',
+        )
+    usable = usable_gpus(wanted)
+    if wanted == "auto":
+        return f"cuda:{usable[0]}".removesuffix(":0") if usable else "cpu"
+    if wanted != "cpu" and not usable:
+        raise MachineError(
+            gpu_fault(int(wanted.partition(":")[2] or 0)),
+            where=f'device = "{wanted}"',
+            fix='use device = "auto" or "cpu", another machine, or a build of PyTorch for this GPU',
+        )
+    return wanted
 
 
-_OTHER_DEVICE = 'use device = "auto" or "cpu", another machine, or a build of PyTorch for this GPU'
+def usable_gpus(device: str) -> list[int]:
+    """The GPUs that ``device`` may mean and torch can compute on, as this process counts them."""
+    kind, _, number = device.partition(":")
+    if kind == "cpu":
+        return []
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    wanted = [int(number)] if number else range(count)
+    return [index for index in wanted if not gpu_fault(index)]
 
 
 def gpu_fault(index: int) -> str:
@@ -68,11 +81,11 @@ def _runs(capability: tuple[int, int], kernels: list[str]) -> bool:
     """Whether a card runs one of these kernels, or can translate one for itself.
 
     Machine code (sm) runs on cards of the same generation from its own revision on; intermediate
-    code (compute) on every later card. Code with a suffix, such as sm_90a, is for one card only.
+    code (compute) on every later card. Code for one card only has a suffix, such as sm_90a.
     """
     for kernel in kernels:
         kind, _, digits = kernel.partition("_")
-        exact = not digits.isdecimal()
+        exact = digits.endswith("a")
         number = digits.rstrip("af")
         built = int(number[:-1] or 0), int(number[-1:] or 0)
         if exact:
@@ -111,28 +124,35 @@ def _cpu_has_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def autocast(device: str, precision: str, *, fp16: bool = False) -> torch.autocast:
+def autocast(device: str, precision: str, *, fp16_is_safe: bool = False) -> torch.autocast:
     """A context in which networks compute in ``precision``.
 
     Args:
         device: a torch device.
         precision: "fp32", "bf16" or "fp16".
-        fp16: whether fp16 is safe here: in prediction, and in training with `loss_scaler`. Where
-            it is not, small gradients would vanish, and fp32 is used instead.
+        fp16_is_safe: as it is in prediction, and in training with `loss_scaler`. Elsewhere small
+            gradients would vanish, and fp32 is used in its place.
     """
-    number_format = HALVES.get(precision) if fp16 or precision != "fp16" else None
-    kind = torch.device(device).type
-    return torch.autocast(
-        kind, dtype=number_format or torch.bfloat16, enabled=number_format is not None
-    )
+    wanted = "fp32" if precision == "fp16" and not fp16_is_safe else precision
+    number_format = HALVES.get(wanted)
+    return torch.autocast(torch.device(device).type, number_format, number_format is not None)
 
 
-def loss_scaler(device: str, precision: str) -> torch.amp.GradScaler:
-    """Scales the loss of a training in fp16, so that gradients do not vanish; else does nothing.
+def loss_scaler(device: str, precision: str) -> LossScaler:
+    """Scales the loss where a network trains in fp16; in other formats it does nothing.
 
-    It is a part of the training that `resumable` keeps.
+    It is one of the parts that `resumable` keeps.
     """
-    return torch.amp.GradScaler(torch.device(device).type, enabled=precision == "fp16")
+    return LossScaler(torch.device(device).type, enabled=precision == "fp16")
+
+
+class LossScaler(torch.amp.GradScaler):
+    """Torch's own, but that a training may resume in another number format."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from such a state; one of another number format is empty and changes nothing."""
+        if state_dict:
+            super().load_state_dict(state_dict)
 
 
 def prepare(seed: int) -> None:

@@ -11,7 +11,7 @@ import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from crossmod.torch import autocast
+from crossmod.torch import autocast, is_out_of_memory
 from crossmod_unet3d.plan import Axes
 from crossmod_unet3d.sampling import z_score
 
@@ -82,7 +82,9 @@ class Predictor:
             )
             total = blended[0].clamp_min(0)
             return (total / total.sum(0, keepdim=True)).cpu().numpy()  # type: ignore[no-any-return]
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:  # torch.OutOfMemoryError, and what cuDNN raises in its place
+            if not is_out_of_memory(error):
+                raise
             return None
 
     def _settle(self, tried: int) -> None:
@@ -98,7 +100,7 @@ class Predictor:
         flips = _all_flips(self.mirror)
         total = torch.zeros((), device=patches.device)
         for axes in flips:
-            with autocast(self.device, self.precision, fp16=True):
+            with autocast(self.device, self.precision, fp16_is_safe=True):
                 scores = self.network(patches.flip(axes))
             total = total + scores.float().softmax(1).flip(axes)
         return total / len(flips)

@@ -63,30 +63,27 @@ def train(
         CrossmodError: the loss is no longer a number.
     """
     optimizer = make_optimizer(network, schedule)
-    rate = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: max(1 - step / schedule.steps, 0.0) ** POWER
-    )
     network.train()
     scaler, losses = loss_scaler(ctx.device, ctx.precision), Losses()
     parts: dict[str, Part] = {
         "network": network,
         "optimizer": optimizer,
-        "rate": rate,
         "scaler": scaler,
         "losses": losses,
     }
     for number in resumable(ctx, schedule.steps, parts, label="train"):
         step, batch = number + 1, batch_of(number)
+        set_rate(optimizer, schedule, number)
         optimizer.zero_grad(set_to_none=True)  # before the activations take their memory
         loss = train_step(network, batch, plan, schedule.batch_dice, ctx)
-        losses.values.append(loss.item())
-        require_finite({"loss": loss.item()}, f"step {step}, cases {', '.join(batch.names)}")
+        value = loss.item()
+        require_finite({"loss": value}, f"step {step}, cases {', '.join(batch.names)}")
+        losses.values.append(value)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         scaler.step(optimizer)
         scaler.update()
-        rate.step()
         if step % schedule.report_every == 0 or step == schedule.steps:
             ctx.metric(step=step, loss=losses.take_mean())
             yield step
@@ -117,9 +114,15 @@ def train_step(network: UNet, batch: Batch, plan: Plan, batch_dice: bool, ctx: C
     """The loss of one batch, ready to be differentiated."""
     images = batch.images.to(ctx.device, non_blocking=True)
     labels = batch.labels.to(ctx.device, non_blocking=True)
-    with autocast(ctx.device, ctx.precision, fp16=True):
+    with autocast(ctx.device, ctx.precision, fp16_is_safe=True):
         levels = network.levels(images)
     return deep_loss(levels, labels, plan.strides, batch_dice=batch_dice)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, done: int) -> None:
+    """Set the learning rate of the next step: it falls to 0 by a power of 0.9, as nnU-Net's."""
+    for group in optimizer.param_groups:
+        group["lr"] = schedule.learning_rate * (1 - done / schedule.steps) ** POWER
 
 
 def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:

@@ -35,5 +35,6 @@ def _as_before():
     yield
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
     torch.cuda.set_per_process_memory_fraction(1.0)
     torch.cuda.empty_cache()

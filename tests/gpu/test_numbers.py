@@ -57,7 +57,7 @@ def test_seeded_and_free_draw_the_same_random_numbers(name, cohorts, tmp_path):
                 np.testing.assert_allclose(found[key], exact[key], rtol=0, atol=0.05, err_msg=key)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", STAGES)
 def test_a_killed_training_resumes_to_the_same_bits(name, precision, cohorts, tmp_path):
     set_up("exact", "cuda")

@@ -189,7 +189,7 @@ def test_step_of_nnunet_on_the_same_patches(compiled, note):
     trainer.grad_scaler = torch.amp.GradScaler("cuda")
     trainer.loss = nnunet_loss(len(plan.strides))
     scales = np.cumprod(np.array(plan.strides), axis=0)[:-1]
-    target = [batch.labels[:, None, ::i, ::j, ::k].float() for i, j, k in scales]
+    target = [batch.labels[:, None, ::i, ::j, ::k].float().pin_memory() for i, j, k in scales]
     seconds = stepped(trainer, batch.images, target)
     what = "compiled" if compiled else "not compiled"
     note(f"nnU-Net's train_step, {what}: {1000 * seconds:.0f} ms a step")

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from crossmod.commands.dry_run import Preview
 from crossmod.cost.estimates import Estimate
-from crossmod.cost.fits import Room
+from crossmod.cost.fits import Room, lacking_gpu
 from crossmod.cost.fits import _memory as memory_problem
 from crossmod.engines import local
+from crossmod.engines.machine import gpu_memory, gpu_model
 from crossmod.errors import MachineError
 from crossmod.memory import held_at, is_out_of_memory, out_of_memory
 from crossmod.tasks import Event, Machine, Remark
@@ -81,8 +83,7 @@ def test_a_gpu_needs_kernels(card, capability, kernels, runs):
         return
     with pytest.raises(MachineError, match=r"no kernels for Card 0 \(compute capability"):
         resolve_device("cuda")
-    with pytest.warns(UserWarning, match="the CPU is used, because PyTorch"):
-        assert resolve_device("auto") == "cpu"
+    assert resolve_device("auto") == "cpu"
 
 
 def test_a_gpu_that_is_not_there_is_named(card):
@@ -103,11 +104,51 @@ def test_the_engine_leaves_out_gpus_that_torch_cannot_use(card, monkeypatch):
     card((9, 0), (3, 7), (8, 0))
     monkeypatch.setattr(local.Path, "glob", lambda *_: iter(["nvidia0"]))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert local.gpus("auto") == ["0", "2"]
+    assert local.gpus("auto") == local.gpus("cuda") == ["0", "2"]
+    assert local.gpus("cuda:5") == []
+    assert gpu_memory("auto") == 80 * 2**30
+    assert gpu_memory("cuda:1") == gpu_memory("cuda:5") == 0
+    assert gpu_model("auto") == "Card 0, 80 GiB"
+    [reason] = local.unused_gpus("auto")
+    assert "no kernels for Card 1 (compute capability 3.7)" in reason
+    assert local.unused_gpus("cuda:0") == local.unused_gpus("cpu") == []
     assert local.gpus("cuda:2") == ["2"]
     assert local.gpus("cuda:1") == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
     assert local.gpus("auto") == ["4", "7"]
+
+
+def test_auto_is_the_first_gpu_that_can_be_used(card):
+    card((3, 7), (9, 0))
+    assert resolve_device("auto") == "cuda:1"
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("cuda:2", ""),
+        ("cuda", ""),
+        ("auto", ""),
+        ("cuda:1", "no kernels for Card 1"),
+        ("cuda:7", "this machine has cuda:0 to cuda:2"),
+    ],
+)
+def test_a_plan_asks_for_the_gpu_that_the_recipe_names(card, monkeypatch, device, said):
+    card((9, 0), (3, 7), (8, 0))
+    monkeypatch.setattr(local.Path, "glob", lambda *_: iter(["nvidia0"]))
+    preview = object.__new__(Preview)
+    preview.machine, preview.here = Machine(device=device), True
+    preview.gpus = local.gpus(device)
+    room = Room(10**9, 10**9, {}, device, preview._gpu_fault)
+    found = lacking_gpu(room)
+    assert bool(found) == bool(said)
+    assert all(said in text for text in found)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "mps", ""])
+def test_what_is_not_a_device_is_said(device):
+    with pytest.raises(MachineError, match="is not a device"):
+        resolve_device(device)
 
 
 def test_a_worker_names_its_only_gpu_as_it_sees_it():
@@ -120,7 +161,7 @@ def test_fp16_only_where_losses_are_scaled():
     formats = {}
     for precision in ("fp32", "bf16", "fp16"):
         for scaled in (False, True):
-            with autocast("cpu", precision, fp16=scaled):
+            with autocast("cpu", precision, fp16_is_safe=scaled):
                 formats[precision, scaled] = layer(images).dtype
     assert formats == {
         ("fp32", False): torch.float32,
@@ -132,6 +173,17 @@ def test_fp16_only_where_losses_are_scaled():
     }
     assert loss_scaler("cpu", "fp16").is_enabled()
     assert not loss_scaler("cpu", "bf16").is_enabled()
+
+
+@pytest.mark.parametrize("before", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("after", ["fp32", "bf16", "fp16"])
+def test_a_training_may_resume_in_another_number_format(before, after):
+    """As when `auto` finds another GPU: the scale of the loss starts anew."""
+    state = loss_scaler("cpu", before).state_dict()
+    scaler = loss_scaler("cpu", after)
+    scaler.load_state_dict(state)
+    assert scaler.is_enabled() == (after == "fp16")
+    assert float(scaler.scale(torch.ones(()))) == (65536 if after == "fp16" else 1)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +213,7 @@ def test_the_memory_of_the_machine_is_said_although_there_is_a_gpu(card, error):
 
 
 def test_a_plan_that_needs_more_than_the_gpu_has_is_refused():
-    room = Room(64 * 10**9, 60 * 10**9, {}, "auto", 1, gpu_bytes=24 * 10**9)
+    room = Room(64 * 10**9, 60 * 10**9, {}, "auto", gpu_bytes=24 * 10**9)
     fits = Estimate(source="probe", memory_bytes=5 * 10**9, gpu_bytes=20 * 10**9)
     assert memory_problem(fits, room) == ""
     large = Estimate(source="probe", memory_bytes=5 * 10**9, gpu_bytes=30 * 10**9)

@@ -280,7 +280,7 @@ def test_only_what_may_be_large_is_probed_before_a_run(
 
 # What does not fit
 
-ROOMY = Room(8 * 10**9, 6 * 10**9, {"/store": 10**9}, "auto", 0)
+ROOMY = Room(8 * 10**9, 6 * 10**9, {"/store": 10**9}, "auto")
 
 
 def one(step: Step, estimate: Estimate) -> Estimates:
@@ -292,14 +292,14 @@ def test_what_fits_is_let_through() -> None:
     fitting = Estimate(5.0, 7 * 10**9, None, 10**8, "probe")
     assert problems(one(step, fitting), ROOMY) == []
     require([])
-    elsewhere = replace(ROOMY, memory_bytes=None, gpus=None, device="cuda")
+    elsewhere = replace(ROOMY, memory_bytes=None, device="cuda")
     assert problems(one(step, replace(fitting, memory_bytes=10**12)), elsewhere) == []
 
 
 def test_all_that_does_not_fit_is_said_at_once() -> None:
     step = named(plan_of(), "train-oracle")
     large = Estimate(5.0, 12 * 10**9, None, 3 * 10**9, "earlier")
-    room = replace(ROOMY, device="cuda:3", gpus=2)
+    room = replace(ROOMY, device="cuda:3", gpu_fault="this machine has cuda:0 to cuda:1")
     with pytest.raises(MachineError) as caught:
         require(problems(one(step, large), room))
     text = str(caught.value)
@@ -313,14 +313,6 @@ def test_all_that_does_not_fit_is_said_at_once() -> None:
     ):
         assert words in text
     assert caught.value.exit_code == 4
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_a_gpu_is_asked_for_where_there_is_none(device: str) -> None:
-    [text] = problems(Estimates(), replace(ROOMY, device=device, gpus=0))
-    assert "no GPU" in text
-    assert problems(Estimates(), replace(ROOMY, device="cpu", gpus=0)) == []
-    assert problems(Estimates(), replace(ROOMY, device="cuda:1", gpus=2)) == []
 
 
 def test_a_container_may_hold_less_than_its_machine(tmp_path: Path) -> None:

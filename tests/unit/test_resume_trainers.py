@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pkgutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,20 @@ def fit_of(trainer, cohorts, **changes):
 def test_killed_at_any_step_it_ends_with_the_same_bits(trainer, cohorts, tmp_path, monkeypatch):
     monkeypatch.setattr("crossmod_cyclegan.train.REPORTS", 4)  # the mean losses of two steps each
     check_resume(fit_of(trainer, cohorts), tmp_path, STEPS)
+
+
+def test_in_fp16_the_scale_of_the_loss_is_resumed(cohorts, tmp_path):
+    """The scale halves where a gradient overflows, so that it is part of the state."""
+    fit, states = fit_of(UNet3D, cohorts), []
+
+    def in_fp16(ctx):
+        states.append(fit(replace(ctx, precision="fp16")))
+        return states[-1]
+
+    check_resume(in_fp16, tmp_path, [1, 5, 9])
+    started = fit_of(UNet3D, cohorts, learning_rate=0.0)(Context(tmp_path, seed=7, classes=CLASSES))
+    weight = "network.input_block.conv1.conv.weight"
+    assert np.abs(states[0][weight] - started[weight]).max() > 1e-4
 
 
 def test_losses_and_pictures_are_among_what_is_compared(cohorts, tmp_path):
