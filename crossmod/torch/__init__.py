@@ -1,4 +1,4 @@
-"""Leaf functions for plugins that train networks: device and precision, weights as state, resume.
+"""Leaf functions for plugins that train networks: device, precision, losses, weights, resume.
 
 No callbacks, no base class: every plugin owns its loop.
 """
@@ -12,6 +12,7 @@ from crossmod.torch.device import (
     resolve_device,
     resolve_precision,
 )
+from crossmod.torch.losses import to_numbers
 from crossmod.torch.resume import resumable
 from crossmod.torch.snapshot import Part, Stateful, require_finite
 from crossmod.torch.weights import load_weights, weights_of
@@ -29,5 +30,6 @@ __all__ = [
     "resolve_precision",
     "resumable",
     "set_up",
+    "to_numbers",
     "weights_of",
 ]

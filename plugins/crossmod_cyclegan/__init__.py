@@ -15,6 +15,7 @@ from crossmod import (
     Options,
     Positive,
     Rate,
+    RecipeError,
     Size,
     State,
     Translator,
@@ -67,8 +68,8 @@ class CycleGANOptions(Options):
     resize_to: Size | None = None
     """Enlarge slices in training so that the shorter side of a crop has this many pixels, then take
     crops of the size before at random places; none uses slices as they are. The authors' code
-    does so by default, from 256 to 286 pixels. Discriminators then cannot tell the modalities
-    apart by where the head lies, and teach generators to move it."""
+    does so by default, from 256 to 286 pixels. This makes the position of the head less useful to
+    the discriminators, which might otherwise teach the generators to shift it."""
     flip: bool = True
     """Mirror slices along I at random."""
 
@@ -83,7 +84,7 @@ class CycleGAN(Translator[CycleGANOptions]):
 
         prepare(ctx.seed)
         sources, targets = self._slices("source", source), self._slices("target", target)
-        self._require_enlarging(min(min(image.shape) for image, _ in sources + targets))
+        self._refuse_shrinking(min(min(image.shape) for image, _ in sources + targets))
         to_target, to_source = train(
             sources,
             targets,
@@ -116,12 +117,13 @@ class CycleGAN(Translator[CycleGANOptions]):
             )
         return slices
 
-    def _require_enlarging(self, side: int) -> None:
-        """Crops of the smallest slice must fit into every resized one."""
+    def _refuse_shrinking(self, side: int) -> None:
+        """Crops are as large as the smallest slice and must fit into every resized one."""
         wanted = self.options.resize_to
         if wanted is not None and wanted < side:
-            raise DataError(
-                f"resize_to is {wanted}, but the smallest slice has a side of {side} pixels",
+            raise RecipeError(
+                f"{wanted} is less than the shorter side of the smallest slice, {side} pixels",
+                where="resize_to",
                 allowed=f"{side} or more; 286 for 256 pixels in the authors' code",
                 fix=f"use resize_to = {round(side * 286 / 256)}, or leave it out",
             )

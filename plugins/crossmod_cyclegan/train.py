@@ -1,6 +1,6 @@
 """The training loop of CycleGAN, on plain arrays: slices in, generators out.
 
-Needs torch, numpy and Pillow alone; the options may be any object with the attributes it reads.
+Knows no files and no stage; the options may be any object with the attributes it reads.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
+from crossmod.torch import to_numbers
 from crossmod_cyclegan.networks import Discriminator, Generator
 from crossmod_cyclegan.slices import Batches, ImagePool, Rng, Slice
 
@@ -67,7 +68,7 @@ def train(
         trainer.set_rate(learning_rate_factor(step, epoch, options))
         (real_source, names), (real_target, others) = sources.batch(step), targets.batch(step)
         images = real_source.to(device), real_target.to(device)
-        losses = {name: float(loss) for name, loss in trainer.step(*images).items()}
+        losses = to_numbers(trainer.step(*images))
         check(losses, f"step {step + 1}, {', '.join(names + others)}")
         means.add(losses)
         if (step + 1) % max(1, total // REPORTS) == 0:

@@ -22,11 +22,13 @@ class SliceNorm(nn.BatchNorm2d):
 
     In training each slice is normalized by its own mean and variance, and the running statistics
     (momentum 0.1) take in one slice after the other. In evaluation they normalize all slices.
+    BatchNorm's ``num_batches_tracked``, for statistics without momentum, is stored and stays 0.
 
     Attributes:
         counted: slices at the start of a batch that the statistics have taken in before.
     """
 
+    momentum: float
     counted = 0
 
     def forward(self, slices: Tensor) -> Tensor:
@@ -39,7 +41,14 @@ class SliceNorm(nn.BatchNorm2d):
     def _normalize(self, one: Tensor, *, known: bool) -> Tensor:
         mean, var = (None, None) if known else (self.running_mean, self.running_var)
         return functional.batch_norm(
-            one, mean, var, self.weight, self.bias, training=True, momentum=0.1, eps=self.eps
+            one,
+            mean,
+            var,
+            self.weight,
+            self.bias,
+            training=True,
+            momentum=self.momentum,
+            eps=self.eps,
         )
 
 

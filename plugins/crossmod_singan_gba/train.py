@@ -1,6 +1,6 @@
 """The training of SinGAN, scale after scale, on one slice.
 
-Needs torch and numpy alone; the options may be any object with the attributes it reads.
+Knows no files and no stage; the options may be any object with the attributes it reads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from crossmod.torch import to_numbers
 from crossmod_singan_gba.cascade import Cascade
 from crossmod_singan_gba.networks import Discriminator, Generator, initialize
 from crossmod_singan_gba.pyramid import ratios_of
@@ -59,7 +60,7 @@ def train(
     iterations, last = options.iterations, pyramid.cascade.last
     for number in steps((last + 1) * iterations, {"pyramid": pyramid}, iterations):
         scale, step = divmod(number, iterations)
-        losses = numbers(pyramid.trainer_of(scale).step())
+        losses = to_numbers(pyramid.trainer_of(scale).step())
         check(losses, f"step {step + 1} of scale {scale}, {name}")
         if step % REPORT_EVERY == 0 or step == iterations - 1:
             metric(scale=scale, step=step, **losses)
@@ -67,11 +68,6 @@ def train(
     for scale, images in enumerate(pyramid.shown):
         show(scale, images.numpy())
     return pyramid.cascade
-
-
-def numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """Losses as numbers; the device is waited for once."""
-    return dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
 
 
 class PyramidTrainer:

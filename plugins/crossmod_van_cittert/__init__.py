@@ -16,7 +16,8 @@ SIGMA_PER_FWHM = 1 / np.sqrt(8 * np.log(2))
 """Standard deviation of a Gaussian whose full width at half maximum is 1."""
 
 WARN_ABOVE = 0.02
-"""Share of a head's voxels driven to 0 or 1 above which the sharpening is called too strong."""
+"""Share of a head's voxels driven to 0 or 1 above which there is a warning. A few percent are
+usual with the paper's numbers; a quarter is the sign of a width given as the wrong kind."""
 
 
 class VanCittertOptions(Options):

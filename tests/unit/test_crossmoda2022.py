@@ -1,7 +1,8 @@
 """The numbers of the challenge recipe against those of its sources, typed again here.
 
 Sources, as in the recipe: [J] the journal, [C] the authors' challenge report, [N] their notebook,
-[D] the reference code they say they used, [A] assumed where the text gives no number.
+[S] their other SinGAN code, [D] the reference code they say they used, [A] assumed where the text
+gives no number.
 """
 
 from __future__ import annotations
@@ -62,13 +63,14 @@ CONSTANTS: dict[str, Any] = {
     # SinGAN: Shaham et al. 2019 and the options of its code
     "augment.tumors.fit_on.center": "ldn",  # [A]
     "augment.tumors.keep_originals": True,  # [C] for tumors, originals and copies are used
-    "augment.tumors.scale_factor": 0.85,  # [C]
+    "augment.tumors.scale_factor": 0.85,  # [C, S]
     "augment.tumors.min_size": 25,  # [D]
+    "augment.tumors.max_size": 1024,  # [S]; [D] has 250, which would shrink the slice
     "augment.tumors.width": 32,  # [D]
     "augment.tumors.width_doubles_every": 4,  # [D]
     "augment.tumors.max_width": 128,  # [D]
-    "augment.tumors.kernel": 5,  # [N] "ker5"
-    "augment.tumors.iterations": 2000,  # [D]
+    "augment.tumors.kernel": 5,  # [S]; [N] "ker5"
+    "augment.tumors.iterations": 2000,  # [D, S]
     "augment.tumors.steps": 3,  # [D]
     "augment.tumors.learning_rate": 5e-4,  # [D]
     "augment.tumors.penalty_weight": 0.1,  # [D]
@@ -194,7 +196,7 @@ def test_a_slice_of_256_pixels_has_17_scales(checked: Checked) -> None:
 
 
 def test_the_slice_is_not_shrunk(checked: Checked) -> None:
-    assert checked.augmenters[0].options.max_size >= 256  # [D] has 250, which would shrink it
+    assert checked.augmenters[0].options.max_size >= 256  # [S]; [D] has 250
 
 
 def test_48_tumors_make_288_copies(checked: Checked) -> None:
@@ -290,7 +292,7 @@ def differences(one: Any, other: Any, key: str = "") -> dict[str, tuple[Any, Any
     return found
 
 
-TAG = re.compile(r"\[[JCNDA](, [JCNDA])*\]")
+TAG = re.compile(r"\[[JCNSDA](, [JCNSDA])*\]")
 HEADER = re.compile(r"\[\[?[a-z_.]+\]\]?")
 NUMBER = re.compile(r"(?<![\w.])\d")
 

@@ -22,7 +22,7 @@ from crossmod_cyclegan.slices import Batches, ImagePool, Slice, foreground_slice
 from crossmod_cyclegan.train import Trainer, learning_rate_factor, train
 from pydantic import ValidationError
 
-from crossmod import Context, DataError, Volume
+from crossmod import Context, DataError, RecipeError, Volume
 from crossmod.data import CohortWriter
 from crossmod.torch import autocast
 
@@ -285,7 +285,7 @@ def test_training_with_resized_slices():
 
 def test_resizing_to_less_than_a_crop_is_refused(tmp_path):
     images = cohort(tmp_path, center="ldn", seeds=(1,))
-    with pytest.raises(DataError, match=r"resize_to is 20, but .* side of 26 pixels") as error:
+    with pytest.raises(RecipeError, match=r"^resize_to: 20 is less .* 26 pixels") as error:
         CycleGAN(resizing(20)).fit(images, images, Context(tmp_path))
     assert "resize_to = 29" in str(error.value)
 

@@ -11,7 +11,7 @@ import torch
 from crossmod_singan_gba import SinganGba, SinganGbaOptions
 from crossmod_singan_gba.blend import SliceStack, weights_of
 from crossmod_singan_gba.cascade import Cascade
-from crossmod_singan_gba.choose import DOUBTFUL, choose_slice
+from crossmod_singan_gba.choose import DOUBTFUL, Choice, choose_slice
 from crossmod_singan_gba.harmonize import SLICES_AT_ONCE, harmonize
 from crossmod_singan_gba.level import MeanHead
 from crossmod_singan_gba.networks import Discriminator, Generator, SliceNorm
@@ -502,6 +502,13 @@ def test_flat_images_have_some_level(heads):
     index, likeness = MeanHead(heads, 1).find(flat)
     assert 0 <= index < 20
     assert likeness == 0
+
+
+@pytest.mark.parametrize(("likeness", "warned"), [(0.54, True), (0.59, False), (None, False)])
+def test_a_doubtful_level_gives_a_warning(likeness, warned):
+    """The most that images of another modality reached, and the least of the right one."""
+    choice = Choice("ldn_1", 3, {3: np.zeros((4, 4), np.float32)}, likeness)
+    assert any("may miss the level" in line for line in choice.lines()) == warned
 
 
 def test_no_target_and_no_lesion(cohorts):

@@ -140,7 +140,7 @@ def test_default_is_the_width_at_half_maximum():
 
 
 def test_the_paper_width_leaves_a_head_its_grays(scans):
-    """As a standard deviation, the same numbers turn a quarter of it black or white."""
+    """As a standard deviation, the same numbers turn a third of this crop black or white."""
     quiet, noisy = scans
     shares = {}
     for psf_is in ("fwhm", "sigma"):
