@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
-    from crossmod.data import Case, Cohort, Pair, Prediction, State, Volume
-    from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
-    from crossmod.hooks import hookimpl
-    from crossmod.lesions import (
+    from crossmod.data.lesions import (
         Bounds,
         FitOn,
         Lesion,
@@ -27,6 +24,8 @@ if TYPE_CHECKING:
         measure,
         rescale,
     )
+    from crossmod.data.volumes import Case, Cohort, Pair, Prediction, State, Volume
+    from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
     from crossmod.options import (
         Count,
         Fraction,
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
         Spacing,
         Weight,
     )
-    from crossmod.stages import (
+    from crossmod.stages.base import (
         Augmenter,
         Context,
         History,
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
         Stage,
         Translator,
     )
+    from crossmod.stages.hooks import hookimpl
 
 __all__ = [
     "Augmenter",
@@ -90,10 +90,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "crossmod.data": ("Case", "Cohort", "Pair", "Prediction", "State", "Volume"),
+    "crossmod.data.volumes": ("Case", "Cohort", "Pair", "Prediction", "State", "Volume"),
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
-    "crossmod.hooks": ("hookimpl",),
-    "crossmod.lesions": (
+    "crossmod.stages.hooks": ("hookimpl",),
+    "crossmod.data.lesions": (
         "Bounds",
         "FitOn",
         "Lesion",
@@ -116,7 +116,7 @@ _HOMES = {
         "Spacing",
         "Weight",
     ),
-    "crossmod.stages": (
+    "crossmod.stages.base": (
         "Augmenter",
         "Context",
         "History",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from crossmod.entries import damaged_files, manifest_of, published
+from crossmod.files.atomic import damaged_files, manifest_of, published
 
 KEPT = 2
 FILES = "files"

@@ -16,9 +16,9 @@ from crossmod.commands.plugins import plugins
 from crossmod.commands.run import check, run
 from crossmod.commands.scores import evaluate, rank
 from crossmod.commands.store import gc, runs
-from crossmod.entries import CANNOT_WRITE
 from crossmod.errors import CrossmodError, MachineError
-from crossmod.signals import unwound
+from crossmod.files.atomic import CANNOT_WRITE
+from crossmod.run.signals import unwound
 
 app = typer.Typer(
     help="Teach a segmentation model a modality nobody has labeled.",

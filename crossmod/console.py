@@ -21,16 +21,16 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from crossmod.metrics import OVERALL, summarize
-from crossmod.statistics import difference_text, p_text
+from crossmod.scores.metrics import OVERALL, summarize
+from crossmod.scores.statistics import difference_text, p_text
 
 if TYPE_CHECKING:  # an error is shown without waiting for what a run needs
-    from crossmod.comparison import Comparison
     from crossmod.errors import CrossmodError
-    from crossmod.metrics import Score
-    from crossmod.runner import Run
-    from crossmod.steps import Step
-    from crossmod.tasks import Advance
+    from crossmod.run.run import Run
+    from crossmod.run.steps import Step
+    from crossmod.run.task import Advance
+    from crossmod.scores.comparison import Comparison
+    from crossmod.scores.metrics import Score
 
 ItemT = TypeVar("ItemT")
 

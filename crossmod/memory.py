@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from crossmod.errors import MachineError
-from crossmod.guard import text_of
+from crossmod.stages.guard import text_of
 
 GIB = 2**30
 

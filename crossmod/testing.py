@@ -21,14 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from crossmod import contract
 from crossmod.checkpoints import Checkpoints
-from crossmod.data import Cohort, CohortWriter, FloatArray, LabelArray, Prediction, State, Volume
-from crossmod.entries import published
+from crossmod.data.volumes import (
+    Cohort,
+    CohortWriter,
+    FloatArray,
+    LabelArray,
+    Prediction,
+    State,
+    Volume,
+)
 from crossmod.errors import PluginError
 from crossmod.faults import FAULT
-from crossmod.guard import guarded
-from crossmod.stages import (
+from crossmod.files.atomic import published
+from crossmod.stages import contract
+from crossmod.stages.base import (
     Augmenter,
     Context,
     History,
@@ -37,6 +44,7 @@ from crossmod.stages import (
     Stage,
     Translator,
 )
+from crossmod.stages.guard import guarded
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (28, 32, 12)

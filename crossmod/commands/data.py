@@ -28,7 +28,7 @@ def phantom(
 ) -> None:
     """Write the embedded cohort as a CrossMoDA 2022 data folder."""
     from crossmod import console
-    from crossmod.outputs import require_new
+    from crossmod.files.outputs import require_new
     from crossmod.phantom import write_cohort
 
     require_new(out)
@@ -72,7 +72,7 @@ def import_(
     """Bring a data set of another program, or DICOM series, into a data folder."""
     from crossmod.exchange.data_folder import Role, import_raw
     from crossmod.exchange.nnunet_raw import read_raw
-    from crossmod.outputs import Inputs
+    from crossmod.files.outputs import Inputs
 
     other = {"--series": series} if layout == "nnunet" else {"--channel": channel}
     for option, value in other.items():
@@ -128,7 +128,7 @@ def export(
     """Write scans of a run as a data set for another program; labeled ones are for training."""
     from crossmod import console
     from crossmod.exchange.nnunet_export import export_raw, load_joined
-    from crossmod.outputs import Inputs
+    from crossmod.files.outputs import Inputs
 
     cohort = load_joined(cohorts)
     inputs = Inputs(searched=tuple(cohorts))

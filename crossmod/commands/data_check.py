@@ -14,7 +14,7 @@ from crossmod.errors import DataError
 
 if TYPE_CHECKING:
     from crossmod.intake import Limits, Survey
-    from crossmod.recipe_model import Recipe
+    from crossmod.recipe.model import Recipe
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def check(
     """Check every file of a data folder, and whether they fit together; say all that is wrong."""
     from crossmod import console
     from crossmod.commands.data_fix import write_fixed
-    from crossmod.outputs import Inputs, require_new
+    from crossmod.files.outputs import Inputs, require_new
 
     alone = _is_folder(target)
     recipe = None if alone else _recipe(target, settings, allow_outside)
@@ -73,7 +73,7 @@ def _is_folder(target: Path) -> bool:
 
 def _recipe(target: Path, settings: list[str] | None, allow_outside: bool) -> Recipe:
     from crossmod.commands.plans import find_recipe
-    from crossmod.recipe import load_all
+    from crossmod.recipe.load import load_all
 
     return load_all(find_recipe(target), settings or [], allow_outside=allow_outside)[0].recipe
 
@@ -95,8 +95,8 @@ def _of_recipe(recipe: Recipe, root: Path, allow_outside: bool) -> Checked:
 
 def _of_folder(root: Path) -> Checked:
     """Every file by itself."""
-    from crossmod.classes import Classes
     from crossmod.commands.plans import intake_bar
+    from crossmod.data.classes import Classes
     from crossmod.intake import Folder, Guesser, Intake, Survey
 
     there = Folder.of(root)

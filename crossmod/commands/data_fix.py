@@ -30,8 +30,8 @@ def write_fixed(survey: Survey, root: Path, out: Path, limits: Limits) -> list[s
         DataError: the new folder exists or lies in the data folder, or a file changed or vanished.
         MachineError: the disk is full, for instance.
     """
+    from crossmod.files.outputs import Inputs, new_folder
     from crossmod.intake import mend
-    from crossmod.outputs import Inputs, new_folder
 
     found = Found.below(root, survey)
     good = sorted(path for path in survey.facts.keys() - survey.faulty if not path.is_dir())

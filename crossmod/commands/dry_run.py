@@ -14,21 +14,21 @@ from crossmod.cost.fits import Room, lacking_gpu, problems, require
 from crossmod.cost.measured import LEARNERS, Conditions, Earlier
 from crossmod.cost.probing import Prober, may_be_large
 from crossmod.engines.local import Local, gpus, unused_gpus
-from crossmod.engines.machine import (
+from crossmod.machine import (
     available_memory,
     gpu_memory,
     gpu_model,
     memory_limit,
 )
-from crossmod.tasks import Machine
+from crossmod.run.task import Machine
 
 if TYPE_CHECKING:
     from crossmod.commands.plan_table import Row
     from crossmod.engines.profile import Profile
-    from crossmod.plan import Plan
-    from crossmod.recipe import Checked
-    from crossmod.steps import PluginStep, Step
-    from crossmod.store import Store
+    from crossmod.recipe.load import Checked
+    from crossmod.run.plan import Plan
+    from crossmod.run.steps import PluginStep, Step
+    from crossmod.store.store import Store
 
     Plans = list[tuple[Checked, Plan]]
 

@@ -12,13 +12,13 @@ import typer
 from crossmod.errors import CrossmodError, DataError
 
 if TYPE_CHECKING:
+    from crossmod.files.outputs import Inputs, Outputs
     from crossmod.intake import ScanFile
     from crossmod.model.confidence import Confidence
     from crossmod.model.facts import ModelFacts
     from crossmod.model.load import Model
     from crossmod.model.predict import Failed, Outlined
-    from crossmod.outputs import Inputs, Outputs
-    from crossmod.stages import Context
+    from crossmod.stages.base import Context
 
 CONFIDENCE = "confidence.csv"
 ENDINGS = {"nifti": ".nii.gz", "dicom-seg": ".dcm"}
@@ -69,9 +69,9 @@ def predict(
 ) -> None:
     """Outline scans with a model; needs no data folder and no store."""
     from crossmod import console
+    from crossmod.files.outputs import Outputs
     from crossmod.intake import find_scan_files
     from crossmod.model.load import load_model
-    from crossmod.outputs import Outputs
 
     found = find_scan_files(scans, ending, series)
     if layout == "dicom-seg":
@@ -90,7 +90,7 @@ def predict(
 
 def _inputs(model: Path, scans: Sequence[Path], found: Sequence[ScanFile]) -> Inputs:
     """What a prediction reads: files, folders of files, and folders with all in them."""
-    from crossmod.outputs import Inputs
+    from crossmod.files.outputs import Inputs
 
     files = tuple(scan.path for scan in found if not scan.is_dicom)
     series = tuple(scan.path for scan in found if scan.is_dicom)
@@ -137,7 +137,7 @@ def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
     """What the segmenter may know; files of its own go to a folder that is not kept."""
     from tempfile import TemporaryDirectory
 
-    from crossmod.stages import Context
+    from crossmod.stages.base import Context
     from crossmod.torch import resolve_device, resolve_precision
 
     found = resolve_device(device)
@@ -193,7 +193,7 @@ def _show(rows: Sequence[Confidence], text: str) -> None:
 
 def _write(path: Path, result: Outlined, facts: ModelFacts) -> None:
     """Write one label map; the ending says what it will be."""
-    from crossmod.data import write_nifti
+    from crossmod.data.volumes import write_nifti
     from crossmod.intake.dicom import write_seg
 
     if path.suffix != ENDINGS["dicom-seg"]:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from crossmod.cost.estimates import Estimate, Estimates
 from crossmod.cost.fits import Room, problems, said_once, size
-from crossmod.steps import Step
+from crossmod.run.steps import Step
 
 MARKS = {"earlier": "e", "probe": "p", "": ""}
 UNKNOWN = "?"

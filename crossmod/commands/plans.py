@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from crossmod.errors import RecipeError
 
 if TYPE_CHECKING:
-    from crossmod.dataset import Inventory
+    from crossmod.data.folder import Inventory
+    from crossmod.files.outputs import Inputs
     from crossmod.intake import Progress, Survey
-    from crossmod.outputs import Inputs
-    from crossmod.plan import Plan
-    from crossmod.recipe import Checked
-    from crossmod.recipe_model import Recipe
+    from crossmod.recipe.load import Checked
+    from crossmod.recipe.model import Recipe
+    from crossmod.run.plan import Plan
 
 
 def find_recipe(recipe: Path) -> Path:
     """The file a user means: a path, or the name of a recipe that came with crossmod."""
-    from crossmod.recipe_names import recipe_file, shipped
+    from crossmod.recipe.names import recipe_file, shipped
 
     found = recipe_file(str(recipe), Path())
     if found is None:
@@ -39,9 +39,9 @@ def find_data(recipe: Recipe, data: Path | None) -> Path | None:
 
 def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     """What a run reads: its recipes, and the folders of a data folder that its patterns lead to."""
-    from crossmod.file_patterns import CASE
+    from crossmod.files.outputs import Inputs
+    from crossmod.files.patterns import CASE
     from crossmod.intake.find import NIFTI
-    from crossmod.outputs import Inputs
 
     files = found[0].document.files
     if data is None:
@@ -56,8 +56,8 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
 
 def take_stock(recipe: Recipe, data: Path, allow_outside: bool) -> Inventory:
     """The scans of a data folder, none of them elsewhere."""
-    from crossmod.file_patterns import refuse_links
-    from crossmod.splits import check_data
+    from crossmod.files.patterns import refuse_links
+    from crossmod.run.scans import check_data
 
     if not allow_outside:
         refuse_links(data, recipe.patterns)
@@ -75,7 +75,7 @@ def look_into(
 
     ``memory`` makes the folder that remembers them, once scans are found.
     """
-    from crossmod.splits import survey_data
+    from crossmod.run.scans import survey_data
 
     inventory = take_stock(recipe, data, allow_outside)
     with intake_bar() as progress:
@@ -101,7 +101,7 @@ def make_plans(
     Raises:
         DataError: names everything that is wrong with the files.
     """
-    from crossmod.plan import Planner
+    from crossmod.run.plan import Planner
 
     digests: dict[Path, str] = {}
     plans = []

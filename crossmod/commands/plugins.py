@@ -12,8 +12,8 @@ def plugins(
 ) -> None:
     """List plugins, or explain one."""
     from crossmod import console
-    from crossmod import plugins as found
-    from crossmod.explain import option_rows, plugin_rows
+    from crossmod.stages import find as found
+    from crossmod.stages.explain import option_rows, plugin_rows
 
     if name is None:
         console.out.print(console.plugin_table(plugin_rows()))

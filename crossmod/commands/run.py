@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from crossmod.console import RunConsole
     from crossmod.cost.estimates import Estimates
     from crossmod.engines.profile import Profile
-    from crossmod.outputs import Inputs, Outputs
-    from crossmod.plan import Plan
-    from crossmod.recipe import Checked
-    from crossmod.runner import Run
-    from crossmod.store import Store
+    from crossmod.files.outputs import Inputs, Outputs
+    from crossmod.recipe.load import Checked
+    from crossmod.run.plan import Plan
+    from crossmod.run.run import Run
+    from crossmod.store.store import Store
 
 EngineName = Literal["local", "slurm", "ray"]
 SHOWN = 10
@@ -75,8 +75,8 @@ def run(
     """Run a recipe; steps whose results are stored already are skipped."""
     from crossmod import console
     from crossmod.commands.dry_run import require_room, show_plan
-    from crossmod.recipe import load_all
-    from crossmod.store import Store
+    from crossmod.recipe.load import load_all
+    from crossmod.store.store import Store
 
     file = find_recipe(recipe)
     found = load_all(file, settings or [], allow_outside=allow_outside)
@@ -112,9 +112,9 @@ def _places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) 
             would mix with what is read.
         MachineError: one is a file, or they are the same.
     """
-    from crossmod.outputs import Outputs
-    from crossmod.run_folder import RunFolder
-    from crossmod.store import require_store
+    from crossmod.files.outputs import Outputs
+    from crossmod.run.folder import RunFolder
+    from crossmod.store.store import require_store
 
     folder = out or Path("runs") / recipe.stem
     kept = (store or folder.parent / "store").absolute()
@@ -153,11 +153,11 @@ def _execute(
     """Make all steps of all plans, then the report of each."""
     from crossmod import console
     from crossmod.engines.profile import open_engine
-    from crossmod.registry import recorded
-    from crossmod.runner import Run
-    from crossmod.schedule import Scheduler, StopSign
-    from crossmod.signals import heeded
-    from crossmod.tasks import Machine
+    from crossmod.run.run import Run
+    from crossmod.run.schedule import Scheduler, StopSign
+    from crossmod.run.signals import heeded
+    from crossmod.run.task import Machine
+    from crossmod.store.runs import recorded
 
     recipe, folder = plans[0][0].recipe, outputs.folder
     machine = Machine(
@@ -203,7 +203,7 @@ def _tell_remarks(plans: list[Plan], watcher: RunConsole) -> None:
 
 def _alone(store: Store, folder: Path, waiting: Callable[[], None]) -> AbstractContextManager[None]:
     """Let no other run into a run folder; a store that is only read needs no guard."""
-    from crossmod.registry import name_of
+    from crossmod.store.runs import name_of
 
     return store.lock(name_of(store, folder), waiting) if store.writable else nullcontext()
 
@@ -216,7 +216,7 @@ def check(
 ) -> None:
     """Validate a recipe, and the data folder if one is named, without running anything."""
     from crossmod import console
-    from crossmod.recipe import load_all
+    from crossmod.recipe.load import load_all
 
     found = load_all(find_recipe(recipe), settings or [], allow_outside=allow_outside)
     title = found[0].recipe.title
@@ -240,7 +240,7 @@ def _show_scores(checked: Checked, current: Run) -> None:
 def _compare(runs: list[tuple[Checked, Run]], outputs: Outputs) -> None:
     """Write and show the table over all variants and seeds."""
     from crossmod import console
-    from crossmod.results import publish_comparison
+    from crossmod.run.publish import publish_comparison
 
     comparison = publish_comparison(runs, outputs)
     for table in console.comparison_tables(comparison):
@@ -249,10 +249,10 @@ def _compare(runs: list[tuple[Checked, Run]], outputs: Outputs) -> None:
 
 def _publish(checked: Checked, current: Run) -> None:
     """Write the locked recipe and the report into the run folder."""
-    from crossmod.entries import write_file
-    from crossmod.lock import locked
-    from crossmod.results import publish_report
-    from crossmod.run_folder import LOCKED
+    from crossmod.files.atomic import write_file
+    from crossmod.recipe.lock import locked
+    from crossmod.run.folder import LOCKED
+    from crossmod.run.publish import publish_report
 
     text = locked(checked)
     with current.outputs.file(LOCKED) as file:

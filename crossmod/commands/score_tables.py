@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from crossmod.console import number
-from crossmod.evaluation import BETTER, LARGE_MM3, RUNGS, SMALL_MM3, Group, Spread
-from crossmod.metrics import EMPTY_PREDICTION_MM, OVERALL
-from crossmod.ranking import Duel, Ranking
-from crossmod.statistics import difference_text, p_text
+from crossmod.scores.evaluation import BETTER, LARGE_MM3, RUNGS, SMALL_MM3, Group, Spread
+from crossmod.scores.metrics import EMPTY_PREDICTION_MM, OVERALL
+from crossmod.scores.ranking import Duel, Ranking
+from crossmod.scores.statistics import difference_text, p_text
 
 HEADINGS = {
     "dice": "Dice",

@@ -49,14 +49,14 @@ def evaluate(
     """Score a folder of label maps against another: Dice, ASSD, HD95, NSD, volume error."""
     from crossmod import console
     from crossmod.commands.score_tables import NOTE, percentile_table, summary_table
-    from crossmod.evaluation import (
+    from crossmod.files.outputs import Inputs, Outputs
+    from crossmod.scores.evaluation import (
         compare_all,
         label_pairs,
         summarize,
         write_outcomes,
         write_summary,
     )
-    from crossmod.outputs import Inputs, Outputs
 
     labels = _labels(classes)
     rest = _summary_file(out, summary)
@@ -104,7 +104,7 @@ def rank(
     """Rank teams by the rule of CrossMoDA, with a bootstrap and paired tests."""
     from crossmod import console
     from crossmod.commands.score_tables import duel_table, ranking_table
-    from crossmod.ranking import duels, rankings, read_table
+    from crossmod.scores.ranking import duels, rankings, read_table
 
     table = read_table(scores)
     tested = [metric] if metric else table.metrics

@@ -14,9 +14,9 @@ from crossmod.errors import MachineError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from crossmod.garbage import Contents, Removed
-    from crossmod.registry import KnownRun
-    from crossmod.store import Store
+    from crossmod.store.collect import Contents, Removed
+    from crossmod.store.runs import KnownRun
+    from crossmod.store.store import Store
 
 StoreFolder = Annotated[Path, typer.Option("--store", help="Where results are kept for reuse.")]
 USUAL = Path("runs") / "store"
@@ -26,8 +26,8 @@ USUAL = Path("runs") / "store"
 def runs(store: StoreFolder = USUAL) -> None:
     """List the runs of a store: how they are doing, and the space they take."""
     from crossmod import console
-    from crossmod.garbage import Contents
-    from crossmod.registry import known_runs
+    from crossmod.store.collect import Contents
+    from crossmod.store.runs import known_runs
 
     opened = _opened(store)
     known, unreadable = known_runs(opened)
@@ -57,7 +57,7 @@ def gc(
     that both have takes space until it is gone from both.
     """
     from crossmod import console
-    from crossmod.garbage import Collector
+    from crossmod.store.collect import Collector
 
     opened = _opened(store)
     if opened.shared:
@@ -68,7 +68,7 @@ def gc(
 
 
 def _opened(folder: Path) -> Store:
-    from crossmod.store import Store, is_store
+    from crossmod.store.store import Store, is_store
 
     if not folder.is_dir():
         raise MachineError("there is no store", where=str(folder), fix="name it with --store")
@@ -109,7 +109,7 @@ def _space_table(found: Contents, users: Counter[str]) -> Table:
     from rich.filesize import decimal
     from rich.table import Table
 
-    from crossmod.garbage import bytes_in
+    from crossmod.store.collect import bytes_in
 
     unused = found.unused(users)
     drafts = [path for paths in found.drafts.values() for path in paths]

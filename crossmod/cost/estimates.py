@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from crossmod.cost.extents import Extents
 from crossmod.cost.measured import LEARNERS, Earlier, Measured, phantom_cases
 from crossmod.cost.probing import Prober
-from crossmod.steps import (
+from crossmod.run.steps import (
     Augment,
     MakePhantom,
     PluginStep,

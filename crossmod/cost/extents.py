@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossmod.data import Cohort, read_grid, spacing_of
-from crossmod.entries import MANIFEST
+from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid
+from crossmod.data.volumes import Cohort, read_grid, spacing_of
+from crossmod.files.atomic import MANIFEST
 from crossmod.intake import load_grid
-from crossmod.preprocess import Grid, Preprocess, closest_canonical, common_grid
-from crossmod.steps import (
+from crossmod.run.steps import (
     Augment,
     DataFolder,
     MakePhantom,
@@ -27,7 +27,7 @@ from crossmod.steps import (
     Step,
     Translate,
 )
-from crossmod.store import Store
+from crossmod.store.store import Store
 
 HEADERS = 9
 """Scans of a split whose headers are read; the one of median size stands for all."""

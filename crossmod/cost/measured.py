@@ -16,8 +16,8 @@ from crossmod.cost.extents import (
     read_manifest,
     stored_load,
 )
-from crossmod.steps import Fit, MakePhantom, PluginStep, Step, Train
-from crossmod.store import Store
+from crossmod.run.steps import Fit, MakePhantom, PluginStep, Step, Train
+from crossmod.store.store import Store
 
 LEARNERS = (Fit, Train)
 """Steps whose cost is that of a training; all others go case by case."""

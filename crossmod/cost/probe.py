@@ -23,14 +23,14 @@ from crossmod.checkpoints import Checkpoints
 from crossmod.cost import synthetic
 from crossmod.cost.extents import Extent, cohort_in
 from crossmod.cost.measured import LEARNERS, Measured
-from crossmod.data import Cohort
-from crossmod.guard import guarded
-from crossmod.guard.programs import end_with_parent
+from crossmod.data.volumes import Cohort
 from crossmod.memory import forget_peak, held_at, is_out_of_memory, peak_bytes
-from crossmod.stages import Context
-from crossmod.steps import PluginStep, Predict, Step
-from crossmod.steps.files import STATE
-from crossmod.tasks import Machine
+from crossmod.run.steps import PluginStep, Predict, Step
+from crossmod.run.steps.files import STATE
+from crossmod.run.task import Machine
+from crossmod.stages.base import Context
+from crossmod.stages.guard import guarded
+from crossmod.stages.guard.programs import end_with_parent
 
 ItemT = TypeVar("ItemT")
 

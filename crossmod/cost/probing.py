@@ -22,14 +22,14 @@ from crossmod.cost.extents import Extent, Extents
 from crossmod.cost.measured import LEARNERS, Conditions, Measured, work_of
 from crossmod.cost.probe import Job
 from crossmod.engines.local import THREAD_VARIABLES
-from crossmod.engines.machine import available_memory, memory_limit
-from crossmod.entries import write_file
 from crossmod.errors import MachineError
-from crossmod.guard import programs
-from crossmod.steps import PluginStep, Predict, Train
-from crossmod.steps.base import library_versions
-from crossmod.store import Store
-from crossmod.tasks import Machine
+from crossmod.files.atomic import write_file
+from crossmod.machine import available_memory, memory_limit
+from crossmod.run.steps import PluginStep, Predict, Train
+from crossmod.run.steps.base import library_versions
+from crossmod.run.task import Machine
+from crossmod.stages.guard import programs
+from crossmod.store.store import Store
 
 VERSION = 1
 """Raise it when what a probe does changes."""

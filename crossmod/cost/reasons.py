@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from crossmod.entries import MANIFEST
-from crossmod.steps import Step
-from crossmod.store import Store
+from crossmod.files.atomic import MANIFEST
+from crossmod.run.steps import Step
+from crossmod.store.store import Store
 
 SHOWN = 2
 """Differences that are named; the rest is counted."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from crossmod.cost.extents import Extent, Lattice
-from crossmod.data import Case, Cohort, FloatArray, LabelArray, Prediction, write_nifti
-from crossmod.preprocess import Grid
-from crossmod.steps.files import save_grids, save_probabilities
+from crossmod.data.grids import Grid
+from crossmod.data.volumes import Case, Cohort, FloatArray, LabelArray, Prediction, write_nifti
+from crossmod.run.steps.files import save_grids, save_probabilities
 
 FILES = 2
 """Different images of a cohort; what one holds is read again under the names of others."""

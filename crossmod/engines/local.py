@@ -14,14 +14,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import IO, Any
 
-from crossmod.engines.machine import memory_limit
+from crossmod.engines.worker import PATIENCE_S, STOP
 from crossmod.errors import Interrupted, MachineError
-from crossmod.guard import programs
-from crossmod.making import place_of
+from crossmod.machine import memory_limit
 from crossmod.memory import GIB, memory_short
 from crossmod.options import Options, Size
-from crossmod.tasks import Advance, Event, Machine, Outcome, Task
-from crossmod.worker import PATIENCE_S, STOP
+from crossmod.run.execute import place_of
+from crossmod.run.task import Advance, Event, Machine, Outcome, Task
+from crossmod.stages.guard import programs
 
 MOST_WORKERS = 4
 """On a CPU; each holds a few GB, and few recipes have more than four steps to make at once."""
@@ -172,7 +172,7 @@ class Local:
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "crossmod.worker", str(theirs.fileno())],
+            [sys.executable, "-P", "-m", "crossmod.engines.worker", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

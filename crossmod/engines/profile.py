@@ -9,16 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from crossmod.engines.base import Engine
 from crossmod.engines.local import Local, LocalOptions, gpus
 from crossmod.engines.ray import RayOptions
 from crossmod.engines.slurm import SlurmOptions
 from crossmod.errors import RecipeError
 from crossmod.options import Options
-from crossmod.recipe_files import read_documents
-from crossmod.recipe_problems import explain
-from crossmod.store import Store
-from crossmod.tasks import Machine
+from crossmod.recipe.files import read_documents
+from crossmod.recipe.problems import explain
+from crossmod.run.engine import Engine
+from crossmod.run.task import Machine
+from crossmod.store.store import Store
 
 EngineName = Literal["local", "slurm", "ray"]
 

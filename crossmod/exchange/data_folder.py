@@ -17,12 +17,12 @@ from tomlkit import TOMLDocument
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable
 
-from crossmod.classes import Classes
-from crossmod.dataset import Scan
+from crossmod.data.classes import Classes
+from crossmod.data.folder import Scan
 from crossmod.errors import DataError
 from crossmod.exchange.nnunet_raw import RawCase, RawDataset
+from crossmod.files.outputs import NOTHING, Inputs, Outputs
 from crossmod.intake import Inspector, Intake, Part, Survey, survey
-from crossmod.outputs import NOTHING, Inputs, Outputs
 
 TABLE = "data.toml"
 """The file in a data folder that says how a recipe reads it."""

@@ -13,8 +13,8 @@ import tomlkit
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from crossmod.cases import faults_of_cases
-from crossmod.data import FloatArray, write_nifti
+from crossmod.data.cases import faults_of_cases
+from crossmod.data.volumes import FloatArray, write_nifti
 from crossmod.errors import DataError
 from crossmod.exchange.data_folder import (
     Imported,
@@ -24,9 +24,9 @@ from crossmod.exchange.data_folder import (
     table_with,
     write_table,
 )
+from crossmod.files.outputs import Inputs
 from crossmod.intake import load_scan
 from crossmod.intake.dicom.files import HEAD_BYTES, is_marked
-from crossmod.outputs import Inputs
 
 ENDING = ".nii.gz"
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from crossmod.cases import faults_of_cases, shown
-from crossmod.data import Case, Cohort, write_nifti
+from crossmod.data.cases import faults_of_cases, shown
+from crossmod.data.volumes import Case, Cohort, write_nifti
 from crossmod.errors import DataError
+from crossmod.files.outputs import NOTHING, Inputs, new_folder
 from crossmod.intake import load_labels, load_scan
 from crossmod.options import Options, problems_in
-from crossmod.outputs import NOTHING, Inputs, new_folder
-from crossmod.recipe_model import FileValue, Name
+from crossmod.recipe.model import FileValue, Name
 
 ENDING = ".nii.gz"
 FOLDS = 5

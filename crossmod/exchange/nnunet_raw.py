@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossmod.cases import faults_of_cases, shown
+from crossmod.data.cases import faults_of_cases, shown
 from crossmod.errors import DataError
 
 ENDINGS = (".nii.gz", ".nii")

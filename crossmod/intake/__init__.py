@@ -9,9 +9,9 @@ from crossmod.intake.faults import FileFault
 from crossmod.intake.find import ScanFile, find_scan_files
 from crossmod.intake.guess import Folder, Guesser
 from crossmod.intake.loaded import LabelMap, Loaded
-from crossmod.intake.mend import mend
+from crossmod.intake.nifti.mend import mend
+from crossmod.intake.nifti.pairs import difference, on_grid
 from crossmod.intake.options import Intake, Limits
-from crossmod.intake.pairs import difference, on_grid
 from crossmod.intake.read import load_grid, load_labels, load_scan
 from crossmod.intake.survey import File, Part, Progress, Survey, survey
 

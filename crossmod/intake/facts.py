@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.dataset import digest_of
-from crossmod.entries import write_file
+from crossmod.data.folder import digest_of
+from crossmod.data.grids import Grid
 from crossmod.errors import DataError, MachineError
+from crossmod.files.atomic import write_file
 from crossmod.intake.loaded import LabelMap, Loaded
+from crossmod.intake.nifti.payload import slabs
 from crossmod.intake.options import Intake
-from crossmod.intake.payload import slabs
 from crossmod.intake.read import load_labels, load_scan
-from crossmod.preprocess import Grid
 
 VERSION = 2
 """Raise it when files are judged differently."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossmod.cases import faults_of_cases
+from crossmod.data.cases import faults_of_cases
 from crossmod.errors import DataError
 
 NIFTI = (".nii.gz", ".nii")

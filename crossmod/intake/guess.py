@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from crossmod.dataset import NIFTI
+from crossmod.data.folder import NIFTI
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.nifti import ROUNDED
+from crossmod.intake.nifti.read import ROUNDED
 from crossmod.intake.survey import File
 
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")

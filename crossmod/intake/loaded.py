@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crossmod.data import Affine, FloatArray, LabelArray
+from crossmod.data.volumes import Affine, FloatArray, LabelArray
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from crossmod.data.grids import Grid
 from crossmod.intake.dicom import read_series
 from crossmod.intake.faults import FileFault
 from crossmod.intake.loaded import LabelMap, Loaded
-from crossmod.intake.nifti import finite, load_nifti, load_nifti_grid, load_nifti_labels
+from crossmod.intake.nifti.read import finite, load_nifti, load_nifti_grid, load_nifti_labels
 from crossmod.intake.options import Intake
-from crossmod.preprocess import Grid
 
 DEFAULTS = Intake()
 

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossmod.classes import Classes
-from crossmod.dataset import Scan
+from crossmod.data.classes import Classes
+from crossmod.data.folder import Scan
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
 from crossmod.intake.faults import FileFault
-from crossmod.intake.pairs import difference, rounding
+from crossmod.intake.nifti.pairs import difference, rounding
 
 THREADS = 8
 """Files looked at together at most; unpacking leaves Python's lock to the others."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import jinja2
 
-from crossmod.metrics import EMPTY_PREDICTION_MM
 from crossmod.model.facts import ModelFacts
+from crossmod.scores.metrics import EMPTY_PREDICTION_MM
 
 CARD_FILE = "README.md"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.csv_files import write_csv
-from crossmod.data import Affine, FloatArray, LabelArray, Prediction, spacing_of
-from crossmod.ensemble import Ensemble, agreement
-from crossmod.lesions import components
-from crossmod.preprocess import Grid, resample
+from crossmod.data.grids import Grid, resample
+from crossmod.data.lesions import components
+from crossmod.data.volumes import Affine, FloatArray, LabelArray, Prediction, spacing_of
+from crossmod.files.tables import write_csv
+from crossmod.model.ensemble import Ensemble, agreement
 
 COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag")
 """The columns of confidence.csv."""

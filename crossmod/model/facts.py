@@ -11,12 +11,12 @@ from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 
-from crossmod.entries import write_file
+from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
+from crossmod.files.atomic import write_file
 from crossmod.intake.options import Intake
 from crossmod.options import Options, problems_in
-from crossmod.preprocess import Preprocess
-from crossmod.recipe_model import Average, FileValue, Name
+from crossmod.recipe.model import Average, FileValue, Name
 
 FORMAT = 1
 """Raised when a reader of one version cannot read the files of another."""

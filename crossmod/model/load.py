@@ -9,11 +9,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from crossmod import plugins
-from crossmod.classes import Classes
-from crossmod.data import State
-from crossmod.ensemble import Ensemble
+from crossmod.data.classes import Classes
+from crossmod.data.volumes import State
 from crossmod.errors import DataError, PluginError
+from crossmod.model.ensemble import Ensemble
 from crossmod.model.facts import (
     MODEL_FILE,
     Identity,
@@ -24,7 +23,8 @@ from crossmod.model.facts import (
 )
 from crossmod.model.weights import arrays_in
 from crossmod.options import problems_in
-from crossmod.recipe import StageUse
+from crossmod.recipe.load import StageUse
+from crossmod.stages import find as plugins
 
 
 @dataclass(frozen=True)

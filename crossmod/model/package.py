@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from crossmod.entries import MANIFEST
 from crossmod.errors import DataError
-from crossmod.metrics import Summary, read_scores, summarize
+from crossmod.files.atomic import MANIFEST
+from crossmod.files.outputs import Inputs, new_folder, require_new
 from crossmod.model.card import CARD_FILE, card
 from crossmod.model.facts import (
     LOCK_FILE,
@@ -33,7 +33,7 @@ from crossmod.model.facts import (
 )
 from crossmod.model.weights import arrays_in
 from crossmod.options import Seed, problems_in
-from crossmod.outputs import Inputs, new_folder, require_new
+from crossmod.scores.metrics import Summary, read_scores, summarize
 
 STATE_FILE = "state.safetensors"
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from crossmod.data import LabelArray, Prediction, Volume
+from crossmod.data.grids import Grid, Preprocess, to_common
+from crossmod.data.volumes import LabelArray, Prediction, Volume
 from crossmod.errors import CrossmodError, DataError, MachineError, PluginError
 from crossmod.intake import Intake, ScanFile, load_scan
 from crossmod.model.confidence import Confidence, confidence
 from crossmod.model.facts import MODEL_FILE
 from crossmod.model.load import Model
-from crossmod.preprocess import Grid, Preprocess, to_common
-from crossmod.stages import Context
+from crossmod.stages.base import Context
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from crossmod.data import State
+from crossmod.data.volumes import State
 
 
 def arrays_in(content: bytes) -> State:

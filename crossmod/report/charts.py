@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossmod.metrics import EMPTY_PREDICTION_MM, Score
 from crossmod.report.content import spread
 from crossmod.report.drawing import INK, MUTED, RULE, Chart, Key, center_colors, new_figure, to_svg
 from crossmod.report.survey import AIR, BINS, Sighting
+from crossmod.scores.metrics import EMPTY_PREDICTION_MM, Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crossmod.comparison import Comparison, Row
-from crossmod.entries import write_file
+from crossmod.files.atomic import write_file
 from crossmod.report.drawing import (
     INK,
     MUTED,
@@ -20,7 +19,8 @@ from crossmod.report.drawing import (
     to_svg,
 )
 from crossmod.report.templates import render
-from crossmod.statistics import difference_text, p_text
+from crossmod.scores.comparison import Comparison, Row
+from crossmod.scores.statistics import difference_text, p_text
 
 WIDTH = 10.8
 """Inches; fills the text column of the page."""

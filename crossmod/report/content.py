@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from crossmod.data import Case, Cohort
+from crossmod.data.volumes import Case, Cohort
 from crossmod.intake import Intake
-from crossmod.metrics import Score
+from crossmod.scores.metrics import Score
 
 ItemT = TypeVar("ItemT")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from crossmod.intake import load_labels, load_scan
-from crossmod.metrics import Score
 from crossmod.report.content import NO_ADAPTATION, ReportContent, spread
 from crossmod.report.drawing import Key
 from crossmod.report.galleries import Gallery, Strip
@@ -23,6 +22,7 @@ from crossmod.report.slices import (
     picture,
     window,
 )
+from crossmod.scores.metrics import Score
 
 MAX_OVERLAYS = 8
 ADAPTED_COLOR, PLAIN_COLOR = "#45c4ff", "#ff7ac8"

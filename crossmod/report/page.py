@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossmod.data import Cohort
-from crossmod.entries import write_file
+from crossmod.data.volumes import Cohort
+from crossmod.files.atomic import write_file
 from crossmod.report.charts import intensity_chart, lesion_chart, score_chart
 from crossmod.report.content import ReportContent, spread_cases
 from crossmod.report.drawing import Chart, drawing

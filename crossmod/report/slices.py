@@ -14,7 +14,7 @@ from nibabel import orientations
 from numpy.typing import NDArray
 from PIL import Image
 
-from crossmod.data import Affine, spacing_of
+from crossmod.data.volumes import Affine, spacing_of
 
 Plane = NDArray[Any]
 """One slice ``(P, L)``: rows run from front to back, columns from right to left."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data import Case, FloatArray, read_labels
+from crossmod.data.volumes import Case, FloatArray, read_labels
 
 BINS = 80
 AIR = 0.05

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crossmod.metrics import OVERALL, Summary, summarize
 from crossmod.report.content import NO_ADAPTATION, ORACLE, ReportContent
+from crossmod.scores.metrics import OVERALL, Summary, summarize
 
 NOTES = {
     ORACLE: "trained on labels of the target scans; a reference that feeds nothing",

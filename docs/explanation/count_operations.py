@@ -31,7 +31,7 @@ from crossmod_unet3d.train import deep_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from crossmod.recipe import Checked, Segmentation, load, load_all
+from crossmod.recipe.load import Checked, Segmentation, load, load_all
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

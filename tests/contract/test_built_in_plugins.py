@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crossmod import plugins
+from crossmod.stages import find as plugins
 from crossmod.testing import check_stage
 
 GROUP = {"name": "all", "factors": [0.7, 1.2]}

@@ -6,8 +6,8 @@ import os
 from itertools import groupby
 from pathlib import Path
 
-from crossmod.explain import option_rows
-from crossmod.recipe_model import Recipe
+from crossmod.recipe.model import Recipe
+from crossmod.stages.explain import option_rows
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "recipe.md"
 HEAD = """\

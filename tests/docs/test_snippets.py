@@ -21,9 +21,9 @@ from typer.main import get_command
 
 from crossmod import cli
 from crossmod.engines.profile import Profile, read_profile
-from crossmod.recipe import load_all
-from crossmod.recipe_model import Recipe
-from crossmod.recipe_names import recipe_file
+from crossmod.recipe.load import load_all
+from crossmod.recipe.model import Recipe
+from crossmod.recipe.names import recipe_file
 
 ROOT = Path(__file__).parents[2]
 PAGES = [

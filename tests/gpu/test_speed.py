@@ -21,7 +21,7 @@ from crossmod_unet3d.plan import Wishes, make_plan
 from crossmod_unet3d.train import Schedule, train
 
 from crossmod import Context, Volume
-from crossmod.data import CohortWriter
+from crossmod.data.volumes import CohortWriter
 from crossmod.torch import set_up
 
 SHAPE, SPACING_MM, CASES = (256, 256, 104), (0.6, 0.6, 1.0), 4

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from program import ROOT, Program, Result
 
-from crossmod.plan import Planner
-from crossmod.recipe import load_all
+from crossmod.recipe.load import load_all
+from crossmod.run.plan import Planner
 
 RECIPE = ROOT / "recipes" / "crossmoda2022.toml"
 JOURNAL = ROOT / "recipes" / "crossmoda2022-journal.toml"

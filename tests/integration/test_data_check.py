@@ -19,8 +19,8 @@ from processor import rounding
 from program import SMOKE, Program
 
 from crossmod import DataError
-from crossmod.classes import Classes
 from crossmod.commands.data_fix import write_fixed
+from crossmod.data.classes import Classes
 from crossmod.intake import Inspector, Intake, Limits, Survey
 
 SOURCE = "crossmoda2022_training/training_source"

@@ -31,7 +31,7 @@ from processor import AFFINE_MM, rounding
 from program import ROOT, Result
 from safetensors.numpy import load_file
 
-from crossmod.data import write_nifti
+from crossmod.data.volumes import write_nifti
 from crossmod.phantom.anatomy import TEMPLATE_ORIGIN_MM, Frame, draw_frame, template
 from crossmod.phantom.cohort import IMAGES, LABELS
 from crossmod.phantom.patient import draw_patient

@@ -15,8 +15,8 @@ from test_crash import assert_same, forget
 from tiny import RECIPE, Tiny
 
 from crossmod.errors import MachineError
-from crossmod.making import Maker
-from crossmod.tasks import Machine, Task
+from crossmod.run.execute import Maker
+from crossmod.run.task import Machine, Task
 
 CROSSMOD = Path(sys.executable).parent / "crossmod"
 WRITES = ("draft", "saving", "append-training.jsonl", "written", "sealed")
@@ -123,8 +123,8 @@ def test_x04_a_gpu_out_of_memory_names_step_and_remedy(
 ) -> None:
     import torch
 
-    from crossmod.plan import Planner
-    from crossmod.recipe import load_all
+    from crossmod.recipe.load import load_all
+    from crossmod.run.plan import Planner
 
     [checked] = load_all(copied.folder / "tiny.toml", [])
     step = next(s for s in Planner(checked, None).plan().steps if s.name == "train-augmented")

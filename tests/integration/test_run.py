@@ -14,7 +14,7 @@ import pytest
 from processor import AFFINE_MM, children_seconds
 from program import ROOT, SMOKE, Program, Result
 
-from crossmod.metrics import COLUMNS
+from crossmod.scores.metrics import COLUMNS
 
 STAGES = ["oracle", "no-adaptation", "translated", "augmented", "round-1"]
 

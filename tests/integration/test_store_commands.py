@@ -13,8 +13,8 @@ import pytest
 from program import Program
 from tiny import RECIPE, Tiny
 
-from crossmod.outputs import LEDGER
-from crossmod.store import Store
+from crossmod.files.outputs import LEDGER
+from crossmod.store.store import Store
 
 OTHER = ("--out", "runs/other", "--set", "pseudo_label.min_confidence=0.1")
 """Another run in the same store; it shares all that comes before self-training."""
@@ -87,7 +87,7 @@ def test_c08_debris_of_a_killed_run(copied: Tiny, undisturbed: Tiny) -> None:
     assert state_of(copied, "runs/tiny") == "failed"
     assert row_of(copied, "drafts")[1] == "1"
     holder = (
-        "import sys; from pathlib import Path; from crossmod.store import Store\n"
+        "import sys; from pathlib import Path; from crossmod.store.store import Store\n"
         "with Store(Path(sys.argv[1])).lock(sys.argv[2]): print(flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

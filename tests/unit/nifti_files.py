@@ -14,8 +14,8 @@ import pytest
 import crossmod
 from crossmod import DataError
 from crossmod.intake import Intake, Loaded, Survey, load_scan
-from crossmod.recipe import load_all
-from crossmod.splits import check_data, survey_data
+from crossmod.recipe.load import load_all
+from crossmod.run.scans import check_data, survey_data
 
 SHAPE = (8, 7, 6)
 AFFINE = np.array([[-1.0, 0, 0, 5], [0, 2, 0, -3], [0, 0, 1.5, 1], [0, 0, 0, 1]])

@@ -12,14 +12,14 @@ from typing import Any
 from crossmod import (
     FitOn,
     PluginError,
-    plugin_code,
-    plugins,
 )
-from crossmod.making import Maker
-from crossmod.recipe import StageUse
-from crossmod.steps import Fit, Step, Translate
-from crossmod.store import Store
-from crossmod.tasks import Event, Outcome, Remark, Task
+from crossmod.recipe.load import StageUse
+from crossmod.run.execute import Maker
+from crossmod.run.steps import Fit, Step, Translate
+from crossmod.run.task import Event, Outcome, Remark, Task
+from crossmod.stages import code as plugin_code
+from crossmod.stages import find as plugins
+from crossmod.store.store import Store
 from crossmod.testing import small_cohort
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"

@@ -12,7 +12,9 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from crossmod.comparison import (
+from crossmod.console import comparison_tables
+from crossmod.report import write_comparison
+from crossmod.scores.comparison import (
     Comparison,
     Sizes,
     Trial,
@@ -21,9 +23,7 @@ from crossmod.comparison import (
     write_latex,
     write_rows,
 )
-from crossmod.console import comparison_tables
-from crossmod.metrics import Score
-from crossmod.report import write_comparison
+from crossmod.scores.metrics import Score
 
 SIZES = Sizes(100, 1000)
 VOLUMES = (50.0, 500.0, 5000.0, 60.0, 70.0, 80.0)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossmod import Case, Pair, PluginError, Prediction, Volume, contract
-from crossmod.data import CohortWriter
+from crossmod import Case, Pair, PluginError, Prediction, Volume
+from crossmod.data.volumes import CohortWriter
+from crossmod.stages import contract
 
 CLASSES = {"tumor": 1}
 SHAPE = (1, 4, 5, 6)

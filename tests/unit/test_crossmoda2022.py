@@ -23,9 +23,9 @@ from crossmod_unet3d.memory import is_large
 from crossmod_unet3d.plan import Wishes, make_plan
 from torch import nn
 
-from crossmod.lock import locked
-from crossmod.preprocess import BRIGHT_PERCENTILE
-from crossmod.recipe import Checked, load
+from crossmod.data.grids import BRIGHT_PERCENTILE
+from crossmod.recipe.load import Checked, load
+from crossmod.recipe.lock import locked
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 RECIPE = RECIPES / "crossmoda2022.toml"

@@ -23,7 +23,7 @@ from crossmod_cyclegan.train import Trainer, learning_rate_factor, train
 from pydantic import ValidationError
 
 from crossmod import Context, DataError, RecipeError, Volume
-from crossmod.data import CohortWriter
+from crossmod.data.volumes import CohortWriter
 from crossmod.torch import autocast
 
 FP32 = autocast("cpu", "fp32")

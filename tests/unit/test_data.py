@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmod import Case, Cohort, DataError, Volume
-from crossmod.data import CohortWriter, read_grid, read_image, write_nifti
+from crossmod.data.volumes import CohortWriter, read_grid, read_image, write_nifti
 
 
 def cohort_of(patients: list[str]) -> Cohort:

@@ -13,10 +13,10 @@ from crossmod.cost.estimates import Estimate
 from crossmod.cost.fits import Room, lacking_gpu
 from crossmod.cost.fits import _memory as memory_problem
 from crossmod.engines import local
-from crossmod.engines.machine import gpu_memory, gpu_model
 from crossmod.errors import MachineError
+from crossmod.machine import gpu_memory, gpu_model
 from crossmod.memory import held_at, is_out_of_memory, out_of_memory
-from crossmod.tasks import Event, Machine, Remark
+from crossmod.run.task import Event, Machine, Remark
 from crossmod.torch import autocast, loss_scaler, resolve_device, resolve_precision
 
 HOPPER = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
@@ -224,7 +224,7 @@ def test_a_plan_that_needs_more_than_the_gpu_has_is_refused():
 def test_a_warning_is_told_once_although_python_forgets_that_it_was_shown():
     import warnings
 
-    from crossmod.making import forward_warnings
+    from crossmod.run.execute import forward_warnings
 
     told: list[Event] = []
     before = warnings.showwarning

@@ -10,10 +10,10 @@ import pytest
 from processor import rounding
 
 from crossmod import Prediction, Volume
-from crossmod.classes import Classes
-from crossmod.ensemble import Ensemble, agreement
-from crossmod.preprocess import Grid
-from crossmod.recipe import StageUse
+from crossmod.data.classes import Classes
+from crossmod.data.grids import Grid
+from crossmod.model.ensemble import Ensemble, agreement
+from crossmod.recipe.load import StageUse
 
 CLASSES = Classes({"tumor": (1, 2), "cochlea": (7,)})
 SHAPE = (6, 5, 4)

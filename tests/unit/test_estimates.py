@@ -18,15 +18,15 @@ from crossmod.cost.measured import Conditions, Earlier
 from crossmod.cost.probe import CaseTimer, FirstSteps, Job, Probe
 from crossmod.cost.reasons import differences, reason
 from crossmod.cost.synthetic import write_cohort
-from crossmod.data import Cohort, read_grid, write_nifti
-from crossmod.engines.machine import memory_limit, total_memory
+from crossmod.data.volumes import Cohort, read_grid, write_nifti
 from crossmod.errors import MachineError
-from crossmod.plan import Plan, Planner
-from crossmod.recipe import load
-from crossmod.stages import Context
-from crossmod.steps import Fit, Predict, PseudoLabel, Step, Train
-from crossmod.store import Store
-from crossmod.tasks import Machine
+from crossmod.machine import memory_limit, total_memory
+from crossmod.recipe.load import load
+from crossmod.run.plan import Plan, Planner
+from crossmod.run.steps import Fit, Predict, PseudoLabel, Step, Train
+from crossmod.run.task import Machine
+from crossmod.stages.base import Context
+from crossmod.store.store import Store
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from crossmod.data import Affine, write_nifti
+from crossmod.data.volumes import Affine, write_nifti
 from crossmod.errors import DataError, MachineError
-from crossmod.evaluation import (
+from crossmod.scores.evaluation import (
     RUNGS,
     Group,
     LabelPair,
@@ -22,7 +22,7 @@ from crossmod.evaluation import (
     write_outcomes,
     write_summary,
 )
-from crossmod.metrics import Measures
+from crossmod.scores.metrics import Measures
 
 NAN = math.nan
 OFFICIAL = Path(__file__).parents[3] / "shared" / "crossmoda2022" / "score_test.csv"

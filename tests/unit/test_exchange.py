@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 
 from crossmod import Cohort, DataError, Volume
 from crossmod.cli import app
-from crossmod.data import CohortWriter, read_affine, read_image, read_labels
-from crossmod.dataset import find_scans
+from crossmod.data.folder import find_scans
+from crossmod.data.volumes import CohortWriter, read_affine, read_image, read_labels
 from crossmod.exchange.data_folder import Role, import_raw
 from crossmod.exchange.nnunet_export import export_raw, load_joined
 from crossmod.exchange.nnunet_raw import read_raw
-from crossmod.recipe import load
-from crossmod.splits import check_data
+from crossmod.recipe.load import load
+from crossmod.run.scans import check_data
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CLASSES = {"background": 0, "tumor": 1, "cochlea": 2}

@@ -25,11 +25,11 @@ from crossmod import (
     Options,
     PluginError,
     Translator,
-    plugins,
 )
-from crossmod.guard import guarded
-from crossmod.making import Maker
-from crossmod.tasks import Event, Task
+from crossmod.run.execute import Maker
+from crossmod.run.task import Event, Task
+from crossmod.stages import find as plugins
+from crossmod.stages.guard import guarded
 from crossmod.testing import check_stage
 
 FAILING_WORK = {

@@ -10,13 +10,13 @@ from nifti_files import AFFINE, HELD_OUT, SMOKE, SOURCE, TARGET, small_cohort, s
 from nifti_files import survey_of as survey
 
 from crossmod import Cohort, DataError
-from crossmod.data import write_nifti
-from crossmod.plan import Planner
-from crossmod.recipe import load_all
-from crossmod.splits import Scans
-from crossmod.stages import Context
-from crossmod.steps import Prepare, ScoreStage, Step
-from crossmod.steps.files import label_map
+from crossmod.data.volumes import write_nifti
+from crossmod.recipe.load import load_all
+from crossmod.run.plan import Planner
+from crossmod.run.scans import Scans
+from crossmod.run.steps import Prepare, ScoreStage, Step
+from crossmod.run.steps.files import label_map
+from crossmod.stages.base import Context
 
 CASES = ("crossmoda2021_ldn_3", "crossmoda2022_etz_3")
 LABELS = 'evaluate.labels="hidden/{case}_Label.nii.gz"'

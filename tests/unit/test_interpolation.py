@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
-from crossmod.interpolation import Interpolation, interpolated
-from crossmod.preprocess import Grid, Preprocess, resample, to_common
+from crossmod.data.grids import Grid, Preprocess, resample, to_common
+from crossmod.data.interpolation import Interpolation, interpolated
 
 HOW: dict[Interpolation, int] = {"linear": sitk.sitkLinear, "cubic": sitk.sitkBSpline}
 NEAR = 5e-5  # of the range: positions are rounded to 6e-8 voxel, weights to single precision

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from crossmod.plan import Planner
-from crossmod.plugins import Plugin
-from crossmod.recipe import load_all
-from crossmod.steps import base
+from crossmod.recipe.load import load_all
+from crossmod.run import scans
+from crossmod.run.plan import Planner
+from crossmod.run.steps import base
+from crossmod.stages.find import Plugin
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
 
@@ -65,3 +66,11 @@ def test_another_process_computes_the_same_keys() -> None:
         other = pickle.loads(pickle.dumps(step))
         assert "key" not in vars(other)
         assert other.key == before
+
+
+def test_the_key_of_the_embedded_cohort_is_never_that_of_no_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(scans, "PHANTOM", tmp_path)
+    with pytest.raises(ValueError, match="no files"):
+        keys()

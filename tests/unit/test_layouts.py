@@ -17,12 +17,12 @@ from processor import SOON_S
 from typer.testing import CliRunner
 
 from crossmod import DataError
-from crossmod.cases import patient_of
 from crossmod.cli import app
-from crossmod.dataset import Info, Scan, find_scans, read_infos
-from crossmod.file_patterns import refuse_links
-from crossmod.recipe import load
-from crossmod.splits import Scans, check_data
+from crossmod.data.cases import patient_of
+from crossmod.data.folder import Info, Scan, find_scans, read_infos
+from crossmod.files.patterns import refuse_links
+from crossmod.recipe.load import load
+from crossmod.run.scans import Scans, check_data
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from medpy.metric import binary as medpy
 
-from crossmod.data import Affine
+from crossmod.data.volumes import Affine
 from crossmod.errors import DataError
-from crossmod.metrics import (
+from crossmod.scores.metrics import (
     COLUMNS,
     EMPTY_PREDICTION_MM,
     OVERALL,
@@ -23,7 +23,7 @@ from crossmod.metrics import (
     summarize,
     write_scores,
 )
-from crossmod.surfaces import BoolArray, Distances, Spacing
+from crossmod.scores.surfaces import BoolArray, Distances, Spacing
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 NAN = math.nan

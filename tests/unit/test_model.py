@@ -28,14 +28,13 @@ from crossmod import (
     Translator,
     Volume,
     hookimpl,
-    plugins,
 )
-from crossmod.classes import Classes
-from crossmod.ensemble import Ensemble
+from crossmod.data.classes import Classes
+from crossmod.data.grids import Grid, Preprocess
 from crossmod.intake import Intake, Limits, ScanFile
-from crossmod.metrics import COLUMNS, Score, write_scores
 from crossmod.model import predict as prediction
 from crossmod.model.confidence import AGREEING, confidence, write_confidence
+from crossmod.model.ensemble import Ensemble
 from crossmod.model.facts import (
     MODEL_FILE,
     RUN_FILE,
@@ -50,10 +49,11 @@ from crossmod.model.facts import (
 from crossmod.model.load import load_model
 from crossmod.model.package import package
 from crossmod.model.predict import Failed, Outlined, predict
-from crossmod.preprocess import Grid, Preprocess
-from crossmod.recipe import StageUse
-from crossmod.stages import Context
-from crossmod.steps.files import save_state
+from crossmod.recipe.load import StageUse
+from crossmod.run.steps.files import save_state
+from crossmod.scores.metrics import COLUMNS, Score, write_scores
+from crossmod.stages import find as plugins
+from crossmod.stages.base import Context
 
 LOCK = 'title = "Made by hand"\nseed = 3\n'
 HEAD = (",".join(COLUMNS) + "\nvalidation,round-1,c1,a,tumor,").encode()

@@ -38,11 +38,11 @@ from processor import AFFINE_MM
 from scipy.spatial.transform import Rotation
 
 from crossmod import DataError
+from crossmod.data.grids import Grid, Preprocess, to_common, to_native
 from crossmod.intake import Inspector, Intake, Limits, load_grid, load_labels, load_scan
-from crossmod.preprocess import Grid, Preprocess, to_common, to_native
-from crossmod.recipe import load_all
-from crossmod.splits import Scans
-from crossmod.stages import Context
+from crossmod.recipe.load import load_all
+from crossmod.run.scans import Scans
+from crossmod.stages.base import Context
 
 TINY = content(some_data((3, 2, 2), "u1"))  # header and voxels come out of zlib at once
 QUIET = settings(max_examples=60)

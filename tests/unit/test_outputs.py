@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from crossmod import DataError, MachineError, cli
-from crossmod.outputs import LEDGER, Inputs, Outputs, new_folder
+from crossmod.files.outputs import LEDGER, Inputs, Outputs, new_folder
 
 Tree = dict[str, bytes | str | None]
 

@@ -20,12 +20,12 @@ from nifti_files import (
 from scipy.spatial.transform import Rotation
 
 from crossmod import Cohort, DataError
+from crossmod.data.grids import Grid
 from crossmod.intake import Survey, difference, load_grid
-from crossmod.intake.geometry import corner_distance
-from crossmod.preprocess import Grid
-from crossmod.recipe import load_all
-from crossmod.splits import Scans
-from crossmod.stages import Context
+from crossmod.intake.nifti.geometry import corner_distance
+from crossmod.recipe.load import load_all
+from crossmod.run.scans import Scans
+from crossmod.stages.base import Context
 
 LDN, ETZ = "crossmoda2021_ldn_1", "crossmoda2022_etz_1"
 LABELS = (some_data() > 80).astype("u1")

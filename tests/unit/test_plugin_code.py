@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from odd_plugin import HEAD, HOOK, ODD, forget
 
-from crossmod import Options, PluginError, Translator, plugin_code, plugins
-from crossmod.plan import Planner
-from crossmod.recipe import load
+from crossmod import Options, PluginError, Translator
+from crossmod.recipe.load import load
+from crossmod.run.plan import Planner
+from crossmod.stages import code as plugin_code
+from crossmod.stages import find as plugins
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
 NETS = "SIZE = 1\n"

@@ -15,10 +15,10 @@ from odd_plugin import HEAD, HOOK, ODD, SMOKE, WHO, Install, forget
 from crossmod import (
     PluginError,
     RecipeError,
-    plugins,
-    recipe,
 )
-from crossmod.explain import plugin_rows
+from crossmod.recipe import load as recipe
+from crossmod.stages import find as plugins
+from crossmod.stages.explain import plugin_rows
 
 # --- G01: it cannot be imported -----------------------------------------------------------------
 

@@ -19,10 +19,10 @@ from crossmod import (
     PluginError,
     Prediction,
     Volume,
-    contract,
 )
-from crossmod.data import CohortWriter
-from crossmod.steps.files import load_state, save_state
+from crossmod.data.volumes import CohortWriter
+from crossmod.run.steps.files import load_state, save_state
+from crossmod.stages import contract
 
 # --- G03: what a stage gives back ---------------------------------------------------------------
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import crossmod
-from crossmod import PluginError, Translator, hookimpl, plugins
-from crossmod.explain import option_rows, plugin_rows
+from crossmod import PluginError, Translator, hookimpl
+from crossmod.stages import find as plugins
+from crossmod.stages.explain import option_rows, plugin_rows
 
 BUILT_IN = {
     "cyclegan": "translate",
@@ -37,7 +38,7 @@ def test_the_core_names_no_plugin() -> None:
 
 def test_importing_crossmod_and_every_plugin_does_not_import_torch() -> None:
     code = (
-        "import sys; from crossmod import plugins, cli; "
+        "import sys; from crossmod import cli; from crossmod.stages import find as plugins; "
         "[plugins.load(name) for name in plugins.available()]; "
         "assert 'torch' not in sys.modules and 'monai' not in sys.modules"
     )

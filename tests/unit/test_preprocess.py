@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
 from crossmod import DataError
-from crossmod.preprocess import (
+from crossmod.data.grids import (
     Grid,
     Preprocess,
     bright_center,

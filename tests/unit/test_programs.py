@@ -14,18 +14,19 @@ from pathlib import Path
 import pytest
 from odd_plugin import SMOKE, Bench, forget
 
-from crossmod import PluginError, plugins
+from crossmod import PluginError
 from crossmod.cost.estimates import Estimator
 from crossmod.cost.extents import Extents
 from crossmod.cost.measured import Conditions, Earlier
 from crossmod.cost.probing import Prober
 from crossmod.errors import Interrupted
-from crossmod.guard import programs
-from crossmod.making import Maker
-from crossmod.plan import Planner
-from crossmod.recipe import load
-from crossmod.steps import PluginStep
-from crossmod.tasks import Machine, Task
+from crossmod.recipe.load import load
+from crossmod.run.execute import Maker
+from crossmod.run.plan import Planner
+from crossmod.run.steps import PluginStep
+from crossmod.run.task import Machine, Task
+from crossmod.stages import find as plugins
+from crossmod.stages.guard import programs
 from crossmod.testing import check_stage
 
 pytestmark = [
@@ -174,9 +175,9 @@ def test_processes_are_listed_without_proc_too(monkeypatch: pytest.MonkeyPatch) 
 PROGRAM = """
 import pickle, sys, time
 from crossmod.engines.local import Local, LocalOptions
-from crossmod.schedule import StopSign
-from crossmod.signals import heeded
-from crossmod.tasks import Outcome
+from crossmod.run.schedule import StopSign
+from crossmod.run.signals import heeded
+from crossmod.run.task import Outcome
 
 task, sign = pickle.loads(open(sys.argv[1], "rb").read()), StopSign()
 engine, outcomes, stopping = Local(LocalOptions(workers=1)), [], False

@@ -10,7 +10,7 @@ from processor import SOON_S
 from scipy import stats
 
 from crossmod.errors import DataError
-from crossmod.ranking import Ranking, ScoreTable, duels, rankings, read_table
+from crossmod.scores.ranking import Ranking, ScoreTable, duels, rankings, read_table
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "crossmoda2022" / "score_test.csv"
 

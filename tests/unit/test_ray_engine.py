@@ -17,10 +17,10 @@ from pydantic import ValidationError
 from crossmod.engines.ray import Ray, RayOptions, cluster, engine, work
 from crossmod.engines.ray.work import Board, Line
 from crossmod.errors import CrossmodError, Interrupted, MachineError
-from crossmod.recipe_model import EmbeddedCohort
-from crossmod.steps import MakePhantom
-from crossmod.store import Store
-from crossmod.tasks import Advance, Machine, Outcome, Remark, Task
+from crossmod.recipe.model import EmbeddedCohort
+from crossmod.run.steps import MakePhantom
+from crossmod.run.task import Advance, Machine, Outcome, Remark, Task
+from crossmod.store.store import Store
 
 
 class RayError(Exception):

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmod import RecipeError
-from crossmod.lock import locked
-from crossmod.recipe import load, load_all
-from crossmod.recipe_files import merge
-from crossmod.recipe_text import locate
+from crossmod.recipe.files import merge
+from crossmod.recipe.load import load, load_all
+from crossmod.recipe.lock import locked
+from crossmod.recipe.text import locate
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 SHIPPED = sorted(RECIPES.glob("*.toml"))

@@ -20,17 +20,18 @@ from hypothesis import strategies as st
 from processor import SOON_S, children_seconds
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from crossmod import DataError, RecipeError, plugins
-from crossmod.cases import fault_of_case, faults_of_cases
-from crossmod.dataset import find_scans
+from crossmod import DataError, RecipeError
+from crossmod.data.cases import fault_of_case, faults_of_cases
+from crossmod.data.folder import find_scans
 from crossmod.engines.profile import Profile, read_profile
 from crossmod.exchange.nnunet_raw import read_raw
-from crossmod.file_patterns import refuse_links
+from crossmod.files.patterns import refuse_links
 from crossmod.intake import find_scan_files
-from crossmod.lock import locked
-from crossmod.recipe import load, load_all
-from crossmod.recipe_model import Recipe
-from crossmod.recipe_text import MAX_BYTES
+from crossmod.recipe.load import load, load_all
+from crossmod.recipe.lock import locked
+from crossmod.recipe.model import Recipe
+from crossmod.recipe.text import MAX_BYTES
+from crossmod.stages import find as plugins
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "recipes" / "smoke.toml"
@@ -214,7 +215,7 @@ def test_r01_the_program_says_it_at_once(name: str, tmp_path: Path) -> None:
 
 @given(st.binary(max_size=300))
 def test_r01_any_bytes_are_refused_or_read(content: bytes) -> None:
-    from crossmod.recipe_text import locate, parse
+    from crossmod.recipe.text import locate, parse
 
     try:
         locate(content.decode("utf-8", "replace"))
@@ -649,7 +650,7 @@ def test_r08_names_of_classes_are_shown_literally() -> None:
     from rich.console import Console
 
     from crossmod.console import summary_tables
-    from crossmod.metrics import Score
+    from crossmod.scores.metrics import Score
 
     numbers = (0.5, 1.0, 2.0, 0.5, 0.1, 500.0)
     scores = [Score("target", "translated", "a", text, text, *numbers) for text in TEXTS[:4]]

@@ -16,13 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import crossmod.garbage
-import crossmod.store
+import crossmod.store.collect
+import crossmod.store.store
 from crossmod import MachineError
 from crossmod.errors import Interrupted
-from crossmod.garbage import Collector, Removed
-from crossmod.registry import KnownRun, known_runs, name_of, recorded
-from crossmod.store import Store
+from crossmod.store.collect import Collector, Removed
+from crossmod.store.runs import KnownRun, known_runs, name_of, recorded
+from crossmod.store.store import Store
 
 
 def key(name: str) -> str:
@@ -75,7 +75,7 @@ def collect(store: Store, **options: bool) -> Removed:
 def other_process(store: Store, name: str) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that holds a lock until it is killed."""
     program = (
-        "import sys; from pathlib import Path; from crossmod.store import Store\n"
+        "import sys; from pathlib import Path; from crossmod.store.store import Store\n"
         f"with Store(Path(sys.argv[1]), {store.shared}).lock(sys.argv[2]):\n"
         "    print(flush=True); sys.stdin.read()"
     )
@@ -120,7 +120,8 @@ def test_a_record_says_how_a_run_is_doing(store: Store, tmp_path: Path) -> None:
 def test_a_killed_run_is_unfinished(store: Store, tmp_path: Path) -> None:
     program = (
         "import os, sys; from pathlib import Path\n"
-        "from crossmod.registry import name_of, recorded; from crossmod.store import Store\n"
+        "from crossmod.store.runs import name_of, recorded\n"
+        "from crossmod.store.store import Store\n"
         "store, folder = Store(Path(sys.argv[1])), Path(sys.argv[2])\n"
         "with store.lock(name_of(store, folder)), recorded(store, folder, 't', {}):\n"
         "    folder.mkdir(); os.kill(os.getpid(), 9)"
@@ -230,7 +231,7 @@ def test_a_removed_folder_of_a_running_run_is_no_reason(store: Store, tmp_path: 
 def test_c08_debris_goes_only_without_a_live_owner(
     tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crossmod.garbage, "LEASE_S", 0.1)
+    monkeypatch.setattr(crossmod.store.collect, "LEASE_S", 0.1)
     store = Store(tmp_path / "store", shared)
     enter(store, tmp_path / "run", "a", "b")
     publish(store, "b")
@@ -253,7 +254,7 @@ def test_c08_debris_goes_only_without_a_live_owner(
 def test_the_lock_of_a_machine_that_died_is_outlived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (crossmod.garbage, crossmod.store):
+    for module in (crossmod.store.collect, crossmod.store.store):
         monkeypatch.setattr(module, "LEASE_S", 1.0)
     store = Store(tmp_path / "store", shared=True)
     draft = draft_of(store, "a")

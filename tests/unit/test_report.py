@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crossmod.data import Cohort, CohortWriter, LabelArray, Volume, write_nifti
-from crossmod.metrics import EMPTY_PREDICTION_MM, Score
+from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume, write_nifti
 from crossmod.report import ReportContent, write_report
 from crossmod.report.content import MAX_CENTERS, spread, spread_cases
 from crossmod.report.galleries import drawn_panels
 from crossmod.report.slices import Outline, Upright, box_around, picture
 from crossmod.report.tables import duration, score_tables
+from crossmod.scores.metrics import EMPTY_PREDICTION_MM, Score
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 HOSTILE = "<script>alert(1)<"

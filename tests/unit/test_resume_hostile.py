@@ -16,8 +16,9 @@ import pytest
 import torch
 from toy_training import again, assert_same, killed, overwrite, seal
 
-from crossmod import DataError, PluginError, contract
-from crossmod.steps.files import load_state, save_state
+from crossmod import DataError, PluginError
+from crossmod.run.steps.files import load_state, save_state
+from crossmod.stages import contract
 
 
 class Runs:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from crossmod import DataError
-from crossmod.entries import published
-from crossmod.outputs import Outputs
-from crossmod.run_folder import RunFolder
+from crossmod.files.atomic import published
+from crossmod.files.outputs import Outputs
+from crossmod.run.folder import RunFolder
 
 
 def result(store: Path, key: str) -> Path:

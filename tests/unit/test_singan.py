@@ -21,9 +21,9 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from crossmod import Context, DataError, Pair, RecipeError, Volume, rescale
-from crossmod.data import CohortWriter
+from crossmod.data.grids import Preprocess, closest_canonical, to_common
+from crossmod.data.volumes import CohortWriter
 from crossmod.phantom import write_cohort
-from crossmod.preprocess import Preprocess, closest_canonical, to_common
 
 AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])
 SMALL = {

@@ -18,10 +18,10 @@ from crossmod.engines.slurm import Slurm, SlurmOptions, engine
 from crossmod.engines.slurm.job import STOP, Diary, Job
 from crossmod.engines.slurm.queue import State, parse
 from crossmod.errors import Interrupted, MachineError
-from crossmod.stages import Context
-from crossmod.steps.base import Step, Where
-from crossmod.store import Store
-from crossmod.tasks import Advance, Event, Machine, Outcome, Remark, Task
+from crossmod.run.steps.base import Step, Where
+from crossmod.run.task import Advance, Event, Machine, Outcome, Remark, Task
+from crossmod.stages.base import Context
+from crossmod.store.store import Store
 
 pytest.importorskip("submitit")
 

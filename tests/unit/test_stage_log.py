@@ -7,8 +7,8 @@ import json
 import pytest
 from odd_plugin import Bench
 
-from crossmod import making
-from crossmod.tasks import Remark
+from crossmod.run import execute as making
+from crossmod.run.task import Remark
 
 LOGS = """\
 ctx.log("plain")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from crossmod.statistics import Paired, difference_text, holm, mean_and_sd, p_text, paired
+from crossmod.scores.statistics import Paired, difference_text, holm, mean_and_sd, p_text, paired
 
 NAN = math.nan
 

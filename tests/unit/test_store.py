@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from crossmod import MachineError, PluginError
-from crossmod.entries import MANIFEST, write_file
-from crossmod.store import Store
+from crossmod.files.atomic import MANIFEST, write_file
+from crossmod.store.store import Store
 
 KEY = "ab" * 20
 
@@ -145,7 +145,7 @@ def test_one_at_a_time_computes_an_entry(tmp_path: Path) -> None:
 HOLD = """
 import os, signal, sys
 from pathlib import Path
-from crossmod.store import Store
+from crossmod.store.store import Store
 with Store(Path(sys.argv[1]), sys.argv[2] == "shared").lock(sys.argv[3]):
     os.kill(os.getpid(), signal.SIGKILL)
 """

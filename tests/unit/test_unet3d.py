@@ -20,7 +20,7 @@ from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
 from crossmod_unet3d.train import deep_loss, dice_and_cross_entropy
 
 from crossmod import Context, RecipeError, Volume
-from crossmod.data import CohortWriter
+from crossmod.data.volumes import CohortWriter
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (24, 20, 16)

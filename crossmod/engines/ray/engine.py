@@ -17,8 +17,8 @@ from crossmod.engines.ray.options import RayOptions
 from crossmod.engines.ray.work import Board, make
 from crossmod.errors import Interrupted, MachineError
 from crossmod.memory import GIB, memory_short
-from crossmod.store import Store
-from crossmod.tasks import Advance, Event, Machine, Outcome, Remark, Task
+from crossmod.run.task import Advance, Event, Machine, Outcome, Remark, Task
+from crossmod.store.store import Store
 
 ANSWER_S = 30.0
 """After so long without an answer, Ray counts as dead."""

@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from crossmod.errors import MachineError
-from crossmod.making import Maker, forward_warnings
-from crossmod.tasks import Event, Outcome, Remark, Task
+from crossmod.run.execute import Maker, forward_warnings
+from crossmod.run.task import Event, Outcome, Remark, Task
 
 ASK_EVERY_S = 1.0
 """How often a task asks whether it should stop."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from crossmod.engines.slurm.queue import Paper, State
 from crossmod.errors import Interrupted, MachineError
-from crossmod.tasks import Outcome, Task
+from crossmod.run.task import Outcome, Task
 
 PASSING = ("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "COMPLETED")
 """Ends that are no fault of a task. A complete job without a result has saved its state, but could

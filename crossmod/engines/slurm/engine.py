@@ -24,8 +24,8 @@ from crossmod.engines.slurm.job import STOP, Diary, Job, newest_checkpoint
 from crossmod.engines.slurm.options import SlurmOptions
 from crossmod.engines.slurm.queue import Paper, Queue, State, TryLater
 from crossmod.errors import MachineError, with_extra
-from crossmod.store import Store
-from crossmod.tasks import Event, Machine, Outcome, Remark, Task
+from crossmod.run.task import Event, Machine, Outcome, Remark, Task
+from crossmod.store.store import Store
 
 LOOK_EVERY_S = 2.0
 ASK_EVERY_S = 20.0

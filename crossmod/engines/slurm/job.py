@@ -15,11 +15,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from crossmod.entries import append_line
 from crossmod.errors import Interrupted, MachineError
-from crossmod.making import Maker
-from crossmod.store import Store
-from crossmod.tasks import Advance, Event, Outcome, Remark, Task
+from crossmod.files.atomic import append_line
+from crossmod.run.execute import Maker
+from crossmod.run.task import Advance, Event, Outcome, Remark, Task
+from crossmod.store.store import Store
 
 STOP = "stop"
 """A file of this name among those of a run says that its jobs shall end and stay away."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmod.data import Affine, LabelArray
+from crossmod.data.volumes import Affine, LabelArray
 from crossmod.intake.dicom.process import require_extra, run_child
 from crossmod.intake.loaded import Loaded
 from crossmod.intake.options import Limits

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crossmod.data import LabelArray
+from crossmod.data.volumes import LabelArray
 from crossmod.errors import CrossmodError, DataError, MachineError, with_extra
 from crossmod.intake.options import Limits
 

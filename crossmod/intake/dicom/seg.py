@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from crossmod.data import LabelArray
+from crossmod.data.volumes import LabelArray
 from crossmod.errors import DataError, MachineError
 from crossmod.intake.dicom.files import silence
 from crossmod.intake.dicom.read import tagged

@@ -1,0 +1,229 @@
+"""Find the scans a recipe means in a data folder, and what a table beside them says."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from crossmod.data.cases import faults_of_cases, shown
+from crossmod.errors import DataError
+from crossmod.files.patterns import CASE, files_of, is_folder, matches
+from crossmod.files.tables import read_csv
+
+NIFTI = (".nii.gz", ".nii")
+"""What names of NIfTI files end with; other patterns are of folders of DICOM files."""
+
+INFOS = "infos_source_training.csv"
+"""CrossMoDA's table of source scans; it lies beside their folder."""
+
+INFO_CENTERS = {"London": "ldn", "Tilburg": "etz"}
+"""Hospitals in that table -> centers in CrossMoDA's case names."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan as it was shipped.
+
+    Attributes:
+        case: what stands at `{case}` in the pattern.
+        center: from the case id.
+        image: image file.
+        labels: label map file, or None.
+    """
+
+    case: str
+    center: str
+    image: Path
+    labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Info:
+    """What CrossMoDA's table says of one source scan.
+
+    Attributes:
+        center: the hospital, "London" or "Tilburg".
+        koos: Koos grade of the tumor, 1 to 4, or "post-operative-london".
+    """
+
+    center: str
+    koos: str
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a data folder holds for a recipe.
+
+    Attributes:
+        splits: split -> its scans.
+        infos: case -> what the table says of a source scan; empty where there is no table.
+    """
+
+    splits: Mapping[str, Sequence[Scan]]
+    infos: Mapping[str, Info]
+
+    def lines(self) -> list[str]:
+        """For each split, how many scans of which center; for the source, the Koos grades."""
+        lines = []
+        for split, scans in self.splits.items():
+            centers = Counter(scan.center for scan in scans)
+            text = f"{split:<10} " + ", ".join(f"{n} {center}" for center, n in centers.items())
+            koos = [self.infos[scan.case].koos for scan in scans if scan.case in self.infos]
+            if koos and split == "source":
+                grades = sorted(Counter(grade.removesuffix("-london") for grade in koos).items())
+                text += "; Koos " + ", ".join(f"{grade}: {n}" for grade, n in grades)
+            lines.append(text)
+        return lines
+
+
+def take_stock(
+    root: Path, patterns: Mapping[str, tuple[str, str | None]], centers: Mapping[str, str]
+) -> Inventory:
+    """Find the scans of every split and hold them against the table beside the source scans.
+
+    Args:
+        root: the data folder.
+        patterns: split -> patterns of its images and label maps.
+        centers: center -> pattern of case ids.
+
+    Raises:
+        DataError: names what is wrong in any of the splits.
+    """
+    if not is_folder(root):
+        raise DataError("is not a folder", where=str(root))
+    splits: dict[str, list[Scan]] = {}
+    infos: dict[str, Info] = {}
+    problems = []
+    for split, (images, labels) in patterns.items():
+        try:
+            splits[split] = find_scans(root, images, labels, centers)
+            table = (root / images).parent.parent / INFOS
+            if split == "source" and table.is_file():
+                infos = read_infos(table)
+                _compare_centers(splits[split], infos, table)
+        except DataError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0] if len(problems) == 1 else DataError("\n".join(map(str, problems)))
+    return Inventory(splits, infos)
+
+
+def find_scans(
+    root: Path, images: str, labels: str | None, centers: Mapping[str, str]
+) -> list[Scan]:
+    """The scans of one pattern, sorted by case.
+
+    Args:
+        root: the data folder.
+        images: pattern of the images, with `{case}`; where it stands twice, both are the same.
+        labels: pattern of the label maps, or None for unlabeled scans.
+        centers: center -> pattern of case ids.
+
+    Raises:
+        DataError: nothing matches, a label map is missing, a case belongs to no center, its id
+            cannot name files, or a folder cannot be read.
+    """
+    found = {case: path for case, path in matches(root, images).items() if _is_scan(path, images)}
+    if labels:
+        maps = {root / labels.replace(CASE, case) for case in found}
+        found = {case: path for case, path in found.items() if path not in maps}
+    if not found:
+        raise DataError(
+            f"no scan matches; {_nearest_folder(root, images)}",
+            where=str(root / images),
+            fix="check --data and [data] in the recipe",
+        )
+    scans, problems = [], faults_of_cases(sorted(found))
+    problems += [f"{shown(case)}: + is kept for augmented copies" for case in found if "+" in case]
+    there = {path for path in files_of(root, [labels] if labels else []) if not is_folder(path)}
+    for case, path in sorted(found.items()):
+        label_path = root / labels.replace(CASE, case) if labels else None
+        if label_path is not None and label_path not in there:
+            problems.append(f"{case}: no label map at {label_path}")
+        center = next((name for name, ids in centers.items() if fnmatchcase(case, ids)), "")
+        if not center:
+            problems.append(f"{case}: belongs to none of the centers {dict(centers)}")
+        scans.append(Scan(case, center, path, label_path))
+    if problems:
+        raise DataError("\n".join(problems), where=str(root))
+    return scans
+
+
+def _is_scan(path: Path, pattern: str) -> bool:
+    """Whether it is the kind of thing a pattern is of; reading says where a broken link leads."""
+    return is_folder(path) != pattern.endswith(NIFTI) or not path.exists()
+
+
+def _nearest_folder(root: Path, pattern: str) -> str:
+    """What lies where the pattern leads as far as it leads; the reader sees where it goes wrong."""
+    folder = root
+    for part in Path(pattern).parent.parts:
+        if not (folder / part).is_dir():
+            break
+        folder /= part
+    try:
+        names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
+    except OSError as error:
+        return f"{folder} cannot be read: {error.strerror}"
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return f"{folder} holds {shown or 'nothing'}"
+
+
+def read_infos(path: Path) -> dict[str, Info]:
+    """Case -> hospital and Koos grade from CrossMoDA's table of source scans.
+
+    Raises:
+        DataError: names the line that is no row of such a table.
+    """
+    columns = ("crossmoda_name", "center", "koos")
+    rows = read_csv(path)
+    _, names = next(rows, ("", []))
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise DataError(
+            f"has no column {', '.join(missing)}", where=str(path), allowed=",".join(columns)
+        )
+    infos = {}
+    for where, row in rows:
+        if row and len(row) < len(names):
+            raise DataError("is too short a row", where=where)
+        if row:
+            case, *known = (row[names.index(name)] for name in columns)
+            infos[case] = Info(*known)
+    return infos
+
+
+def _compare_centers(scans: Sequence[Scan], infos: Mapping[str, Info], table: Path) -> None:
+    problems = []
+    for scan in scans:
+        if scan.case not in infos or scan.center not in INFO_CENTERS.values():
+            continue
+        hospital = infos[scan.case].center
+        if INFO_CENTERS.get(hospital, scan.center) != scan.center:
+            problems.append(f"{scan.case}: {hospital} in the table, {scan.center} by its name")
+    if problems:
+        raise DataError(
+            "\n".join(["contradicts case names", *problems]),
+            where=str(table),
+            fix="correct the table, or data.centers in the recipe",
+        )
+
+
+def digest_of(path: Path) -> str:
+    """The sha256 of a file, or of the digests of the files of a folder, whatever they are called.
+
+    In a folder, links and hidden files do not count: whoever reads it passes them over.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if path.is_dir():
+        files = (file for file in path.rglob("*") if file.name[0] != "." and not file.is_symlink())
+        inside = sorted(digest_of(file) for file in files if file.is_file())
+        return hashlib.sha256("".join(inside).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

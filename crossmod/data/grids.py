@@ -1,0 +1,299 @@
+"""Bring every image onto one kind of grid, and predictions back onto their own.
+
+Resample to a common spacing along the axes of the acquisition, crop in plane around the head
+(Choi 2021; paper, section 4.2.2), scale the intensity to [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from crossmod.data.interpolation import Box, Interpolation, box_around, interpolated
+from crossmod.data.volumes import Affine, FloatArray, LabelArray, spacing_of
+from crossmod.errors import DataError
+from crossmod.options import Fraction, Options, Size, Spacing
+
+BRIGHT_PERCENTILE = 75
+"""Voxels above this percentile are bright; their mean position is the "bright" center."""
+
+HEAD_LEVEL = 0.15
+"""Voxels above this share of the 99th percentile belong to the head."""
+
+HEAD_EDGES = (0.02, 0.98)
+"""Quantiles of the head's voxels along an axis between which its middle lies."""
+
+EDGE = 1e-3
+"""Voxels by which centers stay within the volume; beyond its edge interpolation finds nothing."""
+
+TIE = 1e-6
+"""Shares of classes that differ by less are equal; single precision would decide between them."""
+
+MOST_VOXELS = 300_000_000
+"""Voxels of a common grid, where nobody says otherwise: as many as the intake takes of a scan."""
+
+
+class Preprocess(Options):
+    """The common grid and intensity range."""
+
+    spacing_mm: Spacing
+    """Voxel size along the left-right, back-front and foot-head axes of the acquisition."""
+    crop: tuple[Size, Size] | None = None
+    """In-plane voxels kept around the center of the head; without it the whole plane is kept."""
+    center: Literal["bright", "head"] = "bright"
+    """Where the crop lies: around the mean position of the brightest quarter of all voxels (paper),
+    or in the middle of the head's outline. What is bright differs between modalities; where their
+    crops lie apart, a translator learns to shift anatomy, and labels no longer fit."""
+    interpolation: Interpolation = "linear"
+    """How images come onto the grid: linearly, or by cubic B-splines, which keep more of the fine
+    detail (nnU-Net's choice); what a spline overshoots is cut to the range of the scan before it is
+    scaled. Neither smooths before a coarser grid (no anti-aliasing; nor does nnU-Net). Label maps
+    and probabilities are always interpolated linearly."""
+    clip_fractions: tuple[Fraction, Fraction] = (0.0, 1.0)
+    """Quantiles of the cropped image that become 0 and 1; values beyond are clipped."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A voxel grid: ``shape`` (I, J, K) and ``affine`` voxel -> RAS+ mm."""
+
+    shape: tuple[int, ...]
+    affine: Affine
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along I, J, K."""
+        return spacing_of(self.affine)
+
+    def part(self, box: Box) -> Grid:
+        """The grid of the voxels in a box."""
+        start = [one.start for one in box]
+        affine = self.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ start
+        return Grid(tuple(one.stop - one.start for one in box), affine)
+
+    def box_around(self, inner: Grid) -> Box:
+        """The voxels around the extent of another grid: all that interpolation inside it reads."""
+        return box_around(np.linalg.inv(self.affine) @ inner.affine, inner.shape, self.shape)
+
+
+def closest_canonical(data: NDArray[np.generic], affine: Affine) -> tuple[NDArray, Affine]:  # type: ignore[type-arg]
+    """Permute and flip the axes of ``(I, J, K)`` data so that they run closest to R, A, S."""
+    from nibabel import orientations
+
+    axes = orientations.io_orientation(affine)
+    turned = orientations.apply_orientation(data, axes)
+    return turned, affine @ orientations.inv_ornt_aff(axes, data.shape)
+
+
+def head_middle(data: FloatArray) -> NDArray[np.float64]:
+    """Middle, voxels, of the outline of the head in ``(I, J, K)``."""
+    head = data > HEAD_LEVEL * np.percentile(data, 99)
+    if not head.any():
+        return (np.array(data.shape) - 1) / 2
+    shares = [np.cumsum(_profile(head, axis)) / head.sum() for axis in range(3)]
+    return np.array([np.searchsorted(share, HEAD_EDGES).mean() for share in shares])
+
+
+def bright_center(data: FloatArray) -> NDArray[np.float64]:
+    """Mean position, voxels, of the voxels of ``(I, J, K)`` above the 75th percentile."""
+    bright = data > np.percentile(data, BRIGHT_PERCENTILE)
+    if not bright.any():
+        return (np.array(data.shape) - 1) / 2
+    return np.array(
+        [
+            np.average(np.arange(n), weights=_profile(bright, axis))
+            for axis, n in enumerate(data.shape)
+        ]
+    )
+
+
+def _profile(mask: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
+    others = tuple(other for other in range(3) if other != axis)
+    counts: NDArray[np.float64] = mask.sum(axis=others).astype(np.float64)
+    return counts
+
+
+def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
+    """The grid an image ``(I, J, K)`` in canonical orientation is brought onto.
+
+    It covers the same extent with the new spacing, up to half a voxel, then keeps ``crop`` voxels
+    around the head; these may lie outside a small volume.
+    """
+    old, new = np.array(spacing_of(affine)), np.array(options.spacing_mm)
+    shape = _resampled(data.shape, old, new).astype(int)
+    # The extents share their corner, not the first voxel center; a single voxel lies in the middle.
+    first = np.where(shape == 1, (np.array(data.shape) - 1) / 2, (new / old - 1) / 2)
+    if options.crop is not None:
+        find = bright_center if options.center == "bright" else head_middle
+        center = (find(data) - first) * old / new
+        start = np.round(center[:2] - (np.array(options.crop) - 1) / 2)
+        shape[:2] = options.crop
+        first[:2] += start * (new / old)[:2]
+    scaled = np.array(affine) @ np.diag([*(new / old), 1.0])
+    scaled[:3, 3] = affine[:3, :3] @ first + affine[:3, 3]
+    return Grid(tuple(shape.tolist()), scaled)
+
+
+def _resampled(shape: tuple[int, ...], old: ArrayLike, new: ArrayLike) -> NDArray[np.float64]:
+    """Voxels along each axis that cover the same extent with another spacing."""
+    resampled: NDArray[np.float64] = np.ceil(np.multiply(shape, old) / new - 0.5 - EDGE)
+    return np.maximum(resampled, 1)
+
+
+def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -> None:
+    """Refuse a scan that would fill the memory once it is on the common grid.
+
+    Args:
+        grid: where the voxels of the scan lie.
+        options: the common grid.
+        most: voxels of the common grid that are allowed.
+
+    Raises:
+        DataError: its voxels are too large, or those of the common grid too small.
+    """
+    nothing, upright = closest_canonical(np.broadcast_to(np.float32(0), grid.shape), grid.affine)
+    sizes = spacing_of(upright)
+    shape = _resampled(nothing.shape, sizes, options.spacing_mm)
+    shape[:2] = options.crop or shape[:2]
+    if not np.prod(shape) <= most:
+        found = f"voxels of {_by(sizes)} mm give {_by(shape)} of {_by(options.spacing_mm)} mm"
+        raise DataError(
+            found,
+            where="pixdim",
+            allowed=f"{most} voxels on the common grid",
+            fix="correct the header, or choose a larger spacing_mm or a smaller crop",
+        )
+
+
+def _by(numbers: Iterable[float]) -> str:
+    return " x ".join(f"{number:.6g}" for number in numbers)
+
+
+def to_common(
+    data: FloatArray,
+    labels: LabelArray | None,
+    affine: Affine,
+    options: Preprocess,
+    most: int = MOST_VOXELS,
+) -> tuple[FloatArray, LabelArray | None, Affine]:
+    """Preprocess one image and its label map.
+
+    Args:
+        data: image ``(I, J, K)``, any units.
+        labels: label map ``(I, J, K)`` on the same grid, or None.
+        affine: voxel -> RAS+ mm.
+        options: the common grid and intensity range.
+        most: voxels of the common grid that are allowed.
+
+    Returns:
+        Image ``(I', J', K')`` in [0, 1], label map on the same grid, affine. Where the crop leaves
+        the volume, the image has its darkest value and the label map is background.
+
+    Raises:
+        DataError: the common grid has more voxels than that.
+    """
+    require_moderate(Grid(data.shape, affine), options, most)
+    image, canonical = closest_canonical(data, affine)
+    grid = common_grid(image, canonical, options)
+    low, high = float(image.min()), float(image.max())
+    resampled = resample(image, canonical, grid, low, options.interpolation)
+    if options.interpolation == "cubic":
+        np.clip(resampled, low, high, out=resampled)
+    scaled = to_unit_range(resampled, options.clip_fractions)
+    if labels is None:
+        return scaled, None, grid.affine
+    turned, _ = closest_canonical(labels, affine)
+    return scaled, resample_labels(turned, canonical, grid), grid.affine
+
+
+def to_unit_range(data: FloatArray, fractions: tuple[float, float]) -> FloatArray:
+    """Map the two quantiles of the data to 0 and 1 and clip."""
+    low, high = np.quantile(data, fractions)
+    scaled: FloatArray = np.clip((data - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+    return scaled
+
+
+def resample(
+    data: NDArray[np.generic],
+    affine: Affine,
+    grid: Grid,
+    outside: float = 0.0,
+    interpolation: Interpolation = "linear",
+) -> FloatArray:
+    """Interpolate ``(I, J, K)`` data on another grid; ``outside`` beyond their extent."""
+    matrix = np.linalg.inv(affine) @ grid.affine
+    return interpolated(data, matrix, grid.shape, outside, interpolation)
+
+
+def resample_labels(labels: LabelArray, affine: Affine, grid: Grid) -> LabelArray:
+    """The label with the largest interpolated share at each voxel of another grid.
+
+    Ties go to background, between labels to the smaller one.
+    """
+    box = _box_of(labels > 0)
+    part = labels[box]
+    values = np.unique(part[part > 0])
+    masks = [part == value for value in values]
+    winner = _strongest(masks, Grid(labels.shape, affine).part(box), grid)
+    labels_found: LabelArray = np.array([0, *values], dtype=np.uint8)[winner]
+    return labels_found
+
+
+def to_native(probabilities: FloatArray, affine: Affine, native: Grid) -> LabelArray:
+    """Bring class probabilities back to the grid of the scan as a label map.
+
+    A label map that goes there by `to_common` and comes back keeps its outlines. Take the larger
+    voxel of the two grids along each axis, and as outline the 0.5 level of the interpolated mask:
+    a voxel center changes its label only if the old outline passes within half a voxel of it along
+    every axis, for rounded structures at least three voxels across. From six voxels across on, the
+    new outline passes within one voxel of it. A sharp corner may lose up to 0.8 voxel, and what is
+    thinner than a voxel may vanish.
+
+    Args:
+        probabilities: ``(1 + classes, I, J, K)``, background first.
+        affine: their voxel -> RAS+ mm.
+        native: the grid of the scan, any orientation.
+
+    Returns:
+        uint8 label map on the native grid; background outside the cropped field of view.
+    """
+    classes = probabilities[1:]
+    # Interpolation cannot lift a class above background where no voxel around has it there.
+    box = _box_of(classes.max(axis=0) > 1 - classes.sum(axis=0))
+    common = Grid(probabilities.shape[1:], affine)
+    return _strongest([one[box] for one in classes], common.part(box), native)
+
+
+def _strongest(shares: Sequence[NDArray[np.generic]], given: Grid, grid: Grid) -> LabelArray:
+    """Number of the class with the largest interpolated share, 0 where background has as much.
+
+    Args:
+        shares: ``(I, J, K)`` of each class on the grid ``given``; background has the rest up to 1.
+        given: where the shares are known; background surrounds it.
+        grid: where the classes are wanted.
+    """
+    winner: LabelArray = np.zeros(grid.shape, np.uint8)
+    box = grid.box_around(given)
+    part = grid.part(box)
+    classes = [resample(share, given.affine, part) for share in shares]
+    background = 1 - np.sum(classes, axis=0)
+    for number, one in enumerate(classes, start=1):
+        one -= number * TIE
+    winner[box] = np.argmax([background, *classes], axis=0)
+    return winner
+
+
+def _box_of(mask: NDArray[np.bool_]) -> Box:
+    """The smallest box that holds the mask and one voxel more on each side, within the grid."""
+    spans = []
+    for axis, n in enumerate(mask.shape):
+        found = np.flatnonzero(_profile(mask, axis))
+        spans.append(
+            slice(max(found[0] - 1, 0), min(found[-1] + 2, n)) if found.size else slice(0, 0)
+        )
+    return tuple(spans)

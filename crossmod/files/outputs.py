@@ -1,0 +1,336 @@
+"""What commands write: only what is new, or what the same command wrote before.
+
+The one place that decides it, for every output of every command. No command writes over what it
+reads, whatever name or link leads there, nor over what it did not write itself. That is known from
+a ledger, the file `.crossmod` in a folder: the name and the SHA-256 of each file, and which command
+wrote it. A line is added before its file appears, so that a killed command knows its files again;
+a file that somebody changed has another digest and counts as theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from uuid import uuid4
+
+from crossmod.errors import DataError, MachineError
+from crossmod.files.atomic import append_line, digest_of, sync
+
+LEDGER = ".crossmod"
+"""The file in which a folder lists what crossmod wrote into it."""
+
+ITSELF = "."
+"""How a ledger names the folder itself, where the whole of it is a command's own."""
+
+ENDINGS = (".nii", ".nii.gz", ".dcm", ".csv", ".json", ".toml", ".html", ".tex", ".safetensors")
+"""What names of files end with, and names of folders do not."""
+
+Identity = tuple[int, int]
+DIGESTS = defaultdict[tuple[str, str], set[str]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a command reads.
+
+    Attributes:
+        files: nothing is written over them.
+        listed: folders whose files are read; nothing is written straight into them.
+        searched: folders that are read with all below; nothing is written anywhere in them.
+    """
+
+    files: tuple[Path, ...] = ()
+    listed: tuple[Path, ...] = ()
+    searched: tuple[Path, ...] = ()
+
+    def refuse_place(self, folder: Path) -> None:
+        """Refuse a folder to write into where that would mix with what is read.
+
+        Raises:
+            DataError: it would.
+        """
+        around = _ancestry(folder)
+        found = [one for one in self.listed if _same(around[0], one)]
+        found += [one for one in self.searched if any(_same(place, one) for place in around)]
+        if found:
+            raise DataError(
+                f"would write into what the command reads: {found[0]}",
+                where=str(folder),
+                fix="name a folder outside of it",
+            )
+
+    def refuse_around(self, folder: Path) -> None:
+        """Refuse a folder that holds what is read, where all of it is to be a command's own.
+
+        Raises:
+            DataError: it does.
+        """
+        for one in (*self.files, *self.listed, *self.searched):
+            if any(_same(place, folder) for place in _ancestry(one)):
+                raise DataError(
+                    f"holds what the command reads: {one}",
+                    where=str(folder),
+                    fix="name another folder",
+                )
+
+    def __contains__(self, path: Path) -> bool:
+        return _identity(path) in self._identities
+
+    @cached_property
+    def _identities(self) -> set[Identity]:
+        return {found for path in self.files if (found := _identity(path))}
+
+
+NOTHING = Inputs()
+
+
+def require_new(folder: Path, inputs: Inputs = NOTHING) -> None:
+    """Refuse a folder to make that holds something, is called like a file, or lies in an input.
+
+    Raises:
+        DataError: it does.
+    """
+    with _explained(folder):
+        _require_folder(folder)
+        if any(_inside(folder)):
+            raise DataError(
+                "exists already and is not empty", where=str(folder), fix="name a new folder"
+            )
+    inputs.refuse_place(folder)
+
+
+@contextmanager
+def new_folder(folder: Path, inputs: Inputs = NOTHING) -> Iterator[Path]:
+    """A folder to write into; it becomes ``folder``, absent or empty, when the block ends well.
+
+    Raises:
+        DataError: as `require_new`.
+        MachineError: something cannot be written.
+    """
+    require_new(folder, inputs)
+    draft = _draft_of(folder)
+    with _explained(folder):
+        try:
+            draft.mkdir(parents=True)
+            yield draft
+            require_new(folder, inputs)
+            draft.rename(folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+@dataclass
+class Outputs:
+    """Files that a command writes into a folder.
+
+    Attributes:
+        folder: made where it is missing.
+        command: who writes, as messages and the ledger name it, e.g. "crossmod predict".
+        inputs: what it reads.
+    """
+
+    folder: Path
+    command: str
+    inputs: Inputs = NOTHING
+    _known: DIGESTS = field(default_factory=lambda: defaultdict(set), init=False)
+
+    def below(self, name: str) -> Outputs:
+        """What the same command writes into a folder inside, or into this one without a name."""
+        return Outputs(self.folder / name, self.command, self.inputs)
+
+    def require(self, names: Iterable[str], *, fix: str = "name another folder") -> None:
+        """Refuse, before any work, files that could not be written; names all of them.
+
+        Raises:
+            DataError: files are read by the command, or are not its own; or the folder is none.
+        """
+        _require_folder(self.folder)
+        self.inputs.refuse_place(self.folder)
+        problems = [f"{self.folder / name}: {why}" for name in names if (why := self._fault(name))]
+        if problems:
+            raise DataError("\n".join(["would not write over these files:", *problems]), fix=fix)
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """A file to write; it becomes the one of that name when the block ends well.
+
+        A device or a pipe just takes it.
+
+        Raises:
+            DataError: the file of that name is read by the command, or is not its own.
+            MachineError: it cannot be written.
+        """
+        target = self.folder / name
+        if _takes_all(target):
+            yield target
+            return
+        room = _draft_of(target)
+        with _explained(target):
+            try:
+                room.mkdir(parents=True)
+                yield room / name
+                sync(room / name)
+                self._note(name, digest_of(room / name))
+                self.require([name])
+                (room / name).replace(target)
+            finally:
+                shutil.rmtree(room, ignore_errors=True)
+
+    def owns(self, name: str) -> bool:
+        """Whether the command wrote the file of that name, as it is now."""
+        path = self.folder / name
+        if path.is_symlink() or not path.is_file():
+            return False
+        digest = digest_of(path)
+        if digest not in self._known[self.command, name]:
+            self._known = _read(self.folder)
+        return digest in self._known[self.command, name]
+
+    def require_claim(self) -> None:
+        """Refuse a folder that is neither new nor empty nor the command's own.
+
+        Hidden files do not count: systems put them anywhere.
+
+        Raises:
+            DataError: it is somebody else's, or holds or is part of what the command reads.
+        """
+        _require_folder(self.folder)
+        owner = owner_of(self.folder)
+        if owner is None and any(path.name[0] != "." for path in _inside(self.folder)):
+            raise DataError(
+                "is not empty, and crossmod did not make it",
+                where=str(self.folder),
+                fix="name a new folder",
+            )
+        if owner not in (None, self.command):
+            raise DataError(
+                f"belongs to {owner}", where=str(self.folder), fix="name another folder"
+            )
+        self.inputs.refuse_place(self.folder)
+        self.inputs.refuse_around(self.folder)
+
+    def claim(self) -> None:
+        """Make the folder the command's own; of two that do so, the first has it.
+
+        Raises:
+            DataError: as `require_claim`.
+            MachineError: the folder cannot be made or written.
+        """
+        self.require_claim()
+        if owner_of(self.folder) is None:
+            with _explained(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._note(ITSELF, "")
+            self.require_claim()
+
+    def _fault(self, name: str) -> str:
+        """Why a file may not be written; empty where it may."""
+        path = self.folder / name
+        if path in self.inputs:
+            return "the command reads it"
+        if name == LEDGER:
+            return "crossmod keeps its notes there"
+        if not os.path.lexists(path) or _takes_all(path) or self.owns(name):
+            return ""
+        if path.is_symlink():
+            return "is a link"
+        if path.is_dir():
+            return "is a folder"
+        return f"was not written by {self.command}, or was changed since"
+
+    def _note(self, name: str, digest: str) -> None:
+        row = {"by": self.command, "file": name, "sha256": digest}
+        append_line(self.folder / LEDGER, row)
+        self._known[self.command, name].add(digest)
+
+
+def owner_of(folder: Path) -> str | None:
+    """The command whose own a folder is."""
+    return next((by for by, name in _read(folder) if name == ITSELF), None)
+
+
+def _read(folder: Path) -> DIGESTS:
+    """(Command, name) -> the digests a ledger has of it, in the order of the first of each."""
+    found: DIGESTS = defaultdict(set)
+    try:
+        lines = (folder / LEDGER).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return found
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):  # a line that a full disk cut short
+            row = json.loads(line)
+            found[str(row["by"]), str(row["file"])].add(str(row["sha256"]))
+    return found
+
+
+def _require_folder(folder: Path) -> None:
+    """Refuse a file, a dangling link, and a name that only a file has.
+
+    Raises:
+        DataError: it is one.
+    """
+    if folder.is_dir():
+        return
+    if os.path.lexists(folder):
+        raise DataError("is a file, not a folder", where=str(folder), fix="name a folder")
+    if folder.name.lower().endswith(ENDINGS):
+        raise DataError(
+            "is named like a file; this names the folder to write into",
+            where=str(folder),
+            fix="name a folder",
+        )
+
+
+def _inside(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _takes_all(path: Path) -> bool:
+    """Whether what is written there goes elsewhere, as with /dev/null; nothing is replaced."""
+    return path.exists() and not (path.is_file() or path.is_dir())
+
+
+def _ancestry(path: Path) -> list[Path]:
+    """A path without links and all folders around it."""
+    try:
+        whole = path.resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise DataError("leads nowhere: links in a circle", where=str(path)) from error
+    return [whole, *whole.parents]
+
+
+def _same(one: Path, other: Path) -> bool:
+    return (found := _identity(one)) is not None and found == _identity(other)
+
+
+def _identity(path: Path) -> Identity | None:
+    """What is one for all names of a file: links of any kind, letters of any case."""
+    try:
+        about = path.stat()
+    except OSError:  # nothing is there
+        return None
+    return about.st_dev, about.st_ino
+
+
+def _draft_of(target: Path) -> Path:
+    # Beside the target, so that renaming stays on one disk.
+    return target.with_name(f".{os.getpid()}-{uuid4().hex[:8]}.{target.name}")
+
+
+@contextmanager
+def _explained(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"cannot be written: {error.strerror or error}",
+            where=str(target),
+            fix="free space or name another place",
+        ) from error

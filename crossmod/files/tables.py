@@ -1,0 +1,67 @@
+"""Tables as CSV: every digit of a number, an empty cell for NaN; read from anywhere."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import math
+from collections.abc import Iterable, Iterator
+from io import StringIO
+from pathlib import Path
+
+from crossmod.errors import DataError, MachineError
+from crossmod.files.atomic import write_file
+
+
+def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Write a header and rows; the folder of the file is made if it is missing.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(map(_cell, row) for row in rows)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"cannot make this folder: {error.strerror}"
+        raise MachineError(what, where=str(path.parent)) from error
+    write_file(path, text.getvalue())
+
+
+def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a file, each with where it ends, as ``file:line``.
+
+    Raises:
+        DataError: it cannot be read, is not UTF-8, or is no CSV, with its line; the mark that
+            spreadsheets put in front of UTF-8 is no part of it.
+    """
+    reader = csv.reader(StringIO(_decoded(path), newline=""))
+    try:
+        for row in reader:
+            yield f"{path}:{reader.line_num}", row
+    except csv.Error as error:
+        raise DataError(f"is not CSV: {error}", where=f"{path}:{reader.line_num}") from error
+
+
+def _decoded(path: Path) -> str:
+    try:
+        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        return raw.decode("utf-8")
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
+        raise DataError(
+            f"is not UTF-8: byte 0x{byte:02x}",
+            where=f"{path}:{line}",
+            fix="save it as CSV in UTF-8",
+        ) from error
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else repr(float(value))
+    return value

@@ -1,0 +1,1 @@
+"""NIfTI files from outside: header, voxels, geometry, and what can be mended."""

@@ -1,0 +1,169 @@
+"""Corrected copies of files, where correcting is safe: the voxels keep their bits or their meaning.
+
+A tiny shear, float noise between a label map and its scan, labels that are whole but for rounding,
+content that its name contradicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from gzip import GzipFile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmod.data.volumes import Affine
+from crossmod.intake.facts import Facts
+from crossmod.intake.faults import FileFault
+from crossmod.intake.nifti.geometry import corner_distance, straightened
+from crossmod.intake.nifti.pairs import SAME_VOXELS, difference
+from crossmod.intake.nifti.payload import Payload, read_payload, slabs
+from crossmod.intake.nifti.read import named_as_gzip, naming, whole
+from crossmod.intake.options import Limits
+
+UINT8 = 2
+"""NIfTI's code of the type."""
+
+
+@dataclass
+class Mended:
+    """A file on its way to being corrected.
+
+    Attributes:
+        payload: what it holds.
+        raw: its header, changed as needed.
+        voxels: its voxels in the order of the file, ``(N,)``, changed as needed.
+        changes: what was changed.
+    """
+
+    payload: Payload
+    raw: Any
+    voxels: NDArray[Any]
+    changes: list[str]
+
+    @classmethod
+    def of(cls, path: Path, limits: Limits) -> Mended:
+        """Read a file.
+
+        Raises:
+            FileFault: it is damaged.
+        """
+        payload = read_payload(path, limits)
+        return cls(payload, payload.header.raw.copy(), payload.voxels, [])
+
+    def straighten(self) -> None:
+        """Make the axes of the sform perpendicular."""
+        sform = self.payload.header.sform
+        if sform is not None:
+            straight, remarks = straightened(sform, "sform")
+            if remarks:
+                self._place(straight)
+                self.changes += remarks
+
+    def move_to(self, affine: Affine) -> None:
+        """Give it the affine of its scan, from which it differs by float noise."""
+        self._place(affine)
+        self.changes.append("affine: set to that of its scan")
+
+    def round(self) -> None:
+        """Make labels whole numbers of eight bits."""
+        labels, remarks = whole(self.payload)
+        if remarks:
+            self.voxels = labels.ravel(order="F")
+            self.raw["datatype"], self.raw["bitpix"] = UINT8, 8
+            self.raw["scl_slope"], self.raw["scl_inter"] = 1, 0
+            self.changes += remarks
+
+    def fit_name(self, path: Path) -> None:
+        """Note where the content is not what the name says; it is written as the name says."""
+        if self.payload.gzipped != named_as_gzip(path):
+            self.changes.append("content: written as the name says")
+
+    def write(self, path: Path) -> None:
+        """Write it, compressed if its name says so.
+
+        Raises:
+            OSError: the disk is full, for instance.
+        """
+        least = self.raw.dtype.itemsize + 4
+        if self.payload.header.offset > least:
+            self.changes.append("header: extensions are dropped")
+        self.raw["vox_offset"] = least
+        with _opened(path) as file:
+            file.write(self.raw.tobytes() + bytes(4))
+            for part in slabs(self.voxels):  # what is packed at once is held at once
+                file.write(part.data)
+
+    def _place(self, affine: Affine) -> None:
+        self._tell_of_qform(affine)
+        rows = affine[:3] / self.payload.header.unit_mm
+        self.raw["srow_x"], self.raw["srow_y"], self.raw["srow_z"] = rows
+        self.raw["sform_code"] = max(int(self.raw["sform_code"]), 1)
+        self.raw["qform_code"] = 0
+
+    def _tell_of_qform(self, affine: Affine) -> None:
+        """Note that the qform goes, where it said something else and readers may have taken it."""
+        header = self.payload.header
+        try:
+            qform = header.qform if self.raw["qform_code"] else None
+        except FileFault as fault:
+            self.changes.append(f"qform: unset; it was none: {fault.told}")
+            return
+        if qform is None:
+            return
+        apart_mm = corner_distance(qform, affine, header.shape)
+        if apart_mm > SAME_VOXELS * header.pixdim_mm.min():
+            self.changes.append(f"qform: unset; it lay up to {apart_mm:.2g} mm elsewhere")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO | GzipFile]:
+    """A new file, compressed if its name says so, the same bytes at any time."""
+    with path.open("wb") as file:
+        if not named_as_gzip(path):
+            yield file
+            return
+        with GzipFile("", "wb", 6, file, mtime=0) as packed:
+            yield packed
+
+
+def mend(path: Path, facts: Facts, copy: Path, scan: Facts | None, limits: Limits) -> list[str]:
+    """Write a corrected copy of a file that passed the intake, if anything can be corrected.
+
+    At no time this takes more than twice the memory of the voxels as they are stored.
+
+    Args:
+        path: the file.
+        facts: what is known of it.
+        copy: the file to write; its folder exists.
+        scan: of a label map, what is known of its scan.
+        limits: what a file may take.
+
+    Returns:
+        What was changed; empty if nothing was written.
+
+    Raises:
+        DataError: the file is another one by now.
+        MachineError: there is not enough memory.
+        OSError: the copy cannot be written.
+    """
+    moved = scan is not None and scan.affine != facts.affine
+    if scan is not None and difference(facts.grid, scan.grid):
+        moved = False  # it lies elsewhere for real
+    if path.is_dir() or not (facts.remarks or moved):
+        return []
+    with naming(path):
+        file = Mended.of(path, limits)
+        file.straighten()
+        if facts.kind == "labels":
+            file.round()
+        if scan is not None and moved:
+            file.move_to(np.array(scan.affine))
+        file.fit_name(copy)
+        if file.changes:
+            file.write(copy)
+    return file.changes

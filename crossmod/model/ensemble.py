@@ -1,0 +1,98 @@
+"""Segmenters trained on several folds, used as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, tee
+from typing import Any, cast
+
+import numpy as np
+
+from crossmod.data.classes import Classes
+from crossmod.data.grids import Grid, to_native
+from crossmod.data.lesions import keep_largest
+from crossmod.data.volumes import LabelArray, Prediction, State, Volume
+from crossmod.recipe.load import StageUse
+from crossmod.recipe.model import Average
+from crossmod.scores.metrics import dice
+from crossmod.stages import contract
+from crossmod.stages.base import Context, Segmenter
+
+SMALLEST = 1e-6
+"""Probabilities are raised to this before their logarithm is taken."""
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The models of all folds and what becomes of their predictions.
+
+    Attributes:
+        use: the segmenter.
+        classes: names, labels and file values.
+        average: what is averaged over the folds.
+        largest_component: classes of which only the largest connected component is kept.
+    """
+
+    use: StageUse
+    classes: Classes
+    average: Average
+    largest_component: tuple[str, ...]
+
+    def members(
+        self, volumes: Iterable[Volume], states: Sequence[State], ctx: Context
+    ) -> Iterator[tuple[Prediction, ...]]:
+        """For each volume, in order, the prediction of every fold."""
+        stage = cast("Segmenter[Any]", self.use.stage())
+        streams = []
+        for state, given in zip(states, tee(volumes, len(states)), strict=True):
+            mine, checked = tee(given)
+            results = stage.predict(mine, state, ctx)
+            streams.append(
+                contract.predictions(checked, results, self.classes.labels, self.use.who)
+            )
+        yield from zip(*streams, strict=True)
+
+    def joined(self, members: Sequence[Prediction]) -> Prediction:
+        """One prediction from those of all folds.
+
+        Logits are known up to a constant, which the softmax removes: their mean is that of the
+        logarithms of the probabilities.
+        """
+        mean = np.zeros(members[0].probabilities.shape, np.float32)
+        for member in members:  # one after the other: a stack of all folds may not fit
+            shares = member.probabilities
+            if self.average == "logits":
+                shares = np.log(np.maximum(shares, SMALLEST))
+            mean += shares
+        mean /= len(members)
+        if self.average == "logits":
+            mean = np.exp(mean)
+            mean /= mean.sum(axis=0)
+        return replace(members[0], probabilities=mean)
+
+    def outline(self, prediction: Prediction, native: Grid) -> LabelArray:
+        """The label map ``(I, J, K)`` on the grid of the scan, with the values of label files."""
+        labels = to_native(prediction.probabilities, prediction.image.affine, native)
+        return self.classes.to_values(self.cleaned(labels))
+
+    def cleaned(self, labels: LabelArray) -> LabelArray:
+        """A label map ``(I, J, K)`` without the components that are not kept."""
+        for name in self.largest_component:
+            labels = keep_largest(labels, self.classes.labels[name])
+        return labels
+
+
+def agreement(maps: Sequence[LabelArray], labels: Mapping[str, int]) -> dict[str, float]:
+    """Class name -> mean Dice between every two label maps ``(I, J, K)``, one from each fold.
+
+    Returns:
+        Values in [0, 1]; 1 where no fold found the class; NaN with a single fold.
+    """
+    pairs = list(combinations(maps, 2))
+    result = {}
+    for name, label in labels.items():
+        overlaps = [dice(first == label, second == label) for first, second in pairs]
+        result[name] = float(np.mean(np.nan_to_num(overlaps, nan=1.0))) if pairs else math.nan
+    return result

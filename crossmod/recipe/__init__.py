@@ -1,0 +1,1 @@
+"""What a user writes: read, merged, checked, and locked for a repetition."""

@@ -1,0 +1,288 @@
+"""Recipes: TOML that reads like a methods section, validated all the way down.
+
+Every problem of a recipe is found at once, each with file, line, key and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from crossmod.data.grids import Preprocess
+from crossmod.errors import PluginError, RecipeError
+from crossmod.options import Options
+from crossmod.recipe.files import Document, merge, read_documents
+from crossmod.recipe.model import (
+    AugmentTable,
+    LearningTable,
+    PseudoLabelTable,
+    Recipe,
+    SegmentTable,
+    StageTable,
+)
+from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
+from crossmod.recipe.text import Location
+from crossmod.stages import find as plugins
+from crossmod.stages.base import Segmenter, Stage
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class StageUse:
+    """A plugin with its validated options, under the name it has in the recipe."""
+
+    name: str
+    plugin: plugins.Plugin
+    options: Options
+
+    def stage(self) -> Stage[Any]:
+        """The stage, ready to work."""
+        return self.plugin.stage(self.options)
+
+    @property
+    def who(self) -> str:
+        """How messages name the plugin."""
+        identity = self.plugin.identity
+        return f"plugin '{identity['name']}' ({identity['distribution']} {identity['version']})"
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How the segmenter is trained and used.
+
+    Attributes:
+        use: the segmenter.
+        table: what the core reads of [segment].
+        preprocess: the grid and intensity range it works on.
+    """
+
+    use: StageUse
+    table: SegmentTable
+    preprocess: Preprocess
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A valid recipe with its stages resolved.
+
+    Attributes:
+        variant: name of the variant; empty where the recipe has none.
+        label: variant and, where there are several seeds, the seed.
+        recipe: the tables.
+        translators: in the order written.
+        augmenters: in the order written.
+        segmentation: how every round segments.
+        pseudo_labeler: self-training, or None.
+        last: how the last round segments, as [pseudo_label.last] says.
+        document: where everything stands.
+    """
+
+    variant: str
+    label: str
+    recipe: Recipe
+    translators: tuple[StageUse, ...]
+    augmenters: tuple[StageUse, ...]
+    segmentation: Segmentation
+    pseudo_labeler: StageUse | None
+    last: Segmentation
+    document: Document
+
+
+def load(path: Path, settings: Sequence[str] = (), *, allow_outside: bool = False) -> Checked:
+    """Read a recipe that describes one run; arguments as for `load_all`.
+
+    Raises:
+        RecipeError: as `load_all`, or the recipe has variants or seeds.
+    """
+    first, *others = load_all(path, settings, allow_outside=allow_outside)
+    if others:
+        raise RecipeError("describes several runs", where=str(path), fix="choose one of them")
+    return first
+
+
+def load_all(
+    path: Path, settings: Sequence[str] = (), *, allow_outside: bool = False
+) -> list[Checked]:
+    """Read, extend, override and validate a recipe: every variant, with every seed.
+
+    Args:
+        path: the TOML file.
+        settings: ``a.b=c`` overrides, later ones win.
+        allow_outside: let it extend recipes outside its folder, the current one and those shipped.
+
+    Raises:
+        RecipeError: names every problem with file, line, key and what is allowed.
+    """
+    problems: list[str] = []
+    found = [
+        _check(name, document, problems)
+        for name, document in read_documents(path, settings, allow_outside=allow_outside).items()
+    ]
+    problems = list(dict.fromkeys(problems))  # variants share most of their lines
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        if len(problems) > MAX_PROBLEMS:
+            count = f"more than {MAX_PROBLEMS} problems, the first of them"
+        raise RecipeError("\n".join([f"{path}: {count}", *problems[:MAX_PROBLEMS]]))
+    return [one for checked in found if checked for one in _seeded(checked)]
+
+
+def _seeded(checked: Checked) -> list[Checked]:
+    """The same recipe once for each seed."""
+    recipe = checked.recipe
+    return [
+        replace(
+            checked,
+            recipe=recipe.model_copy(update={"seed": seed, "seeds": ()}),
+            label="-".join(filter(None, [checked.variant, f"seed-{seed}"])),
+        )
+        for seed in recipe.seeds
+    ] or [checked]
+
+
+def _check(variant: str, document: Document, problems: list[str]) -> Checked | None:
+    tables = document.tables
+    resolver = Resolver(document, problems)
+    recipe: Recipe | None = None
+    try:
+        recipe = Recipe.model_validate(tables)
+    except ValidationError as error:
+        problems += explain(error, (), Recipe, document)
+    uses = {
+        (kind, name): resolver.use(kind, name, table) for kind, name, table in stage_tables(tables)
+    }
+    if recipe is None:
+        return None
+    problems += contradictions(recipe, document)
+    segmenter, pseudo_labeler = uses.get(("segment", "")), uses.get(("pseudo_label", ""))
+    if segmenter is None:
+        return None
+    if recipe.pseudo_label and recipe.pseudo_label.warm_start:
+        resolver.require_warm_start(segmenter)
+    segmentation = Segmentation(segmenter, recipe.segment, recipe.preprocess)
+    return Checked(
+        variant,
+        variant,
+        recipe,
+        tuple(use for (kind, _), use in uses.items() if kind == "translate" and use),
+        tuple(use for (kind, _), use in uses.items() if kind == "augment" and use),
+        segmentation,
+        pseudo_labeler,
+        resolver.last(recipe, segmentation),
+        document,
+    )
+
+
+CORE_TABLES: Mapping[str, type[StageTable]] = {
+    "translate": LearningTable,
+    "augment": AugmentTable,
+    "segment": SegmentTable,
+    "pseudo_label": PseudoLabelTable,
+}
+
+
+def stage_tables(tables: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
+    """(kind, step name, table) of every stage in the order written."""
+    found: list[tuple[str, str, Mapping[str, Any]]] = []
+    for kind in CORE_TABLES:
+        table = tables.get(kind)
+        if not isinstance(table, Mapping):
+            continue
+        many = kind in ("translate", "augment")
+        named = table.items() if many else [("", table)]
+        found += [(kind, name, one) for name, one in named if isinstance(one, Mapping)]
+    return found
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Loads the plugins that a document names and validates their options.
+
+    What is wrong goes into `problems`.
+    """
+
+    document: Document
+    problems: list[str]
+
+    def use(
+        self, kind: str, name: str, table: Mapping[str, Any], location: Location = ()
+    ) -> StageUse | None:
+        """The plugin of a stage table with its options, or None where something is wrong."""
+        location = location or ((kind, name) if name else (kind,))
+        wanted = table.get("use")
+        if not isinstance(wanted, str):
+            return None  # the core model has said so
+        plugin = self._plugin(kind, wanted, (*location, "use"))
+        if plugin is None:
+            return None
+        core = CORE_TABLES[kind].model_fields
+        own = {key: value for key, value in table.items() if key not in core}
+        model = plugin.stage.options_type
+        options = self._validated(model, own, location, [key for key in core if key not in own])
+        return StageUse(f"{kind}-{name}" if name else kind, plugin, options) if options else None
+
+    def last(self, recipe: Recipe, usual: Segmentation) -> Segmentation:
+        """How the last round segments: as usual, with what [pseudo_label.last] changes."""
+        changes = recipe.pseudo_label.last if recipe.pseudo_label else None
+        if changes is None:
+            return usual
+        where = ("pseudo_label", "last")
+        tables = self.document.tables
+        grid = merge(tables["preprocess"], changes.preprocess)
+        preprocess = self._validated(Preprocess, grid, (*where, "preprocess"))
+        segment = merge(tables["segment"], changes.segment)
+        table = self._validated(SegmentTable, segment, (*where, "segment"))
+        use = self.use("segment", "", segment, (*where, "segment"))
+        if not (preprocess and table and use):
+            return usual  # problems have been noted
+        return Segmentation(use, table, preprocess)
+
+    def require_warm_start(self, segmenter: StageUse) -> None:
+        """Note a problem where the segmenter cannot go on from earlier weights."""
+        stage = segmenter.plugin.stage
+        if issubclass(stage, Segmenter) and not stage.warm_starts:
+            text = f"{segmenter.who} cannot go on from earlier weights"
+            where = ("pseudo_label", "warm_start")
+            self.problems.append(self.document.problem(where, text, allowed="false"))
+
+    def _plugin(self, kind: str, wanted: str, location: Location) -> plugins.Plugin | None:
+        try:
+            plugin = plugins.load(wanted)
+        except PluginError as error:
+            known = plugins.available()
+            near = "" if wanted in known else nearest(wanted, known)
+            text = ": ".join(filter(None, [error.where, error.what]))
+            problem = self.document.problem(location, text, allowed=error.allowed, near=near)
+            self.problems.append(problem)
+            return None
+        if plugin.kind == kind:
+            return plugin
+        fitting = ", ".join(name for name in plugins.available() if _kind_of(name) == kind)
+        text = f"'{wanted}' is a plugin for [{plugin.kind}]"
+        self.problems.append(self.document.problem(location, text, allowed=fitting))
+        return None
+
+    def _validated(
+        self,
+        model: type[ModelT],
+        values: Mapping[str, Any],
+        location: Location,
+        extra: Sequence[str] = (),
+    ) -> ModelT | None:
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            self.problems.extend(explain(error, location, model, self.document, extra))
+            return None
+
+
+def _kind_of(name: str) -> str:
+    try:
+        return plugins.load(name).kind
+    except PluginError:
+        return ""

@@ -1,0 +1,280 @@
+"""What a recipe may say: the tables, their keys, types, ranges and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from crossmod.data.classes import Classes
+from crossmod.data.grids import Preprocess
+from crossmod.data.lesions import FitOn
+from crossmod.intake.options import Intake
+from crossmod.options import Fraction, Options, Positive, Seed
+
+MAX_PARTS = 30
+"""Folders inside each other that a pattern may name."""
+
+MAX_PART_BYTES = 255
+"""Bytes of one name on any file system."""
+
+Split = Literal["target", "validation"]
+Level = Literal["oracle", "no-adaptation", "translated"]
+Determinism = Literal["exact", "seeded", "free"]
+Average = Literal["probabilities", "logits"]
+FileValue = Annotated[int, Field(strict=True, ge=1, le=255)]
+Scans = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
+"""Becomes part of the name of a folder."""
+
+
+def _is_printable(name: str) -> str:
+    if not name or len(name) > 40 or not name.isprintable():
+        raise ValueError("a name has 1 to 40 characters that can be printed")
+    return name
+
+
+def _stays_below(pattern: str) -> str:
+    """Refuse what could lead out of the data folder, or is no pattern at all."""
+    parts = pattern.split("/")
+    if "\\" in pattern or not pattern.isprintable():
+        raise ValueError("parts of a pattern are separated by /, and nothing else is special")
+    if not parts[0] or parts[0][0] == "~" or parts[0][1:2] == ":" or ".." in parts:
+        raise ValueError("a pattern stays below the data folder: no .., ~, drive or leading /")
+    if "{case}" not in pattern:
+        raise ValueError("{case} stands where the case id is")
+    return pattern
+
+
+def _names_files(pattern: str) -> str:
+    """Refuse what no file system can hold, and what no file can be called."""
+    parts = pattern.split("/")
+    if {"", "."} & set(parts):
+        raise ValueError("a pattern names something between two /, and no .")
+    if "{case}{case}" in pattern:
+        raise ValueError("something stands between {case} and {case}")
+    longest = max(len(part.replace("{case}", "").encode()) for part in parts)
+    if longest > MAX_PART_BYTES or len(parts) > MAX_PARTS:
+        raise ValueError(f"at most {MAX_PARTS} names of {MAX_PART_BYTES} bytes make a pattern")
+    return pattern
+
+
+def _names_a_patient(pattern: str) -> str:
+    if pattern.count("{patient}") != 1:
+        raise ValueError("{patient} stands here once, as in {patient}_ses-*")
+    if len(pattern) > MAX_PART_BYTES:
+        raise ValueError(f"a pattern of case ids has at most {MAX_PART_BYTES} characters")
+    return pattern
+
+
+def _says_something(title: str) -> str:
+    if not title.strip():
+        raise ValueError("a title says what this experiment is")
+    return title
+
+
+def _differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("the same seed gives the same run: each stands here once")
+    return seeds
+
+
+def _ascends(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the second limit is at least the first")
+    return limits
+
+
+Name = Annotated[str, AfterValidator(_is_printable)]
+FilePattern = Annotated[str, AfterValidator(_stays_below), AfterValidator(_names_files)]
+Title = Annotated[str, AfterValidator(_says_something)]
+Seeds = Annotated[tuple[Seed, ...], Field(max_length=100), AfterValidator(_differ)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
+SizeLimits = Annotated[tuple[Positive, Positive], AfterValidator(_ascends)]
+PatientPattern = Annotated[str, AfterValidator(_names_a_patient)]
+
+
+class LabeledFiles(Options):
+    """Where labeled scans lie, relative to the data root; `{case}` stands for the case id."""
+
+    images: FilePattern
+    """Pattern of the images."""
+    labels: FilePattern
+    """Pattern of the label maps."""
+
+
+class Files(Options):
+    """Where unlabeled scans lie, relative to the data root; `{case}` stands for the case id."""
+
+    images: FilePattern
+    """Pattern of the images."""
+    series: str = ""
+    """Where images are folders of DICOM files: the SeriesInstanceUID or a pattern of
+    SeriesDescription; needed where a folder holds several series."""
+
+
+class EmbeddedCohort(Options):
+    """Size of the embedded cohort, made when no data folder is given."""
+
+    source: Scans
+    """Labeled source scans, half from each center."""
+    target: Scans
+    """Unlabeled target scans."""
+    validation: Scans
+    """Target scans kept for scoring."""
+    seed: Seed = 2022
+    """Another seed makes other patients."""
+
+
+class Data(Options):
+    """Which scans take part."""
+
+    source: LabeledFiles
+    """Labeled scans of the source modality."""
+    target: Files
+    """Unlabeled scans of the target modality."""
+    validation: Files | None = None
+    """Scans of the target modality that no stage sees, to be scored."""
+    centers: dict[Name, str]
+    """Center -> pattern of its case ids, with `*`; the first match counts."""
+    patients: PatientPattern | None = None
+    """Pattern of case ids with `{patient}`, such as `{patient}_ses-*`: scans of one patient stay in
+    one fold; without it every case is a patient of its own."""
+    classes: dict[Name, FileValue | Annotated[tuple[FileValue, ...], Field(min_length=1)]]
+    """Class -> its value in label files, or several that are one class here; structures that are
+    not named count as background."""
+    phantom: EmbeddedCohort | None = None
+    """Without a data folder, make the embedded cohort of this size."""
+
+    @property
+    def class_table(self) -> Classes:
+        """The classes with their file values."""
+        return Classes({n: (v,) if isinstance(v, int) else v for n, v in self.classes.items()})
+
+
+class Evaluate(Options):
+    """What is scored, and what the method is compared with."""
+
+    labels: FilePattern | None = None
+    """Pattern of label maps of target scans that exist only to be scored against."""
+    splits: tuple[Split, ...] = ("target", "validation")
+    """Scans that every stage is applied to; without "target", it is applied to target scans only
+    where self-training learns from them."""
+    compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
+    """Segmenters trained for comparison; they feed nothing."""
+    structure: str = "tumor"
+    """The class whose appearance the report follows."""
+    size_limits_mm3: SizeLimits = (288.0, 2340.0)
+    """Structures below the first volume are called small, above the second large, where variants
+    are compared; the paper's augmentation draws its groups there."""
+    continue_above: Fraction | None = None
+    """Stop after the first segmentation with translated images if the mean Dice of `structure` on
+    validation scans is below this: the translation has failed. It looks at reference labels; for
+    ablations that do not pursue failures, as the paper's, not for a result. Without references
+    nothing is stopped."""
+
+
+class StageTable(BaseModel):
+    """One stage: `use` names the plugin, the core reads a few keys, the rest are its options."""
+
+    model_config = ConfigDict(
+        extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    use: str
+    """Name of the plugin, as `crossmod plugins` lists it."""
+
+
+class LearningTable(StageTable):
+    """A stage that may learn from a part of the cases only."""
+
+    fit_on: FitOn = FitOn()
+    """Which cases it learns from; it is applied to all."""
+
+
+class AugmentTable(LearningTable):
+    """A stage that adds labeled pairs."""
+
+    keep_originals: bool = True
+    """Train on the originals too; off where the translator made lesions look like something else,
+    since originals would then teach that look."""
+
+
+class SegmentTable(StageTable):
+    """The segmenter."""
+
+    folds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    """Models trained by cross-validation over patients and averaged; 1 trains one on all. Each fold
+    holds a share of every center, and of the source and the pseudo-labeled target."""
+    average: Average = "probabilities"
+    """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
+    logits (nnU-Net v2)."""
+    largest_component: tuple[str, ...] = ()
+    """Classes of which only the largest connected component of a prediction is kept; voxels belong
+    together where they share a face, an edge or a corner."""
+
+
+class LastRound(Options):
+    """What the last round of self-training does differently."""
+
+    train_on: Literal["all", "target"] = "all"
+    """"target" leaves out translated and augmented images: real scans only, with their latest
+    pseudo-labels."""
+    preprocess: dict[str, Any] = Field(default_factory=dict)
+    """Keys of [preprocess] that change. Another grid needs `train_on = "target"`."""
+    segment: dict[str, Any] = Field(default_factory=dict)
+    """Keys of [segment] that change."""
+
+
+class PseudoLabelTable(StageTable):
+    """Self-training."""
+
+    rounds: int = Field(default=1, strict=True, ge=1, le=100)
+    """Times the target scans are labeled and the segmenter trained again."""
+    warm_start: bool = False
+    """Go on from the weights of the round before; otherwise every round starts from scratch."""
+    last: LastRound | None = None
+    """What the last round does differently."""
+
+
+class Recipe(Options):
+    """The whole experiment."""
+
+    title: Title
+    """What this experiment is."""
+    seed: Seed = 2022
+    """Every random number follows from it."""
+    seeds: Seeds = ()
+    """Run everything once with each of these instead, and report the spread."""
+    device: Device = "auto"
+    """"auto", "cpu", "cuda" or "cuda:n"."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """"auto" is bf16 where the device computes it natively, fp16 on older GPUs with tensor cores,
+    else fp32."""
+    determinism: Determinism = "seeded"
+    """"exact": the same bits on the same kind of machine, however many workers there are and
+    however often the run was interrupted. "seeded": the same random numbers; sums may round
+    differently. "free": the fastest kernels."""
+    data: Data
+    intake: Intake = Intake()
+    preprocess: Preprocess
+    translate: dict[StepName, LearningTable] = Field(default_factory=dict)
+    augment: dict[StepName, AugmentTable] = Field(default_factory=dict)
+    segment: SegmentTable
+    pseudo_label: PseudoLabelTable | None = None
+    evaluate: Evaluate = Evaluate()
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns of all files of a data folder that take part."""
+        data = self.data
+        validation = data.validation.images if data.validation else None
+        named = [data.source.images, data.source.labels, data.target.images, validation]
+        return [pattern for pattern in (*named, self.evaluate.labels) if pattern]
+
+    @property
+    def first_stage(self) -> str:
+        """The segmentation that self-training starts from."""
+        if self.augment:
+            return "augmented"
+        return "translated" if self.translate else "no-adaptation"

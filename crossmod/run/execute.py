@@ -1,0 +1,275 @@
+"""Make one task: verify its inputs, do the work, publish the result."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from crossmod import errors
+from crossmod.checkpoints import Checkpoints
+from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
+from crossmod.faults import during, point
+from crossmod.files.atomic import CANNOT_WRITE, append_line
+from crossmod.memory import (
+    forget_peak,
+    is_out_of_memory,
+    out_of_memory,
+    peak_bytes,
+    resident_bytes,
+)
+from crossmod.run.steps import DataFolder, PluginStep, Step
+from crossmod.run.task import WARNING, Advance, Event, Outcome, Remark, Task, versions
+from crossmod.stages.base import Context
+from crossmod.stages.guard import described, guarded, text_of, trusted
+from crossmod.store.store import Store
+
+ItemT = TypeVar("ItemT")
+
+TRANSIENT = (errno.EIO, errno.EDQUOT, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
+PAUSES_S = (1.0, 5.0)
+"""Waited before the second and third attempt after an error that may pass."""
+
+TELL_EVERY_S = 0.1
+
+LINES_KEPT = 1000
+"""Different lines of a plugin that its result keeps; the first are kept."""
+
+
+@dataclass
+class Maker:
+    """Makes a task and tells how far it is.
+
+    Attributes:
+        task: what to make.
+        tell: takes events.
+        stopping: whether the program was asked to stop.
+    """
+
+    task: Task
+    tell: Callable[[Event], None] = lambda event: None
+    stopping: Callable[[], bool] = lambda: False
+    at: str = field(default="", init=False)
+    _told: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.tell = trusted(self.tell)  # an engine may write it down
+
+    def outcome(self) -> Outcome:
+        """Make the task unless the store has it; errors come back, none is raised."""
+        key = self.task.key
+        with during(self.task.name):
+            try:
+                _require_same_versions(self.task)
+                if damaged := self._damaged_inputs():
+                    return Outcome(key, damaged=damaged)
+                seconds = self._make_once()
+            except Exception as error:
+                text = "".join(traceback.format_exception(error))
+                return Outcome(key, error=self._explained(error), traceback=text)
+        made = seconds is not None
+        return Outcome(key, made, seconds or 0.0, resident_bytes=resident_bytes())
+
+    @cached_property
+    def store(self) -> Store:
+        """The store of the task."""
+        return Store(self.task.store, self.task.shared)
+
+    def folder_of(self, step: Step) -> Path:
+        """Where the result of a step lies."""
+        return step.root if isinstance(step, DataFolder) else self.store.path(step.key)
+
+    def _damaged_inputs(self) -> tuple[str, ...]:
+        """Check the inputs; what is damaged is set aside, to be made anew."""
+        keys = [s.key for s in self.task.step.inputs if not isinstance(s, DataFolder)]
+        damaged = tuple(key for key in dict.fromkeys(keys) if self.store.damaged(key))
+        for key in damaged:
+            self.store.quarantine(key)
+        return damaged
+
+    def _make_once(self) -> float | None:
+        """Seconds, or None if the store has it by now."""
+        store, key = self.store, self.task.key
+        waiting = Remark(key, f"{self.task.name} is being made by another run; waiting", True)
+        point("lock")
+        with store.lock(key, lambda: self.tell(waiting)):
+            if store.manifest(key) is not None:
+                return None
+            if store.path(key).exists() and (aside := store.quarantine(key)):
+                text = f"the stored result of {self.task.name} is damaged; moved to {aside.name}"
+                self.tell(Remark(key, f"{text} and made anew", True))
+            return self._make_patiently()
+
+    def _make_patiently(self) -> float:
+        """Try again after errors of a disk that may pass."""
+        for pause in PAUSES_S:
+            try:
+                return self._make()
+            except (OSError, MachineError) as error:
+                cause = error if isinstance(error, OSError) else error.__cause__
+                if not isinstance(cause, OSError) or cause.errno not in TRANSIENT:
+                    raise
+                text = f"{self.task.name}: {cause.strerror or cause}; trying again"
+                self.tell(Remark(self.task.key, text, True))
+                time.sleep(pause)
+        return self._make()
+
+    def _make(self) -> float:
+        from crossmod.torch import resolve_device, resolve_precision, set_up
+
+        step, machine = self.task.step, self.task.machine
+        device = resolve_device(machine.device)
+        precision = resolve_precision(machine.precision, device)
+        set_up(machine.determinism, device)
+        note: dict[str, Any] = {"step": step.name, "key": step.key, "content": step.content}
+        forget_peak()
+        point("begin")
+        with self.store.publish(step.key, note) as folder:
+            checkpoints = Checkpoints(
+                self.store.checkpoints(step.key),
+                folder,
+                minutes=machine.checkpoint_minutes,
+                stopping=self.stopping,
+                warn=self._warn,
+            )
+            said: dict[str, None] = {}
+            ctx = Context(
+                folder=folder,
+                seed=step.seed,
+                classes=self.task.classes,
+                device=device,
+                precision=precision,
+                checkpoints=checkpoints,
+                progress=self._progress,
+                log=lambda text: self._log(text_of(text), said),
+                metric=_metric_writer(folder),
+            )
+            with self._guarded(folder):
+                step.make(self.folder_of, ctx)
+            self.at = ""
+            seconds = round(checkpoints.seconds, 2)
+            note |= {"seconds": seconds, "device": device, "precision": precision}
+            note |= {"determinism": machine.determinism, "peak_bytes": peak_bytes()}
+            note |= {"log": list(said)}
+        checkpoints.clear()
+        return seconds
+
+    def _guarded(self, folder: Path) -> AbstractContextManager[None]:
+        """Watches the plugin at work, if it is one that works."""
+        step, store = self.task.step, self.store
+        if not isinstance(step, PluginStep):
+            return nullcontext()
+        own = (folder, store.checkpoints(step.key))
+        return guarded(step.use.who, step.seed, own, store.folder, self._warn)
+
+    def _log(self, line: str, said: dict[str, None]) -> None:
+        """Tell a line of a plugin; it is kept with the result, for runs that find that stored."""
+        if len(said) < LINES_KEPT:
+            said[line] = None
+        if line.startswith(WARNING):
+            self._warn(line.removeprefix(WARNING))
+        else:
+            self.tell(Remark(self.task.key, line))
+
+    def _warn(self, text: str) -> None:
+        self.tell(Remark(self.task.key, f"{self.task.name}: {text}", True))
+
+    def _progress(
+        self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
+    ) -> Iterator[ItemT]:
+        """Yield the items while telling how far it is; ends at once where that was asked for."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        for done, item in enumerate(items):
+            if self.stopping() and not isinstance(item, int):  # a training saves its state first
+                raise Interrupted(f"{self.task.name} was stopped")
+            self.at = str(getattr(item, "case", "") or "")
+            if time.monotonic() - self._told > TELL_EVERY_S:
+                self._told = time.monotonic()
+                advance = Advance(self.task.key, done, total, label, self.at, resident_bytes())
+                self.tell(advance)
+            yield item
+
+    def _explained(self, error: Exception) -> CrossmodError:
+        where = place_of(self.task)
+        at = f"{where}, case {self.at}" if self.at else where
+        if isinstance(error, CrossmodError):
+            return _ours(error, at)
+        if is_out_of_memory(error):
+            return out_of_memory(error, where, self.at)
+        if isinstance(error, OSError) and error.errno in (*TRANSIENT, *CANNOT_WRITE):
+            return MachineError(
+                f"{error.strerror}: {error.filename or ''}",
+                where=where,
+                fix="look at the disk, or choose another folder with --store; run again to go on",
+            )
+        kind = PluginError if isinstance(self.task.step, PluginStep) else CrossmodError
+        return kind(
+            described(error), where=at, fix="--traceback shows where; finished steps are kept"
+        )
+
+
+def place_of(task: Task) -> str:
+    """A task in messages: its step, and the plugin that works there."""
+    where = f"step {task.name}"
+    return f"{where}, {task.step.use.who}" if isinstance(task.step, PluginStep) else where
+
+
+def _ours(error: CrossmodError, where: str) -> CrossmodError:
+    """An error as one that other processes can read, and that says where it arose.
+
+    A plugin may raise a class of its own, which is unknown elsewhere or is made in another way.
+    """
+    kinds = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    kind = cast("type[CrossmodError]", next(kinds))
+    what, place, allowed, fix = (
+        text_of(getattr(error, name, "")) for name in ("what", "where", "allowed", "fix")
+    )
+    if kind is not Interrupted:  # that says which step was stopped
+        place = place or where
+    return kind(what or described(error), where=place, allowed=allowed, fix=fix)
+
+
+def forward_warnings(key: str, tell: Callable[[Event], None]) -> None:
+    """Let Python's warnings in this process become remarks about a task, each text once."""
+    shown = set()
+
+    def show(message: Warning | str, category: type[Warning], *unused: object) -> None:
+        text = f"{category.__name__}: {message}"
+        if text not in shown:  # Python forgets what it has shown when its filters change
+            shown.add(text)
+            tell(Remark(key, text))
+
+    warnings.showwarning = show  # type: ignore[assignment]
+
+
+def _require_same_versions(task: Task) -> None:
+    """A node of a cluster may have another installation than the one that planned.
+
+    Raises:
+        MachineError: the key of the step comes out differently here.
+    """
+    if task.step.key == task.key:
+        return
+    here = versions()
+    other = [f"{n} {here[n]} instead of {v}" for n, v in task.versions.items() if here[n] != v]
+    raise MachineError(
+        f"this machine has {', '.join(other) or 'another code of a plugin'}",
+        where=f"step {task.name}",
+        fix="use the same environment on every machine",
+    )
+
+
+def _metric_writer(folder: Path) -> Any:
+    def write(**values: Any) -> None:
+        row = {n: v if isinstance(v, str) else float(v) for n, v in values.items()}
+        append_line(folder / "training.jsonl", row)
+
+    return write

@@ -1,0 +1,177 @@
+"""The folder of a run that people look at: results under readable names, linked from the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from crossmod.errors import DataError, MachineError
+from crossmod.faults import point
+from crossmod.files.atomic import MANIFEST, digest_of
+from crossmod.files.outputs import Outputs
+
+EVENTS = "events.jsonl"
+"""The log of all runs in a folder."""
+
+LOCKED = "recipe.lock.toml"
+"""The recipe as it ran."""
+
+FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
+         "comparison.csv", "comparison.tex", "differences.csv")  # fmt: skip
+"""What a run writes besides results and the log."""
+
+NUMBERED = re.compile(r"\d\d-.+")
+DRAFT = re.compile(r"\.\d\d-.+\.\d+\.[0-9a-f]{8}")
+
+MOVE = "move them away, or choose another folder with --out"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder.
+
+    Attributes:
+        outputs: who writes what there.
+    """
+
+    outputs: Outputs
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.outputs.folder
+
+    def require_own(self) -> None:
+        """Refuse a folder that is not the run's own, and files there that it did not write.
+
+        Raises:
+            DataError: names them.
+        """
+        self.outputs.require_claim()
+        self.outputs.require(FILES, fix=MOVE)
+
+    def require(self, keys: Mapping[str, str]) -> None:
+        """Refuse, before any work, to go on where this would destroy what somebody put there.
+
+        Args:
+            keys: name of a step folder -> the key of the result it will show.
+
+        Raises:
+            DataError: the folder is not the run's own; or names all files that it did not write.
+        """
+        self.require_own()
+        there = [self.folder / name for name in keys if os.path.lexists(self.folder / name)]
+        others = [
+            path
+            for path in sorted({*self._shown(), *there})
+            if not _shows(path, keys.get(path.name, ""))
+        ]
+        _refuse([str(file) for path in others for file in _foreign(path)])
+        log = self.folder / EVENTS
+        _refuse([str(log)] if log.is_symlink() else [])
+
+    def show(self, name: str, key: str, result: Path) -> None:
+        """Link the files of a stored result into the folder ``name``.
+
+        Raises:
+            DataError: there is a folder of this name with files of somebody else.
+            MachineError: the disk is full, for instance.
+        """
+        shown = self.folder / name
+        if _shows(shown, key):
+            return
+        draft = self.folder / f".{name}.{os.getpid()}.{uuid4().hex[:8]}"
+        try:
+            point("show")
+            shutil.copytree(result, draft, copy_function=_link_or_copy)
+            self._remove(shown)
+            draft.rename(shown)
+        except OSError as error:
+            raise MachineError(
+                f"cannot write the run folder: {error}",
+                where=str(shown),
+                fix="free space or choose another folder with --out, then run again",
+            ) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+    def keep(self, names: Collection[str]) -> None:
+        """Remove the results that earlier runs left here and this one does not have.
+
+        Raises:
+            DataError: there are files of somebody else in one of them.
+        """
+        for path in self.folder.iterdir():
+            if DRAFT.fullmatch(path.name):  # of a run that was killed
+                shutil.rmtree(path)
+        for path in self._shown():
+            if path.name not in names:
+                self._remove(path)
+
+    def _shown(self) -> list[Path]:
+        """The folders of results; a folder without a manifest is not crossmod's."""
+        paths = self.folder.iterdir() if self.folder.is_dir() else ()
+        return [p for p in paths if NUMBERED.fullmatch(p.name) and (p / MANIFEST).is_file()]
+
+    def _remove(self, shown: Path) -> None:
+        if os.path.lexists(shown):
+            _refuse([str(file) for file in _foreign(shown)])
+            shutil.rmtree(shown)
+
+
+def _refuse(files: list[str]) -> None:
+    if files:
+        what = "the run would remove files that it did not write, or that were changed since:"
+        raise DataError("\n".join([what, *files]), fix=MOVE)
+
+
+def _shows(folder: Path, key: str) -> bool:
+    """Whether a folder holds the result with this key."""
+    return _manifest(folder).get("key") == key
+
+
+def _manifest(folder: Path) -> Mapping[str, Any]:
+    with suppress(OSError, ValueError):
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _foreign(folder: Path) -> Iterator[Path]:
+    """The files of a folder that are not those of the result it shows.
+
+    What has another name somewhere is not lost when this one goes, and is not read. Hidden files do
+    not count: systems put them anywhere.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        yield folder
+        return
+    files: Mapping[str, Mapping[str, Any]] = _manifest(folder).get("files", {})
+    for path in sorted(folder.rglob("[!.]*")):
+        name = path.relative_to(folder).as_posix()
+        known = files.get(name, {}).get("sha256")
+        if path.is_symlink() or not (path.is_dir() or name == MANIFEST or _is(path, known)):
+            yield path
+
+
+def _is(path: Path, digest: str | None) -> bool:
+    """Whether a file has the content that was published."""
+    if digest is None or not path.is_file():
+        return False
+    return path.stat().st_nlink > 1 or digest_of(path) == digest
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)

@@ -1,0 +1,163 @@
+"""Gather what a run made into its report."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from crossmod.data.folder import Scan
+from crossmod.data.volumes import Cohort
+from crossmod.files.atomic import write_file
+from crossmod.files.outputs import Outputs
+from crossmod.files.patterns import reference_of
+from crossmod.recipe.load import Checked
+from crossmod.run.plan import Plan
+from crossmod.run.run import Run
+from crossmod.run.steps import Augment, Fit, label_map
+from crossmod.scores.comparison import (
+    Comparison,
+    Sizes,
+    Trial,
+    compare_trials,
+    write_differences,
+    write_latex,
+    write_rows,
+)
+
+KEY_FILE = ".report-key"
+
+PROMISES = {
+    "exact": "the same bits again on the same kind of machine, with any number of workers",
+    "seeded": "the same random numbers again; sums may round differently",
+    "free": "another run may differ as much as another seed",
+}
+
+
+def publish_report(checked: Checked, run: Run, recipe: str) -> None:
+    """Write ``report.html`` unless the one in the run folder shows these very results."""
+    keys = [step.key for step in run.reached]
+    digest = hashlib.sha256("\n".join([recipe, version("crossmod"), *keys]).encode()).hexdigest()
+    key_file = run.folder / KEY_FILE
+    page = run.folder / "report.html"
+    if page.exists() and key_file.exists() and key_file.read_text(encoding="utf-8") == digest:
+        return
+    from crossmod.report import ReportContent, write_report
+
+    plan = run.plan
+    scans = plan.validation.scans(run.folder_of) if plan.validation else []
+    content = ReportContent(
+        title=checked.recipe.title,
+        recipe=recipe,
+        facts=_facts(checked, run),
+        classes=checked.recipe.data.class_table.labels,
+        file_values=checked.recipe.data.class_table.values,
+        structure=checked.recipe.evaluate.structure,
+        scores=run.scores(),
+        source=Cohort.load(run.folder_of(plan.source)),
+        target=Cohort.load(run.folder_of(plan.target)),
+        translated=[(step.name, Cohort.load(run.folder_of(step))) for step in plan.translations],
+        augmented=_augmented(run),
+        rounds=[Cohort.load(run.folder_of(step)) for step in plan.rounds if step in run.reached],
+        panels=_panels(run),
+        predictions=_predictions(run, plan, scans),
+        references=_references(checked, run, scans),
+        images={scan.case: scan.image for scan in scans},
+        timings=run.seconds(),
+        warnings=run.warnings(),
+        notes=run.notes(),
+        intake=checked.recipe.intake,
+        series=plan.validation.series if plan.validation else "",
+    )  # fmt: skip
+    with run.outputs.file(page.name) as file:
+        write_report(file, content)
+    with run.outputs.file(KEY_FILE) as file:
+        write_file(file, digest)
+
+
+def publish_comparison(runs: Sequence[tuple[Checked, Run]], outputs: Outputs) -> Comparison:
+    """Write the table over all variants and seeds as CSV, LaTeX and a page; return it.
+
+    The split is the validation scans, or the target scans where none were held back.
+    """
+    from crossmod.report import write_comparison
+
+    evaluate = runs[0][0].recipe.evaluate
+    scores = [run.scores() for _, run in runs]
+    splits = {score.split for one in scores for score in one}
+    split = "validation" if "validation" in splits else "target"
+    trials = [
+        Trial(
+            checked.variant or checked.recipe.title,
+            checked.recipe.seed,
+            checked.recipe.first_stage,
+            [score for score in one if score.split == split],
+        )
+        for (checked, _), one in zip(runs, scores, strict=True)
+    ]
+    comparison = compare_trials(trials, Sizes(*evaluate.size_limits_mm3))
+    for name, write in (
+        ("comparison.csv", write_rows),
+        ("differences.csv", write_differences),
+        ("comparison.tex", write_latex),
+    ):
+        with outputs.file(name) as file:
+            write(file, comparison)
+    links = {checked.label: f"{run.folder.name}/report.html" for checked, run in runs}
+    with outputs.file("report.html") as file:
+        write_comparison(file, comparison, runs[0][0].recipe.title, links)
+    return comparison
+
+
+def _facts(checked: Checked, run: Run) -> dict[str, str]:
+    manifests = [run.store.manifest(step.key) for step in run.reached]
+    made = [manifest for manifest in manifests if manifest]
+    devices = sorted({f"{manifest['device']} {manifest['precision']}" for manifest in made})
+    total = sum(manifest["seconds"] for manifest in made)
+    level = checked.recipe.determinism
+    return {
+        "crossmod": version("crossmod"),
+        "seed": str(checked.recipe.seed),
+        "device": ", ".join(devices),
+        "determinism": f"{level}: {PROMISES[level]}",
+        "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "time to make all steps": f"{total / 60:.1f} min",
+    }
+
+
+def _augmented(run: Run) -> Cohort | None:
+    steps = [step for step in run.reached if isinstance(step, Augment)]
+    cohorts = [Cohort.load(run.folder_of(step)) for step in steps]
+    if not cohorts:
+        return None
+    return sum(cohorts[1:], start=cohorts[0])
+
+
+def _panels(run: Run) -> list[tuple[str, Path]]:
+    """The pictures that plugins saved."""
+    return [
+        (f"{step.name}: {path.stem.replace('-', ' ')}", path)
+        for step in run.reached
+        if isinstance(step, Fit | Augment)
+        for path in sorted((run.folder_of(step) / "panels").glob("*.png"))
+    ]
+
+
+def _predictions(run: Run, plan: Plan, scans: list[Scan]) -> list[tuple[str, dict[str, Path]]]:
+    """Stage -> case -> label map, on validation scans."""
+    return [
+        (stage, {scan.case: label_map(run.folder_of(step), scan.case) for scan in scans})
+        for (stage, split), step in plan.predictions.items()
+        if split == "validation" and step in run.reached
+    ]
+
+
+def _references(checked: Checked, run: Run, scans: list[Scan]) -> dict[str, Path]:
+    labels = checked.recipe.evaluate.labels
+    if labels is None or not run.plan.scores:
+        return {}
+    root = run.folder_of(run.plan.scores[0].data)
+    found = {scan.case: reference_of(root, labels, scan.case) for scan in scans}
+    return {case: path for case, path in found.items() if path.is_file()}

@@ -1,0 +1,203 @@
+"""One run of a plan: what is stored, what can be made now, and the run folder people look at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from crossmod.errors import MachineError
+from crossmod.faults import point
+from crossmod.files.atomic import append_line
+from crossmod.files.outputs import Outputs
+from crossmod.model.facts import RUN_FILE
+from crossmod.run.folder import EVENTS, RunFolder
+from crossmod.run.plan import Plan
+from crossmod.run.record import write_record
+from crossmod.run.steps import DataFolder, ScoreStage, Step
+from crossmod.run.task import WARNING, Machine, Task
+from crossmod.scores.metrics import Score, read_scores, write_scores
+from crossmod.store.store import Store
+
+
+@dataclass
+class Run:
+    """One run of a plan in a folder.
+
+    Attributes:
+        plan: what to do.
+        store: where results are kept.
+        outputs: writes into the run folder people look at.
+        machine: how to compute.
+        label: the variant and seed; empty for the only run of a recipe.
+        memory_bytes: key -> what the step may take, where that is known.
+        reached: the steps the run came to, in order. It may end early, and the store may hold
+            results of later steps from another run.
+        ended: the step that said that going on is not worth it.
+    """
+
+    plan: Plan
+    store: Store
+    outputs: Outputs
+    machine: Machine
+    label: str = ""
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    reached: list[Step] = field(default_factory=list, init=False)
+    ended: Step | None = field(default=None, init=False)
+    _whole: set[str] = field(default_factory=set, init=False)
+    _shown: dict[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.outputs.folder
+
+    def claim(self) -> None:
+        """Make the run folder this run's own.
+
+        Raises:
+            DataError: something is there that the run did not write and would remove or replace.
+        """
+        keys = {self._name(step): step.key for step in self.plan.steps}
+        RunFolder(self.outputs).require(keys)
+        self.outputs.claim()
+
+    def survey(self) -> list[Step]:
+        """Look at what is stored; returns the steps that can be made now, in order.
+
+        A step that may end the run holds back what comes after it.
+        """
+        self.reached, ready = [], []
+        for step in self.plan.steps:
+            if self._has(step):
+                self._show(step)
+                self.reached.append(step)
+                if step.may_end and step.ends_run(self.folder_of(step)):
+                    self.ended = step
+                    break
+            else:
+                if all(self._has(needed) for needed in step.inputs):
+                    ready.append(step)
+                if step.may_end:
+                    break
+        return ready
+
+    @cached_property
+    def urgency(self) -> dict[str, int]:
+        """Key -> how many steps follow one after the other once this one is there."""
+        lengths: dict[str, int] = {step.key: 0 for step in self.plan.steps}
+        for step in reversed(self.plan.steps):
+            for needed in step.inputs:
+                lengths[needed.key] = max(lengths.get(needed.key, 0), lengths[step.key] + 1)
+        return lengths
+
+    def forget(self, key: str) -> None:
+        """A stored result turned out to be damaged."""
+        self._whole.discard(key)
+
+    def task(self, step: Step) -> Task:
+        """A step as a task for an engine."""
+        classes = self.plan.source.classes.labels
+        return Task(
+            step.key,
+            step,
+            self.store.folder,
+            classes,
+            self.machine,
+            self.memory_bytes.get(step.key, 0),
+            shared=self.store.shared,
+        )
+
+    def finish(self) -> None:
+        """Write scores and facts together, once every step is there.
+
+        Raises:
+            MachineError: the disk is full, for instance.
+        """
+        RunFolder(self.outputs).keep(self._shown.values())
+        point("scores")
+        with self.outputs.file("metrics.csv") as file:
+            write_scores(file, self.scores())
+        point("record")
+        with self.outputs.file(RUN_FILE) as file:
+            write_record(file, self.plan, self._shown, self.folder_of)
+
+    def folder_of(self, step: Step) -> Path:
+        """Where the result of a step lies."""
+        return step.root if isinstance(step, DataFolder) else self.store.path(step.key)
+
+    def scores(self) -> list[Score]:
+        """The scores of every stage and split that ran."""
+        steps = [step for step in self.reached if isinstance(step, ScoreStage)]
+        return [row for step in steps for row in read_scores(self.folder_of(step) / "metrics.csv")]
+
+    def seconds(self) -> list[tuple[str, float]]:
+        """How long each stored step took when it was made."""
+        manifests = [(step.name, self.store.manifest(step.key)) for step in self.reached]
+        return [(name, content["seconds"]) for name, content in manifests if content]
+
+    def warnings(self) -> list[str]:
+        """What was not as it should be while these results were made."""
+        log = self.folder / EVENTS
+        rows = map(json.loads, log.read_text(encoding="utf-8").splitlines() if log.exists() else [])
+        keys = {step.key for step in self.reached}
+        told = [r["text"] for r in rows if r["event"] == "warning" and r["key"] in keys]
+        said = [
+            f"{name}: {line.removeprefix(WARNING)}"
+            for name, lines in self._said().items()
+            for line in lines
+            if line.startswith(WARNING)
+        ]
+        return list(dict.fromkeys(told + said))
+
+    def notes(self) -> list[tuple[str, list[str]]]:
+        """What the plugins say of their results, warnings apart: step, lines."""
+        plain = {
+            name: [line for line in lines if not line.startswith(WARNING)]
+            for name, lines in self._said().items()
+        }
+        return [(name, lines) for name, lines in plain.items() if lines]
+
+    def _said(self) -> dict[str, list[str]]:
+        """Step -> the lines that its plugin logged, whichever run made it."""
+        manifests = {step.name: self.store.manifest(step.key) for step in self.reached}
+        return {name: (content or {}).get("log", []) for name, content in manifests.items()}
+
+    def number_of(self, step: Step) -> str:
+        """The place of a step in the plan, e.g. "7/37"."""
+        return f"{self.plan.steps.index(step) + 1}/{len(self.plan.steps)}"
+
+    def event(self, name: str, step: Step, **values: Any) -> None:
+        """Add a line to events.jsonl."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        row = {"time": now, "event": name, "step": step.name, "key": step.key, **values}
+        try:
+            append_line(self.folder / EVENTS, row)
+        except OSError as error:
+            raise MachineError(
+                f"cannot write the log: {error.strerror}",
+                where=str(self.folder / EVENTS),
+                fix="free space, then run again to go on",
+            ) from error
+
+    def _has(self, step: Step) -> bool:
+        if isinstance(step, DataFolder) or step.key in self._whole:
+            return True
+        if self.store.manifest(step.key) is None:
+            return False
+        self._whole.add(step.key)
+        return True
+
+    def _show(self, step: Step) -> None:
+        """Link the stored files into the run folder under a name people can read."""
+        if step.name not in self._shown:
+            name = self._name(step)
+            RunFolder(self.outputs).show(name, step.key, self.folder_of(step))
+            self._shown[step.name] = name
+
+    def _name(self, step: Step) -> str:
+        return f"{self.plan.steps.index(step) + 1:02d}-{step.name}"

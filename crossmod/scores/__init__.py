@@ -1,0 +1,1 @@
+"""Numbers for a prediction: against its reference, over a cohort, between trials and teams."""

@@ -1,0 +1,17 @@
+"""Variants and seeds of one recipe in one table, with paired statistics."""
+
+from crossmod.scores.comparison.differences import Difference
+from crossmod.scores.comparison.files import write_differences, write_latex, write_rows
+from crossmod.scores.comparison.trials import Comparison, Row, Sizes, Trial, compare_trials
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Row",
+    "Sizes",
+    "Trial",
+    "compare_trials",
+    "write_differences",
+    "write_latex",
+    "write_rows",
+]

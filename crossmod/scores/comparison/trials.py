@@ -1,0 +1,201 @@
+"""From the scores of many runs to one row for each variant and round of self-training."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from crossmod.scores.comparison.differences import Cell, Difference, all_differences
+from crossmod.scores.metrics import Score
+from crossmod.scores.statistics import mean_and_sd
+
+REFERENCES = ("oracle", "no-adaptation")
+"""Stages that a method is compared with."""
+
+ROUND = re.compile(r"round-(\d+)")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: a variant with a seed.
+
+    Attributes:
+        variant: its name.
+        seed: its seed.
+        first_stage: the segmentation that self-training starts from, its round 0.
+        scores: of one split.
+    """
+
+    variant: str
+    seed: int
+    first_stage: str
+    scores: Sequence[Score]
+
+    def place(self, stage: str) -> tuple[str, int | None] | None:
+        """(label, round) under which a stage is compared; None for one on the way to round 0."""
+        if stage == self.first_stage:
+            return self.variant, 0
+        if stage in REFERENCES:
+            return stage, None
+        later = ROUND.fullmatch(stage)
+        return (self.variant, int(later[1])) if later else None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Which lesions are small and which are large, mm3."""
+
+    small_below: float
+    large_above: float
+
+    def name(self, volume_mm3: float) -> str:
+        """What a volume is called: small, medium or large."""
+        if volume_mm3 < self.small_below:
+            return "small"
+        return "large" if volume_mm3 > self.large_above else "medium"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One structure as one variant outlines it after one round of self-training.
+
+    Attributes:
+        structure: class name.
+        label: name of the variant, or "oracle" or "no-adaptation".
+        round: rounds of self-training; None for a reference.
+        seeds: how many runs came this far.
+        runs: how many there are.
+        cases: cases with the structure.
+        dice: mean over cases and seeds, and standard deviation over the seeds' means.
+        dice_seeds: mean over cases, for each seed.
+        dice_cases_sd: standard deviation over cases, each case averaged over seeds.
+        assd_mm: as `dice`.
+        by_size: "small", "medium", "large" -> mean Dice; sizes without a case are missing.
+        versus: the test against the first variant after the same round, where there is one.
+    """
+
+    structure: str
+    label: str
+    round: int | None
+    seeds: int
+    runs: int
+    cases: int
+    dice: tuple[float, float]
+    dice_seeds: Sequence[float]
+    dice_cases_sd: float
+    assd_mm: tuple[float, float]
+    by_size: Mapping[str, float]
+    versus: Difference | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All rows and all tests of one split.
+
+    Attributes:
+        split: which scans.
+        rows: structure by structure, variants in the order of the recipe, round by round.
+        differences: every two variants after the same round, every round against round 0.
+        sizes: what "small" and "large" mean.
+    """
+
+    split: str
+    rows: Sequence[Row]
+    differences: Sequence[Difference]
+    sizes: Sizes
+
+    @cached_property
+    def structures(self) -> list[str]:
+        """The class names, in the order of the rows."""
+        return list(dict.fromkeys(row.structure for row in self.rows))
+
+    @cached_property
+    def size_names(self) -> list[str]:
+        """The sizes that occur."""
+        return [name for name in ("small", "medium", "large")
+                if any(name in row.by_size for row in self.rows)]  # fmt: skip
+
+    def of(self, structure: str) -> list[Row]:
+        """The rows of one structure."""
+        return [row for row in self.rows if row.structure == structure]
+
+
+def compare_trials(trials: Sequence[Trial], sizes: Sizes) -> Comparison:
+    """Put runs of the same scans side by side.
+
+    Args:
+        trials: in the order of the recipe; scores of one split and the same cases.
+        sizes: limits between small, medium and large lesions.
+    """
+    cells = _cells(trials)
+    for structure in [cell.structure for cell in cells.values()]:
+        for trial in trials:  # a failed translation leaves its variants without any score
+            place = (structure, trial.variant, 0)
+            cells.setdefault(place, Cell(*place))
+    tests = all_differences(list(cells.values()))
+    variants = list(dict.fromkeys(trial.variant for trial in trials))
+    runs = {name: sum(trial.variant == name for trial in trials) for name in variants}
+    references = [label for label in REFERENCES if label not in variants]
+    ordered = sorted(
+        cells.values(),
+        key=lambda cell: (
+            [*references, *variants].index(cell.label),
+            -1 if cell.round is None else cell.round,
+        ),
+    )
+    rows = [
+        _row(cell, runs.get(cell.label, len(cell.seeds)), sizes, tests, variants[0])
+        for structure in dict.fromkeys(cell.structure for cell in cells.values())
+        for cell in ordered
+        if cell.structure == structure
+    ]
+    split = next((score.split for trial in trials for score in trial.scores), "")
+    return Comparison(split, rows, tests, sizes)
+
+
+def _cells(trials: Sequence[Trial]) -> dict[tuple[str, str, int | None], Cell]:
+    """The scores of every structure, label and round, by seed and case."""
+    cells: dict[tuple[str, str, int | None], Cell] = {}
+    for trial in trials:
+        for score in trial.scores:
+            place = trial.place(score.stage)
+            if place is None:
+                continue
+            cell = cells.setdefault((score.structure, *place), Cell(score.structure, *place))
+            cell.add(trial.seed, score)
+    return cells
+
+
+def _row(cell: Cell, runs: int, sizes: Sizes, tests: Sequence[Difference], first: str) -> Row:
+    dice = cell.by_case("dice")
+    volumes = cell.volumes()
+    groups: dict[str, list[float]] = {}
+    for case, value in dice.items():
+        if not math.isnan(value):
+            groups.setdefault(sizes.name(volumes[case]), []).append(value)
+    versus = [
+        test
+        for test in tests
+        if (test.structure, test.second, test.rounds)
+        == (cell.structure, cell.label, (cell.round, cell.round))
+        and test.first == first
+    ]
+    return Row(
+        cell.structure,
+        cell.label,
+        cell.round,
+        len(cell.seeds),
+        runs,
+        int(np.count_nonzero(~np.isnan(list(dice.values())))),
+        mean_and_sd(cell.seed_means("dice")),
+        cell.seed_means("dice"),
+        mean_and_sd([value for value in dice.values() if not math.isnan(value)])[1],
+        mean_and_sd(cell.seed_means("assd_mm")),
+        {name: float(np.mean(values)) for name, values in groups.items()},
+        versus[0] if versus else None,
+    )

@@ -1,0 +1,264 @@
+"""Find the label maps of two folders that belong together, and compare them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+import numpy as np
+
+from crossmod.data.grids import Grid
+from crossmod.data.volumes import LabelArray
+from crossmod.errors import DataError
+from crossmod.files.tables import write_csv
+from crossmod.intake import LabelMap, difference, load_labels
+from crossmod.scores.metrics import TOLERANCE_MM, Measures, score
+
+LABEL = "_Label"
+"""How the names of CrossMoDA's label maps end."""
+
+COLUMNS = ("case", "center", "class", *Measures._fields)
+"""The columns of the file of outcomes."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How well one structure of one case was outlined.
+
+    Attributes:
+        case: case identifier.
+        center: the hospital it comes from, or "".
+        structure: class name.
+        measures: the metrics.
+    """
+
+    case: str
+    center: str
+    structure: str
+    measures: Measures
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What comparing the two label maps of one case gave.
+
+    Attributes:
+        outcomes: one for each class.
+        remarks: what was odd about the files and could be mended.
+        strange: file -> the values in it that are of no class.
+    """
+
+    outcomes: Sequence[Outcome]
+    remarks: Sequence[str]
+    strange: Mapping[Path, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class LabelPair:
+    """The two label maps of one case.
+
+    Attributes:
+        case: case identifier.
+        center: the hospital it comes from, or "".
+        prediction: file that says what was outlined.
+        reference: file that says what should have been.
+    """
+
+    case: str
+    center: str
+    prediction: Path
+    reference: Path
+
+    def compare(
+        self,
+        classes: Mapping[str, int],
+        *,
+        tolerance_mm: float = TOLERANCE_MM,
+        challenge: bool = False,
+    ) -> Compared:
+        """Read and compare both, class by class; arguments as for `crossmod.scores.metrics.score`.
+
+        Raises:
+            DataError: a file is no label map, or the two are not on one grid.
+        """
+        files = self.prediction, self.reference
+        prediction, reference = _read(files)
+        grids = [Grid(one.labels.shape, one.affine) for one in (prediction, reference)]
+        if fault := difference(*grids):
+            raise DataError(
+                f"lies elsewhere than its reference: {fault.told}",
+                where=str(self.prediction),
+                fix="resample the prediction to the grid of the reference, nearest neighbor",
+            )
+        try:
+            scores = score(
+                prediction.labels,
+                reference.labels,
+                reference.affine,
+                classes,
+                tolerance_mm=tolerance_mm,
+                challenge=challenge,
+            )
+        except DataError as error:
+            raise DataError(error.what, where=self.case, fix=error.fix) from error
+        maps = dict(zip(files, (prediction, reference), strict=True))
+        return Compared(
+            [Outcome(self.case, self.center, *item) for item in scores.items()],
+            [f"{path}: {text}" for path, one in maps.items() for text in one.remarks],
+            {path: _strange(one.labels, classes) for path, one in maps.items()},
+        )
+
+
+def compare_all(
+    pairs: Iterable[LabelPair],
+    classes: Mapping[str, int],
+    *,
+    tolerance_mm: float = TOLERANCE_MM,
+    challenge: bool = False,
+) -> tuple[list[Outcome], list[str]]:
+    """Compare every pair; arguments as for `crossmod.scores.metrics.score`.
+
+    Returns:
+        The outcomes, and what was odd about the files.
+
+    Raises:
+        DataError: names all that is wrong with any of them.
+    """
+    found: list[Compared] = []
+    problems: list[str] = []
+    for pair in pairs:
+        try:
+            found.append(pair.compare(classes, tolerance_mm=tolerance_mm, challenge=challenge))
+        except DataError as error:
+            problems.append(str(error))
+    if problems:
+        cases = f"{len(problems)} of {len(problems) + len(found)} cases cannot be scored:"
+        raise DataError("\n".join([cases, *problems]))
+    remarks = [text for one in found for text in one.remarks]
+    return [item for one in found for item in one.outcomes], remarks + _told(found)
+
+
+def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str]) -> list[LabelPair]:
+    """The label maps that two folders hold of the same cases, sorted by case.
+
+    The case is the name of a file without ``.nii``, ``.nii.gz`` and an ending ``_Label``. In a
+    folder with names ending in ``_Label`` other files are no label maps: CrossMoDA keeps scans and
+    label maps together.
+
+    Args:
+        predictions: folder of predictions.
+        references: folder of references.
+        centers: center -> pattern of case ids; the first match counts.
+
+    Raises:
+        DataError: a folder holds no label map or two of one case, or a case is in only one folder.
+    """
+    found, expected = _label_maps(predictions), _label_maps(references)
+    _check_same_cases(predictions, set(found), references, set(expected))
+    return [
+        LabelPair(case, _center(case, centers), found[case], expected[case])
+        for case in sorted(expected)
+    ]
+
+
+def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
+    """Write a CSV with the columns `COLUMNS`; NaN becomes an empty cell."""
+    rows = ((item.case, item.center, item.structure, *item.measures) for item in outcomes)
+    write_csv(path, COLUMNS, rows)
+
+
+def _read(files: Iterable[Path]) -> list[LabelMap]:
+    """Read label maps; what is wrong with one does not hide what is wrong with another."""
+    maps, problems = [], []
+    for path in files:
+        try:
+            maps.append(load_labels(path))
+        except DataError as error:
+            # Fixes speak of a recipe, and there is none here.
+            problems.append(str(DataError(error.what, where=error.where, allowed=error.allowed)))
+    if problems:
+        raise DataError("\n".join(problems))
+    return maps
+
+
+def _strange(labels: LabelArray, classes: Mapping[str, int]) -> list[int]:
+    values = np.flatnonzero(np.bincount(np.ravel(labels, order="K"))).tolist()
+    return sorted(set(values) - {0, *classes.values()})
+
+
+def _told(found: Iterable[Compared]) -> list[str]:
+    """A remark for each folder and set of values that are of no class."""
+    files: dict[tuple[Path, str], list[str]] = defaultdict(list)
+    for one in found:
+        for path, values in one.strange.items():
+            if values:
+                files[path.parent, ", ".join(map(str, values))].append(path.name)
+    return [
+        f"{folder}: labels: values {values} are of no class and count as background: {names[0]}"
+        + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+        for (folder, values), names in files.items()
+    ]
+
+
+def _center(case: str, centers: Mapping[str, str]) -> str:
+    return next((name for name, pattern in centers.items() if fnmatch(case, pattern)), "")
+
+
+def _label_maps(folder: Path) -> dict[str, Path]:
+    """Case -> label map."""
+    stems = {
+        path: path.name.removesuffix(".gz").removesuffix(".nii")
+        for path in _files(folder)
+        if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
+    }
+    if any(stem.endswith(LABEL) for stem in stems.values()):
+        stems = {path: stem for path, stem in stems.items() if stem.endswith(LABEL)}
+    found: dict[str, Path] = {}
+    for path, stem in stems.items():
+        case = stem.removesuffix(LABEL)
+        if case in found:
+            raise DataError(
+                f"has two label maps: {found[case].name} and {path.name}",
+                where=str(folder / case),
+                fix="remove one of them",
+            )
+        found[case] = path
+    if not found:
+        raise DataError("holds no .nii or .nii.gz file", where=str(folder))
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(folder)) from error
+    for path in files:
+        try:
+            path.name.encode()
+        except UnicodeEncodeError as error:  # tables of scores are UTF-8
+            what = f"has a name that is not UTF-8: {path.name!a}"
+            raise DataError(what, where=str(folder), fix="rename it") from error
+    return files
+
+
+def _check_same_cases(
+    predictions: Path, found: set[str], references: Path, expected: set[str]
+) -> None:
+    problems = [
+        f"no {kind} in {folder} of: {', '.join(sorted(cases))}"
+        for cases, kind, folder in (
+            (expected - found, "prediction", predictions),
+            (found - expected, "reference", references),
+        )
+        if cases
+    ]
+    if problems:
+        raise DataError(
+            "\n".join(problems),
+            fix="both folders need the same cases; a case is the name of its file without"
+            f" .nii.gz and {LABEL}",
+        )

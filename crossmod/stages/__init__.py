@@ -1,0 +1,8 @@
+"""What a plugin fills in, how it is found, checked, and contained while it works.
+
+`crossmod.torch` imports `Context` from here; its text belongs to the content keys of trained steps.
+"""
+
+from crossmod.stages.base import Context
+
+__all__ = ["Context"]

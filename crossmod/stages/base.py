@@ -1,0 +1,203 @@
+"""The four stages of cross-modality adaptation: what each one gets and gives.
+
+    translate -> augment -> segment -> pseudo-label -> segment again, round after round
+
+A plugin subclasses one of them. Work is a stream: take volumes from an iterator, `yield` results;
+a network is a local variable. What `fit` returns is stored by the core and handed back.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_origin
+
+import numpy as np
+
+from crossmod.checkpoints import Checkpoints
+from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, State, Volume
+from crossmod.options import Options
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+ItemT = TypeVar("ItemT")
+
+
+class Progress(Protocol):
+    """Shows how far a loop is."""
+
+    def __call__(
+        self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
+    ) -> Iterator[ItemT]:
+        """Yield the items; ``total`` where the length is not known, ``label`` says what runs."""
+        ...
+
+
+def silent_progress(
+    items: Iterable[ItemT], *, total: int | None = None, label: str = ""
+) -> Iterator[ItemT]:
+    """Shows nothing."""
+    del total, label
+    yield from items
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may know of the run it is part of.
+
+    Attributes:
+        folder: where the stage may write files of its own (figures, samples).
+        seed: the seed of this step.
+        classes: class name -> label in label maps.
+        device: "cpu", "cuda" or "cuda:1".
+        precision: "fp32", "bf16" or "fp16"; see `crossmod.torch.autocast`.
+        start: what a segmenter learned in the round before, to go on from; None starts anew.
+        checkpoints: where `crossmod.torch.resumable` keeps its states; None keeps none.
+        progress: wrap a long loop in it to show time left.
+        log: notes a line of text, for the report. A line that starts with "warning: " is shown
+            during the run too.
+        metric: notes numbers by name, and texts that say of what, in ``training.jsonl``, e.g.
+            ``metric(step=10, loss=0.3)``, ``metric(case="a", dark=0.1)``.
+    """
+
+    folder: Path
+    seed: int = 0
+    classes: Mapping[str, int] = field(default_factory=lambda: {"tumor": 1, "cochlea": 2})
+    device: str = "cpu"
+    precision: str = "fp32"
+    start: State | None = None
+    checkpoints: Checkpoints | None = None
+    progress: Progress = silent_progress
+    log: Callable[[str], None] = lambda text: None
+    metric: Callable[..., None] = lambda **values: None
+
+    def rng(self, *name: object) -> np.random.Generator:
+        """A generator that depends on the seed and the name alone, e.g. ``rng("epoch", 3)``."""
+        words = " ".join(map(str, name)).encode()
+        return np.random.default_rng([self.seed, *words])
+
+    def panel(self, name: str, rows: list[list[FloatArray]]) -> None:
+        """Save gray images as one PNG, ``panels/{name}.png``.
+
+        Args:
+            name: file name without ending.
+            rows: 2D images ``(H, W)`` in [0, 1], all of one shape, row by row.
+        """
+        from PIL import Image
+
+        path = self.folder / "panels" / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mosaic = np.vstack([np.hstack(row) for row in rows])
+        Image.fromarray((np.clip(mosaic, 0, 1) * 255).astype(np.uint8)).save(path)
+
+
+@dataclass(frozen=True)
+class History:
+    """The rounds of self-training so far: the pseudo-labeled cohort of each, oldest first."""
+
+    rounds: tuple[Cohort, ...] = ()
+
+
+class Stage(ABC, Generic[OptionsT]):
+    """What all stages share: validated options, and their class as the type parameter."""
+
+    options_type: ClassVar[type[Options]] = Options
+    code_of: ClassVar[tuple[str, ...]] = ()
+    """Modules and distributions whose code decides results, besides the plugin's own: when it
+    changes, the steps of this stage are made anew. What the plugin's code imports and no other
+    distribution has counts without being named."""
+    probes: ClassVar[bool] = True
+    """Whether `crossmod run --dry-run` may try the stage on stand-ins to see what it costs; False
+    where it starts other programs or cannot stop after a few steps."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "options_type" in vars(cls):
+            return
+        for base in vars(cls).get("__orig_bases__", ()):  # its own: those above have been read
+            parameters = get_args(base) if issubclass(get_origin(base) or object, Stage) else ()
+            if parameters and isinstance(parameters[0], type):
+                cls.options_type = parameters[0]
+
+    def __init__(self, options: OptionsT | None = None) -> None:
+        self.options: OptionsT = options or self.options_type()  # type: ignore[assignment]
+
+
+class Translator(Stage[OptionsT]):
+    """Makes images of one modality look like another. Geometry stays untouched."""
+
+    def fit(self, source: Cohort, target: Cohort, ctx: Context) -> State:
+        """Learn from both modalities, unpaired. Default: nothing to learn.
+
+        Args:
+            source: images to translate; labels are there but a translator need not use them.
+            target: images to look like; without labels.
+            ctx: the run.
+
+        Returns:
+            What was learned, as named arrays.
+        """
+        del source, target, ctx
+        return {}
+
+    @abstractmethod
+    def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
+        """Yield the translation of each volume, in order: same case, same grid, in [0, 1]."""
+
+
+class Augmenter(Stage[OptionsT]):
+    """Adds rare appearances: none, one or several new labeled pairs from each."""
+
+    def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> State:
+        """Learn from translated labeled images and real target images. Default: nothing."""
+        del labeled, target, ctx
+        return {}
+
+    @abstractmethod
+    def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
+        """Yield new pairs made by `Pair.copy_as`; the originals are kept by the core."""
+
+
+class Segmenter(Stage[OptionsT]):
+    """Learns to outline structures and outlines them in new images."""
+
+    warm_starts: ClassVar[bool] = False
+    """Whether `fit` goes on from `Context.start` where there is one."""
+
+    @abstractmethod
+    def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
+        """Train on one fold.
+
+        Args:
+            train: labeled images.
+            validation: labeled images of other patients, to watch; empty with one fold.
+            ctx: the run.
+
+        Returns:
+            What was learned, as named arrays.
+        """
+
+    @abstractmethod
+    def predict(
+        self, volumes: Iterable[Volume], state: State, ctx: Context
+    ) -> Iterator[Prediction]:
+        """Yield class probabilities for each volume, in order, on its grid."""
+
+
+class PseudoLabeler(Stage[OptionsT]):
+    """Decides which predictions on real target images to learn from, and when to stop."""
+
+    @abstractmethod
+    def select(
+        self, predictions: Iterable[Prediction], history: History, ctx: Context
+    ) -> Iterator[Pair]:
+        """Yield labeled pairs from predictions: keep, clean or drop each."""
+
+    @abstractmethod
+    def done(self, history: History) -> bool:
+        """Whether another round would change too little to be worth it.
+
+        Args:
+            history: the pseudo-labels so far; the newest were made after the last training.
+        """

@@ -1,0 +1,257 @@
+"""What the core checks of everything a stage gives back, so that no plugin has to.
+
+The right kind of object, same case, same grid, finite values, known labels, probabilities that are
+some. The message names the plugin, the case and the field. What passes is as its type says: images
+and probabilities are float32 arrays in memory, label maps are uint8. Case, center, patient and
+geometry are those that were given, whatever a plugin says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from itertools import zip_longest
+from typing import Any, NoReturn, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmod.data.cases import fault_of_case, shown
+from crossmod.data.volumes import (
+    Affine,
+    Case,
+    LabelArray,
+    Pair,
+    Prediction,
+    State,
+    Volume,
+    read_grid,
+)
+from crossmod.errors import PluginError
+
+ItemT = TypeVar("ItemT", Volume, Pair, Prediction)
+
+NEAR_ONE = 1e-2
+"""How far probabilities and their sum may be off: networks compute in half precision."""
+
+NUMBERS = "biuf"
+"""Numpy's kinds of arrays that hold real numbers."""
+
+WIDEST_BYTES = 8
+"""What a number takes at most in files of learned arrays, complex ones included."""
+
+RESERVED = "__metadata__"
+"""What such files do not take as the name of an array."""
+
+
+def learned(state: object, who: str) -> State:
+    """What a stage has learned, as named arrays that can be stored.
+
+    Raises:
+        PluginError: it is none, cannot be stored, or holds values that are NaN or infinite.
+    """
+    if not isinstance(state, Mapping):
+        _refuse(who, "", f"fit returned {_kind(state)}", "a mapping of names to arrays")
+    for name in state:
+        if not isinstance(name, str) or not _can_be_stored(name):
+            what = f"fit returned an array called {name!r}"
+            _refuse(who, "", what, f"names that are text, but not {RESERVED}")
+    arrays = {
+        name: _array(value, f"'{name}'", NUMBERS + "c", who, "") for name, value in state.items()
+    }
+    for name, array in arrays.items():
+        if array.dtype.itemsize > WIDEST_BYTES:
+            what = f"'{name}' holds values of type {array.dtype}"
+            _refuse(who, "", what, "numbers of at most 8 bytes")
+    broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        text = f"{len(broken)} of {len(arrays)} learned arrays hold NaN or infinite values"
+        raise PluginError(
+            text,
+            where=f"{who}, {broken[0]}",
+            fix="nothing was stored; lower the learning rate, or look at the images",
+        )
+    return arrays
+
+
+def _can_be_stored(name: str) -> bool:
+    """Whether a name is Unicode text and free."""
+    return name != RESERVED and not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def decision(done: object, who: str) -> bool:
+    """Whether self-training is done, as a pseudo-labeler says."""
+    if not isinstance(done, bool | np.bool_):
+        _refuse(who, "", f"done returned {_kind(done)}", "true or false")
+    return bool(done)
+
+
+def translations(given: Iterable[Volume], yielded: Iterable[Volume], who: str) -> Iterator[Volume]:
+    """Pass on translated volumes that match the given ones, in order, in [0, 1]."""
+    for before, after in _in_step(given, yielded, Volume, who):
+        _same_case(before.case, after.case, who)
+        image = _on_grid(before.data.shape[1:], before.affine, after, who)
+        _within_unit(image.data, after.case, "values", who)
+        yield replace(image, case=before.case, center=before.center)
+
+
+def copies(
+    given: Mapping[str, Case], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
+) -> Iterator[Pair]:
+    """Pass on augmented pairs that are copies of given ones, each under a name of its own."""
+    seen: set[str] = set()
+    for pair in _items(yielded, Pair, who):
+        original, plus, suffix = pair.case.partition("+")
+        if not (plus and suffix and original in given):
+            _refuse(who, pair.case, "is not a copy of a given case", "pairs from Pair.copy_as")
+        if fault := fault_of_case(pair.case):
+            _refuse(who, pair.case, f"cannot be a case id: it {fault}", "plain words as suffix")
+        _once(pair.case, seen, "one suffix for each copy", who)
+        if pair.patient != given[original].patient:
+            what = f"yielded patient {pair.patient!r}"
+            _refuse(who, pair.case, what, f"that of the original, '{given[original].patient}'")
+        yield _labeled(pair, given[original], classes, who)
+
+
+def predictions(
+    given: Iterable[Volume], yielded: Iterable[Prediction], classes: Mapping[str, int], who: str
+) -> Iterator[Prediction]:
+    """Pass on predictions with one probability channel for the background and each class."""
+    for before, after in _in_step(given, yielded, Prediction, who):
+        _same_case(before.case, after.case, who)
+        _same_place(before.affine, after.image, who)
+        shares = _array(after.probabilities, "probabilities", NUMBERS, who, after.case)
+        _shaped(shares, (1 + len(classes), *before.grid), "probabilities", after.case, who)
+        _within_unit(shares, after.case, "probabilities", who, NEAR_ONE)
+        sums = shares.sum(axis=0, dtype=np.float32)
+        if (far := max(1 - sums.min(), sums.max() - 1)) > NEAR_ONE:
+            _refuse(who, after.case, f"yielded probabilities that miss a sum of 1 by {far:.3g}",
+                    "a sum of 1 in every voxel")  # fmt: skip
+        yield Prediction(before, shares.astype(np.float32, copy=False))
+
+
+def selections(
+    given: Mapping[str, Case], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
+) -> Iterator[Pair]:
+    """Pass on pseudo-labeled pairs whose images are given ones."""
+    seen: set[str] = set()
+    for pair in _items(yielded, Pair, who):
+        if pair.case not in given:
+            _refuse(who, pair.case, "was not among the predictions", ", ".join(given))
+        _once(pair.case, seen, "each case once, or not at all", who)
+        yield _labeled(pair, given[pair.case], classes, who)
+
+
+def _in_step(
+    given: Iterable[Volume], yielded: object, kind: type[ItemT], who: str
+) -> Iterator[tuple[Volume, ItemT]]:
+    end: Any = object()
+    for before, after in zip_longest(given, _items(yielded, kind, who), fillvalue=end):
+        if after is end:
+            _refuse(who, before.case, "yielded nothing for this case", "one result for each volume")
+        if before is end:
+            _refuse(who, after.case, "yielded more results than volumes", "one for each volume")
+        yield before, after
+
+
+def _items(yielded: object, kind: type[ItemT], who: str) -> Iterator[ItemT]:
+    """Objects of one kind, each with a case identifier."""
+    if not isinstance(yielded, Iterable):
+        _refuse(who, "", f"returned {_kind(yielded)}", f"`yield` for each {kind.__name__}")
+    for item in yielded:
+        if not isinstance(item, kind):
+            _refuse(who, "", f"yielded {_kind(item)}", f"a {kind.__name__}")
+        image: object = item if isinstance(item, Volume) else item.image
+        if not isinstance(image, Volume):
+            _refuse(who, "", f"yielded {_kind(image)} as image of a {kind.__name__}", "a Volume")
+        if not isinstance(image.case, str):
+            _refuse(who, "", f"yielded {_kind(image.case)} as case", "a case identifier")
+        yield item
+
+
+def _same_case(expected: str, found: str, who: str) -> None:
+    if found != expected:
+        _refuse(who, expected, f"yielded case {found!r}", "the cases in the order given")
+
+
+def _once(case: str, seen: set[str], allowed: str, who: str) -> None:
+    if case in seen:
+        _refuse(who, case, "was yielded twice", allowed)
+    seen.add(case)
+
+
+def _labeled(pair: Pair, case: Case, classes: Mapping[str, int], who: str) -> Pair:
+    """A pair on the grid of a case, with labels of known classes."""
+    image = _on_grid(*read_grid(case.image), pair.image, who)
+    labels = _array(pair.labels, "labels", "biu", who, pair.case)
+    _shaped(labels, image.grid, "labels", pair.case, who)
+    unknown = set(np.unique(labels).tolist()) - {0, *classes.values()}
+    if unknown:
+        _refuse(who, pair.case, f"yielded labels {sorted(unknown)}", f"0 and {dict(classes)}")
+    known: LabelArray = labels.astype(np.uint8, copy=False)
+    return Pair(replace(image, center=case.center), known, case.patient)
+
+
+def _on_grid(shape: tuple[int, ...], affine: Affine, after: Volume, who: str) -> Volume:
+    """A volume on a grid, with finite values, read once and for all."""
+    raw = vars(after).get("data")  # where the plugin has looked at it already
+    data = _array(after.read() if raw is None else raw, "data", NUMBERS, who, after.case)
+    _shaped(data, (1, *shape), "", after.case, who)
+    _same_place(affine, after, who)
+    array = data.astype(np.float32, copy=False)
+    _finite(array, after.case, who)
+    return Volume(after.case, after.center, affine, lambda: array)
+
+
+def _same_place(affine: Affine, after: Volume, who: str) -> None:
+    """Refuse an image that a plugin has moved."""
+    geometry = _array(after.affine, "affine", NUMBERS, who, after.case)
+    _shaped(geometry, (4, 4), "affine", after.case, who)
+    if not np.allclose(affine, geometry, atol=1e-4):
+        _refuse(who, after.case, "changed the affine", "the geometry of the input")
+
+
+def _array(value: object, field: str, kinds: str, who: str, case: str) -> NDArray[Any]:
+    """What a plugin gave, as an array of numbers."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a GPU, ragged lists
+        what = f"{field} is {_kind(value)} that is no array: {error}"
+        _refuse(who, case, what, "a numpy array")
+    if array.dtype.kind not in kinds:
+        allowed = "integers" if "f" not in kinds else "numbers"
+        _refuse(who, case, f"{field} holds values of type {array.dtype}", allowed)
+    return array
+
+
+def _shaped(array: NDArray[Any], shape: tuple[int, ...], field: str, case: str, who: str) -> None:
+    if array.shape != shape:
+        of = f"{field} of " if field else ""
+        _refuse(who, case, f"yielded {of}shape {array.shape}", f"shape {shape}")
+
+
+def _within_unit(array: NDArray[Any], case: str, field: str, who: str, slack: float = 0.0) -> None:
+    low, high = array.min(), array.max()
+    if not (low >= -slack and high <= 1 + slack):  # neither is true of NaN
+        _finite(array, case, who)
+        _refuse(who, case, f"yielded {field} in [{low:.3g}, {high:.3g}]", "[0, 1]")
+
+
+def _finite(data: NDArray[Any], case: str, who: str) -> None:
+    broken = ~np.isfinite(data)
+    if broken.any():
+        what = f"yielded {int(broken.sum())} values that are NaN or infinite"
+        _refuse(who, case, what, "finite values")
+
+
+def _kind(thing: object) -> str:
+    """An object in words: a tuple, None."""
+    if thing is None:
+        return "None"
+    name = type(thing).__name__
+    return f"an {name}" if name[0].lower() in "aeio" else f"a {name}"
+
+
+def _refuse(who: str, case: str, what: str, allowed: str) -> NoReturn:
+    where = f"{who}, case {shown(case)}" if case else who
+    raise PluginError(what, where=where, allowed=allowed)

@@ -1,0 +1,91 @@
+"""Plugins and their options in words, from metadata, types and docstrings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from crossmod.errors import PluginError
+from crossmod.options import model_in
+from crossmod.stages import find as plugins
+
+
+def plugin_rows() -> list[tuple[str, str, str, str, str]]:
+    """Name, stage, distribution, version and summary of each plugin; broken ones say why."""
+    rows = []
+    for name, entry in plugins.available().items():
+        distribution, version = plugins.distribution_of(entry)
+        try:
+            plugin = plugins.load(name)
+            kind, summary = plugin.kind, plugin.summary
+        except PluginError as error:
+            kind, summary = "broken", "; ".join(filter(None, [error.what, error.fix]))
+        rows.append((name, kind, distribution, version, summary))
+    return rows
+
+
+def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
+    """Key, type with range, default and meaning of every option, nested tables included."""
+    rows = []
+    for name, field in model.model_fields.items():
+        key = prefix + name
+        meaning = " ".join((field.description or "").split())
+        rows.append((key, type_text(field), _default(field), meaning))
+        inner = model_in(field.annotation)
+        if inner is not None:
+            rows += option_rows(inner, f"{key}.")
+    return rows
+
+
+def type_text(field: FieldInfo) -> str:
+    """The type of an option with its bounds, in plain words."""
+    text = _name(field.annotation)
+    bounds = [_bound(constraint) for constraint in field.metadata]
+    return " ".join([text, *filter(None, bounds)])
+
+
+NO_LIMIT = 1_000_000_000
+"""The upper bound of counts only keeps arithmetic safe; nobody wants to read it."""
+
+SYMBOLS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def _bound(constraint: Any) -> str:
+    parts = [
+        f"{symbol} {getattr(constraint, name)}"
+        for name, symbol in SYMBOLS.items()
+        if getattr(constraint, name, None) not in (None, NO_LIMIT)
+    ]
+    return " ".join(parts)
+
+
+def _name(annotation: Any) -> str:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
+    arguments = getattr(annotation, "__args__", ())
+    metadata = getattr(annotation, "__metadata__", ())
+    if metadata:  # Annotated: the bounds of list and tuple items
+        inner = [_bound(item) for item in getattr(metadata[0], "metadata", metadata)]
+        return " ".join([_name(annotation.__origin__), *filter(None, inner)])
+    if arguments:
+        return _composite(annotation, arguments)
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _composite(annotation: Any, arguments: tuple[Any, ...]) -> str:
+    origin = getattr(annotation, "__origin__", None)
+    if "Literal" in str(origin) or str(annotation).startswith("typing.Literal"):
+        return " | ".join(f'"{value}"' for value in arguments)
+    names = [_name(argument) for argument in arguments if argument is not Ellipsis]
+    if origin in (list, tuple, dict):
+        return f"{origin.__name__} of {', '.join(dict.fromkeys(names))}"
+    return " | ".join("none" if name == "NoneType" else name for name in names)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    return "" if isinstance(value, BaseModel) else repr(value)

@@ -1,0 +1,21 @@
+"""The hook through which every plugin, built-in or third-party, offers its stages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from crossmod.stages.base import Stage
+
+GROUP = "crossmod.plugins"
+"""The entry-point group; the entry point's name is the name that `use` takes in a recipe."""
+
+hookspec = pluggy.HookspecMarker("crossmod")
+hookimpl = pluggy.HookimplMarker("crossmod")
+
+
+@hookspec
+def crossmod_stage() -> type[Stage]:  # type: ignore[empty-body,type-arg]
+    """Return the stage class this plugin offers."""

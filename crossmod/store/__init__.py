@@ -1,0 +1,1 @@
+"""Results of steps by content key, the runs that need them, and the removal of the rest."""
