@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 Fraction = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 """A number from 0 to 1."""
@@ -32,6 +32,25 @@ Spacing = tuple[Length, Length, Length]
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 """Where random numbers start."""
+
+FileValue = Annotated[int, Field(strict=True, ge=1, le=255)]
+"""The value of a class in the files of label maps."""
+
+Determinism = Literal["exact", "seeded", "free"]
+"""How closely a run can be repeated."""
+
+Average = Literal["probabilities", "logits"]
+"""What is averaged over the folds."""
+
+
+def _is_printable(name: str) -> str:
+    if not name or len(name) > 40 or not name.isprintable():
+        raise ValueError("a name has 1 to 40 characters that can be printed")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_is_printable)]
+"""What a class or a center is called."""
 
 
 class Options(BaseModel):

@@ -16,8 +16,7 @@ from crossmod.data.volumes import Case, Cohort, write_nifti
 from crossmod.errors import DataError
 from crossmod.files.outputs import NOTHING, Inputs, new_folder
 from crossmod.intake import load_labels, load_scan
-from crossmod.options import Options, problems_in
-from crossmod.recipe.model import FileValue, Name
+from crossmod.options import FileValue, Name, Options, problems_in
 
 ENDING = ".nii.gz"
 FOLDS = 5

@@ -14,8 +14,8 @@ from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, to_native
 from crossmod.data.lesions import keep_largest
 from crossmod.data.volumes import LabelArray, Prediction, State, Volume
+from crossmod.options import Average
 from crossmod.recipe.load import StageUse
-from crossmod.recipe.model import Average
 from crossmod.scores.metrics import dice
 from crossmod.stages import contract
 from crossmod.stages.base import Context, Segmenter

@@ -15,8 +15,7 @@ from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
 from crossmod.files.atomic import write_file
 from crossmod.intake.options import Intake
-from crossmod.options import Options, problems_in
-from crossmod.recipe.model import Average, FileValue, Name
+from crossmod.options import Average, FileValue, Name, Options, problems_in
 
 FORMAT = 1
 """Raised when a reader of one version cannot read the files of another."""

@@ -10,7 +10,16 @@ from crossmod.data.classes import Classes
 from crossmod.data.grids import Preprocess
 from crossmod.data.lesions import FitOn
 from crossmod.intake.options import Intake
-from crossmod.options import Fraction, Options, Positive, Seed
+from crossmod.options import (
+    Average,
+    Determinism,
+    FileValue,
+    Fraction,
+    Name,
+    Options,
+    Positive,
+    Seed,
+)
 
 MAX_PARTS = 30
 """Folders inside each other that a pattern may name."""
@@ -20,18 +29,9 @@ MAX_PART_BYTES = 255
 
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
-Determinism = Literal["exact", "seeded", "free"]
-Average = Literal["probabilities", "logits"]
-FileValue = Annotated[int, Field(strict=True, ge=1, le=255)]
 Scans = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 """Becomes part of the name of a folder."""
-
-
-def _is_printable(name: str) -> str:
-    if not name or len(name) > 40 or not name.isprintable():
-        raise ValueError("a name has 1 to 40 characters that can be printed")
-    return name
 
 
 def _stays_below(pattern: str) -> str:
@@ -85,7 +85,6 @@ def _ascends(limits: tuple[float, float]) -> tuple[float, float]:
     return limits
 
 
-Name = Annotated[str, AfterValidator(_is_printable)]
 FilePattern = Annotated[str, AfterValidator(_stays_below), AfterValidator(_names_files)]
 Title = Annotated[str, AfterValidator(_says_something)]
 Seeds = Annotated[tuple[Seed, ...], Field(max_length=100), AfterValidator(_differ)]

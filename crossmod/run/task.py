@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from crossmod.errors import CrossmodError
-from crossmod.recipe.model import Determinism
+from crossmod.options import Determinism
 from crossmod.run.steps import Step
 from crossmod.run.steps.base import library_versions
 

@@ -10,8 +10,8 @@ from typing import Any, cast
 from crossmod.data.lesions import FitOn
 from crossmod.data.volumes import Cohort, CohortWriter, read_labels
 from crossmod.errors import DataError
+from crossmod.options import Determinism
 from crossmod.recipe.load import StageUse
-from crossmod.recipe.model import Determinism
 from crossmod.run.steps.base import Step, Where
 from crossmod.run.steps.files import load_cohorts, load_state, save_state
 from crossmod.stages import contract
