@@ -15,10 +15,10 @@ from crossmod.data.grids import Grid, to_native
 from crossmod.data.lesions import keep_largest
 from crossmod.data.volumes import LabelArray, Prediction, State, Volume
 from crossmod.options import Average
-from crossmod.recipe.load import StageUse
 from crossmod.scores.metrics import dice
 from crossmod.stages import contract
 from crossmod.stages.base import Context, Segmenter
+from crossmod.stages.find import StageUse
 
 SMALLEST = 1e-6
 """Probabilities are raised to this before their logarithm is taken."""

@@ -23,8 +23,8 @@ from crossmod.model.facts import (
 )
 from crossmod.model.weights import arrays_in
 from crossmod.options import problems_in
-from crossmod.recipe.load import StageUse
 from crossmod.stages import find as plugins
+from crossmod.stages.find import StageUse
 
 
 @dataclass(frozen=True)

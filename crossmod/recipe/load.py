@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 
 from crossmod.data.grids import Preprocess
 from crossmod.errors import PluginError, RecipeError
-from crossmod.options import Options
 from crossmod.recipe.files import Document, merge, read_documents
 from crossmod.recipe.model import (
     AugmentTable,
@@ -27,28 +26,10 @@ from crossmod.recipe.model import (
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
 from crossmod.recipe.text import Location
 from crossmod.stages import find as plugins
-from crossmod.stages.base import Segmenter, Stage
+from crossmod.stages.base import Segmenter
+from crossmod.stages.find import StageUse
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class StageUse:
-    """A plugin with its validated options, under the name it has in the recipe."""
-
-    name: str
-    plugin: plugins.Plugin
-    options: Options
-
-    def stage(self) -> Stage[Any]:
-        """The stage, ready to work."""
-        return self.plugin.stage(self.options)
-
-    @property
-    def who(self) -> str:
-        """How messages name the plugin."""
-        identity = self.plugin.identity
-        return f"plugin '{identity['name']}' ({identity['distribution']} {identity['version']})"
 
 
 @dataclass(frozen=True)

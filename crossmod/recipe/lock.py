@@ -7,7 +7,8 @@ from typing import Any
 import tomlkit
 
 from crossmod.recipe.files import SCHEMA
-from crossmod.recipe.load import Checked, StageUse
+from crossmod.recipe.load import Checked
+from crossmod.stages.find import StageUse
 
 
 def locked(checked: Checked) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crossmod.data.grids import Preprocess
 from crossmod.model.ensemble import Ensemble
-from crossmod.recipe.load import Checked, Segmentation, StageUse
+from crossmod.recipe.load import Checked, Segmentation
 from crossmod.recipe.model import Files, LearningTable, PseudoLabelTable
 from crossmod.run.scans import Scans
 from crossmod.run.steps import (
@@ -32,6 +32,7 @@ from crossmod.run.steps import (
     Train,
     Translate,
 )
+from crossmod.stages.find import StageUse
 
 
 @dataclass

@@ -87,6 +87,25 @@ class Plugin:
         }
 
 
+@dataclass(frozen=True)
+class StageUse:
+    """A plugin with its validated options, under the name it has in the recipe."""
+
+    name: str
+    plugin: Plugin
+    options: Options
+
+    def stage(self) -> Stage[Any]:
+        """The stage, ready to work."""
+        return self.plugin.stage(self.options)
+
+    @property
+    def who(self) -> str:
+        """How messages name the plugin."""
+        identity = self.plugin.identity
+        return f"plugin '{identity['name']}' ({identity['distribution']} {identity['version']})"
+
+
 def _is_alone(entry: EntryPoint) -> bool:
     """Whether a distribution has one plugin."""
     return entry.dist is not None and len(_entries_of(entry.dist)) == 1

@@ -13,12 +13,12 @@ from crossmod import (
     FitOn,
     PluginError,
 )
-from crossmod.recipe.load import StageUse
 from crossmod.run.execute import Maker
 from crossmod.run.steps import Fit, Step, Translate
 from crossmod.run.task import Event, Outcome, Remark, Task
 from crossmod.stages import code as plugin_code
 from crossmod.stages import find as plugins
+from crossmod.stages.find import StageUse
 from crossmod.store.store import Store
 from crossmod.testing import small_cohort
 

@@ -13,7 +13,7 @@ from crossmod import Prediction, Volume
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid
 from crossmod.model.ensemble import Ensemble, agreement
-from crossmod.recipe.load import StageUse
+from crossmod.stages.find import StageUse
 
 CLASSES = Classes({"tumor": (1, 2), "cochlea": (7,)})
 SHAPE = (6, 5, 4)

@@ -49,11 +49,11 @@ from crossmod.model.facts import (
 from crossmod.model.load import load_model
 from crossmod.model.package import package
 from crossmod.model.predict import Failed, Outlined, predict
-from crossmod.recipe.load import StageUse
 from crossmod.run.steps.files import save_state
 from crossmod.scores.metrics import COLUMNS, Score, write_scores
 from crossmod.stages import find as plugins
 from crossmod.stages.base import Context
+from crossmod.stages.find import StageUse
 
 LOCK = 'title = "Made by hand"\nseed = 3\n'
 HEAD = (",".join(COLUMNS) + "\nvalidation,round-1,c1,a,tumor,").encode()

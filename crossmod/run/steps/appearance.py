@@ -11,11 +11,11 @@ from crossmod.data.lesions import FitOn
 from crossmod.data.volumes import Cohort, CohortWriter, read_labels
 from crossmod.errors import DataError
 from crossmod.options import Determinism
-from crossmod.recipe.load import StageUse
 from crossmod.run.steps.base import Step, Where
 from crossmod.run.steps.files import load_cohorts, load_state, save_state
 from crossmod.stages import contract
 from crossmod.stages.base import Augmenter, Context, Translator
+from crossmod.stages.find import StageUse
 
 
 @dataclass(frozen=True, kw_only=True)
