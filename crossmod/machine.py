@@ -1,13 +1,25 @@
-"""What this machine has: memory within the limits that are set for us, and GPUs."""
+"""What this machine has: cores, memory within the limits that are set for us, and GPUs."""
 
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
+                    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
+"""How many threads libraries use."""
+
+
+def cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def memory_limit(mounted: Path = CGROUPS, own: Path = OWN_GROUPS) -> int:
@@ -72,3 +84,34 @@ def gpu_model(device: str) -> str:
         gpu = torch.cuda.get_device_properties(number)
         return f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB"
     return ""
+
+
+def gpus(device: str) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES can name of the GPUs that a recipe's ``device`` may use.
+
+    GPUs that torch cannot compute on are left out.
+    """
+    if not _may_have_gpus(device):
+        return []
+    from crossmod.torch.device import usable_gpus
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else []
+    return [names[number] if names else str(number) for number in usable_gpus(device)]
+
+
+def unused_gpus(device: str) -> list[str]:
+    """Why GPUs that a recipe's ``device`` would allow are left out, a line for each."""
+    if ":" in device or not _may_have_gpus(device):
+        return []
+    import torch
+
+    from crossmod.torch.device import gpu_fault
+
+    return [fault for n in range(torch.cuda.device_count()) if (fault := gpu_fault(n))]
+
+
+def _may_have_gpus(device: str) -> bool:
+    """Whether it is worth the time to load torch."""
+    nodes = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+    return device != "cpu" and (sys.platform != "linux" or nodes)

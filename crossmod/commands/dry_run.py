@@ -13,12 +13,14 @@ from crossmod.cost.extents import Extents
 from crossmod.cost.fits import Room, lacking_gpu, problems, require
 from crossmod.cost.measured import LEARNERS, Conditions, Earlier
 from crossmod.cost.probing import Prober, may_be_large
-from crossmod.engines.local import Local, gpus, unused_gpus
+from crossmod.engines.local import Local
 from crossmod.machine import (
     available_memory,
     gpu_memory,
     gpu_model,
+    gpus,
     memory_limit,
+    unused_gpus,
 )
 from crossmod.run.task import Machine
 

@@ -21,10 +21,9 @@ from typing import Any
 from crossmod.cost.extents import Extent, Extents
 from crossmod.cost.measured import LEARNERS, Conditions, Measured, work_of
 from crossmod.cost.probe import Job
-from crossmod.engines.local import THREAD_VARIABLES
 from crossmod.errors import MachineError
 from crossmod.files.atomic import write_file
-from crossmod.machine import available_memory, memory_limit
+from crossmod.machine import THREAD_VARIABLES, available_memory, memory_limit
 from crossmod.run.steps import PluginStep, Predict, Train
 from crossmod.run.steps.base import library_versions
 from crossmod.run.task import Machine

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import IO, Any
 
 from crossmod.engines.worker import PATIENCE_S, STOP
 from crossmod.errors import Interrupted, MachineError
-from crossmod.machine import memory_limit
+from crossmod.machine import THREAD_VARIABLES, cores, memory_limit
 from crossmod.memory import GIB, memory_short
 from crossmod.options import Options, Size
 from crossmod.run.execute import place_of
@@ -28,9 +27,6 @@ MOST_WORKERS = 4
 
 GROWN_BYTES = 2 * 2**30
 """A worker that still holds so much after a task is replaced: what is freed seldom goes back."""
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
-                    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
 
 
 class LocalOptions(Options):
@@ -223,41 +219,3 @@ def _death(task: Task, last: Advance | None, code: int) -> MachineError:
         where=where,
         fix="--traceback shows what it printed; run again to go on",
     )
-
-
-def gpus(device: str) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES can name of the GPUs that a recipe's ``device`` may use.
-
-    GPUs that torch cannot compute on are left out.
-    """
-    if not _may_have_gpus(device):
-        return []
-    from crossmod.torch.device import usable_gpus
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = visible.split(",") if visible else []
-    return [names[number] if names else str(number) for number in usable_gpus(device)]
-
-
-def unused_gpus(device: str) -> list[str]:
-    """Why GPUs that a recipe's ``device`` would allow are left out, a line for each."""
-    if ":" in device or not _may_have_gpus(device):
-        return []
-    import torch
-
-    from crossmod.torch.device import gpu_fault
-
-    return [fault for n in range(torch.cuda.device_count()) if (fault := gpu_fault(n))]
-
-
-def _may_have_gpus(device: str) -> bool:
-    """Whether it is worth the time to load torch."""
-    nodes = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
-    return device != "cpu" and (sys.platform != "linux" or nodes)
-
-
-def cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from crossmod.engines.local import Local, LocalOptions, gpus
+from crossmod.engines.local import Local, LocalOptions
 from crossmod.engines.ray import RayOptions
 from crossmod.engines.slurm import SlurmOptions
 from crossmod.errors import RecipeError
+from crossmod.machine import gpus
 from crossmod.options import Options
 from crossmod.recipe.files import read_documents
 from crossmod.recipe.problems import explain

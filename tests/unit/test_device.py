@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from crossmod import machine
 from crossmod.commands.dry_run import Preview
 from crossmod.cost.estimates import Estimate
 from crossmod.cost.fits import Room, lacking_gpu
 from crossmod.cost.fits import _memory as memory_problem
-from crossmod.engines import local
 from crossmod.errors import MachineError
 from crossmod.machine import gpu_memory, gpu_model
 from crossmod.memory import held_at, is_out_of_memory, out_of_memory
@@ -102,20 +102,20 @@ def test_without_a_gpu_the_message_says_what_to_write(monkeypatch):
 
 def test_the_engine_leaves_out_gpus_that_torch_cannot_use(card, monkeypatch):
     card((9, 0), (3, 7), (8, 0))
-    monkeypatch.setattr(local.Path, "glob", lambda *_: iter(["nvidia0"]))
+    monkeypatch.setattr(machine.Path, "glob", lambda *_: iter(["nvidia0"]))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert local.gpus("auto") == local.gpus("cuda") == ["0", "2"]
-    assert local.gpus("cuda:5") == []
+    assert machine.gpus("auto") == machine.gpus("cuda") == ["0", "2"]
+    assert machine.gpus("cuda:5") == []
     assert gpu_memory("auto") == 80 * 2**30
     assert gpu_memory("cuda:1") == gpu_memory("cuda:5") == 0
     assert gpu_model("auto") == "Card 0, 80 GiB"
-    [reason] = local.unused_gpus("auto")
+    [reason] = machine.unused_gpus("auto")
     assert "no kernels for Card 1 (compute capability 3.7)" in reason
-    assert local.unused_gpus("cuda:0") == local.unused_gpus("cpu") == []
-    assert local.gpus("cuda:2") == ["2"]
-    assert local.gpus("cuda:1") == []
+    assert machine.unused_gpus("cuda:0") == machine.unused_gpus("cpu") == []
+    assert machine.gpus("cuda:2") == ["2"]
+    assert machine.gpus("cuda:1") == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,7")
-    assert local.gpus("auto") == ["4", "7"]
+    assert machine.gpus("auto") == ["4", "7"]
 
 
 def test_auto_is_the_first_gpu_that_can_be_used(card):
@@ -135,10 +135,10 @@ def test_auto_is_the_first_gpu_that_can_be_used(card):
 )
 def test_a_plan_asks_for_the_gpu_that_the_recipe_names(card, monkeypatch, device, said):
     card((9, 0), (3, 7), (8, 0))
-    monkeypatch.setattr(local.Path, "glob", lambda *_: iter(["nvidia0"]))
+    monkeypatch.setattr(machine.Path, "glob", lambda *_: iter(["nvidia0"]))
     preview = object.__new__(Preview)
     preview.machine, preview.here = Machine(device=device), True
-    preview.gpus = local.gpus(device)
+    preview.gpus = machine.gpus(device)
     room = Room(10**9, 10**9, {}, device, preview._gpu_fault)
     found = lacking_gpu(room)
     assert bool(found) == bool(said)

@@ -15,8 +15,8 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from crossmod.engines.local import cores, gpus
 from crossmod.errors import MachineError, with_extra
+from crossmod.machine import cores, gpus
 
 FOREIGN_VARIABLES = ("RAY_ADDRESS", "RAY_REDIS_ADDRESS", "RAY_GCS_SERVER_PORT")
 """Would tie a cluster of one's own to another."""

@@ -18,12 +18,12 @@ from importlib.util import find_spec
 from typing import Any
 from uuid import uuid4
 
-from crossmod.engines.local import THREAD_VARIABLES
 from crossmod.engines.slurm.ends import PASSING, hopeless, left_by, look_anew, lost, stopped
 from crossmod.engines.slurm.job import STOP, Diary, Job, newest_checkpoint
 from crossmod.engines.slurm.options import SlurmOptions
 from crossmod.engines.slurm.queue import Paper, Queue, State, TryLater
 from crossmod.errors import MachineError, with_extra
+from crossmod.machine import THREAD_VARIABLES
 from crossmod.run.task import Event, Machine, Outcome, Remark, Task
 from crossmod.store.store import Store
 
