@@ -72,8 +72,8 @@ def _is_folder(target: Path) -> bool:
 
 
 def _recipe(target: Path, settings: list[str] | None, allow_outside: bool) -> Recipe:
-    from crossmod.commands.plans import find_recipe
     from crossmod.recipe.load import load_all
+    from crossmod.recipe.names import find_recipe
 
     return load_all(find_recipe(target), settings or [], allow_outside=allow_outside)[0].recipe
 

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossmod.errors import RecipeError
-
 if TYPE_CHECKING:
     from crossmod.data.folder import Inventory
     from crossmod.files.outputs import Inputs
@@ -17,16 +15,6 @@ if TYPE_CHECKING:
     from crossmod.recipe.load import Checked
     from crossmod.recipe.model import Recipe
     from crossmod.run.plan import Plan
-
-
-def find_recipe(recipe: Path) -> Path:
-    """The file a user means: a path, or the name of a recipe that came with crossmod."""
-    from crossmod.recipe.names import recipe_file, shipped
-
-    found = recipe_file(str(recipe), Path())
-    if found is None:
-        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(sorted(shipped())))
-    return found
 
 
 def find_data(recipe: Recipe, data: Path | None) -> Path | None:

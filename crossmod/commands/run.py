@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import typer
 
 from crossmod.commands.options import AllowOutside, DataRoot, RecipeFile, Settings
-from crossmod.commands.plans import find_data, find_recipe, inputs_of, make_plans, take_stock
+from crossmod.commands.plans import find_data, inputs_of, make_plans, take_stock
 from crossmod.errors import MachineError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def run(
     from crossmod import console
     from crossmod.commands.dry_run import require_room, show_plan
     from crossmod.recipe.load import load_all
+    from crossmod.recipe.names import find_recipe
     from crossmod.store.store import Store
 
     file = find_recipe(recipe)
@@ -217,6 +218,7 @@ def check(
     """Validate a recipe, and the data folder if one is named, without running anything."""
     from crossmod import console
     from crossmod.recipe.load import load_all
+    from crossmod.recipe.names import find_recipe
 
     found = load_all(find_recipe(recipe), settings or [], allow_outside=allow_outside)
     title = found[0].recipe.title

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from crossmod.errors import RecipeError
+
 PACKAGE = Path(__file__).parents[1]
 
 SHIPPED = (PACKAGE / "_recipes", PACKAGE.parent / "recipes")
@@ -17,6 +19,18 @@ ENDING = ".toml"
 def shipped() -> dict[str, Path]:
     """Name -> file of the recipes that come with crossmod."""
     return {path.stem: path for folder in SHIPPED for path in sorted(folder.glob(f"*{ENDING}"))}
+
+
+def find_recipe(recipe: Path) -> Path:
+    """The file a user means: a path, or the name of a recipe that came with crossmod.
+
+    Raises:
+        RecipeError: there is no such file.
+    """
+    found = recipe_file(str(recipe), Path())
+    if found is None:
+        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(sorted(shipped())))
+    return found
 
 
 def recipe_file(named: str, folder: Path, extending: Path | None = None) -> Path | None:
