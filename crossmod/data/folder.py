@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -211,19 +210,3 @@ def _compare_centers(scans: Sequence[Scan], infos: Mapping[str, Info], table: Pa
             where=str(table),
             fix="correct the table, or data.centers in the recipe",
         )
-
-
-def digest_of(path: Path) -> str:
-    """The sha256 of a file, or of the digests of the files of a folder, whatever they are called.
-
-    In a folder, links and hidden files do not count: whoever reads it passes them over.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    if path.is_dir():
-        files = (file for file in path.rglob("*") if file.name[0] != "." and not file.is_symlink())
-        inside = sorted(digest_of(file) for file in files if file.is_file())
-        return hashlib.sha256("".join(inside).encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,6 @@ of every file; nothing inside says where the entry lies or when it was made.
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -20,6 +19,7 @@ from uuid import uuid4
 
 from crossmod.errors import MachineError, PluginError
 from crossmod.faults import point
+from crossmod.files.digests import digest_on_disk
 
 MANIFEST = "manifest.json"
 
@@ -45,7 +45,7 @@ def damaged_files(entry: Path) -> list[str]:
     if content is None:
         return [MANIFEST]
     files: Mapping[str, Mapping[str, Any]] = content["files"]
-    return [name for name, file in files.items() if digest_of(entry / name) != file["sha256"]]
+    return [name for name, file in files.items() if digest_on_disk(entry / name) != file["sha256"]]
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def _seal(draft: Path, note: Mapping[str, Any]) -> None:
             continue
         sync(path)
         path.chmod(0o444)  # run folders link to these files; nobody should edit them in place
-        files[name] = {"bytes": path.stat().st_size, "sha256": digest_of(path)}
+        files[name] = {"bytes": path.stat().st_size, "sha256": digest_on_disk(path)}
     text = json.dumps({**note, "files": files}, indent=1) + "\n"
     (draft / MANIFEST).write_text(text, encoding="utf-8")
     sync(draft / MANIFEST)
@@ -169,14 +169,6 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     point(f"append-{path.name}")
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file, read from the disk where the system lets its cache be dropped."""
-    with path.open("rb") as file:
-        if hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

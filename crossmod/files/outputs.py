@@ -21,7 +21,8 @@ from pathlib import Path
 from uuid import uuid4
 
 from crossmod.errors import DataError, MachineError
-from crossmod.files.atomic import append_line, digest_of, sync
+from crossmod.files.atomic import append_line, sync
+from crossmod.files.digests import digest_on_disk
 
 LEDGER = ".crossmod"
 """The file in which a folder lists what crossmod wrote into it."""
@@ -177,7 +178,7 @@ class Outputs:
                 room.mkdir(parents=True)
                 yield room / name
                 sync(room / name)
-                self._note(name, digest_of(room / name))
+                self._note(name, digest_on_disk(room / name))
                 self.require([name])
                 (room / name).replace(target)
             finally:
@@ -188,7 +189,7 @@ class Outputs:
         path = self.folder / name
         if path.is_symlink() or not path.is_file():
             return False
-        digest = digest_of(path)
+        digest = digest_on_disk(path)
         if digest not in self._known[self.command, name]:
             self._known = _read(self.folder)
         return digest in self._known[self.command, name]

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.folder import digest_of
 from crossmod.data.grids import Grid
 from crossmod.errors import DataError, MachineError
 from crossmod.files.atomic import write_file
+from crossmod.files.digests import digest_of
 from crossmod.intake.loaded import LabelMap, Loaded
 from crossmod.intake.nifti.payload import slabs
 from crossmod.intake.options import Intake

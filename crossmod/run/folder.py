@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from crossmod.errors import DataError, MachineError
 from crossmod.faults import point
-from crossmod.files.atomic import MANIFEST, digest_of
+from crossmod.files.atomic import MANIFEST
+from crossmod.files.digests import digest_on_disk
 from crossmod.files.outputs import Outputs
 
 EVENTS = "events.jsonl"
@@ -167,7 +168,7 @@ def _is(path: Path, digest: str | None) -> bool:
     """Whether a file has the content that was published."""
     if digest is None or not path.is_file():
         return False
-    return path.stat().st_nlink > 1 or digest_of(path) == digest
+    return path.stat().st_nlink > 1 or digest_on_disk(path) == digest
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -9,14 +9,14 @@ from typing import Literal
 
 import crossmod
 from crossmod.data.cases import patient_of
-from crossmod.data.folder import Inventory, Scan, digest_of, find_scans, take_stock
+from crossmod.data.folder import Inventory, Scan, find_scans, take_stock
 from crossmod.data.grids import Preprocess, require_moderate
 from crossmod.errors import DataError
+from crossmod.files.digests import digest_of, digest_of_files
 from crossmod.files.patterns import files_of, matches
 from crossmod.intake import Inspector, Part, Progress, Survey, survey
 from crossmod.recipe.model import Data, Recipe
 from crossmod.run.steps import DataFolder, MakePhantom, Prepare, Step
-from crossmod.stages import code as plugin_code
 
 PHANTOM = Path(crossmod.__file__).parent / "phantom"
 """The code that makes the embedded cohort."""
@@ -74,7 +74,7 @@ class Scans:
                     "the recipe needs scans, and none are named",
                     fix="give --data DIR or set CROSSMOD_DATA",
                 )
-            code = plugin_code.digest_of_files(sorted(PHANTOM.glob("*.py")))
+            code = digest_of_files(sorted(PHANTOM.glob("*.py")))
             return MakePhantom(name="phantom", size=size, code=code)
         found: dict[str, str] = {}
         for path in files_of(self.root, patterns):

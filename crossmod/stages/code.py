@@ -276,17 +276,3 @@ def _name_of(one: Distribution) -> str:
     with suppress(Exception):  # metadata that are no text, or none at all
         return canonicalize_name(one.metadata["Name"])
     return ""
-
-
-def digest_of_files(files: list[Path]) -> str:
-    """One digest of the contents of files, in order.
-
-    Raises:
-        ValueError: there are none, so that the digest would be that of nothing.
-    """
-    if not files:
-        raise ValueError("there are no files to make a digest of")
-    whole = hashlib.sha256()
-    for file in files:
-        whole.update(hashlib.sha256(file.read_bytes()).digest())
-    return whole.hexdigest()

@@ -23,7 +23,7 @@ from dicom_files import COLUMNS, ROWS, enhanced, header, item, series, stored
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from crossmod import DataError, MachineError
-from crossmod.data.folder import digest_of
+from crossmod.files.digests import digest_of
 from crossmod.intake.dicom import files, process, read_series
 from crossmod.intake.dicom import read as read_module
 from crossmod.intake.dicom import series as series_module

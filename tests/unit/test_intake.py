@@ -13,7 +13,7 @@ import pytest
 from nifti_files import AFFINE, SHAPE, content, some_data, write
 
 from crossmod import DataError
-from crossmod.data.folder import digest_of
+from crossmod.files.digests import digest_of
 from crossmod.intake import (
     Inspector,
     Intake,

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from crossmod import Context
-from crossmod.files.atomic import MANIFEST, damaged_files, digest_of
+from crossmod.files.atomic import MANIFEST, damaged_files
+from crossmod.files.digests import digest_of
 from crossmod.testing import Killed, Watched
 from crossmod.torch import resumable, weights_of
 

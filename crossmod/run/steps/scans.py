@@ -11,10 +11,11 @@ import numpy as np
 
 from crossmod.data.cases import patient_of
 from crossmod.data.classes import Classes
-from crossmod.data.folder import Scan, digest_of, find_scans
+from crossmod.data.folder import Scan, find_scans
 from crossmod.data.grids import Grid, Preprocess, to_common
 from crossmod.data.volumes import CohortWriter, LabelArray, Volume
 from crossmod.errors import DataError
+from crossmod.files.digests import digest_of
 from crossmod.files.patterns import files_of
 from crossmod.intake import FileFault, Intake, load_labels, load_scan, on_grid
 from crossmod.recipe.model import EmbeddedCohort
