@@ -9,18 +9,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from crossmod.data.cases import faults_of_cases, shown
+from crossmod.data.crossmoda import INFOS, Info, read_infos, require_same_centers
 from crossmod.errors import DataError
 from crossmod.files.patterns import CASE, files_of, is_folder, matches
-from crossmod.files.tables import read_csv
 
 NIFTI = (".nii.gz", ".nii")
 """What names of NIfTI files end with; other patterns are of folders of DICOM files."""
-
-INFOS = "infos_source_training.csv"
-"""CrossMoDA's table of source scans; it lies beside their folder."""
-
-INFO_CENTERS = {"London": "ldn", "Tilburg": "etz"}
-"""Hospitals in that table -> centers in CrossMoDA's case names."""
 
 
 @dataclass(frozen=True)
@@ -38,19 +32,6 @@ class Scan:
     center: str
     image: Path
     labels: Path | None = None
-
-
-@dataclass(frozen=True)
-class Info:
-    """What CrossMoDA's table says of one source scan.
-
-    Attributes:
-        center: the hospital, "London" or "Tilburg".
-        koos: Koos grade of the tumor, 1 to 4, or "post-operative-london".
-    """
-
-    center: str
-    koos: str
 
 
 @dataclass(frozen=True)
@@ -103,7 +84,7 @@ def take_stock(
             table = (root / images).parent.parent / INFOS
             if split == "source" and table.is_file():
                 infos = read_infos(table)
-                _compare_centers(splits[split], infos, table)
+                require_same_centers({s.case: s.center for s in splits[split]}, infos, table)
         except DataError as error:
             problems.append(error)
     if problems:
@@ -170,43 +151,3 @@ def _nearest_folder(root: Path, pattern: str) -> str:
         return f"{folder} cannot be read: {error.strerror}"
     shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
     return f"{folder} holds {shown or 'nothing'}"
-
-
-def read_infos(path: Path) -> dict[str, Info]:
-    """Case -> hospital and Koos grade from CrossMoDA's table of source scans.
-
-    Raises:
-        DataError: names the line that is no row of such a table.
-    """
-    columns = ("crossmoda_name", "center", "koos")
-    rows = read_csv(path)
-    _, names = next(rows, ("", []))
-    missing = [name for name in columns if name not in names]
-    if missing:
-        raise DataError(
-            f"has no column {', '.join(missing)}", where=str(path), allowed=",".join(columns)
-        )
-    infos = {}
-    for where, row in rows:
-        if row and len(row) < len(names):
-            raise DataError("is too short a row", where=where)
-        if row:
-            case, *known = (row[names.index(name)] for name in columns)
-            infos[case] = Info(*known)
-    return infos
-
-
-def _compare_centers(scans: Sequence[Scan], infos: Mapping[str, Info], table: Path) -> None:
-    problems = []
-    for scan in scans:
-        if scan.case not in infos or scan.center not in INFO_CENTERS.values():
-            continue
-        hospital = infos[scan.case].center
-        if INFO_CENTERS.get(hospital, scan.center) != scan.center:
-            problems.append(f"{scan.case}: {hospital} in the table, {scan.center} by its name")
-    if problems:
-        raise DataError(
-            "\n".join(["contradicts case names", *problems]),
-            where=str(table),
-            fix="correct the table, or data.centers in the recipe",
-        )

@@ -19,7 +19,8 @@ from typer.testing import CliRunner
 from crossmod import DataError
 from crossmod.cli import app
 from crossmod.data.cases import patient_of
-from crossmod.data.folder import Info, Scan, find_scans, read_infos
+from crossmod.data.crossmoda import Info, read_infos
+from crossmod.data.folder import Scan, find_scans
 from crossmod.files.patterns import refuse_links
 from crossmod.recipe.load import load
 from crossmod.run.scans import Scans, check_data
