@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from crossmod.checkpoints import Checkpoints
+from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import (
     Cohort,
     CohortWriter,
@@ -112,13 +113,8 @@ def _guarded_work(
 
 def _stored(state: object, who: str, folder: Path) -> State:
     """What was learned, as other steps find it."""
-    from safetensors.numpy import load_file, save
-
-    arrays = contract.learned(state, who)
-    file = folder / "state.safetensors"
-    file.write_bytes(save({name: np.asarray(array, order="C") for name, array in arrays.items()}))
-    found: State = load_file(file)
-    return found
+    save_state(folder, contract.learned(state, who))
+    return load_state(folder)
 
 
 def _who(stage: Stage[Any]) -> str:

@@ -23,10 +23,10 @@ from crossmod.checkpoints import Checkpoints
 from crossmod.cost import synthetic
 from crossmod.cost.extents import Extent, cohort_in
 from crossmod.cost.measured import LEARNERS, Measured
+from crossmod.data.state import STATE
 from crossmod.data.volumes import Cohort
 from crossmod.memory import forget_peak, held_at, is_out_of_memory, peak_bytes
 from crossmod.run.steps import PluginStep, Predict, Step
-from crossmod.run.steps.files import STATE
 from crossmod.run.task import Machine
 from crossmod.stages.base import Context
 from crossmod.stages.guard import guarded

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crossmod.data.classes import Classes
+from crossmod.data.state import arrays_in
 from crossmod.data.volumes import State
 from crossmod.errors import DataError, PluginError
 from crossmod.model.ensemble import Ensemble
@@ -21,7 +22,6 @@ from crossmod.model.facts import (
     read_facts,
     require_usual_spacing,
 )
-from crossmod.model.weights import arrays_in
 from crossmod.options import problems_in
 from crossmod.stages import find as plugins
 from crossmod.stages.find import StageUse

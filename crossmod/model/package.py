@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from crossmod.data.state import STATE, arrays_in
 from crossmod.errors import DataError
 from crossmod.files.atomic import MANIFEST
 from crossmod.files.outputs import Inputs, new_folder, require_new
@@ -31,11 +32,8 @@ from crossmod.model.facts import (
     require_usual_spacing,
     write_facts,
 )
-from crossmod.model.weights import arrays_in
 from crossmod.options import Seed, problems_in
 from crossmod.scores.metrics import Summary, read_scores, summarize
-
-STATE_FILE = "state.safetensors"
 
 AGAIN = "run the same recipe into the folder again"
 """What mends a run folder."""
@@ -138,9 +136,9 @@ def _state(folder: Path, fold: Fold) -> bytes:
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest["key"] != fold.key:
         raise ValueError("holds the result of another run")
-    content = (folder / STATE_FILE).read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest["files"][STATE_FILE]["sha256"]:
-        raise ValueError(f"{STATE_FILE} is damaged")
+    content = (folder / STATE).read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest["files"][STATE]["sha256"]:
+        raise ValueError(f"{STATE} is damaged")
     return content
 
 

@@ -31,6 +31,7 @@ from crossmod import (
 )
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, Preprocess
+from crossmod.data.state import save_state
 from crossmod.intake import Intake, Limits, ScanFile
 from crossmod.model import predict as prediction
 from crossmod.model.confidence import AGREEING, confidence, write_confidence
@@ -49,7 +50,6 @@ from crossmod.model.facts import (
 from crossmod.model.load import load_model
 from crossmod.model.package import package
 from crossmod.model.predict import Failed, Outlined, predict
-from crossmod.run.steps.files import save_state
 from crossmod.scores.metrics import COLUMNS, Score, write_scores
 from crossmod.stages import find as plugins
 from crossmod.stages.base import Context

@@ -17,7 +17,7 @@ import torch
 from toy_training import again, assert_same, killed, overwrite, seal
 
 from crossmod import DataError, PluginError
-from crossmod.run.steps.files import load_state, save_state
+from crossmod.data.state import load_state, save_state
 from crossmod.stages import contract
 
 

@@ -8,11 +8,12 @@ from itertools import tee
 from typing import Any, cast
 
 from crossmod.data.lesions import FitOn
+from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import Cohort, CohortWriter, read_labels
 from crossmod.errors import DataError
 from crossmod.options import Determinism
 from crossmod.run.steps.base import Step, Where
-from crossmod.run.steps.files import load_cohorts, load_state, save_state
+from crossmod.run.steps.files import load_cohorts
 from crossmod.stages import contract
 from crossmod.stages.base import Augmenter, Context, Translator
 from crossmod.stages.find import StageUse

@@ -1,4 +1,4 @@
-"""How steps keep cohorts, learned states and predictions in their folders."""
+"""How steps keep cohorts, grids and predictions in their folders."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from crossmod.data.grids import Grid
-from crossmod.data.volumes import Cohort, FloatArray, Prediction, State, Volume
-from crossmod.errors import DataError
+from crossmod.data.volumes import Cohort, FloatArray, Prediction, Volume
 from crossmod.run.steps.base import Step, Where
 
-STATE = "state.safetensors"
 GRIDS = "grids.json"
 
 
@@ -23,34 +21,6 @@ def load_cohorts(steps: tuple[Step, ...], folder_of: Where) -> Cohort:
     for other in others:
         first = first + other
     return first
-
-
-def save_state(folder: Path, state: State) -> None:
-    """Store what a stage has learned; no pickle."""
-    from safetensors.numpy import save
-
-    arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
-    (folder / STATE).write_bytes(save(arrays))  # as bytes: a full disk is an OSError then
-
-
-def load_state(folder: Path) -> State:
-    """What a stage has learned.
-
-    Raises:
-        DataError: the file is not one that `save_state` wrote.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        state: State = load_file(folder / STATE)
-    except (SafetensorError, TypeError) as error:  # TypeError: a type that numpy does not have
-        raise DataError(
-            f"not a file of learned arrays: {error}",
-            where=str(folder / STATE),
-            fix="remove this folder and run again to make it anew",
-        ) from error
-    return state
 
 
 def label_map(folder: Path, case: str) -> Path:

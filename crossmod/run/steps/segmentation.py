@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from crossmod.data.grids import Grid, resample_labels
+from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import (
     Cohort,
     CohortWriter,
@@ -27,9 +28,7 @@ from crossmod.run.steps.files import (
     load_cohorts,
     load_grids,
     load_prediction,
-    load_state,
     save_probabilities,
-    save_state,
 )
 from crossmod.run.steps.scans import DataFolder, Prepare, require_unchanged
 from crossmod.scores.metrics import Score, read_scores, score, write_scores
