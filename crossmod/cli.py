@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -16,9 +20,8 @@ from crossmod.commands.plugins import plugins
 from crossmod.commands.run import check, run
 from crossmod.commands.scores import evaluate, rank
 from crossmod.commands.store import gc, runs
-from crossmod.errors import CrossmodError, MachineError
+from crossmod.errors import CrossmodError, Interrupted, MachineError
 from crossmod.files.atomic import CANNOT_WRITE
-from crossmod.run.signals import unwound
 
 app = typer.Typer(
     help="Teach a segmentation model a modality nobody has labeled.",
@@ -67,7 +70,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # none where it was closed
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
-        with unwound():
+        with _unwound():
             app()
     except CrossmodError as error:
         _stop(error, error.exit_code)
@@ -80,6 +83,30 @@ def main() -> None:
             "interrupted", fix="finished steps are kept: run the same command again to go on"
         )
         _stop(interrupted, 5)
+
+
+@contextmanager
+def _unwound() -> Iterator[None]:
+    """While this block runs, the system and a closed terminal end the program in good order.
+
+    So temporary files, which hold scans, are removed. The second signal ends it at once.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        for one in taken:
+            signal.signal(one, signal.SIG_DFL)
+        sys.exit(Interrupted.exit_code)
+
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    taken = [one for one in wanted if signal.getsignal(one) is signal.SIG_DFL]  # nohup: ignored
+    for one in taken:
+        signal.signal(one, handle)
+    try:
+        yield
+    finally:
+        for one in taken:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _of_machine(error: OSError) -> MachineError:

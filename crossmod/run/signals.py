@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -45,27 +44,3 @@ def heeded(sign: StopSign, leave: Callable[[], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def unwound() -> Iterator[None]:
-    """While this block runs, the system and a closed terminal end the program in good order.
-
-    So temporary files, which hold scans, are removed. The second signal ends it at once.
-    """
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        for one in taken:
-            signal.signal(one, signal.SIG_DFL)
-        sys.exit(Interrupted.exit_code)
-
-    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    taken = [one for one in wanted if signal.getsignal(one) is signal.SIG_DFL]  # nohup: ignored
-    for one in taken:
-        signal.signal(one, handle)
-    try:
-        yield
-    finally:
-        for one in taken:
-            signal.signal(one, signal.SIG_DFL)
