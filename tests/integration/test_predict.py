@@ -270,7 +270,7 @@ Bright = Starting
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps orphans in sight")
 @pytest.mark.parametrize(
     ("case", "sent", "code"),
-    [("a", 0, 0), ("trouble", 0, 4), ("wait", signal.SIGINT, 5), ("wait", signal.SIGTERM, 5)],
+    [("a", 0, 0), ("trouble", 0, 4), ("wait", signal.SIGINT, 130), ("wait", signal.SIGTERM, 5)],
 )
 def test_programs_end_with_the_command(
     case: str, sent: int, code: int, program: Program, bright: Path, tmp_path: Path
