@@ -2,7 +2,7 @@
 
 It is the plugin's own distribution, and every module its code names that is neither part of Python
 nor listed by another distribution, such as a helper that lies beside it. Of crossmod those parts
-count that are imported by name, as `crossmod.torch`.
+count that compute numbers for plugins: `crossmod.torch`, and the modules behind `NUMBERS`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,13 @@ from warnings import catch_warnings, simplefilter
 
 from packaging.utils import canonicalize_name
 
+from crossmod import _HOMES
+
 CORE = "crossmod"
+
+NUMBERS = frozenset({"keep_largest", "match_groups", "measure", "rescale"})
+"""Public functions that compute what a plugin gives. The modules they come from count; those of
+data classes, options, stages and errors do not, or every edit there would rerun every plugin."""
 
 NO_CODE = re.compile(r"__pycache__|\..*|.*~|.*\.(md|rst|pyi|dist-info|egg-info)|py\.typed")
 """Names of files and folders that change no result."""
@@ -85,6 +91,20 @@ class Code:
             if not NO_CODE.fullmatch(top) and not INSTALLERS.fullmatch(top) and top != "/":
                 self.take(_listed(whole, file), follow)
 
+    def core(self, inner: str) -> None:
+        """Take the parts of crossmod that a name in it stands for; `*` for all public names.
+
+        They count by content alone, without imports from crossmod: to move or rename a module
+        changes no digest.
+        """
+        for path in _parts_of_core(inner):
+            for name, file in _contents(path):
+                with file:
+                    content = file.read()
+                content = _without_core(content) if name.endswith(".py") else content
+                digest = hashlib.sha256(content).hexdigest()
+                self.digests[f"{CORE}/{digest}"] = digest
+
     def is_foreign(self, top: str, path: Path) -> bool:
         """Whether a module of this name, at this place, is Python's or another distribution's."""
         if top in sys.stdlib_module_names:
@@ -110,11 +130,11 @@ class Code:
     def _import(self, name: str) -> None:
         top, _, inner = name.partition(".")
         if top == CORE:
-            place = _part_of_core(inner.partition(".")[0])
-        else:
-            place = None if top in sys.stdlib_module_names else place_of(name)
-        if place and (top == CORE or not self.is_foreign(top, place.path)):
-            self.take(place, follow=top != CORE)
+            self.core(inner.partition(".")[0])
+            return
+        place = None if top in sys.stdlib_module_names else place_of(name)
+        if place and not self.is_foreign(top, place.path):
+            self.take(place)
 
     def _mention(self, text: str, folder: Path, package: tuple[str, ...]) -> None:
         """Take the file or module of this name beside a module that is in no regular package."""
@@ -131,7 +151,7 @@ def code_digest(entry: EntryPoint, stage: type, declared: tuple[str, ...], alone
     Args:
         entry: where it comes in.
         stage: its class; the code of base classes counts, too.
-        declared: modules and distributions that count besides.
+        declared: modules, distributions, and paths beside the module that count besides.
         alone: whether its distribution has no other plugin. Where it has, what its own code names
             counts, not the rest.
 
@@ -147,11 +167,27 @@ def code_digest(entry: EntryPoint, stage: type, declared: tuple[str, ...], alone
     if alone and entry.dist:
         code.distribution(entry.dist)
     for name in declared:
-        _declare(code, name)
+        beside = _beside(stage, name)
+        if beside:
+            code.take(beside)
+        _declare(code, name, beside is not None)
     return code.digest()
 
 
-def _declare(code: Code, name: str) -> None:
+def _beside(stage: type, text: str) -> Place | None:
+    """The file or folder of this name beside the module whose class declares it."""
+    declaring = next(base for base in stage.__mro__ if "code_of" in vars(base))
+    module = getattr(sys.modules.get(declaring.__module__), "__file__", None)
+    name = PurePosixPath(text)
+    if not module or not name.parts or name.is_absolute() or ".." in name.parts:
+        return None
+    path = Path(module).parent / name
+    if path.is_dir():
+        return Place(path, name.parts)
+    return Place(path, name.parent.parts) if path.is_file() else None
+
+
+def _declare(code: Code, name: str, found: bool) -> None:
     """Take a module or a distribution, whomever it belongs to."""
     if place := place_of(name):
         code.take(place, follow=not code.is_foreign(name.partition(".")[0], place.path))
@@ -159,7 +195,7 @@ def _declare(code: Code, name: str) -> None:
     before = len(code.digests)
     with suppress(PackageNotFoundError, ValueError):
         code.distribution(Distribution.from_name(name), follow=False)
-    if len(code.digests) == before:
+    if len(code.digests) == before and not found:
         raise LookupError(name)
 
 
@@ -205,18 +241,36 @@ def _inside(folder: Path, text: str, package: tuple[str, ...]) -> Place | None:
     return Place(module, package) if module.is_file() else None
 
 
-def _part_of_core(name: str) -> Place | None:
+def _parts_of_core(name: str) -> list[Path]:
+    """The files and packages of crossmod that count for a name in it."""
+    homes = {home.partition(".")[2]: set(names) for home, names in _HOMES.items()}
+    public = [home for home, names in homes.items() if name in ("*", home) or name in names]
     folder = Path(__file__).parent
+    if public:
+        return [folder / f"{home}.py" for home in public if homes[home] & NUMBERS]
     if name and (folder / name / "__init__.py").is_file():
-        return Place(folder / name, (CORE, name))
+        return [folder / name]
     file = folder / f"{name}.py"
-    return Place(file, (CORE,)) if file.is_file() else None
+    return [file] if file.is_file() else []
+
+
+def _without_core(source: bytes) -> bytes:
+    """Code of crossmod without the lines that import from crossmod."""
+    lines = source.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(source)):
+        if any(name.partition(".")[0] == CORE for name in _imported(node, CORE)):
+            assert isinstance(node, ast.stmt)
+            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[number] = b""
+    return b"".join(lines)
 
 
 def _imported(node: ast.AST, package: str) -> list[str]:
     """The modules that a statement may import, by their full names."""
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
+        names = [alias.name for alias in node.names]
+        binds = [one for one in node.names if one.name.split(".")[0] == CORE and not one.asname]
+        return [*names, f"{CORE}.*"] if binds or CORE in names else names
     if not isinstance(node, ast.ImportFrom):
         return []
     name = node.module or ""

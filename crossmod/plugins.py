@@ -67,7 +67,8 @@ class Plugin:
             raise PluginError(
                 f"{self.stage.__name__}.code_of names {error}, which is not installed",
                 where=f"plugin '{self.name}' ({' '.join(distribution_of(self.entry))})",
-                allowed="modules that can be imported, distributions that list their files",
+                allowed="modules that can be imported, distributions that list their files,"
+                " files and folders beside the module",
             ) from error
 
     @property
