@@ -9,31 +9,31 @@ a file that somebody changed has another digest and counts as theirs.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from uuid import uuid4
 
-from crossmod.entries import append_line, digest_of, sync
+from crossmod.entries import digest_of, draft_of, sync
 from crossmod.errors import DataError, MachineError
-
-LEDGER = ".crossmod"
-"""The file in which a folder lists what crossmod wrote into it."""
-
-ITSELF = "."
-"""How a ledger names the folder itself, where the whole of it is a command's own."""
+from crossmod.ledger import (
+    ITSELF,
+    LEDGER,
+    Digests,
+    add_to_ledger,
+    ledger_fault,
+    owner_of,
+    read_ledger,
+)
 
 ENDINGS = (".nii", ".nii.gz", ".dcm", ".csv", ".json", ".toml", ".html", ".tex", ".safetensors")
 """What names of files end with, and names of folders do not."""
 
 Identity = tuple[int, int]
-DIGESTS = defaultdict[tuple[str, str], set[str]]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def new_folder(folder: Path, inputs: Inputs = NOTHING) -> Iterator[Path]:
         MachineError: something cannot be written.
     """
     require_new(folder, inputs)
-    draft = _draft_of(folder)
+    draft = draft_of(folder)
     with _explained(folder):
         try:
             draft.mkdir(parents=True)
@@ -139,7 +139,7 @@ class Outputs:
     folder: Path
     command: str
     inputs: Inputs = NOTHING
-    _known: DIGESTS = field(default_factory=lambda: defaultdict(set), init=False)
+    _known: Digests = field(default_factory=lambda: defaultdict(set), init=False)
 
     def below(self, name: str) -> Outputs:
         """What the same command writes into a folder inside, or into this one without a name."""
@@ -149,10 +149,27 @@ class Outputs:
         """Refuse, before any work, files that could not be written; names all of them.
 
         Raises:
-            DataError: files are read by the command, or are not its own; or the folder is none.
+            DataError: files are read by the command, or are not its own; or it is not a folder.
+        """
+        self._require_place()
+        self._require_free(names, fix)
+
+    def _require_place(self) -> None:
+        """Refuse what is not a folder, has something else for a ledger, or lies in an input.
+
+        Raises:
+            DataError: it does.
         """
         _require_folder(self.folder)
+        if fault := ledger_fault(self.folder):
+            raise DataError(
+                f"{fault}; crossmod keeps its notes in a file of this name",
+                where=str(self.folder / LEDGER),
+                fix="move it away, or name another folder",
+            )
         self.inputs.refuse_place(self.folder)
+
+    def _require_free(self, names: Iterable[str], fix: str) -> None:
         problems = [f"{self.folder / name}: {why}" for name in names if (why := self._fault(name))]
         if problems:
             raise DataError("\n".join(["would not write over these files:", *problems]), fix=fix)
@@ -171,14 +188,14 @@ class Outputs:
         if _takes_all(target):
             yield target
             return
-        room = _draft_of(target)
+        room = draft_of(target)
         with _explained(target):
             try:
                 room.mkdir(parents=True)
                 yield room / name
                 sync(room / name)
-                self._note(name, digest_of(room / name))
-                self.require([name])
+                self.note(name, digest_of(room / name))
+                self._require_free([name], "name another folder")
                 (room / name).replace(target)
             finally:
                 shutil.rmtree(room, ignore_errors=True)
@@ -188,10 +205,7 @@ class Outputs:
         path = self.folder / name
         if path.is_symlink() or not path.is_file():
             return False
-        digest = digest_of(path)
-        if digest not in self._known[self.command, name]:
-            self._known = _read(self.folder)
-        return digest in self._known[self.command, name]
+        return self._knows(name, digest_of(path))
 
     def require_claim(self) -> None:
         """Refuse a folder that is neither new nor empty nor the command's own.
@@ -201,7 +215,7 @@ class Outputs:
         Raises:
             DataError: it is somebody else's, or holds or is part of what the command reads.
         """
-        _require_folder(self.folder)
+        self._require_place()
         owner = owner_of(self.folder)
         if owner is None and any(path.name[0] != "." for path in _inside(self.folder)):
             raise DataError(
@@ -213,7 +227,6 @@ class Outputs:
             raise DataError(
                 f"belongs to {owner}", where=str(self.folder), fix="name another folder"
             )
-        self.inputs.refuse_place(self.folder)
         self.inputs.refuse_around(self.folder)
 
     def claim(self) -> None:
@@ -227,7 +240,7 @@ class Outputs:
         if owner_of(self.folder) is None:
             with _explained(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._note(ITSELF, "")
+                self.note(ITSELF, "")
             self.require_claim()
 
     def _fault(self, name: str) -> str:
@@ -245,29 +258,24 @@ class Outputs:
             return "is a folder"
         return f"was not written by {self.command}, or was changed since"
 
-    def _note(self, name: str, digest: str) -> None:
-        row = {"by": self.command, "file": name, "sha256": digest}
-        append_line(self.folder / LEDGER, row)
-        self._known[self.command, name].add(digest)
+    def note(self, name: str, digest: str) -> None:
+        """Put into the ledger what a file that is about to appear will hold.
 
+        Args:
+            name: its path below the folder.
+            digest: its SHA-256.
 
-def owner_of(folder: Path) -> str | None:
-    """The command whose own a folder is."""
-    return next((by for by, name in _read(folder) if name == ITSELF), None)
+        Raises:
+            OSError: the disk is full, for instance, or the ledger is a link.
+        """
+        if not self._knows(name, digest):
+            add_to_ledger(self.folder, self.command, name, digest)
+            self._known[self.command, name].add(digest)
 
-
-def _read(folder: Path) -> DIGESTS:
-    """(Command, name) -> the digests a ledger has of it, in the order of the first of each."""
-    found: DIGESTS = defaultdict(set)
-    try:
-        lines = (folder / LEDGER).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return found
-    for line in lines:
-        with suppress(ValueError, KeyError, TypeError):  # a line that a full disk cut short
-            row = json.loads(line)
-            found[str(row["by"]), str(row["file"])].add(str(row["sha256"]))
-    return found
+    def _knows(self, name: str, digest: str) -> bool:
+        if digest not in self._known[self.command, name]:
+            self._known = read_ledger(self.folder)
+        return digest in self._known[self.command, name]
 
 
 def _require_folder(folder: Path) -> None:
@@ -317,11 +325,6 @@ def _identity(path: Path) -> Identity | None:
     except OSError:  # nothing is there
         return None
     return about.st_dev, about.st_ino
-
-
-def _draft_of(target: Path) -> Path:
-    # Beside the target, so that renaming stays on one disk.
-    return target.with_name(f".{os.getpid()}-{uuid4().hex[:8]}.{target.name}")
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from crossmod.entries import damaged_files, manifest_of, published
 from crossmod.errors import MachineError
-from crossmod.outputs import Inputs, Outputs, owner_of
+from crossmod.ledger import owner_of
+from crossmod.outputs import Inputs, Outputs
 
 OWNER = "a store of results"
 """How the ledger of a folder says that it is a store."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from crossmod import DataError, MachineError, cli
-from crossmod.outputs import LEDGER, Inputs, Outputs, new_folder
+from crossmod.ledger import LEDGER
+from crossmod.outputs import Inputs, Outputs, new_folder
 
 Tree = dict[str, bytes | str | None]
 
@@ -134,7 +135,7 @@ REFUSED = [
     ("evaluate pred ref --out hard/s.csv", "s.csv: the command reads it"),
     (f"evaluate pred ref --out pred/{LEDGER}", "crossmod keeps its notes there"),
     ("run mine.toml --data D --out D", "D: is not empty, and crossmod did not make it"),
-    ("run mine.toml --data D --out D/s", "D/s: is not empty"),
+    ("run mine.toml --data D --out D/s", "what the command reads"),
     ("run mine.toml --data D --out D/t/run", "what the command reads"),
     ("run mine.toml --data D --out D/t/p1/run", "what the command reads"),
     ("run mine.toml --data D --out other", "other: is not empty"),
@@ -285,6 +286,39 @@ def test_a_ledger_that_was_cut_or_rewritten_protects_everything(tmp_path: Path) 
     assert not Outputs(tmp_path, "x").owns("a")
     ledger.write_text("{\n" + line, encoding="utf-8")
     assert Outputs(tmp_path, "x").owns("a")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
+def test_only_a_file_is_a_ledger(kind: str, tmp_path: Path) -> None:
+    """Nothing is appended to what a link leads to, and a pipe does not make anybody wait."""
+    precious, ledger = tmp_path / "precious.txt", tmp_path / "out" / LEDGER
+    ledger.parent.mkdir()
+    if kind in ("link", "dangling"):
+        ledger.symlink_to(precious)
+    elif kind == "folder":
+        ledger.mkdir()
+    else:
+        os.mkfifo(ledger)
+    if kind == "link":
+        precious.write_text("mine", encoding="utf-8")
+    outputs = Outputs(ledger.parent, "x")
+    told = "is a link" if kind in ("link", "dangling") else "is not a regular file"
+    with pytest.raises(DataError, match=told):
+        outputs.require(["a"])
+    with pytest.raises(DataError, match=told):
+        outputs.claim()
+    if kind == "link":
+        with pytest.raises(MachineError):
+            write(outputs, "a", "text")  # a link that came during the work
+        assert precious.read_text(encoding="utf-8") == "mine"
+    assert precious.exists() == (kind == "link")
+    assert [path.name for path in ledger.parent.iterdir()] == [LEDGER]
+
+
+def test_the_ledger_has_each_line_once(tmp_path: Path) -> None:
+    for text in ("one", "two", "one", "one"):
+        write(Outputs(tmp_path, "x"), "a", text)
+    assert len((tmp_path / LEDGER).read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_of_two_runs_that_want_a_folder_the_first_has_it(tmp_path: Path) -> None:
