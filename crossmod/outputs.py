@@ -207,7 +207,7 @@ class Outputs:
             return False
         return self._knows(name, digest_of(path))
 
-    def require_claim(self) -> None:
+    def require_claim(self, *, fix: str = "name another folder") -> None:
         """Refuse a folder that is neither new nor empty nor the command's own.
 
         Hidden files do not count: systems put them anywhere.
@@ -224,9 +224,7 @@ class Outputs:
                 fix="name a new folder",
             )
         if owner not in (None, self.command):
-            raise DataError(
-                f"belongs to {owner}", where=str(self.folder), fix="name another folder"
-            )
+            raise DataError(f"belongs to {owner}", where=str(self.folder), fix=fix)
         self.inputs.refuse_around(self.folder)
 
     def claim(self) -> None:

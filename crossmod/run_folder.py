@@ -32,6 +32,11 @@ DRAFT = re.compile(r"\.\d\d-.+\.\d+\.[0-9a-f]{8}")
 
 MOVE = "move them away, or choose another folder with --out"
 
+ANOTHER = (
+    "name another folder with --out; if this is the folder of the same recipe, which was moved,"
+    " remove it: the store keeps all results"
+)
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -54,7 +59,7 @@ class RunFolder:
         Raises:
             DataError: names them.
         """
-        self.outputs.require_claim()
+        self.outputs.require_claim(fix=ANOTHER)
         self.outputs.require(FILES, fix=MOVE)
 
     def require(self, keys: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -124,10 +125,23 @@ def _places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) 
     if folder.resolve() == kept.resolve():
         fix = "name another folder with --out or --store"
         raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
-    outputs = Outputs(folder, f"the run of {recipe.stem}", inputs)
+    outputs = Outputs(folder, f"the run of {_known_as(recipe, folder)}", inputs)
     RunFolder(outputs).require_own()
     require_store(kept, inputs)
     return Places(outputs, kept)
+
+
+def _known_as(recipe: Path, folder: Path) -> str:
+    """What a run folder calls its recipe: its path from there, so that both may move together.
+
+    One that came with crossmod has a name that does not depend on where crossmod is installed.
+    """
+    from crossmod.recipe_names import shipped
+
+    own = shipped().get(recipe.stem)
+    if own is not None and own.samefile(recipe):
+        return recipe.stem
+    return os.path.relpath(recipe.resolve(), folder.resolve())
 
 
 def _profile(path: Path | None, engine: EngineName | None, workers: int | None) -> Profile:

@@ -60,7 +60,9 @@ def test_what_somebody_put_into_a_run_folder_stays(copied: Tiny) -> None:
     note.unlink()
     scores.write_text("mine", encoding="utf-8")
     for more in ([], changed, ["--dry-run"]):
-        assert "metrics.csv: was not written by the run of tiny" in copied.go(*more, code=3)
+        assert "metrics.csv: was not written by the run of ../../tiny.toml" in copied.go(
+            *more, code=3
+        )
     assert scores.read_text(encoding="utf-8") == "mine"
     assert copied.made() == Counter(row["step"] for row in before if row["event"] == "finished")
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from crossmod import DataError, MachineError, cli
+from crossmod.commands.plans import find_recipe
+from crossmod.commands.run import _places
 from crossmod.ledger import LEDGER
 from crossmod.outputs import Inputs, Outputs, new_folder
 
@@ -79,6 +81,7 @@ def world(crossmod: Callable[[str], tuple[object, str]], tmp_path: Path) -> Path
     put("D/report.html")
     put("series/p1/1.dcm")
     put("mine.toml", RECIPE)
+    put("lab/mine.toml", RECIPE)
     put("model/model.json")
     put("checkpoints/best.pt")
     put("other/report.html")
@@ -100,7 +103,7 @@ def world(crossmod: Callable[[str], tuple[object, str]], tmp_path: Path) -> Path
     put("runs/theirs/metrics.csv")
     Outputs(Path("store"), "a store of results").claim()
     put("store/checkpoints/x/state.pt")
-    run = Outputs(Path("runs/mine"), "the run of mine")
+    run = Outputs(Path("runs/mine"), "the run of ../../mine.toml")
     run.claim()
     put("runs/mine/metrics.csv", "edited")
     return tmp_path
@@ -140,7 +143,11 @@ REFUSED = [
     ("run mine.toml --data D --out D/t/p1/run", "what the command reads"),
     ("run mine.toml --data D --out other", "other: is not empty"),
     ("run mine.toml --data D --out runs/theirs", "belongs to the run of theirs"),
-    ("run mine.toml --data D --out runs/mine", "metrics.csv: was not written by the run of mine"),
+    (
+        "run mine.toml --data D --out runs/mine",
+        "metrics.csv: was not written by the run of ../../mine.toml",
+    ),
+    ("run lab/mine.toml --data D --out runs/mine", "belongs to the run of ../../mine.toml"),
     ("run mine.toml --data D --out store --store kept", "store: belongs to a store of results"),
     ("run mine.toml --data D --out new.csv", "new.csv: is named like a file"),
     ("run mine.toml --data D --out R --store D", "D: is not empty"),
@@ -187,7 +194,7 @@ def test_nothing_that_was_there_is_changed(
 def test_a_recipe_in_the_run_folder_is_not_written_over(
     world: Path, crossmod: Callable[[str], tuple[object, str]]
 ) -> None:
-    run = Outputs(Path("runs/again"), "the run of again")
+    run = Outputs(Path("runs/again"), "the run of ../../again.toml")
     run.claim()
     with run.file("recipe.lock.toml") as file:
         file.write_text(RECIPE, encoding="utf-8")
@@ -196,8 +203,33 @@ def test_a_recipe_in_the_run_folder_is_not_written_over(
     code, shown = crossmod("run again.toml --data D --out runs/again")
     assert (code, "holds what the command reads" in shown) == (3, True), shown
     code, shown = crossmod("run runs/again/recipe.lock.toml --data D --out runs/again")
-    assert (code, "belongs to the run of again" in shown) == (3, True), shown
+    assert (code, "belongs to the run of ../../again.toml" in shown) == (3, True), shown
     assert tree(world) == before
+
+
+def test_a_run_folder_knows_its_recipe_where_the_project_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put("p/m.toml", RECIPE)
+    place(Path("p/m.toml"), Path("p/runs/m")).claim()
+    place(find_recipe(Path("smoke")), Path("p/runs/s")).claim()
+    Path("p").rename("moved")
+    Path("link").symlink_to("moved/m.toml")
+    place(Path("moved/m.toml").absolute(), Path("moved/runs/m")).require_claim()
+    place(Path("link"), Path("moved/runs/m")).require_claim()
+    place(find_recipe(Path("recipes/smoke.toml")), Path("moved/runs/s")).require_claim()
+    put("p/m.toml", RECIPE)
+    put("smoke.toml", RECIPE)
+    for other, run in (("p/m.toml", "m"), ("moved/m.toml", "s"), ("smoke.toml", "s")):
+        with pytest.raises(DataError, match="belongs to the run of") as caught:
+            place(Path(other), Path("moved/runs") / run)
+        assert "--out" in caught.value.fix
+        assert "was moved" in caught.value.fix
+
+
+def place(recipe: Path, folder: Path) -> Outputs:
+    return _places(recipe, folder, None, Inputs()).outputs
 
 
 # The ledger.
