@@ -98,7 +98,7 @@ def require_new(folder: Path, inputs: Inputs = NOTHING) -> None:
         DataError: it does.
     """
     with _explained(folder):
-        _require_folder(folder)
+        _require_place(folder)
         if any(_inside(folder)):
             raise DataError(
                 "exists already and is not empty", where=str(folder), fix="name a new folder"
@@ -151,23 +151,9 @@ class Outputs:
         Raises:
             DataError: files are read by the command, or are not its own; or it is not a folder.
         """
-        self._require_place()
-        self._require_free(names, fix)
-
-    def _require_place(self) -> None:
-        """Refuse what is not a folder, has something else for a ledger, or lies in an input.
-
-        Raises:
-            DataError: it does.
-        """
-        _require_folder(self.folder)
-        if fault := ledger_fault(self.folder):
-            raise DataError(
-                f"{fault}; crossmod keeps its notes in a file of this name",
-                where=str(self.folder / LEDGER),
-                fix="move it away, or name another folder",
-            )
+        _require_place(self.folder, self.command)
         self.inputs.refuse_place(self.folder)
+        self._require_free(names, fix)
 
     def _require_free(self, names: Iterable[str], fix: str) -> None:
         problems = [f"{self.folder / name}: {why}" for name in names if (why := self._fault(name))]
@@ -215,16 +201,16 @@ class Outputs:
         Raises:
             DataError: it is somebody else's, or holds or is part of what the command reads.
         """
-        self._require_place()
-        owner = owner_of(self.folder)
-        if owner is None and any(path.name[0] != "." for path in _inside(self.folder)):
+        _require_place(self.folder, self.command, fix)
+        self.inputs.refuse_place(self.folder)
+        if owner_of(self.folder) is None and any(
+            path.name[0] != "." for path in _inside(self.folder)
+        ):
             raise DataError(
                 "is not empty, and crossmod did not make it",
                 where=str(self.folder),
                 fix="name a new folder",
             )
-        if owner not in (None, self.command):
-            raise DataError(f"belongs to {owner}", where=str(self.folder), fix=fix)
         self.inputs.refuse_around(self.folder)
 
     def claim(self) -> None:
@@ -274,6 +260,25 @@ class Outputs:
         if digest not in self._known[self.command, name]:
             self._known = read_ledger(self.folder)
         return digest in self._known[self.command, name]
+
+
+def _require_place(folder: Path, command: str = "", fix: str = "name another folder") -> None:
+    """Refuse what is not a folder, lies in one of another command, or has no file for a ledger.
+
+    Raises:
+        DataError: it does.
+    """
+    _require_folder(folder)
+    for place in _ancestry(folder):
+        if (owner := owner_of(place)) not in (None, command):
+            within = "" if _same(place, folder) else f"lies in {place}, which "
+            raise DataError(f"{within}belongs to {owner}", where=str(folder), fix=fix)
+    if fault := ledger_fault(folder):
+        raise DataError(
+            f"{fault}; crossmod keeps its notes in a file of this name",
+            where=str(folder / LEDGER),
+            fix="move it away, or name another folder",
+        )
 
 
 def _require_folder(folder: Path) -> None:

@@ -87,10 +87,12 @@ def run(
     asked = _profile(profile, engine, workers)
     # The nodes of a cluster share its disk, whatever file system this machine sees.
     shared = True if asked.engine == "slurm" else None
-    plans = make_plans(
-        found, root, allow_outside, lambda: Store(stored_in, shared).folder / "intake"
-    )
-    kept = Store(stored_in, shared)
+
+    def opened() -> Store:
+        return Store(stored_in, shared, make=not dry_run)
+
+    plans = make_plans(found, root, allow_outside, opened)
+    kept = opened()
     if dry_run:
         show_plan(plans, kept, folder, asked)
         return
@@ -111,7 +113,7 @@ def _places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) 
     Raises:
         DataError: they hold something that is not a run of this recipe or not a store, or they
             would mix with what is read.
-        MachineError: one is a file, or they are the same.
+        MachineError: one is a file, or they are the same or one lies in the other.
     """
     from crossmod.outputs import Outputs
     from crossmod.run_folder import RunFolder
@@ -122,13 +124,22 @@ def _places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) 
     for place, option in ((folder, "--out"), (kept, "--store")):
         if place.exists() and not place.is_dir():
             raise MachineError("is a file", where=str(place), fix=f"name a folder with {option}")
-    if folder.resolve() == kept.resolve():
-        fix = "name another folder with --out or --store"
-        raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
+    _require_apart(folder, kept)
     outputs = Outputs(folder, f"the run of {_known_as(recipe, folder)}", inputs)
     RunFolder(outputs).require_own()
     require_store(kept, inputs)
     return Places(outputs, kept)
+
+
+def _require_apart(folder: Path, store: Path) -> None:
+    one, other = folder.resolve(), store.resolve()
+    fix = "name another folder with --out or --store"
+    if one == other:
+        raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
+    if one.is_relative_to(other):
+        raise MachineError(f"the run folder lies in the store {store}", where=str(folder), fix=fix)
+    if other.is_relative_to(one):
+        raise MachineError(f"the store lies in the run folder {folder}", where=str(store), fix=fix)
 
 
 def _known_as(recipe: Path, folder: Path) -> str:

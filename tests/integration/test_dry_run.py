@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import Tiny
 
+from crossmod.store import Store
+
 SHORT = [
     "--set",
     "augment=false",
@@ -110,6 +112,9 @@ def test_probes_are_near_what_a_run_takes(tiny: Tiny) -> None:
     profile = "checkpoint_minutes = 60\nlocal.workers = 1\n"
     (tiny.folder / "profile.toml").write_text(profile, encoding="utf-8")
     settings = [*SHORT, *(word for setting in LONGER for word in ("--set", setting))]
+    tiny.go("--dry-run", *settings)
+    assert not (tiny.folder / "runs").exists()  # of a plan nothing is left
+    Store(tiny.store)
     shown = tiny.go("--dry-run", *settings)
     assert list((tiny.store / "probes").iterdir())
     again = tiny.go("--dry-run", *settings)  # from what is kept: measured anew, digits change

@@ -133,14 +133,19 @@ REFUSED = [
     ("evaluate pred ref --summary ref/b.nii.gz", "--summary"),
     ("evaluate pred ref --out D/metrics.csv", "metrics.csv: was not written by crossmod evaluate"),
     ("evaluate pred ref --summary D/metrics.csv", "was not written by crossmod evaluate"),
-    ("evaluate pred ref --out runs/mine/metrics.csv", "was not written by crossmod evaluate"),
+    ("evaluate pred ref --out runs/mine/metrics.csv", "belongs to the run of ../../mine.toml"),
     ("evaluate pred ref --out pred-link/s.csv", "s.csv: the command reads it"),
     ("evaluate pred ref --out hard/s.csv", "s.csv: the command reads it"),
     (f"evaluate pred ref --out pred/{LEDGER}", "crossmod keeps its notes there"),
-    ("run mine.toml --data D --out D", "D: is not empty, and crossmod did not make it"),
+    ("run mine.toml --data D --out D", "what the command reads"),
     ("run mine.toml --data D --out D/s", "what the command reads"),
     ("run mine.toml --data D --out D/t/run", "what the command reads"),
     ("run mine.toml --data D --out D/t/p1/run", "what the command reads"),
+    ("run mine.toml --data D --out D/run", "what the command reads"),
+    ("run mine.toml --data D --out D/run --dry-run", "what the command reads"),
+    ("run mine.toml --data D --out R --store D/store", "what the command reads"),
+    ("run smoke --out R --store R/store", "the store lies in the run folder R"),
+    ("run smoke --out S/R --store S", "the run folder lies in the store"),
     ("run mine.toml --data D --out other", "other: is not empty"),
     ("run mine.toml --data D --out runs/theirs", "belongs to the run of theirs"),
     (
@@ -150,8 +155,8 @@ REFUSED = [
     ("run lab/mine.toml --data D --out runs/mine", "belongs to the run of ../../mine.toml"),
     ("run mine.toml --data D --out store --store kept", "store: belongs to a store of results"),
     ("run mine.toml --data D --out new.csv", "new.csv: is named like a file"),
-    ("run mine.toml --data D --out R --store D", "D: is not empty"),
-    ("run mine.toml --data D --out R --store .", "is not empty"),
+    ("run mine.toml --data D --out R --store D", "what the command reads"),
+    ("run mine.toml --data D --out R --store .", "lies in the store"),
     ("run mine.toml --data D --out R --store D/t/store", "what the command reads"),
     ("run mine.toml --data D --out R --store runs/theirs", "belongs to the run of theirs"),
     ("run smoke --out other", "other: is not empty"),
@@ -172,6 +177,18 @@ REFUSED = [
     ("data import raw in.nii.gz", "is named like a file"),
     ("data export step step --dataset 1 --name x", "what the command reads: step"),
     ("data export step step/raw --dataset 1 --name x", "what the command reads: step"),
+    ("predict model scans store/out", "lies in {}/store, which belongs to a store of results"),
+    ("predict model scans runs/theirs/1-x/out", "which belongs to the run of theirs"),
+    ("predict model scans runs/theirs", "runs/theirs: belongs to the run of theirs"),
+    ("evaluate pred ref --out runs/theirs/s.csv", "belongs to the run of theirs"),
+    ("package runs/mine runs/theirs/05-x", "which belongs to the run of theirs"),
+    ("package runs/mine runs/mine/model", "which belongs to the run of ../../mine.toml"),
+    ("data phantom runs/theirs/D", "which belongs to the run of theirs"),
+    ("data import raw runs/theirs/D", "which belongs to the run of theirs"),
+    ("data export step runs/theirs/x --dataset 1 --name x", "belongs to the run of theirs"),
+    ("data check D --fix runs/theirs/D", "which belongs to the run of theirs"),
+    ("run smoke --out runs/theirs/R", "which belongs to the run of theirs"),
+    ("run smoke --out R --store runs/theirs/store", "which belongs to the run of theirs"),
     ("gc --store .", "is not a store"),
     ("gc --store D", "is not a store"),
     ("gc --store runs/theirs", "is not a store"),
@@ -186,7 +203,7 @@ def test_nothing_that_was_there_is_changed(
     before = tree(world)
     code, shown = crossmod(line)
     assert code in (2, 3, 4), shown
-    assert told in shown.replace("\n", " ")
+    assert told.format(world) in shown.replace("\n", " ")
     assert "--overwrite" not in shown
     assert tree(world) == before
 
