@@ -171,7 +171,7 @@ class Outputs:
             MachineError: it cannot be written.
         """
         target = self.folder / name
-        if _takes_all(target):
+        if takes_all(target):
             yield target
             return
         room = draft_of(target)
@@ -192,6 +192,11 @@ class Outputs:
         if path.is_symlink() or not path.is_file():
             return False
         return self._knows(name, digest_of(path))
+
+    def written(self) -> set[str]:
+        """The names of the files that the command wrote into the folder, as they are now."""
+        names = {name for by, name in read_ledger(self.folder) if by == self.command}
+        return {name for name in names if self.owns(name)}
 
     def require_claim(self, *, fix: str = "name another folder") -> None:
         """Refuse a folder that is neither new nor empty nor the command's own.
@@ -234,7 +239,7 @@ class Outputs:
             return "the command reads it"
         if name == LEDGER:
             return "crossmod keeps its notes there"
-        if not os.path.lexists(path) or _takes_all(path) or self.owns(name):
+        if not os.path.lexists(path) or takes_all(path) or self.owns(name):
             return ""
         if path.is_symlink():
             return "is a link"
@@ -303,7 +308,7 @@ def _inside(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _takes_all(path: Path) -> bool:
+def takes_all(path: Path) -> bool:
     """Whether what is written there goes elsewhere, as with /dev/null; nothing is replaced."""
     return path.exists() and not (path.is_file() or path.is_dir())
 

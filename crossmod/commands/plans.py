@@ -26,7 +26,8 @@ def find_recipe(recipe: Path) -> Path:
 
     found = recipe_file(str(recipe), Path())
     if found is None:
-        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(sorted(shipped())))
+        what = "does not end with .toml" if recipe.is_file() else "is not a file"
+        raise RecipeError(what, where=str(recipe), allowed=", ".join(sorted(shipped())))
     return found
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -198,23 +198,21 @@ def _execute(
         console.RunConsole() as watcher,
         heeded(sign, engine.close),
         _alone(store, folder, lambda: watcher.note(WAITING)),
-        _claimed(outputs, runs),
-        recorded(store, folder, recipe.title, steps),
     ):
-        _tell_remarks([plan for _, plan in plans], watcher)
-        Scheduler(runs, engine, watcher, sign).execute()
-        for (checked, _), run in zip(plans, runs, strict=True):
-            _publish(checked, run)
+        _claim(outputs, runs)
+        with recorded(store, folder, recipe.title, steps):
+            _tell_remarks([plan for _, plan in plans], watcher)
+            Scheduler(runs, engine, watcher, sign).execute()
+            for (checked, _), run in zip(plans, runs, strict=True):
+                _publish(checked, run)
     return [(checked, run) for (checked, _), run in zip(plans, runs, strict=True)]
 
 
-@contextmanager
-def _claimed(outputs: Outputs, runs: list[Run]) -> Iterator[None]:
+def _claim(outputs: Outputs, runs: list[Run]) -> None:
     """Make the run folder, and those of variants and seeds in it, the run's own."""
     outputs.claim()
     for run in runs:
         run.claim()
-    yield
 
 
 def _tell_remarks(plans: list[Plan], watcher: RunConsole) -> None:
@@ -243,13 +241,15 @@ def check(
     from crossmod import console
     from crossmod.recipe import load_all
 
-    found = load_all(find_recipe(recipe), settings or [], allow_outside=allow_outside)
+    file = find_recipe(recipe)
+    found = load_all(file, settings or [], allow_outside=allow_outside)
     title = found[0].recipe.title
     if data is not None:
         for line in take_stock(found[0].recipe, data, allow_outside).lines():
             console.out.print(line, soft_wrap=True, markup=False)
     runs = f" ({len(found)} runs)" if len(found) > 1 else ""
-    console.out.print(f"{recipe} is valid: {title}{runs}", soft_wrap=True, markup=False)
+    named = f"{recipe}" if file == recipe else f"{recipe} ({file})"
+    console.out.print(f"{named} is valid: {title}{runs}", soft_wrap=True, markup=False)
 
 
 def _show_scores(checked: Checked, current: Run) -> None:

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crossmod import DataError, MachineError, cli
 from crossmod.commands.plans import find_recipe
 from crossmod.commands.run import _places
+from crossmod.data import write_nifti
 from crossmod.ledger import LEDGER
 from crossmod.outputs import Inputs, Outputs, new_folder
 
@@ -315,6 +317,27 @@ def test_links_and_folders_are_not_replaced(kind: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is a folder" if kind == "folder" else "is a link"):
         write(Outputs(tmp_path, "x"), "a", "text")
     assert (tmp_path / "a").is_dir() or (tmp_path / "a").is_symlink()
+
+
+def test_scores_for_a_device_leave_nothing_beside_it(
+    tmp_path: Path, crossmod: Callable[[str], tuple[object, str]]
+) -> None:
+    for folder in ("pred", "ref"):
+        labels = np.zeros((8, 8, 8), np.uint8)
+        labels[2:6, 2:6, 2:6] = 1
+        write_nifti(tmp_path / folder / "a.nii.gz", labels, np.eye(4))
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    line = "evaluate pred ref --classes x=1 --centers all=* --out pipe"
+    code, shown = crossmod(line)
+    assert code == 0, shown
+    assert "means and percentiles" not in shown
+    assert {path.name for path in tmp_path.iterdir()} == {"pred", "ref", "pipe"}
+    assert b"a,all,x" in os.read(reader, 10_000)
+    code, shown = crossmod(f"{line} --summary rest.csv")
+    os.close(reader)
+    assert code == 0, shown
+    assert Path("rest.csv").exists()
 
 
 def test_a_device_just_takes_it() -> None:
