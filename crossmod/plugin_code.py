@@ -316,7 +316,7 @@ def _owners() -> dict[str, list[Distribution]]:
     owners: dict[str, list[Distribution]] = {}
     for one in distributions():
         lines: list[str] = []
-        with suppress(Exception):  # metadata that are no text
+        with suppress(Exception):  # metadata that is not text
             lines = (one.read_text("RECORD") or one.read_text("top_level.txt") or "").splitlines()
         tops = {line.partition(",")[0].partition("/")[0].partition(".")[0] for line in lines}
         for top in tops or {_name_of(one).replace("-", "_")}:
@@ -325,7 +325,7 @@ def _owners() -> dict[str, list[Distribution]]:
 
 
 def _name_of(one: Distribution) -> str:
-    with suppress(Exception):  # metadata that are no text, or none at all
+    with suppress(Exception):  # metadata that is not text, or none at all
         return canonicalize_name(one.metadata["Name"])
     return ""
 

@@ -101,7 +101,7 @@ def distribution_of(entry: EntryPoint) -> tuple[str, str]:
 def _field(distribution: Distribution, name: str) -> str:
     try:
         return distribution.metadata[name] or "?"
-    except Exception:  # metadata that are no text, or none at all
+    except Exception:  # metadata that is not text, or none at all
         return "?"
 
 
@@ -180,7 +180,7 @@ def _require_fitting(entry: EntryPoint, where: str) -> None:
     if entry.value == UNREADABLE:
         raise PluginError("its entry_points.txt cannot be read", where=where, fix="install it anew")
     wanted = []
-    with suppress(Exception):  # metadata that are no text
+    with suppress(Exception):  # metadata that is not text
         wanted = (entry.dist.requires if entry.dist else None) or []
     for line in wanted:
         with suppress(InvalidRequirement):

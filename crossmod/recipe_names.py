@@ -43,7 +43,8 @@ def recipe_file(named: str, folder: Path, extending: Path | None = None) -> Path
 
 def _places(named: Path, folder: Path) -> Iterator[Path]:
     """Where to look, first things first."""
-    yield folder / named
+    if named.suffix:  # else a file beside it, e.g. one called smoke, would hide a recipe
+        yield folder / named
     bare = named.name.removesuffix(ENDING)
     if not bare:
         return

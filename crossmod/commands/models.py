@@ -70,13 +70,14 @@ def predict(
     """Outline scans with a model; needs no data folder and no store."""
     from crossmod.guard import programs
     from crossmod.intake import find_scan_files
+    from crossmod.intake.find import PREDICT
     from crossmod.model.load import load_model
     from crossmod.outputs import Outputs
 
     found = find_scan_files(scans, ending, series)
     if layout == "dicom-seg":
         _check_dicom(found)
-    outputs = Outputs(out, "crossmod predict", _inputs(model, scans, found))
+    outputs = Outputs(out, PREDICT, _inputs(model, scans, found))
     files = _label_files(found, outputs, f"{name}{ENDINGS[layout]}", overwrite)
     loaded = load_model(model)
     for remark in loaded.remarks:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from crossmod.plan import Plan
     from crossmod.recipe import Checked
     from crossmod.recipe_model import Recipe
+    from crossmod.store import Store
 
 
 def find_recipe(recipe: Path) -> Path:
@@ -25,7 +26,8 @@ def find_recipe(recipe: Path) -> Path:
 
     found = recipe_file(str(recipe), Path())
     if found is None:
-        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(sorted(shipped())))
+        what = "does not end with .toml" if recipe.is_file() else "is not a file"
+        raise RecipeError(what, where=str(recipe), allowed=", ".join(sorted(shipped())))
     return found
 
 
@@ -38,7 +40,7 @@ def find_data(recipe: Recipe, data: Path | None) -> Path | None:
 
 
 def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
-    """What a run reads: its recipes, and the folders of a data folder that its patterns lead to."""
+    """What a run reads: its recipes, the data folder, and where its patterns lead otherwise."""
     from crossmod.file_patterns import CASE
     from crossmod.intake.find import NIFTI
     from crossmod.outputs import Inputs
@@ -46,7 +48,7 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     files = found[0].document.files
     if data is None:
         return Inputs(files)
-    listed, searched = list[Path](), list[Path]()
+    listed, searched = list[Path](), [data]
     for pattern in {one for checked in found for one in checked.recipe.patterns}:
         start, _, rest = pattern.partition(CASE)
         flat = "/" not in rest and pattern.endswith(NIFTI)
@@ -68,19 +70,23 @@ def look_into(
     recipe: Recipe,
     data: Path,
     allow_outside: bool,
-    memory: Callable[[], Path] | None = None,
+    store: Callable[[], Store] | None = None,
     digests: dict[Path, str] | None = None,
 ) -> Survey:
     """Every file of a data folder that a recipe uses, with a bar that shows how far it is.
 
-    ``memory`` makes the folder that remembers them, once scans are found.
+    ``store`` opens the one that remembers them, once scans are found.
     """
     from crossmod.splits import survey_data
+    from crossmod.store import is_store
 
     inventory = take_stock(recipe, data, allow_outside)
     with intake_bar() as progress:
-        kept = memory() if memory else None
-        return survey_data(recipe, data, inventory, memory=kept, digests=digests, progress=progress)
+        kept = store().folder if store else None
+        memory = kept / "intake" if kept and is_store(kept) else None
+        return survey_data(
+            recipe, data, inventory, memory=memory, digests=digests, progress=progress
+        )
 
 
 @contextmanager
@@ -94,7 +100,7 @@ def intake_bar() -> Iterator[Progress]:
 
 
 def make_plans(
-    found: list[Checked], data: Path | None, allow_outside: bool, memory: Callable[[], Path]
+    found: list[Checked], data: Path | None, allow_outside: bool, store: Callable[[], Store]
 ) -> list[tuple[Checked, Plan]]:
     """The plan of each run of a recipe, once its files have been looked into.
 
@@ -109,7 +115,7 @@ def make_plans(
         remarks: list[tuple[str, str]] = []
         if data is not None:
             # Variants and seeds share files; each is read for its digest once.
-            survey = look_into(checked.recipe, data, allow_outside, memory, digests)
+            survey = look_into(checked.recipe, data, allow_outside, store, digests)
             survey.require()
             remarks = survey.remarks
         plan = Planner(checked, data, digests).plan()
