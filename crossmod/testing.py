@@ -45,7 +45,7 @@ from crossmod.stages.base import (
     Stage,
     Translator,
 )
-from crossmod.stages.guard import guarded
+from crossmod.stages.guard import guarded, programs
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (28, 32, 12)
@@ -85,8 +85,8 @@ def check_stage(stage: Stage[Any], folder: Path) -> None:
 
     Raises:
         PluginError: the stage breaks the contract, writes outside of its folder, leaves there what
-            cannot be kept, changes what all steps of a process share, leaves threads at work, or
-            gives other numbers the second time.
+            cannot be kept, changes what all steps of a process share, leaves threads or programs
+            running, or gives other numbers the second time.
     """
     labeled = small_cohort(folder / "labeled", labeled=True)
     target = small_cohort(folder / "target", labeled=False, seed=1)
@@ -261,7 +261,8 @@ def _outcome(
 
     ctx = Context(work, seed=7, classes=CLASSES, checkpoints=checkpoints, metric=metric)
     try:
-        with _happening(fault):
+        # As in a run, programs end with a training that is killed.
+        with _happening(fault), programs.ended("fit", lambda text: None):
             arrays = {name: np.asarray(array) for name, array in fit(ctx).items()}
     except Killed:
         return None

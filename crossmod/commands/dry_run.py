@@ -93,7 +93,8 @@ class Preview:
     @cached_property
     def room(self) -> Room:
         """What there is."""
-        places = {place.stat().st_dev: place for place in (self._out, self.store.folder)}
+        there = map(_existing, (self.folder, self.store.folder))
+        places = {place.stat().st_dev: place for place in there}
         return Room(
             memory_limit() if self.here else None,
             available_memory(),
@@ -121,11 +122,11 @@ class Preview:
             return "cuda" if self.gpus else "cpu"
         return kind.removeprefix("auto")
 
-    @property
-    def _out(self) -> Path:
-        """The run folder as far as it exists; its files are links if it lies beside the store."""
-        places = (self.folder.absolute(), *self.folder.absolute().parents)
-        return next(place for place in places if place.exists())
+
+def _existing(folder: Path) -> Path:
+    """A folder as far as it exists; files of a run folder are links if it lies beside the store."""
+    places = (folder.absolute(), *folder.absolute().parents)
+    return next(place for place in places if place.exists())
 
 
 def require_room(

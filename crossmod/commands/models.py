@@ -68,24 +68,32 @@ def predict(
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option()] = "auto",
 ) -> None:
     """Outline scans with a model; needs no data folder and no store."""
-    from crossmod import console
     from crossmod.files.outputs import Outputs
     from crossmod.intake import find_scan_files
+    from crossmod.intake.find import PREDICT
     from crossmod.model.load import load_model
+    from crossmod.stages.guard import programs
 
     found = find_scan_files(scans, ending, series)
     if layout == "dicom-seg":
         _check_dicom(found)
-    outputs = Outputs(out, "crossmod predict", _inputs(model, scans, found))
+    outputs = Outputs(out, PREDICT, _inputs(model, scans, found))
     files = _label_files(found, outputs, f"{name}{ENDINGS[layout]}", overwrite)
     loaded = load_model(model)
     for remark in loaded.remarks:
-        console.out.print(f"warning: {remark}; outlines may differ", style="yellow", markup=False)
-    with _context(loaded, device, precision) as ctx:
+        _warn(f"{remark}; outlines may differ")
+    who = loaded.ensemble.use.who
+    with _context(loaded, device, precision) as ctx, programs.ended(who, _warn):
         rows, failed = _outline(loaded, files, outputs, ctx)
     _show(rows, f"{len(files) - len(failed)} of {len(files)} scans outlined: {out}")
     if failed:
         raise _summary(failed)
+
+
+def _warn(text: str) -> None:
+    from crossmod import console
+
+    console.out.print(f"warning: {text}", style="yellow", markup=False)
 
 
 def _inputs(model: Path, scans: Sequence[Path], found: Sequence[ScanFile]) -> Inputs:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from crossmod.recipe.load import Checked
     from crossmod.recipe.model import Recipe
     from crossmod.run.plan import Plan
+    from crossmod.store.store import Store
 
 
 def find_data(recipe: Recipe, data: Path | None) -> Path | None:
@@ -26,7 +27,7 @@ def find_data(recipe: Recipe, data: Path | None) -> Path | None:
 
 
 def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
-    """What a run reads: its recipes, and the folders of a data folder that its patterns lead to."""
+    """What a run reads: its recipes, the data folder, and where its patterns lead otherwise."""
     from crossmod.files.outputs import Inputs
     from crossmod.files.patterns import CASE
     from crossmod.intake.find import NIFTI
@@ -34,7 +35,7 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     files = found[0].document.files
     if data is None:
         return Inputs(files)
-    listed, searched = list[Path](), list[Path]()
+    listed, searched = list[Path](), [data]
     for pattern in {one for checked in found for one in checked.recipe.patterns}:
         start, _, rest = pattern.partition(CASE)
         flat = "/" not in rest and pattern.endswith(NIFTI)
@@ -56,19 +57,23 @@ def look_into(
     recipe: Recipe,
     data: Path,
     allow_outside: bool,
-    memory: Callable[[], Path] | None = None,
+    store: Callable[[], Store] | None = None,
     digests: dict[Path, str] | None = None,
 ) -> Survey:
     """Every file of a data folder that a recipe uses, with a bar that shows how far it is.
 
-    ``memory`` makes the folder that remembers them, once scans are found.
+    ``store`` opens the one that remembers them, once scans are found.
     """
     from crossmod.run.scans import survey_data
+    from crossmod.store.store import is_store
 
     inventory = take_stock(recipe, data, allow_outside)
     with intake_bar() as progress:
-        kept = memory() if memory else None
-        return survey_data(recipe, data, inventory, memory=kept, digests=digests, progress=progress)
+        kept = store().folder if store else None
+        memory = kept / "intake" if kept and is_store(kept) else None
+        return survey_data(
+            recipe, data, inventory, memory=memory, digests=digests, progress=progress
+        )
 
 
 @contextmanager
@@ -82,7 +87,7 @@ def intake_bar() -> Iterator[Progress]:
 
 
 def make_plans(
-    found: list[Checked], data: Path | None, allow_outside: bool, memory: Callable[[], Path]
+    found: list[Checked], data: Path | None, allow_outside: bool, store: Callable[[], Store]
 ) -> list[tuple[Checked, Plan]]:
     """The plan of each run of a recipe, once its files have been looked into.
 
@@ -97,7 +102,7 @@ def make_plans(
         remarks: list[tuple[str, str]] = []
         if data is not None:
             # Variants and seeds share files; each is read for its digest once.
-            survey = look_into(checked.recipe, data, allow_outside, memory, digests)
+            survey = look_into(checked.recipe, data, allow_outside, store, digests)
             survey.require()
             remarks = survey.remarks
         plan = Planner(checked, data, digests).plan()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -87,10 +88,12 @@ def run(
     asked = _profile(profile, engine, workers)
     # The nodes of a cluster share its disk, whatever file system this machine sees.
     shared = True if asked.engine == "slurm" else None
-    plans = make_plans(
-        found, root, allow_outside, lambda: Store(stored_in, shared).folder / "intake"
-    )
-    kept = Store(stored_in, shared)
+
+    def opened() -> Store:
+        return Store(stored_in, shared, make=not dry_run)
+
+    plans = make_plans(found, root, allow_outside, opened)
+    kept = opened()
     if dry_run:
         show_plan(plans, kept, folder, asked)
         return
@@ -111,7 +114,7 @@ def _places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) 
     Raises:
         DataError: they hold something that is not a run of this recipe or not a store, or they
             would mix with what is read.
-        MachineError: one is a file, or they are the same.
+        MachineError: one is a file, or they are the same or one lies in the other.
     """
     from crossmod.files.outputs import Outputs
     from crossmod.run.folder import RunFolder
@@ -122,13 +125,35 @@ def _places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) 
     for place, option in ((folder, "--out"), (kept, "--store")):
         if place.exists() and not place.is_dir():
             raise MachineError("is a file", where=str(place), fix=f"name a folder with {option}")
-    if folder.resolve() == kept.resolve():
-        fix = "name another folder with --out or --store"
-        raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
-    outputs = Outputs(folder, f"the run of {recipe.stem}", inputs)
+    _require_apart(folder, kept)
+    outputs = Outputs(folder, f"the run of {_known_as(recipe, folder)}", inputs)
     RunFolder(outputs).require_own()
     require_store(kept, inputs)
     return Places(outputs, kept)
+
+
+def _require_apart(folder: Path, store: Path) -> None:
+    one, other = folder.resolve(), store.resolve()
+    fix = "name another folder with --out or --store"
+    if one == other:
+        raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
+    if one.is_relative_to(other):
+        raise MachineError(f"the run folder lies in the store {store}", where=str(folder), fix=fix)
+    if other.is_relative_to(one):
+        raise MachineError(f"the store lies in the run folder {folder}", where=str(store), fix=fix)
+
+
+def _known_as(recipe: Path, folder: Path) -> str:
+    """What a run folder calls its recipe: its path from there, so that both may move together.
+
+    One that came with crossmod has a name that does not depend on where crossmod is installed.
+    """
+    from crossmod.recipe.names import shipped
+
+    own = shipped().get(recipe.stem)
+    if own is not None and own.samefile(recipe):
+        return recipe.stem
+    return os.path.relpath(recipe.resolve(), folder.resolve())
 
 
 def _profile(path: Path | None, engine: EngineName | None, workers: int | None) -> Profile:
@@ -174,23 +199,21 @@ def _execute(
         console.RunConsole() as watcher,
         heeded(sign, engine.close),
         _alone(store, folder, lambda: watcher.note(WAITING)),
-        _claimed(outputs, runs),
-        recorded(store, folder, recipe.title, steps),
     ):
-        _tell_remarks([plan for _, plan in plans], watcher)
-        Scheduler(runs, engine, watcher, sign).execute()
-        for (checked, _), run in zip(plans, runs, strict=True):
-            _publish(checked, run)
+        _claim(outputs, runs)
+        with recorded(store, folder, recipe.title, steps):
+            _tell_remarks([plan for _, plan in plans], watcher)
+            Scheduler(runs, engine, watcher, sign).execute()
+            for (checked, _), run in zip(plans, runs, strict=True):
+                _publish(checked, run)
     return [(checked, run) for (checked, _), run in zip(plans, runs, strict=True)]
 
 
-@contextmanager
-def _claimed(outputs: Outputs, runs: list[Run]) -> Iterator[None]:
+def _claim(outputs: Outputs, runs: list[Run]) -> None:
     """Make the run folder, and those of variants and seeds in it, the run's own."""
     outputs.claim()
     for run in runs:
         run.claim()
-    yield
 
 
 def _tell_remarks(plans: list[Plan], watcher: RunConsole) -> None:
@@ -220,13 +243,15 @@ def check(
     from crossmod.recipe.load import load_all
     from crossmod.recipe.names import find_recipe
 
-    found = load_all(find_recipe(recipe), settings or [], allow_outside=allow_outside)
+    file = find_recipe(recipe)
+    found = load_all(file, settings or [], allow_outside=allow_outside)
     title = found[0].recipe.title
     if data is not None:
         for line in take_stock(found[0].recipe, data, allow_outside).lines():
             console.out.print(line, soft_wrap=True, markup=False)
     runs = f" ({len(found)} runs)" if len(found) > 1 else ""
-    console.out.print(f"{recipe} is valid: {title}{runs}", soft_wrap=True, markup=False)
+    named = f"{recipe}" if file == recipe else f"{recipe} ({file})"
+    console.out.print(f"{named} is valid: {title}{runs}", soft_wrap=True, markup=False)
 
 
 def _show_scores(checked: Checked, current: Run) -> None:

@@ -43,7 +43,10 @@ def evaluate(
     ),
     summary: Annotated[
         Path | None,
-        typer.Option(help="Where means and percentiles go. Default: beside --out, -summary added."),
+        typer.Option(
+            help="Where means and percentiles go. Default: beside --out, -summary added;"
+            " nowhere if --out is a device or a pipe."
+        ),
     ] = None,
 ) -> None:
     """Score a folder of label maps against another: Dice, ASSD, HD95, NSD, volume error."""
@@ -62,7 +65,9 @@ def evaluate(
     rest = _summary_file(out, summary)
     pairs = label_pairs(predictions, references, _named(centers, "--centers"))
     inputs = Inputs(tuple(file for pair in pairs for file in (pair.prediction, pair.reference)))
-    files = {file: Outputs(file.parent, "crossmod evaluate", inputs) for file in (out, rest)}
+    files = {
+        file: Outputs(file.parent, "crossmod evaluate", inputs) for file in (out, rest) if file
+    }
     for file, outputs in files.items():
         outputs.require([file.name], fix="name another file")
     with console.RunConsole() as watcher:
@@ -75,14 +80,17 @@ def evaluate(
         console.out.print(f"note: {remark}", style="yellow", markup=False, soft_wrap=True)
     with files[out].file(out.name) as file:
         write_outcomes(file, outcomes)
-    with files[rest].file(rest.name) as file:
-        write_summary(file, groups)
+    if rest is not None:
+        with files[rest].file(rest.name) as file:
+            write_summary(file, groups)
     for structure in labels:
         console.out.print(summary_table(groups, structure))
     console.out.print(NOTE, style="dim")
     for structure in labels:
         console.out.print(percentile_table(groups, structure))
-    console.out.print(f"{len(pairs)} cases: {out}\nmeans and percentiles: {rest}", markup=False)
+    console.out.print(f"{len(pairs)} cases: {out}", markup=False)
+    if rest is not None:
+        console.out.print(f"means and percentiles: {rest}", markup=False)
 
 
 def rank(
@@ -116,9 +124,13 @@ def rank(
         console.out.print(duel_table(name, rows))
 
 
-def _summary_file(out: Path, summary: Path | None) -> Path:
-    """Where the summary goes; wrong names are said before hours of work."""
+def _summary_file(out: Path, summary: Path | None) -> Path | None:
+    """Where the summary goes, if anywhere; wrong names are said before hours of work."""
+    from crossmod.files.outputs import takes_all
+
     _check_file(out, "--out")
+    if summary is None and takes_all(out):
+        return None
     rest = out.with_name(f"{out.stem}-summary.csv") if summary is None else summary
     _check_file(rest, "--summary")
     if rest.resolve() == out.resolve():

@@ -62,7 +62,7 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
         MachineError: the disk is full, broken or read-only.
         PluginError: the folder holds something that cannot be kept.
     """
-    draft = _draft_of(target)
+    draft = draft_of(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
@@ -82,7 +82,7 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _draft_of(target: Path) -> Path:
+def draft_of(target: Path) -> Path:
     """A name beside a target that nobody else takes, in other threads and on other machines too."""
     return target.with_name(f".{target.name}.{os.getpid()}.{uuid4().hex[:8]}")
 
@@ -110,7 +110,7 @@ def _require_keepable(path: Path, name: str) -> None:
     """
     mode = path.lstat().st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        what = "is a link" if stat.S_ISLNK(mode) else "is no file that can be kept"
+        what = "is a link" if stat.S_ISLNK(mode) else "is not a regular file"
         raise PluginError(f"'{name}' in its folder {what}", allowed="files and folders")
     if name == MANIFEST:
         raise PluginError(f"'{name}' in its folder has a name that the store needs")
@@ -147,7 +147,7 @@ def write_file(path: Path, content: str | bytes) -> None:
     """
     raw = content.encode() if isinstance(content, str) else content
     special = path.exists() and not path.is_file()  # /dev/null must not be replaced by a file
-    draft = path if special else _draft_of(path)
+    draft = path if special else draft_of(path)
     try:
         draft.write_bytes(raw)
         if not special:
@@ -161,13 +161,14 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a JSON line to a log.
+    """Add a JSON line to a log; a link of this name is not followed.
 
     Raises:
-        OSError: the disk is full, for instance.
+        OSError: the disk is full, for instance, or the log is a link.
     """
     point(f"append-{path.name}")
-    with path.open("a", encoding="utf-8") as file:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
 
 

@@ -9,32 +9,32 @@ a file that somebody changed has another digest and counts as theirs.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from uuid import uuid4
 
 from crossmod.errors import DataError, MachineError
-from crossmod.files.atomic import append_line, sync
+from crossmod.files.atomic import draft_of, sync
 from crossmod.files.digests import digest_on_disk
-
-LEDGER = ".crossmod"
-"""The file in which a folder lists what crossmod wrote into it."""
-
-ITSELF = "."
-"""How a ledger names the folder itself, where the whole of it is a command's own."""
+from crossmod.files.ledger import (
+    ITSELF,
+    LEDGER,
+    Digests,
+    add_to_ledger,
+    ledger_fault,
+    owner_of,
+    read_ledger,
+)
 
 ENDINGS = (".nii", ".nii.gz", ".dcm", ".csv", ".json", ".toml", ".html", ".tex", ".safetensors")
 """What names of files end with, and names of folders do not."""
 
 Identity = tuple[int, int]
-DIGESTS = defaultdict[tuple[str, str], set[str]]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def require_new(folder: Path, inputs: Inputs = NOTHING) -> None:
         DataError: it does.
     """
     with _explained(folder):
-        _require_folder(folder)
+        _require_place(folder)
         if any(_inside(folder)):
             raise DataError(
                 "exists already and is not empty", where=str(folder), fix="name a new folder"
@@ -116,7 +116,7 @@ def new_folder(folder: Path, inputs: Inputs = NOTHING) -> Iterator[Path]:
         MachineError: something cannot be written.
     """
     require_new(folder, inputs)
-    draft = _draft_of(folder)
+    draft = draft_of(folder)
     with _explained(folder):
         try:
             draft.mkdir(parents=True)
@@ -140,7 +140,7 @@ class Outputs:
     folder: Path
     command: str
     inputs: Inputs = NOTHING
-    _known: DIGESTS = field(default_factory=lambda: defaultdict(set), init=False)
+    _known: Digests = field(default_factory=lambda: defaultdict(set), init=False)
 
     def below(self, name: str) -> Outputs:
         """What the same command writes into a folder inside, or into this one without a name."""
@@ -150,10 +150,13 @@ class Outputs:
         """Refuse, before any work, files that could not be written; names all of them.
 
         Raises:
-            DataError: files are read by the command, or are not its own; or the folder is none.
+            DataError: files are read by the command, or are not its own; or it is not a folder.
         """
-        _require_folder(self.folder)
+        _require_place(self.folder, self.command)
         self.inputs.refuse_place(self.folder)
+        self._require_free(names, fix)
+
+    def _require_free(self, names: Iterable[str], fix: str) -> None:
         problems = [f"{self.folder / name}: {why}" for name in names if (why := self._fault(name))]
         if problems:
             raise DataError("\n".join(["would not write over these files:", *problems]), fix=fix)
@@ -169,17 +172,17 @@ class Outputs:
             MachineError: it cannot be written.
         """
         target = self.folder / name
-        if _takes_all(target):
+        if takes_all(target):
             yield target
             return
-        room = _draft_of(target)
+        room = draft_of(target)
         with _explained(target):
             try:
                 room.mkdir(parents=True)
                 yield room / name
                 sync(room / name)
-                self._note(name, digest_on_disk(room / name))
-                self.require([name])
+                self.note(name, digest_on_disk(room / name))
+                self._require_free([name], "name another folder")
                 (room / name).replace(target)
             finally:
                 shutil.rmtree(room, ignore_errors=True)
@@ -189,12 +192,14 @@ class Outputs:
         path = self.folder / name
         if path.is_symlink() or not path.is_file():
             return False
-        digest = digest_on_disk(path)
-        if digest not in self._known[self.command, name]:
-            self._known = _read(self.folder)
-        return digest in self._known[self.command, name]
+        return self._knows(name, digest_on_disk(path))
 
-    def require_claim(self) -> None:
+    def written(self) -> set[str]:
+        """The names of the files that the command wrote into the folder, as they are now."""
+        names = {name for by, name in read_ledger(self.folder) if by == self.command}
+        return {name for name in names if self.owns(name)}
+
+    def require_claim(self, *, fix: str = "name another folder") -> None:
         """Refuse a folder that is neither new nor empty nor the command's own.
 
         Hidden files do not count: systems put them anywhere.
@@ -202,19 +207,16 @@ class Outputs:
         Raises:
             DataError: it is somebody else's, or holds or is part of what the command reads.
         """
-        _require_folder(self.folder)
-        owner = owner_of(self.folder)
-        if owner is None and any(path.name[0] != "." for path in _inside(self.folder)):
+        _require_place(self.folder, self.command, fix)
+        self.inputs.refuse_place(self.folder)
+        if owner_of(self.folder) is None and any(
+            path.name[0] != "." for path in _inside(self.folder)
+        ):
             raise DataError(
                 "is not empty, and crossmod did not make it",
                 where=str(self.folder),
                 fix="name a new folder",
             )
-        if owner not in (None, self.command):
-            raise DataError(
-                f"belongs to {owner}", where=str(self.folder), fix="name another folder"
-            )
-        self.inputs.refuse_place(self.folder)
         self.inputs.refuse_around(self.folder)
 
     def claim(self) -> None:
@@ -228,7 +230,7 @@ class Outputs:
         if owner_of(self.folder) is None:
             with _explained(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._note(ITSELF, "")
+                self.note(ITSELF, "")
             self.require_claim()
 
     def _fault(self, name: str) -> str:
@@ -238,7 +240,7 @@ class Outputs:
             return "the command reads it"
         if name == LEDGER:
             return "crossmod keeps its notes there"
-        if not os.path.lexists(path) or _takes_all(path) or self.owns(name):
+        if not os.path.lexists(path) or takes_all(path) or self.owns(name):
             return ""
         if path.is_symlink():
             return "is a link"
@@ -246,29 +248,43 @@ class Outputs:
             return "is a folder"
         return f"was not written by {self.command}, or was changed since"
 
-    def _note(self, name: str, digest: str) -> None:
-        row = {"by": self.command, "file": name, "sha256": digest}
-        append_line(self.folder / LEDGER, row)
-        self._known[self.command, name].add(digest)
+    def note(self, name: str, digest: str) -> None:
+        """Put into the ledger what a file that is about to appear will hold.
+
+        Args:
+            name: its path below the folder.
+            digest: its SHA-256.
+
+        Raises:
+            OSError: the disk is full, for instance, or the ledger is a link.
+        """
+        if not self._knows(name, digest):
+            add_to_ledger(self.folder, self.command, name, digest)
+            self._known[self.command, name].add(digest)
+
+    def _knows(self, name: str, digest: str) -> bool:
+        if digest not in self._known[self.command, name]:
+            self._known = read_ledger(self.folder)
+        return digest in self._known[self.command, name]
 
 
-def owner_of(folder: Path) -> str | None:
-    """The command whose own a folder is."""
-    return next((by for by, name in _read(folder) if name == ITSELF), None)
+def _require_place(folder: Path, command: str = "", fix: str = "name another folder") -> None:
+    """Refuse what is not a folder, lies in one of another command, or has no file for a ledger.
 
-
-def _read(folder: Path) -> DIGESTS:
-    """(Command, name) -> the digests a ledger has of it, in the order of the first of each."""
-    found: DIGESTS = defaultdict(set)
-    try:
-        lines = (folder / LEDGER).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError):
-        return found
-    for line in lines:
-        with suppress(ValueError, KeyError, TypeError):  # a line that a full disk cut short
-            row = json.loads(line)
-            found[str(row["by"]), str(row["file"])].add(str(row["sha256"]))
-    return found
+    Raises:
+        DataError: it does.
+    """
+    _require_folder(folder)
+    for place in _ancestry(folder):
+        if (owner := owner_of(place)) not in (None, command):
+            within = "" if _same(place, folder) else f"lies in {place}, which "
+            raise DataError(f"{within}belongs to {owner}", where=str(folder), fix=fix)
+    if fault := ledger_fault(folder):
+        raise DataError(
+            f"{fault}; crossmod keeps its notes in a file of this name",
+            where=str(folder / LEDGER),
+            fix="move it away, or name another folder",
+        )
 
 
 def _require_folder(folder: Path) -> None:
@@ -293,7 +309,7 @@ def _inside(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def _takes_all(path: Path) -> bool:
+def takes_all(path: Path) -> bool:
     """Whether what is written there goes elsewhere, as with /dev/null; nothing is replaced."""
     return path.exists() and not (path.is_file() or path.is_dir())
 
@@ -318,11 +334,6 @@ def _identity(path: Path) -> Identity | None:
     except OSError:  # nothing is there
         return None
     return about.st_dev, about.st_ino
-
-
-def _draft_of(target: Path) -> Path:
-    # Beside the target, so that renaming stays on one disk.
-    return target.with_name(f".{os.getpid()}-{uuid4().hex[:8]}.{target.name}")
 
 
 @contextmanager

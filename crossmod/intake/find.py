@@ -8,9 +8,13 @@ from pathlib import Path
 
 from crossmod.data.cases import faults_of_cases
 from crossmod.errors import DataError
+from crossmod.files.outputs import Outputs
 
 NIFTI = (".nii.gz", ".nii")
 """What names of NIfTI files end with."""
+
+PREDICT = "crossmod predict"
+"""How a ledger names the command whose label maps are not scans."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class ScanFile:
 
 def find_scan_files(paths: Sequence[Path], ending: str = "", series: str = "") -> list[ScanFile]:
     """The scans behind paths, in the order given.
+
+    In a folder, label maps that `crossmod predict` wrote there are passed over.
 
     Args:
         paths: NIfTI files, folders of NIfTI files, or folders of DICOM files.
@@ -71,6 +77,10 @@ def _scans(path: Path, ending: str) -> list[tuple[str, Path]]:
         raise DataError("does not exist", where=str(path))
     files = [file for file in sorted(path.iterdir()) if file.is_file() and file.name[0] != "."]
     images = [file for file in files if file.name.endswith(NIFTI)]
+    outlined = Outputs(path, PREDICT).written() if images else set()
+    if images and outlined.issuperset(file.name for file in images):
+        raise DataError(f"holds only label maps that {PREDICT} wrote", where=str(path))
+    images = [file for file in images if file.name not in outlined]
     if images:
         named = [file for file in images if _stem(file).endswith(ending)]
         if not named:

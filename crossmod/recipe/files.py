@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.errors import RecipeError
-from crossmod.recipe.names import SHIPPED, recipe_file, shipped
+from crossmod.recipe.names import ENDING, SHIPPED, recipe_file, shipped
 from crossmod.recipe.text import MAX_DEPTH, Location, parse_value, read_tables
 
 SCHEMA = 1
@@ -159,7 +159,10 @@ def _base(path: Path, named: Any, home: Path | None, where: str) -> Path:
         raise RecipeError(f"extends cannot be followed: {error}", where=where) from error
     if home is not None:
         _require_inside(named, leads_to, home, where)
-    if found is None and leads_to != path.resolve():  # else it extends itself, which is said later
+    itself = path.resolve()
+    if found is None and itself in (leads_to, Path(f"{leads_to}{ENDING}")):
+        return path  # a circle, which is said later
+    if found is None:
         raise RecipeError(
             f"extends {named!r}, which cannot be found",
             where=where,

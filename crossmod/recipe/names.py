@@ -29,7 +29,8 @@ def find_recipe(recipe: Path) -> Path:
     """
     found = recipe_file(str(recipe), Path())
     if found is None:
-        raise RecipeError("is not a file", where=str(recipe), allowed=", ".join(sorted(shipped())))
+        what = "does not end with .toml" if recipe.is_file() else "is not a file"
+        raise RecipeError(what, where=str(recipe), allowed=", ".join(sorted(shipped())))
     return found
 
 
@@ -57,7 +58,8 @@ def recipe_file(named: str, folder: Path, extending: Path | None = None) -> Path
 
 def _places(named: Path, folder: Path) -> Iterator[Path]:
     """Where to look, first things first."""
-    yield folder / named
+    if named.suffix:  # else a file beside it, e.g. one called smoke, would hide a recipe
+        yield folder / named
     bare = named.name.removesuffix(ENDING)
     if not bare:
         return

@@ -11,11 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from crossmod.errors import DataError, MachineError
 from crossmod.faults import point
-from crossmod.files.atomic import MANIFEST
+from crossmod.files.atomic import MANIFEST, draft_of
 from crossmod.files.digests import digest_on_disk
 from crossmod.files.outputs import Outputs
 
@@ -33,6 +32,11 @@ NUMBERED = re.compile(r"\d\d-.+")
 DRAFT = re.compile(r"\.\d\d-.+\.\d+\.[0-9a-f]{8}")
 
 MOVE = "move them away, or choose another folder with --out"
+
+ANOTHER = (
+    "name another folder with --out; if this is the folder of the same recipe, which was moved,"
+    " remove it: the store keeps all results"
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class RunFolder:
         Raises:
             DataError: names them.
         """
-        self.outputs.require_claim()
+        self.outputs.require_claim(fix=ANOTHER)
         self.outputs.require(FILES, fix=MOVE)
 
     def require(self, keys: Mapping[str, str]) -> None:
@@ -75,7 +79,7 @@ class RunFolder:
             for path in sorted({*self._shown(), *there})
             if not _shows(path, keys.get(path.name, ""))
         ]
-        _refuse([str(file) for path in others for file in _foreign(path)])
+        _refuse([str(file) for path in others for file in self._foreign(path)])
         log = self.folder / EVENTS
         _refuse([str(log)] if log.is_symlink() else [])
 
@@ -89,11 +93,12 @@ class RunFolder:
         shown = self.folder / name
         if _shows(shown, key):
             return
-        draft = self.folder / f".{name}.{os.getpid()}.{uuid4().hex[:8]}"
+        draft = draft_of(shown)
         try:
             point("show")
             shutil.copytree(result, draft, copy_function=_link_or_copy)
             self._remove(shown)
+            self.outputs.note(f"{name}/{MANIFEST}", digest_on_disk(draft / MANIFEST))
             draft.rename(shown)
         except OSError as error:
             raise MachineError(
@@ -118,14 +123,36 @@ class RunFolder:
                 self._remove(path)
 
     def _shown(self) -> list[Path]:
-        """The folders of results; a folder without a manifest is not crossmod's."""
+        """The folders of results that `show` made."""
         paths = self.folder.iterdir() if self.folder.is_dir() else ()
-        return [p for p in paths if NUMBERED.fullmatch(p.name) and (p / MANIFEST).is_file()]
+        return [path for path in paths if NUMBERED.fullmatch(path.name) and self._made(path)]
+
+    def _made(self, path: Path) -> bool:
+        return not path.is_symlink() and self.outputs.owns(f"{path.name}/{MANIFEST}")
 
     def _remove(self, shown: Path) -> None:
         if os.path.lexists(shown):
-            _refuse([str(file) for file in _foreign(shown)])
-            shutil.rmtree(shown)
+            _refuse([str(file) for file in self._foreign(shown)])
+            gone = draft_of(shown)  # half a folder would count as somebody else's
+            shown.rename(gone)
+            shutil.rmtree(gone)
+
+    def _foreign(self, folder: Path) -> Iterator[Path]:
+        """The files of a folder that are not those of the result it shows.
+
+        A file with another hard link is not read: removing this name loses no content.
+        """
+        if folder.is_symlink() or not folder.is_dir():
+            yield folder
+            return
+        files: dict[str, Mapping[str, Any]] = {}
+        if self._made(folder):
+            manifest = folder / MANIFEST
+            files = {**_manifest(folder)["files"], MANIFEST: {"sha256": digest_on_disk(manifest)}}
+        for path in sorted(folder.rglob("*")):
+            known = files.get(path.relative_to(folder).as_posix(), {}).get("sha256")
+            if path.is_symlink() or not (path.is_dir() or _is(path, known) or _of_system(path)):
+                yield path
 
 
 def _refuse(files: list[str]) -> None:
@@ -147,28 +174,16 @@ def _manifest(folder: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _foreign(folder: Path) -> Iterator[Path]:
-    """The files of a folder that are not those of the result it shows.
-
-    What has another name somewhere is not lost when this one goes, and is not read. Hidden files do
-    not count: systems put them anywhere.
-    """
-    if folder.is_symlink() or not folder.is_dir():
-        yield folder
-        return
-    files: Mapping[str, Mapping[str, Any]] = _manifest(folder).get("files", {})
-    for path in sorted(folder.rglob("[!.]*")):
-        name = path.relative_to(folder).as_posix()
-        known = files.get(name, {}).get("sha256")
-        if path.is_symlink() or not (path.is_dir() or name == MANIFEST or _is(path, known)):
-            yield path
-
-
 def _is(path: Path, digest: str | None) -> bool:
     """Whether a file has the content that was published."""
     if digest is None or not path.is_file():
         return False
     return path.stat().st_nlink > 1 or digest_on_disk(path) == digest
+
+
+def _of_system(path: Path) -> bool:
+    """Whether a Mac or NFS put a file there."""
+    return path.name == ".DS_Store" or path.name.startswith(".nfs")
 
 
 def _link_or_copy(source: str, target: str) -> None:

@@ -104,8 +104,9 @@ class Stage(ABC, Generic[OptionsT]):
 
     options_type: ClassVar[type[Options]] = Options
     code_of: ClassVar[tuple[str, ...]] = ()
-    """Modules and distributions whose code decides results, besides the plugin's own: when it
-    changes, the steps of this stage are made anew. What the plugin's code imports and no other
+    """Modules, distributions, and files or folders beside the module (as "data/weights.npy") that
+    decide results, besides the plugin's own code: when they change, the steps of this stage are
+    made anew. What the plugin's code imports and no other
     distribution has counts without being named."""
     probes: ClassVar[bool] = True
     """Whether `crossmod run --dry-run` may try the stage on stand-ins to see what it costs; False

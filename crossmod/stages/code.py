@@ -2,7 +2,7 @@
 
 It is the plugin's own distribution, and every module its code names that is neither part of Python
 nor listed by another distribution, such as a helper that lies beside it. Of crossmod those parts
-count that are imported by name, as `crossmod.torch`.
+count that compute numbers for plugins: `crossmod.torch`, and the modules behind `NUMBERS`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ from packaging.utils import canonicalize_name
 import crossmod
 
 CORE = "crossmod"
+
+NUMBERS = frozenset({"keep_largest", "match_groups", "measure", "rescale"})
+"""Public functions that compute what a plugin gives. The modules they come from count; those of
+data classes, options, stages and errors do not, or every edit there would rerun every plugin."""
 
 NO_CODE = re.compile(r"__pycache__|\..*|.*~|.*\.(md|rst|pyi|dist-info|egg-info)|py\.typed")
 """Names of files and folders that change no result."""
@@ -87,6 +91,20 @@ class Code:
             if not NO_CODE.fullmatch(top) and not INSTALLERS.fullmatch(top) and top != "/":
                 self.take(_listed(whole, file), follow)
 
+    def core(self, inner: str) -> None:
+        """Take the parts of crossmod that a name in it stands for; `*` for all public names.
+
+        They count by content alone, without imports from crossmod: to move or rename a module
+        changes no digest.
+        """
+        for path in _parts_of_core(inner):
+            for name, file in _contents(path):
+                with file:
+                    content = file.read()
+                content = _without_core(content) if name.endswith(".py") else content
+                digest = hashlib.sha256(content).hexdigest()
+                self.digests[f"{CORE}/{digest}"] = digest
+
     def is_foreign(self, top: str, path: Path) -> bool:
         """Whether a module of this name, at this place, is Python's or another distribution's."""
         if top in sys.stdlib_module_names:
@@ -112,11 +130,11 @@ class Code:
     def _import(self, name: str) -> None:
         top, _, inner = name.partition(".")
         if top == CORE:
-            place = _part_of_core(inner.partition(".")[0])
-        else:
-            place = None if top in sys.stdlib_module_names else place_of(name)
-        if place and (top == CORE or not self.is_foreign(top, place.path)):
-            self.take(place, follow=top != CORE)
+            self.core(inner)
+            return
+        place = None if top in sys.stdlib_module_names else place_of(name)
+        if place and not self.is_foreign(top, place.path):
+            self.take(place)
 
     def _mention(self, text: str, folder: Path, package: tuple[str, ...]) -> None:
         """Take the file or module of this name beside a module that is in no regular package."""
@@ -133,7 +151,7 @@ def code_digest(entry: EntryPoint, stage: type, declared: tuple[str, ...], alone
     Args:
         entry: where it comes in.
         stage: its class; the code of base classes counts, too.
-        declared: modules and distributions that count besides.
+        declared: modules, distributions, and paths beside the module that count besides.
         alone: whether its distribution has no other plugin. Where it has, what its own code names
             counts, not the rest.
 
@@ -149,11 +167,27 @@ def code_digest(entry: EntryPoint, stage: type, declared: tuple[str, ...], alone
     if alone and entry.dist:
         code.distribution(entry.dist)
     for name in declared:
-        _declare(code, name)
+        beside = _beside(stage, name)
+        if beside:
+            code.take(beside)
+        _declare(code, name, beside is not None)
     return code.digest()
 
 
-def _declare(code: Code, name: str) -> None:
+def _beside(stage: type, text: str) -> Place | None:
+    """The file or folder of this name beside the module whose class declares it."""
+    declaring = next(base for base in stage.__mro__ if "code_of" in vars(base))
+    module = getattr(sys.modules.get(declaring.__module__), "__file__", None)
+    name = PurePosixPath(text)
+    if not module or not name.parts or name.is_absolute() or ".." in name.parts:
+        return None
+    path = Path(module).parent / name
+    if path.is_dir():
+        return Place(path, name.parts)
+    return Place(path, name.parent.parts) if path.is_file() else None
+
+
+def _declare(code: Code, name: str, found: bool) -> None:
     """Take a module or a distribution, whomever it belongs to."""
     if place := place_of(name):
         code.take(place, follow=not code.is_foreign(name.partition(".")[0], place.path))
@@ -161,7 +195,7 @@ def _declare(code: Code, name: str) -> None:
     before = len(code.digests)
     with suppress(PackageNotFoundError, ValueError):
         code.distribution(Distribution.from_name(name), follow=False)
-    if len(code.digests) == before:
+    if len(code.digests) == before and not found:
         raise LookupError(name)
 
 
@@ -207,18 +241,46 @@ def _inside(folder: Path, text: str, package: tuple[str, ...]) -> Place | None:
     return Place(module, package) if module.is_file() else None
 
 
-def _part_of_core(name: str) -> Place | None:
+def _parts_of_core(inner: str) -> list[Path]:
+    """The files and packages of crossmod that count for a dotted name in it; `*` is every name."""
     folder = Path(crossmod.__file__).parent
-    if name and (folder / name / "__init__.py").is_file():
-        return Place(folder / name, (CORE, name))
-    file = folder / f"{name}.py"
-    return Place(file, (CORE,)) if file.is_file() else None
+    homes = {home.partition(".")[2]: set(names) for home, names in crossmod._HOMES.items()}
+    first = inner.partition(".")[0]
+    public = [
+        home
+        for home, names in homes.items()
+        if inner in ("*", home) or first in names or inner.startswith(f"{home}.")
+    ]
+    if public:
+        files = [folder.joinpath(*home.split(".")).with_suffix(".py") for home in public]
+        return [file for home, file in zip(public, files, strict=True) if homes[home] & NUMBERS]
+    place = folder
+    for part in inner.split("."):
+        if part and (place / f"{part}.py").is_file():
+            return [place / f"{part}.py"]
+        if not part or not (place / part / "__init__.py").is_file():
+            break
+        place /= part
+    return [] if place == folder else [place]
+
+
+def _without_core(source: bytes) -> bytes:
+    """Code of crossmod without the lines that import from crossmod."""
+    lines = source.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(source)):
+        if any(name.partition(".")[0] == CORE for name in _imported(node, CORE)):
+            assert isinstance(node, ast.stmt)
+            for number in range(node.lineno - 1, node.end_lineno or node.lineno):
+                lines[number] = b""
+    return b"".join(lines)
 
 
 def _imported(node: ast.AST, package: str) -> list[str]:
     """The modules that a statement may import, by their full names."""
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
+        names = [alias.name for alias in node.names]
+        binds = [one for one in node.names if one.name.split(".")[0] == CORE and not one.asname]
+        return [*names, f"{CORE}.*"] if binds or CORE in names else names
     if not isinstance(node, ast.ImportFrom):
         return []
     name = node.module or ""
@@ -264,7 +326,7 @@ def _owners() -> dict[str, list[Distribution]]:
     owners: dict[str, list[Distribution]] = {}
     for one in distributions():
         lines: list[str] = []
-        with suppress(Exception):  # metadata that are no text
+        with suppress(Exception):  # metadata that is not text
             lines = (one.read_text("RECORD") or one.read_text("top_level.txt") or "").splitlines()
         tops = {line.partition(",")[0].partition("/")[0].partition(".")[0] for line in lines}
         for top in tops or {_name_of(one).replace("-", "_")}:
@@ -273,6 +335,6 @@ def _owners() -> dict[str, list[Distribution]]:
 
 
 def _name_of(one: Distribution) -> str:
-    with suppress(Exception):  # metadata that are no text, or none at all
+    with suppress(Exception):  # metadata that is not text, or none at all
         return canonicalize_name(one.metadata["Name"])
     return ""

@@ -67,7 +67,8 @@ class Plugin:
             raise PluginError(
                 f"{self.stage.__name__}.code_of names {error}, which is not installed",
                 where=f"plugin '{self.name}' ({' '.join(distribution_of(self.entry))})",
-                allowed="modules that can be imported, distributions that list their files",
+                allowed="modules that can be imported, distributions that list their files,"
+                " files and folders beside the module",
             ) from error
 
     @property
@@ -119,7 +120,7 @@ def distribution_of(entry: EntryPoint) -> tuple[str, str]:
 def _field(distribution: Distribution, name: str) -> str:
     try:
         return distribution.metadata[name] or "?"
-    except Exception:  # metadata that are no text, or none at all
+    except Exception:  # metadata that is not text, or none at all
         return "?"
 
 
@@ -198,7 +199,7 @@ def _require_fitting(entry: EntryPoint, where: str) -> None:
     if entry.value == UNREADABLE:
         raise PluginError("its entry_points.txt cannot be read", where=where, fix="install it anew")
     wanted = []
-    with suppress(Exception):  # metadata that are no text
+    with suppress(Exception):  # metadata that is not text
         wanted = (entry.dist.requires if entry.dist else None) or []
     for line in wanted:
         with suppress(InvalidRequirement):

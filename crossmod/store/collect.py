@@ -17,10 +17,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from uuid import uuid4
 
 from crossmod.errors import MachineError
 from crossmod.faults import point
+from crossmod.files.atomic import draft_of
 from crossmod.store.runs import LOCK, KnownRun, known_runs, records_folder
 from crossmod.store.store import LEASE_S, Store
 
@@ -195,7 +195,7 @@ class Collector:
         size = bytes_in(path)
         if not self.dry_run:
             point("drop")
-            aside = path.with_name(f".{key}.{os.getpid()}.{uuid4().hex[:8]}")
+            aside = draft_of(path.with_name(key))
             try:
                 path.rename(aside)
             except FileNotFoundError:  # another collector was faster

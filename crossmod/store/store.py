@@ -17,7 +17,8 @@ from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from crossmod.errors import MachineError
 from crossmod.files.atomic import damaged_files, manifest_of, published
-from crossmod.files.outputs import Inputs, Outputs, owner_of
+from crossmod.files.ledger import owner_of
+from crossmod.files.outputs import Inputs, Outputs
 
 OWNER = "a store of results"
 """How the ledger of a folder says that it is a store."""
@@ -34,6 +35,7 @@ class Store:
 
     Args:
         folder: made if it does not exist.
+        make: whether to make it; one that is not there yet is empty, and nothing can be added.
         shared: whether several machines work in it; None asks the file system. Locks are then
             files whose owner shows that it is alive.
 
@@ -42,15 +44,16 @@ class Store:
         MachineError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, shared: bool | None = None) -> None:
+    def __init__(self, folder: Path, shared: bool | None = None, *, make: bool = True) -> None:
         self.folder = folder.absolute()
-        _outputs(self.folder, Inputs()).claim()
+        if make:
+            _outputs(self.folder, Inputs()).claim()
         self.shared = _on_shared_disk(self.folder) if shared is None else shared
 
     @property
     def writable(self) -> bool:
         """Whether anything can be added."""
-        return os.access(self.folder, os.W_OK)
+        return is_store(self.folder) and os.access(self.folder, os.W_OK)
 
     def path(self, key: str) -> Path:
         """Where the entry with this key lies, whether or not it exists."""

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import Tiny
 
+from crossmod.store.store import Store
+
 SHORT = [
     "--set",
     "augment=false",
@@ -60,7 +62,9 @@ def test_what_somebody_put_into_a_run_folder_stays(copied: Tiny) -> None:
     note.unlink()
     scores.write_text("mine", encoding="utf-8")
     for more in ([], changed, ["--dry-run"]):
-        assert "metrics.csv: was not written by the run of tiny" in copied.go(*more, code=3)
+        assert "metrics.csv: was not written by the run of ../../tiny.toml" in copied.go(
+            *more, code=3
+        )
     assert scores.read_text(encoding="utf-8") == "mine"
     assert copied.made() == Counter(row["step"] for row in before if row["event"] == "finished")
 
@@ -108,6 +112,9 @@ def test_probes_are_near_what_a_run_takes(tiny: Tiny) -> None:
     profile = "checkpoint_minutes = 60\nlocal.workers = 1\n"
     (tiny.folder / "profile.toml").write_text(profile, encoding="utf-8")
     settings = [*SHORT, *(word for setting in LONGER for word in ("--set", setting))]
+    tiny.go("--dry-run", *settings)
+    assert not (tiny.folder / "runs").exists()  # of a plan nothing is left
+    Store(tiny.store)
     shown = tiny.go("--dry-run", *settings)
     assert list((tiny.store / "probes").iterdir())
     again = tiny.go("--dry-run", *settings)  # from what is kept: measured anew, digits change

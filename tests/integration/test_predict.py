@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
 from itertools import permutations, product
 from pathlib import Path
 
@@ -243,6 +248,51 @@ def test_dicom_and_nifti_of_one_scan_give_one_outline(
 
 
 # What can go wrong.
+
+STARTING = """
+import os, subprocess, time
+NOTE = 'echo $$ > "$PIDS.new"; mv "$PIDS.new" "$PIDS"; exec sleep 300'
+START = ["setsid", "-f", "sh", "-c", NOTE]
+
+class Starting(Bright):
+    def predict(self, volumes, state, ctx):
+        subprocess.Popen(START).wait()
+        for prediction in super().predict(volumes, state, ctx):
+            yield prediction
+            if prediction.case == "wait":
+                time.sleep(300)
+
+Bright = Starting
+"""
+"""Starts a program of its own session that holds the output of the command open."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps orphans in sight")
+@pytest.mark.parametrize(
+    ("case", "sent", "code"),
+    [("a", 0, 0), ("trouble", 0, 4), ("wait", signal.SIGINT, 130), ("wait", signal.SIGTERM, 5)],
+)
+def test_programs_end_with_the_command(
+    case: str, sent: int, code: int, program: Program, bright: Path, tmp_path: Path
+) -> None:
+    affine, pids = centered(*GRID), tmp_path / "pids"
+    scan = write(tmp_path / f"{case}.nii.gz", scene(affine, GRID[1]), affine)
+    where = {"PYTHONPATH": str(site(tmp_path / "site", more=STARTING)), "PIDS": str(pids)}
+    command = program.start("predict", bright, scan, tmp_path / "out", **where)
+    try:
+        while sent and not (pids.exists() and list((tmp_path / "out").glob("*.csv"))):
+            assert command.poll() is None
+            time.sleep(0.05)
+        if sent:
+            command.send_signal(sent)
+        said = "".join(command.communicate(timeout=120))
+        assert command.returncode == code, said
+        assert "plugin 'bright' (crossmod-bright 0.3) left programs running: sleep" in said
+        assert not Path("/proc", pids.read_text().strip()).exists()
+    finally:
+        command.kill()
+        with suppress(OSError):
+            os.kill(int(pids.read_text()), signal.SIGKILL)
 
 
 def test_one_bad_scan_does_not_stop_the_others(

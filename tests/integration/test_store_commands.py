@@ -13,7 +13,7 @@ import pytest
 from program import Program
 from tiny import RECIPE, Tiny
 
-from crossmod.files.outputs import LEDGER
+from crossmod.files.ledger import LEDGER
 from crossmod.store.store import Store
 
 OTHER = ("--out", "runs/other", "--set", "pseudo_label.min_confidence=0.1")

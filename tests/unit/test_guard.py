@@ -267,7 +267,7 @@ def test_g04_threads_that_go_on_are_named(bench: Bench) -> None:
     )
     done = bench.run()
     assert done.error is None, done.traceback
-    assert bench.warnings() == ["odd: plugin 'odd' (odd 1.2) left threads at work: late"]
+    assert bench.warnings() == ["odd: plugin 'odd' (odd 1.2) left threads running: late"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -409,7 +409,7 @@ def test_g04_global_random_numbers_do_not_depend_on_what_ran_before(bench: Bench
         ("return None", "returned None"),
         ("sys.exit()\nyield", "tries to end the program"),
         ("(ctx.folder / 'x').symlink_to(OUT)\nyield from volumes", "'x' in its folder is a link"),
-        ("threading.Timer(2, print).start()\nyield from volumes", "left threads at work"),
+        ("threading.Timer(2, print).start()\nyield from volumes", "left threads running"),
     ],
 )
 def test_g04_check_stage_finds_it(body: str, words: str, bench: Bench, tmp_path: Path) -> None:

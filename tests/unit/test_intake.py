@@ -14,6 +14,7 @@ from nifti_files import AFFINE, SHAPE, content, some_data, write
 
 from crossmod import DataError
 from crossmod.files.digests import digest_of
+from crossmod.files.outputs import Outputs
 from crossmod.intake import (
     Inspector,
     Intake,
@@ -38,6 +39,19 @@ def test_files_and_folders_become_cases_in_the_order_given(tmp_path: Path) -> No
     (folder / "notes.txt").write_text("x", encoding="utf-8")
     (folder / ".hidden.nii.gz").write_bytes(b"")
     assert [scan.case for scan in find_scan_files([one, folder])] == ["b_hrT2", "c", "d"]
+
+
+def test_label_maps_that_predict_wrote_are_not_scans(tmp_path: Path) -> None:
+    nifti(tmp_path / "a.nii.gz")
+    with Outputs(tmp_path, "crossmod predict").file("a_seg.nii.gz") as file:
+        file.write_bytes(b"labels")
+    assert [scan.case for scan in find_scan_files([tmp_path])] == ["a"]
+    assert [scan.case for scan in find_scan_files([tmp_path / "a_seg.nii.gz"])] == ["a_seg"]
+    (tmp_path / "a.nii.gz").unlink()
+    with pytest.raises(DataError, match="holds only label maps"):
+        find_scan_files([tmp_path])
+    nifti(tmp_path / "a_seg.nii.gz")  # a scan of this name took its place
+    assert [scan.case for scan in find_scan_files([tmp_path])] == ["a_seg"]
 
 
 def test_an_ending_is_no_part_of_the_case_and_chooses_in_folders(tmp_path: Path) -> None:

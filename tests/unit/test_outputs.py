@@ -7,10 +7,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from crossmod import DataError, MachineError, cli
-from crossmod.files.outputs import LEDGER, Inputs, Outputs, new_folder
+from crossmod.commands.run import _places
+from crossmod.data.volumes import write_nifti
+from crossmod.files.ledger import LEDGER
+from crossmod.files.outputs import Inputs, Outputs, new_folder
+from crossmod.recipe.names import find_recipe
 
 Tree = dict[str, bytes | str | None]
 
@@ -78,6 +83,7 @@ def world(crossmod: Callable[[str], tuple[object, str]], tmp_path: Path) -> Path
     put("D/report.html")
     put("series/p1/1.dcm")
     put("mine.toml", RECIPE)
+    put("lab/mine.toml", RECIPE)
     put("model/model.json")
     put("checkpoints/best.pt")
     put("other/report.html")
@@ -99,7 +105,7 @@ def world(crossmod: Callable[[str], tuple[object, str]], tmp_path: Path) -> Path
     put("runs/theirs/metrics.csv")
     Outputs(Path("store"), "a store of results").claim()
     put("store/checkpoints/x/state.pt")
-    run = Outputs(Path("runs/mine"), "the run of mine")
+    run = Outputs(Path("runs/mine"), "the run of ../../mine.toml")
     run.claim()
     put("runs/mine/metrics.csv", "edited")
     return tmp_path
@@ -129,21 +135,30 @@ REFUSED = [
     ("evaluate pred ref --summary ref/b.nii.gz", "--summary"),
     ("evaluate pred ref --out D/metrics.csv", "metrics.csv: was not written by crossmod evaluate"),
     ("evaluate pred ref --summary D/metrics.csv", "was not written by crossmod evaluate"),
-    ("evaluate pred ref --out runs/mine/metrics.csv", "was not written by crossmod evaluate"),
+    ("evaluate pred ref --out runs/mine/metrics.csv", "belongs to the run of ../../mine.toml"),
     ("evaluate pred ref --out pred-link/s.csv", "s.csv: the command reads it"),
     ("evaluate pred ref --out hard/s.csv", "s.csv: the command reads it"),
     (f"evaluate pred ref --out pred/{LEDGER}", "crossmod keeps its notes there"),
-    ("run mine.toml --data D --out D", "D: is not empty, and crossmod did not make it"),
-    ("run mine.toml --data D --out D/s", "D/s: is not empty"),
+    ("run mine.toml --data D --out D", "what the command reads"),
+    ("run mine.toml --data D --out D/s", "what the command reads"),
     ("run mine.toml --data D --out D/t/run", "what the command reads"),
     ("run mine.toml --data D --out D/t/p1/run", "what the command reads"),
+    ("run mine.toml --data D --out D/run", "what the command reads"),
+    ("run mine.toml --data D --out D/run --dry-run", "what the command reads"),
+    ("run mine.toml --data D --out R --store D/store", "what the command reads"),
+    ("run smoke --out R --store R/store", "the store lies in the run folder R"),
+    ("run smoke --out S/R --store S", "the run folder lies in the store"),
     ("run mine.toml --data D --out other", "other: is not empty"),
     ("run mine.toml --data D --out runs/theirs", "belongs to the run of theirs"),
-    ("run mine.toml --data D --out runs/mine", "metrics.csv: was not written by the run of mine"),
+    (
+        "run mine.toml --data D --out runs/mine",
+        "metrics.csv: was not written by the run of ../../mine.toml",
+    ),
+    ("run lab/mine.toml --data D --out runs/mine", "belongs to the run of ../../mine.toml"),
     ("run mine.toml --data D --out store --store kept", "store: belongs to a store of results"),
     ("run mine.toml --data D --out new.csv", "new.csv: is named like a file"),
-    ("run mine.toml --data D --out R --store D", "D: is not empty"),
-    ("run mine.toml --data D --out R --store .", "is not empty"),
+    ("run mine.toml --data D --out R --store D", "what the command reads"),
+    ("run mine.toml --data D --out R --store .", "lies in the store"),
     ("run mine.toml --data D --out R --store D/t/store", "what the command reads"),
     ("run mine.toml --data D --out R --store runs/theirs", "belongs to the run of theirs"),
     ("run smoke --out other", "other: is not empty"),
@@ -164,6 +179,18 @@ REFUSED = [
     ("data import raw in.nii.gz", "is named like a file"),
     ("data export step step --dataset 1 --name x", "what the command reads: step"),
     ("data export step step/raw --dataset 1 --name x", "what the command reads: step"),
+    ("predict model scans store/out", "lies in {}/store, which belongs to a store of results"),
+    ("predict model scans runs/theirs/1-x/out", "which belongs to the run of theirs"),
+    ("predict model scans runs/theirs", "runs/theirs: belongs to the run of theirs"),
+    ("evaluate pred ref --out runs/theirs/s.csv", "belongs to the run of theirs"),
+    ("package runs/mine runs/theirs/05-x", "which belongs to the run of theirs"),
+    ("package runs/mine runs/mine/model", "which belongs to the run of ../../mine.toml"),
+    ("data phantom runs/theirs/D", "which belongs to the run of theirs"),
+    ("data import raw runs/theirs/D", "which belongs to the run of theirs"),
+    ("data export step runs/theirs/x --dataset 1 --name x", "belongs to the run of theirs"),
+    ("data check D --fix runs/theirs/D", "which belongs to the run of theirs"),
+    ("run smoke --out runs/theirs/R", "which belongs to the run of theirs"),
+    ("run smoke --out R --store runs/theirs/store", "which belongs to the run of theirs"),
     ("gc --store .", "is not a store"),
     ("gc --store D", "is not a store"),
     ("gc --store runs/theirs", "is not a store"),
@@ -178,7 +205,7 @@ def test_nothing_that_was_there_is_changed(
     before = tree(world)
     code, shown = crossmod(line)
     assert code in (2, 3, 4), shown
-    assert told in shown.replace("\n", " ")
+    assert told.format(world) in shown.replace("\n", " ")
     assert "--overwrite" not in shown
     assert tree(world) == before
 
@@ -186,7 +213,7 @@ def test_nothing_that_was_there_is_changed(
 def test_a_recipe_in_the_run_folder_is_not_written_over(
     world: Path, crossmod: Callable[[str], tuple[object, str]]
 ) -> None:
-    run = Outputs(Path("runs/again"), "the run of again")
+    run = Outputs(Path("runs/again"), "the run of ../../again.toml")
     run.claim()
     with run.file("recipe.lock.toml") as file:
         file.write_text(RECIPE, encoding="utf-8")
@@ -195,8 +222,33 @@ def test_a_recipe_in_the_run_folder_is_not_written_over(
     code, shown = crossmod("run again.toml --data D --out runs/again")
     assert (code, "holds what the command reads" in shown) == (3, True), shown
     code, shown = crossmod("run runs/again/recipe.lock.toml --data D --out runs/again")
-    assert (code, "belongs to the run of again" in shown) == (3, True), shown
+    assert (code, "belongs to the run of ../../again.toml" in shown) == (3, True), shown
     assert tree(world) == before
+
+
+def test_a_run_folder_knows_its_recipe_where_the_project_has_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    put("p/m.toml", RECIPE)
+    place(Path("p/m.toml"), Path("p/runs/m")).claim()
+    place(find_recipe(Path("smoke")), Path("p/runs/s")).claim()
+    Path("p").rename("moved")
+    Path("link").symlink_to("moved/m.toml")
+    place(Path("moved/m.toml").absolute(), Path("moved/runs/m")).require_claim()
+    place(Path("link"), Path("moved/runs/m")).require_claim()
+    place(find_recipe(Path("recipes/smoke.toml")), Path("moved/runs/s")).require_claim()
+    put("p/m.toml", RECIPE)
+    put("smoke.toml", RECIPE)
+    for other, run in (("p/m.toml", "m"), ("moved/m.toml", "s"), ("smoke.toml", "s")):
+        with pytest.raises(DataError, match="belongs to the run of") as caught:
+            place(Path(other), Path("moved/runs") / run)
+        assert "--out" in caught.value.fix
+        assert "was moved" in caught.value.fix
+
+
+def place(recipe: Path, folder: Path) -> Outputs:
+    return _places(recipe, folder, None, Inputs()).outputs
 
 
 # The ledger.
@@ -267,6 +319,27 @@ def test_links_and_folders_are_not_replaced(kind: str, tmp_path: Path) -> None:
     assert (tmp_path / "a").is_dir() or (tmp_path / "a").is_symlink()
 
 
+def test_scores_for_a_device_leave_nothing_beside_it(
+    tmp_path: Path, crossmod: Callable[[str], tuple[object, str]]
+) -> None:
+    for folder in ("pred", "ref"):
+        labels = np.zeros((8, 8, 8), np.uint8)
+        labels[2:6, 2:6, 2:6] = 1
+        write_nifti(tmp_path / folder / "a.nii.gz", labels, np.eye(4))
+    os.mkfifo("pipe")
+    reader = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    line = "evaluate pred ref --classes x=1 --centers all=* --out pipe"
+    code, shown = crossmod(line)
+    assert code == 0, shown
+    assert "means and percentiles" not in shown
+    assert {path.name for path in tmp_path.iterdir()} == {"pred", "ref", "pipe"}
+    assert b"a,all,x" in os.read(reader, 10_000)
+    code, shown = crossmod(f"{line} --summary rest.csv")
+    os.close(reader)
+    assert code == 0, shown
+    assert Path("rest.csv").exists()
+
+
 def test_a_device_just_takes_it() -> None:
     outputs = Outputs(Path("/dev"), "x")
     outputs.require(["null"])
@@ -285,6 +358,39 @@ def test_a_ledger_that_was_cut_or_rewritten_protects_everything(tmp_path: Path) 
     assert not Outputs(tmp_path, "x").owns("a")
     ledger.write_text("{\n" + line, encoding="utf-8")
     assert Outputs(tmp_path, "x").owns("a")
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
+def test_only_a_file_is_a_ledger(kind: str, tmp_path: Path) -> None:
+    """Nothing is appended to what a link leads to, and a pipe does not make anybody wait."""
+    precious, ledger = tmp_path / "precious.txt", tmp_path / "out" / LEDGER
+    ledger.parent.mkdir()
+    if kind in ("link", "dangling"):
+        ledger.symlink_to(precious)
+    elif kind == "folder":
+        ledger.mkdir()
+    else:
+        os.mkfifo(ledger)
+    if kind == "link":
+        precious.write_text("mine", encoding="utf-8")
+    outputs = Outputs(ledger.parent, "x")
+    told = "is a link" if kind in ("link", "dangling") else "is not a regular file"
+    with pytest.raises(DataError, match=told):
+        outputs.require(["a"])
+    with pytest.raises(DataError, match=told):
+        outputs.claim()
+    if kind == "link":
+        with pytest.raises(MachineError):
+            write(outputs, "a", "text")  # a link that came during the work
+        assert precious.read_text(encoding="utf-8") == "mine"
+    assert precious.exists() == (kind == "link")
+    assert [path.name for path in ledger.parent.iterdir()] == [LEDGER]
+
+
+def test_the_ledger_has_each_line_once(tmp_path: Path) -> None:
+    for text in ("one", "two", "one", "one"):
+        write(Outputs(tmp_path, "x"), "a", text)
+    assert len((tmp_path / LEDGER).read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_of_two_runs_that_want_a_folder_the_first_has_it(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from odd_plugin import HEAD, HOOK, ODD, forget
 
+import crossmod
 from crossmod import Options, PluginError, Translator
 from crossmod.recipe.load import load
 from crossmod.run.plan import Planner
@@ -202,7 +203,8 @@ def test_what_another_distribution_has_counts_when_it_is_declared(folder: Path) 
 
 
 @pytest.mark.parametrize(("names", "words"), [
-    ("('nowhere',)", "names nowhere"), ("'helper'", r"code_of is 'helper'"), ("(1,)", "code_of is"),
+    ("('nowhere',)", "names nowhere"), ("('../site',)", "names ../site"),
+    ("'helper'", r"code_of is 'helper'"), ("(1,)", "code_of is"),
 ])  # fmt: skip
 def test_a_wrong_declaration_is_an_error(names: str, words: str, folder: Path) -> None:
     put(folder, {"cut.py": HEAD + ODD.replace('"""Odd."""', f"code_of = {names}") + HOOK})
@@ -268,9 +270,63 @@ def built_in(name: str) -> set[str]:
 def test_a_built_in_plugin_counts_its_package_and_what_it_imports_of_the_core() -> None:
     found = built_in("cyclegan")
     assert {"crossmod_cyclegan/__init__.py", "crossmod_cyclegan/train.py"} <= found
-    assert "crossmod/torch/resume.py" in found
-    assert {name.rpartition("/")[0] for name in found} == {"crossmod_cyclegan", "crossmod/torch"}
-    assert built_in("naive-rescale") == {"crossmod_naive_rescale/__init__.py"}
+    assert {name.rpartition("/")[0] for name in found} == {"crossmod_cyclegan", "crossmod"}
+    own, of_core = sorted(built_in("naive-rescale"), key=lambda name: name.startswith("crossmod/"))
+    assert own == "crossmod_naive_rescale/__init__.py"
+    assert {of_core} == core_names("rescale")
+
+
+def core_names(inner: str) -> set[str]:
+    code = plugin_code.Code(None)
+    code.core(inner)
+    return set(code.digests)
+
+
+def test_code_of_the_core_counts_however_it_is_spelled_and_wherever_it_lies() -> None:
+    lesions = core_names("data.lesions")
+    assert len(lesions) == 1
+    assert {n for names in crossmod._HOMES.values() for n in names} >= plugin_code.NUMBERS
+    for name in (*plugin_code.NUMBERS, "*"):
+        assert core_names(name) == lesions
+    for name in (
+        "",
+        "Options",
+        "Volume",
+        "data.volumes",
+        "stages.base",
+        "Translator",
+        "DataError",
+        "hookimpl",
+    ):
+        assert core_names(name) == set()
+    assert len(core_names("torch")) > 3
+    for line in (b"from crossmod.data import (\n    Case,\n)\n", b"import crossmod.cohorts\n"):
+        assert plugin_code._without_core(line + b"A = 1\n") == b"A = 1\n"
+
+
+@pytest.mark.parametrize("start", [
+    "from crossmod import rescale", "from crossmod.data.lesions import rescale", "import crossmod",
+    "import crossmod as core", "import crossmod.options", "from crossmod.data import lesions",
+])  # fmt: skip
+def test_code_of_the_core_that_a_plugin_imports_is_in_its_digest(
+    start: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imports = "from crossmod import Translator, hookimpl\n"
+    put(folder, {"cut.py": f"{imports}{start}\n{ODD}{HOOK}"})
+    describe(folder, "cut")
+    before = digest()
+    monkeypatch.setattr(plugin_code, "_without_core", lambda source: source + b"another")
+    assert digest() != before
+
+
+@pytest.mark.parametrize("name", ["data", "data/w.npy"])
+def test_data_beside_a_module_count_when_they_are_declared(name: str, folder: Path) -> None:
+    odd = ODD.replace('"""Odd."""', f"code_of = ({name!r},)")
+    put(folder, {"cut.py": HEAD + odd + HOOK, "data/w.npy": "1"})
+    describe(folder, "cut")
+    before = digest()
+    put(folder, {"data/w.npy": "2"})
+    assert digest() != before
 
 
 def keys() -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from odd_plugin import SMOKE, Bench, forget
 
-from crossmod import PluginError
+from crossmod import Context, PluginError, State
 from crossmod.cost.estimates import Estimator
 from crossmod.cost.extents import Extents
 from crossmod.cost.measured import Conditions, Earlier
@@ -27,7 +27,7 @@ from crossmod.run.steps import PluginStep
 from crossmod.run.task import Machine, Task
 from crossmod.stages import find as plugins
 from crossmod.stages.guard import programs
-from crossmod.testing import check_stage
+from crossmod.testing import check_resume, check_stage
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps orphans in sight"),
@@ -109,7 +109,7 @@ def test_what_a_step_leaves_at_work_is_ended_and_named(name: str, bench: Bench) 
     assert alive(file) == []
     assert programs.children() <= before
     [warning] = bench.warnings()
-    assert "odd: plugin 'odd' (odd 1.2) left programs at work: " in warning
+    assert "odd: plugin 'odd' (odd 1.2) left programs running: " in warning
     assert warning.endswith("; they were ended")
 
 
@@ -155,11 +155,48 @@ def test_what_was_at_work_before_is_left_alone(bench: Bench) -> None:
         other.kill()
 
 
+def test_ctrl_c_while_programs_are_given_time_ends_them_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(spare: object, seconds: float) -> bool:
+        raise KeyboardInterrupt
+
+    file = bench.folder / "temporary" / "pids"
+    with subprocess.Popen(["bash", "-c", "trap '' TERM; while true; do sleep 0.1; done"]) as deaf:
+        file.write_text(f"{deaf.pid}\n")
+        monkeypatch.setattr(programs, "_wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            programs.end()
+        left = alive(file)
+        deaf.kill()
+    assert left == []
+
+
 def test_check_stage_finds_it(bench: Bench, tmp_path: Path) -> None:
     offer(bench, STARTS["a program"], "yield from volumes")
     (tmp_path / "check").mkdir()
-    with pytest.raises(PluginError, match="left programs at work"):
+    with pytest.raises(PluginError, match="left programs running"):
         check_stage(plugins.load("odd").stage(), tmp_path / "check")
+
+
+def test_a_training_that_check_resume_kills_leaves_nothing_running(
+    bench: Bench, tmp_path: Path
+) -> None:
+    from crossmod.torch import resumable
+
+    file = bench.folder / "temporary" / "pids"
+
+    def fit(ctx: Context) -> State:
+        if file.exists():
+            assert alive(file) == []
+        for _ in resumable(ctx, 2, {}, label="steps"):
+            program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+            with file.open("a") as pids:
+                pids.write(f"{program.pid}\n")
+        return {}
+
+    check_resume(fit, tmp_path / "resume", [1, 2])
+    assert alive(file) == []
 
 
 def test_processes_are_listed_without_proc_too(monkeypatch: pytest.MonkeyPatch) -> None:

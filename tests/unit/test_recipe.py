@@ -12,6 +12,7 @@ from crossmod import RecipeError
 from crossmod.recipe.files import merge
 from crossmod.recipe.load import load, load_all
 from crossmod.recipe.lock import locked
+from crossmod.recipe.names import find_recipe
 from crossmod.recipe.text import locate
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -128,6 +129,27 @@ def test_shipped_recipes_extend_each_other_whatever_lies_in_the_folder(tmp_path:
     path = write(tmp_path, 'extends = "smoke"\n', "quickstart.toml")
     names = [file.name for file in load(path).document.files]
     assert names == ["quickstart.toml", "smoke.toml", "quickstart.toml"]
+
+
+def test_a_recipe_that_extends_itself_goes_in_a_circle_with_and_without_its_ending(
+    tmp_path: Path,
+) -> None:
+    for named in ("a", "a.toml", "./a"):
+        path = write(tmp_path, f'extends = "{named}"\n', "a.toml")
+        with pytest.raises(RecipeError, match="in a circle"):
+            load(path)
+
+
+def test_a_file_without_an_ending_is_not_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "smoke").write_text("notes", encoding="utf-8")
+    (tmp_path / "mine").write_text("notes", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert find_recipe(Path("smoke")) == RECIPES / "smoke.toml"
+    assert load(write(tmp_path, 'extends = "smoke"\ntitle = "t"\n')).recipe.title == "t"
+    with pytest.raises(RecipeError, match="does not end with"):
+        find_recipe(Path("mine"))
 
 
 def test_what_cannot_be_extended_is_said_with_what_could(tmp_path: Path) -> None:

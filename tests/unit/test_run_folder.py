@@ -9,6 +9,7 @@ import pytest
 
 from crossmod import DataError
 from crossmod.files.atomic import published
+from crossmod.files.ledger import LEDGER
 from crossmod.files.outputs import Outputs
 from crossmod.run.folder import RunFolder
 
@@ -97,3 +98,60 @@ def test_a_folder_that_is_called_like_a_step_is_not_taken_for_one(
     (shown / "events.jsonl").symlink_to(tmp_path / "log")
     with pytest.raises(DataError, match=r"events\.jsonl"):
         folder.require({})
+
+
+@pytest.mark.parametrize("manifest", ["{}", '{"files": ["a"]}', '{"key": "k1", "files": {}}', ""])
+def test_a_manifest_of_somebody_else_makes_no_folder_the_runs_own(
+    manifest: str, shown: Path, tmp_path: Path
+) -> None:
+    folder = of_run(tmp_path)
+    mine = shown / "40-mine" / "manifest.json"
+    mine.parent.mkdir()
+    mine.write_text(manifest, encoding="utf-8")
+    folder.require({"01-fit": "k1"})
+    folder.keep(["01-fit"])
+    assert mine.read_text(encoding="utf-8") == manifest
+    with pytest.raises(DataError, match=r"40-mine/manifest\.json"):
+        folder.require({"40-mine": "k2"})
+    with pytest.raises(DataError, match=r"40-mine/manifest\.json"):
+        folder.show("40-mine", "k2", result(tmp_path / "store", "k3"))
+
+
+def test_hidden_files_of_somebody_else_stay(shown: Path, tmp_path: Path) -> None:
+    folder = of_run(tmp_path)
+    for note in (shown / "02-use" / ".notes", shown / "02-use" / ".mine" / "notes"):
+        note.parent.mkdir(exist_ok=True)
+        note.touch()
+        with pytest.raises(DataError, match=note.name):
+            folder.require({"01-fit": "k1"})
+        with pytest.raises(DataError, match=note.name):
+            folder.keep(["01-fit"])
+        note.unlink()
+
+
+def test_a_changed_manifest_is_somebody_elses(shown: Path, tmp_path: Path) -> None:
+    manifest = shown / "02-use" / "manifest.json"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.unlink()
+    manifest.write_text(text.replace('"key"', '"note": "mine", "key"'), encoding="utf-8")
+    of_run(tmp_path).keep(["01-fit"])
+    assert names(shown) == ["01-fit", "02-use"]
+
+
+def test_a_removal_that_was_cut_short_does_not_stop_the_next_run(
+    shown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = of_run(tmp_path)
+
+    def cut(path: Path, **_: object) -> None:
+        (path / "manifest.json").unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", cut)
+    with pytest.raises(KeyboardInterrupt):
+        folder.keep(["01-fit"])
+    monkeypatch.undo()
+    folder.require({"02-use": "k2"})
+    folder.show("02-use", "k2", tmp_path / "store" / "k2")
+    folder.keep(["02-use"])
+    assert sorted(path.name for path in shown.iterdir()) == [LEDGER, "02-use"]

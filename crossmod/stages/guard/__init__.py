@@ -41,7 +41,7 @@ def guarded(
         seed: of the global random numbers.
         own: folders it may write into.
         closed: where it may write nothing else, even if caches or temporary files lie there.
-        warn: takes a line about what was put back, and about threads and programs left at work.
+        warn: takes a line about what was put back, and about threads and programs left running.
 
     Raises:
         PluginError: it writes elsewhere, even if it goes on as if nothing had happened, or tries

@@ -56,7 +56,7 @@ def ended(who: str, warn: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         who: the plugin in warnings.
-        warn: takes a line that names what was left at work.
+        warn: takes a line that names what was left running.
     """
     before, adopting = children(), adopt(True)
     try:
@@ -65,7 +65,7 @@ def ended(who: str, warn: Callable[[str], None]) -> Iterator[None]:
         left = end(before, PATIENCE_S)
         adopt(adopting)
         if left:
-            warn(f"{who} left programs at work: {', '.join(left)}; they were ended")
+            warn(f"{who} left programs running: {', '.join(left)}; they were ended")
 
 
 def adopt(wanted: bool) -> bool:
@@ -88,7 +88,7 @@ def children() -> set[int]:
 
 
 def end(spare: Collection[int] = (), patience_s: float = 0.0) -> list[str]:
-    """End all programs below this process.
+    """End all programs below this process; at once where Ctrl-C comes meanwhile.
 
     Args:
         spare: children that stay, and what is below them.
@@ -97,16 +97,22 @@ def end(spare: Collection[int] = (), patience_s: float = 0.0) -> list[str]:
     Returns:
         The names of those that did not.
     """
-    if not _wait(spare, patience_s):
-        return []
-    names = sorted({_name_of(pid) for pid in _below(spare)})
-    _signal(_below(spare), signal.SIGTERM)
-    _wait(spare, ASK_S)
+    names: list[str] = []
+    try:
+        if _wait(spare, patience_s):
+            names = sorted({_name_of(pid) for pid in _below(spare)})
+            _signal(_below(spare), signal.SIGTERM)
+            _wait(spare, ASK_S)
+    finally:
+        _kill(spare)
+    return names
+
+
+def _kill(spare: Collection[int]) -> None:
     until = time.monotonic() + KILL_S
     while (left := _below(spare)) and time.monotonic() < until:
         _signal(left, signal.SIGKILL)
         time.sleep(0.01)
-    return names
 
 
 def end_orphans(known: Collection[int]) -> None:

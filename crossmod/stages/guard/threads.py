@@ -16,7 +16,7 @@ _left: WeakKeyDictionary[Thread, str] = WeakKeyDictionary()
 
 @contextmanager
 def counted(who: str, warn: Callable[[str], None]) -> Iterator[None]:
-    """Note the threads that a plugin begins in this block and leaves at work.
+    """Note the threads that a plugin begins in this block and leaves running.
 
     Args:
         who: the plugin in warnings.
@@ -29,7 +29,7 @@ def counted(who: str, warn: Callable[[str], None]) -> Iterator[None]:
         begun = [thread for thread in threading.enumerate() if thread not in before]
         _left.update(dict.fromkeys(begun, who))
         if names := sorted(thread.name for thread in begun if _goes_on(thread)):
-            warn(f"{who} left threads at work: {', '.join(names)}")
+            warn(f"{who} left threads running: {', '.join(names)}")
 
 
 def _goes_on(thread: Thread) -> bool:
@@ -46,5 +46,5 @@ def elders() -> set[Thread]:
 
 
 def owner_of(thread: Thread) -> str | None:
-    """The plugin that left a thread at work."""
+    """The plugin that left a thread running."""
     return _left.get(thread)
