@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from crossmod.data.grids import Preprocess
 from crossmod.model.ensemble import Ensemble
@@ -186,12 +187,17 @@ class Planner:
         self.made.steps.append(step)
         return step
 
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        """What every step of a plugin is told about its numbers."""
+        return {"determinism": self.recipe.determinism, "precision": self.recipe.precision}
+
     def _translate(self, use: StageUse, table: LearningTable, base: Step) -> Translate:
         fit = self._fit(use, table, base)
         step = Translate(
             name=use.name,
             seed=self.recipe.seed,
-            determinism=self.recipe.determinism,
+            **self._numbers,
             use=use,
             fit=fit,
             source=base,
@@ -205,7 +211,7 @@ class Planner:
         step = Augment(
             name=use.name,
             seed=self.recipe.seed,
-            determinism=self.recipe.determinism,
+            **self._numbers,
             use=use,
             fit=fit,
             labeled=base,
@@ -217,7 +223,7 @@ class Planner:
         fit = Fit(
             name=f"{use.name}-fit",
             seed=self.recipe.seed,
-            determinism=self.recipe.determinism,
+            **self._numbers,
             use=use,
             labeled=(base,),
             target=self.made.target,
@@ -230,7 +236,7 @@ class Planner:
         step = PseudoLabel(
             name=f"pseudo-label-{number}",
             seed=self.recipe.seed,
-            determinism=self.recipe.determinism,
+            **self._numbers,
             use=use,
             predictions=self.made.predictions[last, "target"],
             earlier=tuple(self.made.rounds),
@@ -254,7 +260,7 @@ class Planner:
             Train(
                 name=f"train-{stage}" + (f"-fold-{fold + 1}" if folds > 1 else ""),
                 seed=self.recipe.seed,
-                determinism=self.recipe.determinism,
+                **self._numbers,
                 use=setup.use,
                 labeled=labeled,
                 fold=fold,
@@ -281,7 +287,7 @@ class Planner:
         predict = Predict(
             name=f"predict-{stage}-{split}",
             use=setup.use,
-            determinism=self.recipe.determinism,
+            **self._numbers,
             models=models,
             images=images,
             ensemble=Ensemble(setup.use, classes, table.average, table.largest_component),

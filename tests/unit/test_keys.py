@@ -59,6 +59,15 @@ def test_the_level_of_determinism_belongs_to_the_key_of_what_plugins_make() -> N
     assert not [name for name in after if name.startswith(("prepare", "phantom"))]
 
 
+def test_a_precision_that_a_recipe_asks_for_belongs_to_the_key() -> None:
+    """Else results in another number format would be taken for it; `auto` takes what there is."""
+    assert keys("precision=auto") == keys()
+    after = changed(keys(), keys("precision=fp32"))
+    assert {"translate-gan-fit", "train-oracle", "predict-oracle-target"} <= after
+    assert not [name for name in after if name.startswith(("prepare", "phantom"))]
+    assert changed(keys("precision=fp32"), keys("precision=bf16")) == after
+
+
 def test_another_process_computes_the_same_keys() -> None:
     [checked] = load_all(SMOKE, ())
     for step in Planner(checked, None).plan().steps:

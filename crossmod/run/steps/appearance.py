@@ -25,15 +25,18 @@ class PluginStep(Step):
 
     use: StageUse
     determinism: Determinism = "seeded"
+    precision: str = "auto"
 
     @property
     def settings(self) -> Mapping[str, Any]:
         options = self.use.options.model_dump(mode="json")
-        return {
+        settings = {
             "plugin": self.use.plugin.content,
             "options": options,
             "determinism": self.determinism,
         }
+        # "auto" leaves the choice to each machine, as `device` does; a recipe that asks gets it.
+        return settings if self.precision == "auto" else {**settings, "precision": self.precision}
 
 
 @dataclass(frozen=True, kw_only=True)
