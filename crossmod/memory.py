@@ -34,10 +34,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def held_at(error: BaseException) -> str:
     """What this process held of the memory that ran out, in words."""
-    if not _is_of_gpu(error):
-        return f"the process held {peak_bytes() / GIB:.1f} GiB"
     import torch
 
+    if not _is_of_gpu(error) or not torch.cuda.is_available():
+        return f"the process held {peak_bytes() / GIB:.1f} GiB"
     gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
     held, whole = torch.cuda.max_memory_reserved() / GIB, gpu.total_memory / GIB
     return f"the process held {held:.1f} GiB of the {whole:.1f} GiB of the GPU, {gpu.name}"

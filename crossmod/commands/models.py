@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from crossmod.errors import CrossmodError, DataError
+from crossmod.errors import CrossmodError, DataError, MachineError
 
 if TYPE_CHECKING:
     from crossmod.files.outputs import Inputs, Outputs
@@ -148,7 +148,11 @@ def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
     from crossmod.stages.base import Context
     from crossmod.torch import resolve_device, resolve_precision
 
-    found = resolve_device(device)
+    try:
+        found = resolve_device(device)
+    except MachineError as error:
+        where = f"--device {device}"
+        raise MachineError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error
     with TemporaryDirectory() as folder:
         yield Context(
             folder=Path(folder),

@@ -29,7 +29,9 @@ def find_recipe(recipe: Path) -> Path:
     """
     found = recipe_file(str(recipe), Path())
     if found is None:
-        what = "does not end with .toml" if recipe.is_file() else "is not a file"
+        what = "is not a file"
+        with suppress(OSError):  # a name may be too long for the file system
+            what = "does not end with .toml" if recipe.is_file() else what
         raise RecipeError(what, where=str(recipe), allowed=", ".join(sorted(shipped())))
     return found
 

@@ -64,7 +64,9 @@ def test_the_version_is_told(program: Program) -> None:
 
 
 def test_a_wrong_data_folder_is_said_before_anything_runs(program: Program, tmp_path: Path) -> None:
-    failed = program("run", SMOKE, "--data", tmp_path, "--out", tmp_path / "run", code=3)
+    data = tmp_path / "data"
+    data.mkdir()
+    failed = program("run", SMOKE, "--data", data, "--out", tmp_path / "run", code=3)
     assert "no scan matches" in failed.stderr
     assert not (tmp_path / "run" / "events.jsonl").exists()
 

@@ -54,7 +54,8 @@ FAILING_WORK = {
                  "case case-0: Mine"),
     "link": ("(ctx.folder / 'w').symlink_to(OUT)\nyield from volumes", "'w' in its folder is a"),
     "dead link": ("(ctx.folder / 'w').symlink_to('gone')\nyield from volumes", "is a link"),
-    "fifo": ("os.mkfifo(ctx.folder / 'w')\nyield from volumes", "'w' in its folder is no file"),
+    "fifo": ("os.mkfifo(ctx.folder / 'w')\nyield from volumes",
+             "'w' in its folder is not a regular file"),
     "manifest": ("(ctx.folder / 'manifest.json').write_text('{}')\nyield from volumes",
                  "'manifest.json' in its folder has a name that the store needs"),
 }  # fmt: skip

@@ -28,7 +28,8 @@ def as_itk(array: np.ndarray, affine: np.ndarray) -> sitk.Image:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     lps = np.diag([-1.0, -1.0, 1.0])
     image.SetSpacing(spacing.tolist())
-    image.SetDirection((lps @ affine[:3, :3] / spacing).ravel().tolist())
+    # Rounded, because ITK inverts matrices with numbers near the smallest double wrongly.
+    image.SetDirection(np.round(lps @ affine[:3, :3] / spacing, 12).ravel().tolist())
     image.SetOrigin((lps @ affine[:3, 3]).tolist())
     return image
 
