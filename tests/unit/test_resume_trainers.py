@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tiny_stages
 import torch
 from crossmod_cyclegan import CycleGAN, CycleGANOptions
 from crossmod_singan_gba import SinganGba, SinganGbaOptions
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 
 from crossmod import Context, CrossmodError
 from crossmod.checkpoints import Checkpoints
-from crossmod.testing import CLASSES, Watched, check_resume, small_cohort
+from crossmod.testing import CLASSES, Watched, check_resume
 
 STEPS = range(1, 11)
 GROUPS = [{"name": "all", "factors": [0.5]}]
@@ -55,9 +56,7 @@ TRAINERS = list(OPTIONS)
 
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohorts")
-    labeled = small_cohort(folder / "labeled", labeled=True)
-    return labeled, small_cohort(folder / "target", labeled=False, seed=1)
+    return tiny_stages.cohorts_in(tmp_path_factory.mktemp("cohorts"))
 
 
 def fit_of(trainer, cohorts, **changes):
