@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.errors import DataError
 
-FloatArray = NDArray[np.float32]
-LabelArray = NDArray[np.uint8]
-Affine = NDArray[np.float64]
-State = Mapping[str, NDArray[np.generic]]
-"""What a stage has learned: named arrays, stored as safetensors."""
+FloatArray: TypeAlias = NDArray[np.float32]
+"""Intensities or probabilities, float32."""
+
+LabelArray: TypeAlias = NDArray[np.uint8]
+"""Labels, uint8: 0 is background, others are those of `Cohort.classes`."""
+
+Affine: TypeAlias = NDArray[np.float64]
+"""``(4, 4)``, voxel -> RAS+ mm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +121,13 @@ class Prediction:
         """The most probable label, uint8 ``(I, J, K)``; label n is class channel n."""
         winner: LabelArray = np.argmax(self.probabilities, axis=0).astype(np.uint8)
         return winner
+
+    def pair(self, labels: LabelArray) -> Pair:
+        """The image with a label map, uint8 ``(I, J, K)``, to learn from.
+
+        A prediction does not know the patient: the case stands in, until the core fills it in.
+        """
+        return Pair(self.image, labels, patient=self.case)
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:
