@@ -180,17 +180,27 @@ def distinct_names(groups: tuple[GroupT, ...]) -> tuple[GroupT, ...]:
     return groups
 
 
-def label_of(structure: str, classes: Mapping[str, int]) -> int:
+def label_of(structure: str, classes: Mapping[str, int], where: str = "structure") -> int:
     """The label of a class name.
+
+    Args:
+        structure: a class name that an option holds.
+        classes: class name -> label, as `Context.classes`.
+        where: that option.
 
     Raises:
         RecipeError: the classes of the data do not have it.
+
+    Example:
+        >>> label_of("cochlea", {"tumor": 1, "cochlea": 2})
+        2
     """
     if structure not in classes:
         raise RecipeError(
             f"there is no class {structure!r}",
-            where="structure",
+            where=where,
             allowed=", ".join(classes),
+            fix="name classes as in [data.classes]",
         )
     return classes[structure]
 
