@@ -25,5 +25,5 @@ def dice(one: BoolArray, other: BoolArray) -> float:
         >>> dice(np.array([True, True, False]), np.array([False, True, False]))
         0.6666666666666666
     """
-    total = np.count_nonzero(one) + np.count_nonzero(other)
-    return 2 * np.count_nonzero(one & other) / total if total else math.nan
+    size = np.count_nonzero(one) + np.count_nonzero(other)
+    return float(2 * np.count_nonzero(one & other) / size) if size else math.nan
