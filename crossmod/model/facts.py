@@ -131,7 +131,7 @@ class Weights(Options):
 
     sha256: str
     notes: dict[str, Any]
-    """Arrays of bytes in it that are JSON, in plain text; nothing reads them from here."""
+    """Its notes, see `State`, for people: prediction reads those in the file."""
 
 
 class ModelFacts(Setup):

@@ -10,8 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crossmod.data.classes import Classes
-from crossmod.data.state import arrays_in
-from crossmod.data.volumes import State
+from crossmod.data.state import State, parse_state
 from crossmod.errors import DataError, PluginError
 from crossmod.model.ensemble import Ensemble
 from crossmod.model.facts import (
@@ -136,4 +135,4 @@ def _state(file: Path, weights: Weights) -> State:
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != weights.sha256:
         raise ValueError("is damaged: its sha256 is not that of model.json")
-    return arrays_in(content)
+    return parse_state(content)

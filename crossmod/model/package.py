@@ -9,10 +9,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from crossmod.data.state import STATE, arrays_in
+from crossmod.data.state import STATE, parse_state
 from crossmod.errors import DataError
 from crossmod.files.atomic import MANIFEST
 from crossmod.files.outputs import Inputs, new_folder, require_new
@@ -157,14 +156,8 @@ def _lock(file: Path) -> tuple[str, Head]:
 
 
 def _weights(content: bytes) -> Weights:
-    notes = {}
-    for name, array in arrays_in(content).items():
-        if array.dtype == np.uint8 and array.ndim == 1:
-            try:
-                notes[name] = json.loads(array.tobytes())
-            except (ValueError, RecursionError):
-                continue
-    return Weights(sha256=hashlib.sha256(content).hexdigest(), notes=notes)
+    digest = hashlib.sha256(content).hexdigest()
+    return Weights(sha256=digest, notes=dict(parse_state(content).notes))
 
 
 def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]:

@@ -29,7 +29,7 @@ import crossmod
 
 CORE = "crossmod"
 
-NUMBERS = frozenset({"keep_largest", "match_groups", "measure", "rescale"})
+NUMBERS = frozenset({"dice", "keep_largest", "match_groups", "measure", "rescale"})
 """Public functions that compute what a plugin gives. The modules they come from count; those of
 data classes, options, stages and errors do not, or every edit there would rerun every plugin."""
 

@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from crossmod_cyclegan.train import Trainer
 from crossmod_singan_gba.cascade import Cascade
@@ -26,11 +25,12 @@ from crossmod_singan_gba.pyramid import ratios_of
 from crossmod_singan_gba.train import ScaleTrainer
 from crossmod_unet3d import WATCHES  # times a training predicts its validation fold
 from crossmod_unet3d.networks import build
-from crossmod_unet3d.plan import Plan, Wishes, make_plan
+from crossmod_unet3d.plan import Plan, make_plan
 from crossmod_unet3d.train import deep_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from crossmod import Context
 from crossmod.recipe.load import Checked, Segmentation, load, load_all
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -47,7 +47,6 @@ LESION_SLICES = {"large-heterogeneous": 20, "small": 8}  # assumed: slices of 1 
 # convolutions keep.
 BF16, FP32, SHARES = 989e12, 67e12, (0.30, 0.10)
 CALL_SECONDS = 10e-6  # assumed: what PyTorch takes to launch one operation on a GPU
-NO_AUTOCAST = torch.autocast("cpu", enabled=False)
 
 
 class Kept:
@@ -148,7 +147,7 @@ def images(*shape: int) -> torch.Tensor:
 
 def cyclegan(options: Any, side: int, slices: int) -> list[Work]:
     """Training on so many slices of each modality, translation of all source scans."""
-    trainer = Trainer(options, np.random.default_rng(0), "cpu", NO_AUTOCAST)
+    trainer = Trainer(options, Context(Path()))
     trainer.generators.to("meta")
     trainer.judges.to("meta")
     one = images(options.batch_size, 1, side, side)
@@ -237,9 +236,8 @@ def volume(setup: Segmentation) -> tuple[int, int, int]:
 def planned(setup: Segmentation, cases: int) -> Plan:
     """The plan of a training on volumes of mean height."""
     options: Any = setup.use.options
-    wishes = Wishes(options.memory_gb, options.base_channels, options.max_channels)
     spacing_mm = setup.preprocess.spacing_mm
-    return make_plan(spacing_mm, volume(setup), cases=cases, classes=1, wishes=wishes)
+    return make_plan(spacing_mm, volume(setup), cases=cases, classes=1, options=options)
 
 
 def windows(shape: tuple[int, ...], plan: Plan, overlap: float) -> int:

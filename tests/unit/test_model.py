@@ -31,7 +31,7 @@ from crossmod import (
 )
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, Preprocess
-from crossmod.data.state import save_state
+from crossmod.data.state import State, save_state
 from crossmod.intake import Intake, Limits, ScanFile
 from crossmod.model import predict as prediction
 from crossmod.model.confidence import AGREEING, confidence, write_confidence
@@ -140,8 +140,7 @@ def a_run(folder: Path, levels: tuple[float, ...] = (0.5, 0.6), **changes: Any) 
         for number, level in enumerate(levels):
             step = folder / f"{name}-{number}"
             step.mkdir(parents=True)
-            note = np.frombuffer(b'{"patch": [1, 2]}', np.uint8)
-            save_state(step, {"level": np.array([level]), "plan": note, "raw": np.uint8([255])})
+            save_state(step, State({"level": np.array([level])}, {"plan": {"patch": [1, 2]}}))
             digest = hashlib.sha256((step / "state.safetensors").read_bytes()).hexdigest()
             files = {"state.safetensors": {"bytes": 1, "sha256": digest}}
             manifest = {"key": f"{name}{number}", "files": files}
