@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.data.cases import faults_of_cases, shown
-from crossmod.errors import DataError
+from crossmod.errors import DataError, reading
 
 ENDINGS = (".nii.gz", ".nii")
 """File endings that crossmod reads."""
@@ -100,9 +100,8 @@ def _read_json(path: Path) -> dict[str, Any]:
             fix="name the folder of one data set, such as nnUNet_raw/Dataset501_Name",
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        with reading(path):
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=str(path)) from error
     if not isinstance(content, dict):

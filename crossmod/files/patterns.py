@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from crossmod.errors import DataError
+from crossmod.errors import DataError, reading
 
 CASE = "{case}"
 """What stands for the case id in a pattern."""
@@ -120,7 +120,5 @@ def is_folder(path: Path) -> bool:
     Raises:
         DataError: nobody can know.
     """
-    try:
+    with reading(path):
         return path.is_dir()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +11,8 @@ from pydantic import ValidationError
 from crossmod.data.classes import Classes
 from crossmod.data.state import arrays_in
 from crossmod.data.volumes import State
-from crossmod.errors import DataError, PluginError
+from crossmod.errors import DataError, PluginError, reading
+from crossmod.files.digests import digest_of_bytes
 from crossmod.model.ensemble import Ensemble
 from crossmod.model.facts import (
     MODEL_FILE,
@@ -121,9 +121,10 @@ def _states(folder: Path, facts: ModelFacts) -> tuple[State, ...]:
     problems = []
     for name, weights in facts.weights.items():
         try:
-            states.append(_state(folder / name, weights))
-        except OSError as error:
-            problems.append(f"{folder / name}: cannot be read: {error.strerror}")
+            with reading(folder / name):
+                states.append(_state(folder / name, weights))
+        except DataError as error:
+            problems.append(str(error))
         except ValueError as error:
             problems.append(f"{folder / name}: {error}")
     if problems:
@@ -134,6 +135,6 @@ def _states(folder: Path, facts: ModelFacts) -> tuple[State, ...]:
 def _state(file: Path, weights: Weights) -> State:
     """Raises ValueError where the file is not the one that was packaged, or no weights at all."""
     content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != weights.sha256:
+    if digest_of_bytes(content) != weights.sha256:
         raise ValueError("is damaged: its sha256 is not that of model.json")
     return arrays_in(content)

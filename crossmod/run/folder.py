@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError, writing
 from crossmod.faults import point
-from crossmod.files.atomic import MANIFEST, draft_of
+from crossmod.files.atomic import MANIFEST, draft_of, drafted
 from crossmod.files.digests import digest_on_disk
 from crossmod.files.outputs import Outputs
 
@@ -30,6 +30,8 @@ FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
 
 NUMBERED = re.compile(r"\d\d-.+")
 DRAFT = re.compile(r"\.\d\d-.+\.\d+\.[0-9a-f]{8}")
+
+NO_ROOM = "free space or choose another folder with --out, then run again"
 
 MOVE = "move them away, or choose another folder with --out"
 
@@ -93,21 +95,12 @@ class RunFolder:
         shown = self.folder / name
         if _shows(shown, key):
             return
-        draft = draft_of(shown)
-        try:
+        with writing(shown, "cannot write the run folder", NO_ROOM), drafted(shown) as draft:
             point("show")
-            shutil.copytree(result, draft, copy_function=_link_or_copy)
+            shutil.copytree(result, draft, copy_function=_link_or_copy, dirs_exist_ok=True)
             self._remove(shown)
             self.outputs.note(f"{name}/{MANIFEST}", digest_on_disk(draft / MANIFEST))
             draft.rename(shown)
-        except OSError as error:
-            raise MachineError(
-                f"cannot write the run folder: {error}",
-                where=str(shown),
-                fix="free space or choose another folder with --out, then run again",
-            ) from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     def keep(self, names: Collection[str]) -> None:
         """Remove the results that earlier runs left here and this one does not have.

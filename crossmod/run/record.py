@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from crossmod.data.volumes import Cohort
 from crossmod.files.atomic import MANIFEST
+from crossmod.files.digests import digest_of_bytes
 from crossmod.model.facts import (
     Fold,
     Identity,
@@ -70,7 +70,7 @@ def _split(step: Prepare, folder_of: Where) -> Split:
     files = [path for scan in scans for path in (scan.image, scan.labels) if path]
     known = step.data.digests if isinstance(step.data, DataFolder) else _published(root)
     digests = sorted(known[path.relative_to(root).as_posix()] for path in files)
-    whole = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    whole = digest_of_bytes("\n".join(digests))
     return Split(centers=dict(Counter(scan.center for scan in scans)), digest=whole)
 
 

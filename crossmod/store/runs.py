@@ -6,7 +6,6 @@ can move together, and the keys of all steps, made or not.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from pydantic import Field
 
 from crossmod.errors import Interrupted, MachineError
 from crossmod.files.atomic import write_file
+from crossmod.files.digests import digest_of_bytes
 from crossmod.options import Options
 from crossmod.store.store import Store
 
@@ -163,4 +163,4 @@ def _relative(store: Store, folder: Path) -> str:
 
 
 def _name(relative: str) -> str:
-    return f"run-{hashlib.sha256(relative.encode()).hexdigest()[:16]}"
+    return f"run-{digest_of_bytes(relative)[:16]}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from crossmod.errors import DataError
+from crossmod.files.digests import digest_of_bytes
 from crossmod.intake.dicom.files import parse, parsing, read_tags, silence
 from crossmod.intake.dicom.frames import Frame, frames_of
 from crossmod.intake.dicom.pixels import values
@@ -73,11 +73,11 @@ def _fill(
     for name in series.files:
         with parsing(name):
             content = (folder / name).read_bytes()
-            digests.append(hashlib.sha256(content).hexdigest())
+            digests.append(digest_of_bytes(content))
             dataset = parse(content, name)
             found = frames_of(dataset, name)
             if any(one != frames[places[name, one.index]] for one in found):
                 raise DataError("changed while it was read", where=name)
             for one, slice_ in zip(found, values(dataset, found), strict=True):
                 data[places[name, one.index]] = slice_
-    return hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+    return digest_of_bytes("\n".join(sorted(digests)))

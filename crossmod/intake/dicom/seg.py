@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from crossmod.data.volumes import LabelArray
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError, writing
 from crossmod.intake.dicom.files import silence
 from crossmod.intake.dicom.read import tagged
 from crossmod.intake.dicom.seg_source import sources
@@ -49,11 +49,8 @@ def write(folder: Path, labels: LabelArray, request: Mapping[str, Any]) -> None:
         raise DataError("is not the series that was outlined; its files have changed")
     frames = _frames(labels, found, list(request["classes"].values()))
     made = _segmentation(sources(folder, found), frames, request)
-    try:
+    with writing(request["path"], fix=""):
         made.save_as(request["path"], enforce_file_format=True)
-    except OSError as error:
-        what = f"cannot be written: {error.strerror}"
-        raise MachineError(what, where=request["path"]) from error
 
 
 def _frames(labels: LabelArray, found: Stack, values: Sequence[int]) -> LabelArray:
