@@ -23,7 +23,7 @@ from crossmod.model.facts import (
     require_usual_spacing,
 )
 from crossmod.options import problems_in
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.find import StageUse
 
 
@@ -78,14 +78,14 @@ def load_model(folder: Path) -> Model:
     return Model(facts, ensemble, _states(folder, facts), remarks)
 
 
-def _plugin(wanted: Identity, folder: Path) -> plugins.Plugin:
-    if wanted.name not in plugins.available():
+def _plugin(wanted: Identity, folder: Path) -> find.Plugin:
+    if wanted.name not in find.available():
         raise PluginError(
             f"needs the plugin {_who(wanted)}, which is not installed",
             where=str(folder),
             fix=_install(wanted),
         )
-    plugin = plugins.load(wanted.name)
+    plugin = find.load(wanted.name)
     if plugin.kind != "segment":
         raise PluginError(
             f"the installed plugin of this name is for [{plugin.kind}]",

@@ -16,9 +16,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_orig
 
 import numpy as np
 
-from crossmod.checkpoints import Checkpoints
 from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, State, Volume
 from crossmod.options import Options
+from crossmod.store.checkpoints import Checkpoints
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 ItemT = TypeVar("ItemT")
