@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.data.cases import faults_of_cases, shown
+from crossmod.data.folder import NIFTI
 from crossmod.errors import DataError, reading
-
-ENDINGS = (".nii.gz", ".nii")
-"""File endings that crossmod reads."""
 
 NUMBER = re.compile(r"[0-9]{1,4}")
 """A channel, or a label in version 1."""
@@ -75,9 +73,9 @@ def read_raw(folder: Path, channel: int | None) -> RawDataset:
     problems: list[str] = []
     classes = _classes(_labels(content, problems), problems)
     ending = content.get("file_ending", ".nii.gz")
-    if ending not in ENDINGS:
+    if ending not in NIFTI:
         problems.append(
-            f"file_ending is {shown(repr(ending))}; crossmod reads {' and '.join(ENDINGS)}"
+            f"file_ending is {shown(repr(ending))}; crossmod reads {' and '.join(NIFTI)}"
         )
     if "dataset" in content:
         problems.append('files are listed under "dataset"; move them to imagesTr and labelsTr')

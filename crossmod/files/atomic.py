@@ -26,10 +26,18 @@ MANIFEST = "manifest.json"
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
 
 
+def read_manifest(entry: Path) -> dict[str, Any]:
+    """What the manifest of an entry says, whatever became of its files; empty if there is none."""
+    with suppress(OSError, ValueError):
+        content = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
 def manifest_of(entry: Path) -> dict[str, Any] | None:
     """The manifest of an entry whose files are all there in full size, else None."""
+    content = read_manifest(entry)
     try:
-        content: dict[str, Any] = json.loads((entry / MANIFEST).read_text("utf-8"))
         whole = all(
             (entry / name).stat().st_size == file["bytes"]
             for name, file in content["files"].items()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from crossmod.errors import DataError, writing
 from crossmod.faults import point
-from crossmod.files.atomic import MANIFEST, draft_of, drafted
+from crossmod.files.atomic import MANIFEST, draft_of, drafted, read_manifest
 from crossmod.files.digests import digest_on_disk
 from crossmod.files.outputs import Outputs
 
@@ -138,10 +136,10 @@ class RunFolder:
         if folder.is_symlink() or not folder.is_dir():
             yield folder
             return
-        files: dict[str, Mapping[str, Any]] = {}
+        files: dict[str, Any] = {}
         if self._made(folder):
-            manifest = folder / MANIFEST
-            files = {**_manifest(folder)["files"], MANIFEST: {"sha256": digest_on_disk(manifest)}}
+            files = read_manifest(folder)["files"]
+            files[MANIFEST] = {"sha256": digest_on_disk(folder / MANIFEST)}
         for path in sorted(folder.rglob("*")):
             known = files.get(path.relative_to(folder).as_posix(), {}).get("sha256")
             if path.is_symlink() or not (path.is_dir() or _is(path, known) or _of_system(path)):
@@ -156,15 +154,7 @@ def _refuse(files: list[str]) -> None:
 
 def _shows(folder: Path, key: str) -> bool:
     """Whether a folder holds the result with this key."""
-    return _manifest(folder).get("key") == key
-
-
-def _manifest(folder: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
+    return read_manifest(folder).get("key") == key
 
 
 def _is(path: Path, digest: str | None) -> bool:

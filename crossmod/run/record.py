@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from crossmod.data.volumes import Cohort
-from crossmod.files.atomic import MANIFEST
+from crossmod.files.atomic import read_manifest
 from crossmod.files.digests import digest_of_bytes
 from crossmod.model.facts import (
     Fold,
@@ -76,5 +74,4 @@ def _split(step: Prepare, folder_of: Where) -> Split:
 
 def _published(entry: Path) -> dict[str, str]:
     """Name -> sha256 of the files of a stored result."""
-    manifest: dict[str, Any] = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
-    return {name: file["sha256"] for name, file in manifest["files"].items()}
+    return {name: file["sha256"] for name, file in read_manifest(entry)["files"].items()}
