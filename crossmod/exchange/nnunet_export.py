@@ -25,7 +25,7 @@ FOLDS = 5
 SPLITS = "splits_final.json"
 """The file in a preprocessed folder from which nnU-Net takes its folds, if it is there."""
 
-Progress = Callable[[Sequence[Case]], Iterable[Case]]
+CaseProgress = Callable[[Sequence[Case]], Iterable[Case]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Exported:
     splits: Path | None
 
 
-class Row(Options):
+class ManifestRow(Options):
     """A case in a manifest; its files are named relative to the folder."""
 
     case: str
@@ -59,7 +59,7 @@ class Manifest(Options):
     """What `Cohort.save` writes."""
 
     classes: dict[Name, FileValue]
-    cases: tuple[Row, ...]
+    cases: tuple[ManifestRow, ...]
 
 
 def load_joined(folders: Sequence[Path]) -> Cohort:
@@ -134,7 +134,7 @@ def export_raw(
     number: int,
     name: str,
     channel: str,
-    progress: Progress,
+    progress: CaseProgress,
     inputs: Inputs = NOTHING,
 ) -> Exported:
     """Write a cohort as ``out/Dataset{number}_{name}``; labeled cases are for training.
