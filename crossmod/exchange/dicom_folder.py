@@ -37,13 +37,11 @@ LOCK = ".lock"
 """Held by the import that works in such a folder; the system frees it when the import ends."""
 
 Item = tuple[str, Path]
-SeriesProgress = Callable[[Iterable[Item], int], Iterable[Item]]
+Progress = Callable[[Iterable[Item], int], Iterable[Item]]
 """Wraps the iteration over that many cases."""
 
 
-def import_series(
-    folder: Path, out: Path, role: Role, series: str, progress: SeriesProgress
-) -> Imported:
+def import_series(folder: Path, out: Path, role: Role, series: str, progress: Progress) -> Imported:
     """Read a series of every case and write it into a data folder; all of them or none.
 
     Args:
@@ -109,7 +107,7 @@ def _loose(folder: Path, cases: Mapping[str, Path]) -> list[str]:
 
 
 def _convert(
-    cases: Mapping[str, Path], out: Path, role: Role, series: str, progress: SeriesProgress
+    cases: Mapping[str, Path], out: Path, role: Role, series: str, progress: Progress
 ) -> tuple[str, ...]:
     """Write the images of all cases into ``out / role``; returns what was odd."""
     problems: list[str] = []

@@ -25,7 +25,7 @@ FOLDS = 5
 SPLITS = "splits_final.json"
 """The file in a preprocessed folder from which nnU-Net takes its folds, if it is there."""
 
-CaseProgress = Callable[[Sequence[Case]], Iterable[Case]]
+Progress = Callable[[Sequence[Case]], Iterable[Case]]
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def export_raw(
     number: int,
     name: str,
     channel: str,
-    progress: CaseProgress,
+    progress: Progress,
     inputs: Inputs = NOTHING,
 ) -> Exported:
     """Write a cohort as ``out/Dataset{number}_{name}``; labeled cases are for training.

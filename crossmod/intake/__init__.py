@@ -6,8 +6,9 @@ wrong paths are said before anything is read; then each is weighed, read and che
 what was seen of a file; `survey` looks at a whole data set.
 """
 
-from crossmod.intake.facts import Facts, Guesser, Inspector, Kind
-from crossmod.intake.find import Folder, ScanFile, find_scan_files
+from crossmod.intake.facts import Facts, Inspector, Kind
+from crossmod.intake.find import ScanFile, find_scan_files
+from crossmod.intake.guess import Folder, Guesser
 from crossmod.intake.labels import difference, load_labels, on_grid
 from crossmod.intake.nifti.mend import mend
 from crossmod.intake.options import Intake, Limits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from crossmod.data.grids import Grid
 from crossmod.errors import DataError, MachineError, reading
 from crossmod.files.atomic import write_file
 from crossmod.files.digests import digest_of, digest_of_bytes
-from crossmod.intake.labels import ROUNDED, load_labels
+from crossmod.intake.labels import load_labels
 from crossmod.intake.nifti.payload import slabs
 from crossmod.intake.options import Intake
 from crossmod.intake.results import LabelMap, Loaded
@@ -123,30 +123,6 @@ class Inspector:
         everything = [VERSION, *asked, self.options.model_dump(mode="json")]
         name = digest_of_bytes(json.dumps(everything))[:40]
         return self.memory / f"{name}.json"
-
-
-@dataclass(frozen=True)
-class Guesser(Inspector):
-    """Takes a file that is a label map by its name only for the scan that it may be as well."""
-
-    def facts(self, path: Path, kind: Kind, series: str = "") -> Facts:
-        """The facts of one file; nothing in it is rounded on a guess.
-
-        Raises:
-            DataError: it cannot be trusted, whatever it is.
-        """
-        if kind == "scan":
-            return super().facts(path, kind, series)
-        try:
-            found = super().facts(path, "labels")
-            if ROUNDED not in found.remarks:
-                return found
-            told = "values are not quite whole numbers"
-        except DataError as error:
-            told = error.what
-        scan = super().facts(path, "scan")
-        remark = f"labels: {told}; taken for a scan, though the name says label map"
-        return replace(scan, remarks=(*scan.remarks, remark))
 
 
 def _recalled(note: Path) -> Facts | None:

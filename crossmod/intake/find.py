@@ -1,28 +1,18 @@
-"""Which scans a user means by paths, and what lies in a folder of which no recipe says anything."""
+"""Which scans a user means by paths on the command line."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from crossmod.data.cases import faults_of_cases
 from crossmod.data.folder import NIFTI
 from crossmod.errors import DataError
 from crossmod.files.outputs import Outputs
-from crossmod.intake.survey import File
 
 PREDICT = "crossmod predict"
 """How a ledger names the command whose label maps are not scans."""
-
-WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-"""The words of a name such as ``case_1-Label.nii.gz`` or ``labelsTr``."""
-
-LABELS = re.compile(r"labels?|d?segs?|segmentations?|masks?|hidden", re.IGNORECASE)
-"""Such a word in the name of a file or of its folder says that it is a label map."""
 
 
 @dataclass(frozen=True)
@@ -119,55 +109,3 @@ def _case(path: Path, ending: str) -> str:
     if not stem.endswith(ending) or stem == ending:
         raise DataError(f"does not end with '{ending}' after a name", where=str(path))
     return stem.removesuffix(ending)
-
-
-@dataclass
-class Folder:
-    """What was found in a folder and all folders in it; hidden files and folders are passed over.
-
-    Attributes:
-        files: NIfTI files, and folders of DICOM files.
-        problems: folders that cannot be read.
-        links: links to other folders, which are not followed.
-    """
-
-    files: list[File] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    links: list[Path] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, root: Path) -> Folder:
-        """Look through a folder."""
-        found = cls()
-        for place, folders, names in os.walk(root, onerror=found._refuse):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            here = Path(place)
-            found.links += [here / name for name in folders if (here / name).is_symlink()]
-            found.files += _images(here, sorted(name for name in names if name[0] != "."))
-        return found
-
-    def _refuse(self, error: OSError) -> None:
-        self.problems.append(f"{error.filename}: folder: cannot be read: {error.strerror}")
-
-
-def _images(here: Path, names: list[str]) -> Iterator[File]:
-    """The NIfTI files among those of a folder; without any, the folder if it holds DICOM files."""
-    images = [here / name for name in names if name.lower().endswith(NIFTI)]
-    for path in images:
-        yield path, "labels" if _is_named_labels(path) else "scan", ""
-    if not images and any(_is_dicom(here / name) for name in names):
-        yield here, "scan", ""
-
-
-def _is_named_labels(path: Path) -> bool:
-    place = path.absolute()
-    stem = place.name.partition(".nii")[0]
-    return any(LABELS.fullmatch(word) for word in WORDS.findall(f"{place.parent.name}/{stem}"))
-
-
-def _is_dicom(path: Path) -> bool:
-    with suppress(OSError):
-        if path.is_file():  # a pipe would be waited for
-            with path.open("rb") as file:
-                return file.read(132)[128:] == b"DICM"
-    return False

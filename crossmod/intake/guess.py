@@ -1,0 +1,98 @@
+"""What lies in a folder about which no recipe says anything, as far as names and content tell."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from crossmod.data.folder import NIFTI
+from crossmod.errors import DataError
+from crossmod.intake.facts import Facts, Inspector, Kind
+from crossmod.intake.labels import ROUNDED
+from crossmod.intake.survey import File
+
+WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+"""The words of a name such as ``case_1-Label.nii.gz`` or ``labelsTr``."""
+
+LABELS = re.compile(r"labels?|d?segs?|segmentations?|masks?|hidden", re.IGNORECASE)
+"""Such a word in the name of a file or of its folder says that it is a label map."""
+
+
+@dataclass
+class Folder:
+    """What was found in a folder and all folders in it; hidden files and folders are passed over.
+
+    Attributes:
+        files: NIfTI files, and folders of DICOM files.
+        problems: folders that cannot be read.
+        links: links to other folders, which are not followed.
+    """
+
+    files: list[File] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, root: Path) -> Folder:
+        """Look through a folder."""
+        found = cls()
+        for place, folders, names in os.walk(root, onerror=found._refuse):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            here = Path(place)
+            found.links += [here / name for name in folders if (here / name).is_symlink()]
+            found.files += _scans(here, sorted(name for name in names if name[0] != "."))
+        return found
+
+    def _refuse(self, error: OSError) -> None:
+        self.problems.append(f"{error.filename}: folder: cannot be read: {error.strerror}")
+
+
+@dataclass(frozen=True)
+class Guesser(Inspector):
+    """Takes a file that is a label map by its name only for the scan that it may be as well."""
+
+    def facts(self, path: Path, kind: Kind, series: str = "") -> Facts:
+        """The facts of one file; nothing in it is rounded on a guess.
+
+        Raises:
+            DataError: it cannot be trusted, whatever it is.
+        """
+        if kind == "scan":
+            return super().facts(path, kind, series)
+        try:
+            found = super().facts(path, "labels")
+            if ROUNDED not in found.remarks:
+                return found
+            told = "values are not quite whole numbers"
+        except DataError as error:
+            told = error.what
+        scan = super().facts(path, "scan")
+        remark = f"labels: {told}; taken for a scan, though the name says label map"
+        return replace(scan, remarks=(*scan.remarks, remark))
+
+
+def _scans(here: Path, names: list[str]) -> Iterator[File]:
+    """The NIfTI files among those of a folder; without any, the folder if it holds DICOM files."""
+    images = [here / name for name in names if name.lower().endswith(NIFTI)]
+    for path in images:
+        yield path, "labels" if _is_named_labels(path) else "scan", ""
+    if not images and any(_is_dicom(here / name) for name in names):
+        yield here, "scan", ""
+
+
+def _is_named_labels(path: Path) -> bool:
+    place = path.absolute()
+    stem = place.name.partition(".nii")[0]
+    return any(LABELS.fullmatch(word) for word in WORDS.findall(f"{place.parent.name}/{stem}"))
+
+
+def _is_dicom(path: Path) -> bool:
+    with suppress(OSError):
+        if path.is_file():  # a pipe would be waited for
+            with path.open("rb") as file:
+                return file.read(132)[128:] == b"DICM"
+    return False
