@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from crossmod.checkpoints import Checkpoints
 from crossmod.data.state import Arrays, State, load_state, save_state
 from crossmod.data.volumes import (
     Cohort,
@@ -45,6 +44,7 @@ from crossmod.stages.base import (
     Translator,
 )
 from crossmod.stages.guard import guarded, programs
+from crossmod.store.checkpoints import Checkpoints
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (28, 32, 12)

@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from crossmod.errors import DataError
+from crossmod.errors import DataError, reading
 
 CASE = "{case}"
 """What stands for the case id in a pattern."""
 
-SHOWN_LINKS = 20
+MAX_LINKS = 20
 """Links to the outside that a message lists."""
 
 
@@ -30,9 +30,9 @@ def refuse_links(root: Path, patterns: Iterable[str]) -> None:
     links = {link for path in files_of(root, patterns) if (link := _way_out(root, path))}
     if links:
         lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
-        more = [f"and {len(lines) - SHOWN_LINKS} more"] if len(lines) > SHOWN_LINKS else []
+        more = [f"and {len(lines) - MAX_LINKS} more"] if len(lines) > MAX_LINKS else []
         raise DataError(
-            "\n".join(["links lead out of the data folder", *lines[:SHOWN_LINKS], *more]),
+            "\n".join(["links lead out of the data folder", *lines[:MAX_LINKS], *more]),
             where=str(root),
             fix="if you trust them, --allow-outside",
         )
@@ -120,7 +120,5 @@ def is_folder(path: Path) -> bool:
     Raises:
         DataError: nobody can know.
     """
-    try:
+    with reading(path):
         return path.is_dir()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error

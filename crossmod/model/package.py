@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tomllib
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from crossmod.data.state import STATE, parse_state
 from crossmod.errors import DataError
 from crossmod.files.atomic import MANIFEST
+from crossmod.files.digests import digest_of_bytes
 from crossmod.files.outputs import Inputs, new_folder, require_new
 from crossmod.model.card import CARD_FILE, card
 from crossmod.model.facts import (
@@ -136,7 +136,7 @@ def _state(folder: Path, fold: Fold) -> bytes:
     if manifest["key"] != fold.key:
         raise ValueError("holds the result of another run")
     content = (folder / STATE).read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest["files"][STATE]["sha256"]:
+    if digest_of_bytes(content) != manifest["files"][STATE]["sha256"]:
         raise ValueError(f"{STATE} is damaged")
     return content
 
@@ -156,8 +156,7 @@ def _lock(file: Path) -> tuple[str, Head]:
 
 
 def _weights(content: bytes) -> Weights:
-    digest = hashlib.sha256(content).hexdigest()
-    return Weights(sha256=digest, notes=dict(parse_state(content).notes))
+    return Weights(sha256=digest_of_bytes(content), notes=dict(parse_state(content).notes))
 
 
 def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]:

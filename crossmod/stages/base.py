@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_orig
 
 import numpy as np
 
-from crossmod.checkpoints import Checkpoints
 from crossmod.data.state import Arrays, State
 from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, Volume
 from crossmod.options import Options
+from crossmod.store.checkpoints import Checkpoints
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 ItemT = TypeVar("ItemT")

@@ -3,7 +3,7 @@
 No callbacks, no base class: every plugin owns its loop.
 """
 
-from crossmod.memory import is_out_of_memory
+from crossmod.stages.guard import is_out_of_memory
 from crossmod.torch.determinism import set_up
 from crossmod.torch.device import (
     autocast,

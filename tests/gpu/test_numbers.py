@@ -12,7 +12,7 @@ from crossmod_unet3d.predict import Predictor
 from tiny_stages import STAGES
 
 from crossmod import Context
-from crossmod.memory import out_of_memory
+from crossmod.machine import out_of_memory
 from crossmod.testing import CLASSES, check_resume
 from crossmod.torch import set_up
 

@@ -16,7 +16,7 @@ from crossmod_unet3d import UNet3D
 from safetensors.torch import load_file
 
 from crossmod import Context, CrossmodError
-from crossmod.checkpoints import Checkpoints
+from crossmod.store.checkpoints import Checkpoints
 from crossmod.testing import CLASSES, Watched, check_resume
 
 STEPS = range(1, 11)

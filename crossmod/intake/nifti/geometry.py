@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 
 from crossmod.data.volumes import Affine
-from crossmod.intake.faults import FileFault
 from crossmod.intake.nifti.header import Header
+from crossmod.intake.results import FileFault
 
 SHEAR = 1e-3
 """Cosine between two voxel axes above which they count as not perpendicular."""
