@@ -201,11 +201,11 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     Where another plugin is named, the options of the old one go.
 
     Example:
-        >>> under = {"segment": {"use": "unet3d", "epochs": 500, "folds": 5}, "augment": {}}
+        >>> under = {"segment": {"use": "one", "epochs": 500, "folds": 5}, "augment": {}}
         >>> merge(under, {"segment": {"epochs": 2}, "augment": False})
-        {'segment': {'use': 'unet3d', 'epochs': 2, 'folds': 5}}
-        >>> merge(under, {"segment": {"use": "mine"}})["segment"]
-        {'folds': 5, 'use': 'mine'}
+        {'segment': {'use': 'one', 'epochs': 2, 'folds': 5}}
+        >>> merge(under, {"segment": {"use": "another"}})["segment"]
+        {'folds': 5, 'use': 'another'}
     """
     merged = dict(under)
     for key, value in over.items():

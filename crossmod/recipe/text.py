@@ -77,8 +77,8 @@ def parse_value(text: str, where: str) -> Any:
         RecipeError: the text exceeds a limit.
 
     Example:
-        >>> [parse_value(text, "--set") for text in ("5", "[1, 2]", "false", "unet3d")]
-        [5, [1, 2], False, 'unet3d']
+        >>> [parse_value(text, "--set") for text in ("5", "[1, 2]", "false", "mine")]
+        [5, [1, 2], False, 'mine']
     """
     if len(text) > MAX_BYTES:
         raise RecipeError(
