@@ -15,6 +15,12 @@ class CrossmodError(Exception):
         where: file and line, recipe key, case or step the sentence is about.
         allowed: what would have been accepted.
         fix: what to do about it.
+
+    Example:
+        >>> print(DataError("cannot be read", where="a.nii", allowed=".nii.gz", fix="convert it"))
+        a.nii: cannot be read
+          allowed: .nii.gz
+          convert it
     """
 
     exit_code = 1

@@ -43,18 +43,18 @@ class Preprocess(Options):
     spacing_mm: Spacing
     """Voxel size along the left-right, back-front and foot-head axes of the acquisition."""
     crop: tuple[Size, Size] | None = None
-    """In-plane voxels kept around the center of the head; without it the whole plane is kept."""
+    """In-plane voxels kept around the center of the head; without it, the whole plane is kept."""
     center: Literal["bright", "head"] = "bright"
-    """Where the crop lies: around the mean position of the brightest quarter of all voxels (paper),
-    or in the middle of the head's outline. What is bright differs between modalities; where their
-    crops lie apart, a translator learns to shift anatomy, and labels no longer fit."""
+    """Center of the crop: the mean position of the brightest quarter of all voxels (paper), or the
+    middle of the head's outline. Different tissue is bright in each modality; if the crops of two
+    modalities lie apart, a translator learns to shift anatomy, and labels no longer fit."""
     interpolation: Interpolation = "linear"
-    """How images come onto the grid: linearly, or by cubic B-splines, which keep more of the fine
-    detail (nnU-Net's choice); what a spline overshoots is cut to the range of the scan before it is
-    scaled. Neither smooths before a coarser grid (no anti-aliasing; nor does nnU-Net). Label maps
-    and probabilities are always interpolated linearly."""
+    """How images are resampled: linearly, or with cubic B-splines, which preserve more fine detail
+    (nnU-Net's choice); overshoot is clipped to the range of the scan before scaling. Neither
+    smooths before resampling to a coarser grid (no anti-aliasing; nor does nnU-Net). Label maps and
+    probabilities are always interpolated linearly."""
     clip_fractions: tuple[Fraction, Fraction] = (0.0, 1.0)
-    """Quantiles of the cropped image that become 0 and 1; values beyond are clipped."""
+    """Quantiles of the cropped image that are mapped to 0 and 1; values beyond are clipped."""
 
 
 @dataclass(frozen=True)

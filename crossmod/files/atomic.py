@@ -69,6 +69,14 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         MachineError: the disk is full, broken or read-only.
         PluginError: the folder holds something that cannot be kept.
+
+    Example:
+        >>> with published(Path("entry"), {"step": "demo"}) as folder:
+        ...     written = (folder / "volumes.txt").write_text("1 2 3")
+        >>> damaged_files(Path("entry"))
+        []
+        >>> manifest_of(Path("entry"))["files"]["volumes.txt"]["bytes"]
+        5
     """
     draft = draft_of(target)
     try:

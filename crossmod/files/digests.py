@@ -15,6 +15,15 @@ def digest_of(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
+
+    Example:
+        >>> for name in ("one/a.dcm", "two/b.dcm", "two/.hidden"):
+        ...     Path(name).parent.mkdir(exist_ok=True)
+        ...     written = Path(name).write_bytes(b"voxels")
+        >>> digest_of(Path("one")) == digest_of(Path("two"))
+        True
+        >>> digest_of(Path("one")) == digest_of(Path("one/a.dcm"))
+        False
     """
     if path.is_dir():
         files = (file for file in path.rglob("*") if file.name[0] != "." and not file.is_symlink())

@@ -17,7 +17,12 @@ MAX_LINKS = 20
 
 
 def reference_of(root: Path, labels: str, case: str) -> Path:
-    """Where the label map lies that a case is scored against, whether or not it exists."""
+    """Where the label map lies that a case is scored against, whether or not it exists.
+
+    Example:
+        >>> reference_of(Path("data"), "hidden/{case}_Label.nii.gz", "ldn_7").as_posix()
+        'data/hidden/ldn_7_Label.nii.gz'
+    """
     return root / labels.replace(CASE, case)
 
 
@@ -78,6 +83,13 @@ def matches(root: Path, pattern: str) -> dict[str, Path]:
 
     Raises:
         DataError: it is no pattern, or folders cannot be read.
+
+    Example:
+        >>> for name in ("t2/a.nii.gz", "t2/b.nii.gz", "t2/b_seg.nii", "t1/a.nii.gz"):
+        ...     Path(name).parent.mkdir(exist_ok=True)
+        ...     Path(name).touch()
+        >>> {case: path.name for case, path in matches(Path(), "t2/{case}.nii.gz").items()}
+        {'a': 'a.nii.gz', 'b': 'b.nii.gz'}
     """
     if CASE not in pattern or Path(pattern).is_absolute():
         raise DataError(

@@ -30,6 +30,13 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     Raises:
         DataError: it cannot be read, is not UTF-8, or is no CSV, with its line; the mark that
             spreadsheets put in front of UTF-8 is no part of it.
+
+    Example:
+        >>> write_csv(Path("scores.csv"), ["case", "dice"], [["a", 0.5], ["b", math.nan]])
+        >>> [row for _, row in read_csv(Path("scores.csv"))]
+        [['case', 'dice'], ['a', '0.5'], ['b', '']]
+        >>> [Path(where).name for where, _ in read_csv(Path("scores.csv"))]
+        ['scores.csv:1', 'scores.csv:2', 'scores.csv:3']
     """
     reader = csv.reader(StringIO(_decoded(path), newline=""))
     try:

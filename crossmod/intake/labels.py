@@ -119,6 +119,14 @@ def difference(found: Grid, grid: Grid) -> FileFault | None:
     Nothing is wrong with float noise, nor with rotations that a qform cannot tell apart. Near half
     turns, which nearly straight axial scans are, it is uncertain by up to 0.09 degrees: that can be
     a voxel at the far corner.
+
+    Example:
+        >>> scan, moved = np.eye(4), np.eye(4)
+        >>> moved[0, 3] = 2.0
+        >>> difference(Grid((8, 8, 8), scan), Grid((8, 8, 8), scan)) is None
+        True
+        >>> difference(Grid((8, 8, 8), moved), Grid((8, 8, 8), scan)).where
+        'affine'
     """
     fix = "intake.resample_labels = true in the recipe, if they belong together"
     if found.shape != grid.shape:

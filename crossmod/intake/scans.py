@@ -42,6 +42,14 @@ def load_scan(path: Path, options: Intake = DEFAULTS, series: str = "") -> Loade
         DataError: it cannot be read, is not one 3D image of real numbers, or has no usable
             geometry or values; names file, field, what was found and what was expected.
         MachineError: there is not enough memory, or DICOM cannot be read here.
+
+    Example:
+        >>> import nibabel, numpy
+        >>> voxels = numpy.arange(24, dtype="int16").reshape(2, 3, 4)
+        >>> nibabel.Nifti1Image(voxels, numpy.diag([1, 1, 2, 1])).to_filename("scan.nii.gz")
+        >>> scan = load_scan(Path("scan.nii.gz"))
+        >>> scan.data.shape, scan.data.dtype.name, scan.affine.diagonal().tolist()
+        ((2, 3, 4), 'float32', [1.0, 1.0, 2.0, 1.0])
     """
     if not _is_folder(path):
         with naming(path):

@@ -40,7 +40,13 @@ def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str
 
 
 def type_text(field: FieldInfo) -> str:
-    """The type of an option with its bounds, in plain words."""
+    """The type of an option with its bounds, in plain words.
+
+    Example:
+        >>> from crossmod.data.grids import Preprocess
+        >>> type_text(Preprocess.model_fields["clip_fractions"])
+        'tuple of float >= 0.0 <= 1.0'
+    """
     text = _name(field.annotation)
     bounds = [_bound(constraint) for constraint in field.metadata]
     return " ".join([text, *filter(None, bounds)])

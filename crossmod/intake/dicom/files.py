@@ -113,7 +113,12 @@ def _ending(path: Path) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Some names and how many more there are."""
+    """Some names and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 

@@ -202,7 +202,14 @@ def marks_of(dataset: Any, file: str) -> Marks:
 
 
 def differing(one: Marks, other: Marks) -> list[str]:
-    """The tags whose values are not the same."""
+    """The tags whose values are not the same.
+
+    Example:
+        >>> differing((("EchoTime", "80.1"),), (("EchoTime", "80.2"),))  # rounded by the scanner
+        []
+        >>> differing((("EchoTime", "80"),), (("EchoTime", "120"),))
+        ['EchoTime']
+    """
     known = dict(other)
     return [tag for tag, value in dict(one).items() if not _alike(value, known.get(tag, ""))]
 
