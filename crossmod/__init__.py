@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Spacing,
         Weight,
     )
+    from crossmod.scores.table import Masks, Metric
     from crossmod.stages.base import (
         Augmenter,
         Context,
@@ -61,6 +62,8 @@ __all__ = [
     "History",
     "Lesion",
     "MachineError",
+    "Masks",
+    "Metric",
     "Options",
     "Pair",
     "PluginError",
@@ -92,6 +95,7 @@ __all__ = [
 _HOMES = {
     "crossmod.data.volumes": ("Case", "Cohort", "Pair", "Prediction", "State", "Volume"),
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
+    "crossmod.scores.table": ("Masks", "Metric"),
     "crossmod.stages.hooks": ("hookimpl",),
     "crossmod.data.lesions": (
         "Bounds",

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from crossmod.data.classes import Classes
+from crossmod.data.crossmoda import DEFAULT_STRUCTURE, SIZE_LIMITS_MM3
 from crossmod.data.grids import Preprocess
 from crossmod.data.lesions import FitOn
 from crossmod.intake.options import Intake
@@ -161,9 +162,9 @@ class Evaluate(Options):
     where self-training learns from them."""
     compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
     """Segmenters trained for comparison; they feed nothing."""
-    structure: str = "tumor"
+    structure: str = DEFAULT_STRUCTURE
     """The class whose appearance the report follows."""
-    size_limits_mm3: SizeLimits = (288.0, 2340.0)
+    size_limits_mm3: SizeLimits = SIZE_LIMITS_MM3
     """Structures below the first volume are called small, above the second large, where variants
     are compared; the paper's augmentation draws its groups there."""
     continue_above: Fraction | None = None

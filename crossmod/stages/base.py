@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_orig
 import numpy as np
 
 from crossmod.checkpoints import Checkpoints
+from crossmod.data.crossmoda import DEFAULT_CLASSES
 from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, State, Volume
 from crossmod.options import Options
 
@@ -63,7 +64,7 @@ class Context:
 
     folder: Path
     seed: int = 0
-    classes: Mapping[str, int] = field(default_factory=lambda: {"tumor": 1, "cochlea": 2})
+    classes: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_CLASSES))
     device: str = "cpu"
     precision: str = "fp32"
     start: State | None = None

@@ -10,13 +10,14 @@ from pydantic.fields import FieldInfo
 from crossmod.errors import PluginError
 from crossmod.options import model_in
 from crossmod.stages import find as plugins
+from crossmod.stages.entry_points import distribution_of
 
 
 def plugin_rows() -> list[tuple[str, str, str, str, str]]:
     """Name, stage, distribution, version and summary of each plugin; broken ones say why."""
     rows = []
     for name, entry in plugins.available().items():
-        distribution, version = plugins.distribution_of(entry)
+        distribution, version = distribution_of(entry)
         try:
             plugin = plugins.load(name)
             kind, summary = plugin.kind, plugin.summary
