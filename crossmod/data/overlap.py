@@ -28,4 +28,4 @@ def dice(one: BoolArray, other: BoolArray) -> float:
     total = np.count_nonzero(one) + np.count_nonzero(other)
     if total == 0:
         return math.nan
-    return 2.0 * np.count_nonzero(one & other) / total
+    return float(2 * np.count_nonzero(one & other) / total)

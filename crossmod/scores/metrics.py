@@ -114,6 +114,12 @@ def score(
 
     Raises:
         DataError: the grids differ, or the diagonal of the affine says nothing about voxels.
+
+    >>> found, truth = np.zeros((2, 3, 3, 3), np.uint8)
+    >>> truth[1, 1, 1] = 1
+    >>> scored = score(found, truth, np.eye(4), {"tumor": 1})
+    >>> scored["tumor"]["dice"], scored["tumor"]["assd_mm"]
+    (0.0, 350.0)
     """
     if prediction.shape != reference.shape:
         raise DataError(

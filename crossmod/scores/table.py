@@ -97,6 +97,16 @@ class Metric:
     Raises:
         ValueError: the name or the label cannot be a column, or a metric with a better end has no
             value for a missing structure.
+
+    >>> voxels = Metric(
+    ...     name="false_voxels",
+    ...     label="false voxels",
+    ...     meaning="voxels that only one mask has",
+    ...     function=lambda masks: float(np.count_nonzero(masks.prediction ^ masks.reference)),
+    ... )
+    >>> first, second = np.array([[[True, True, False]], [[False, True, False]]])[:, :, :, None]
+    >>> voxels.measure(Masks(first, second, (1.0, 1.0, 1.0), voxel_mm3=1.0))
+    1.0
     """
 
     name: str
@@ -242,7 +252,11 @@ def summarized() -> tuple[Metric, ...]:
 
 
 def penalties(chosen: Iterable[Metric]) -> str:
-    """What a structure that only one mask has counts as, as "Dice 0 and ASSD 350 mm"."""
+    """What a structure that only one mask has counts as.
+
+    >>> penalties([DICE, ASSD])
+    'Dice 0 and ASSD 350 mm'
+    """
     texts = [f"{m.label} {m.missing:g} {m.unit}".strip() for m in chosen if m.missing is not None]
     return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
 
