@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         Spacing,
         Weight,
     )
+    from crossmod.scores.table import Masks, Metric
     from crossmod.stages.base import (
         Augmenter,
         Context,
@@ -73,6 +74,8 @@ __all__ = [
     "LabelArray",
     "Lesion",
     "MachineError",
+    "Masks",
+    "Metric",
     "Options",
     "Pair",
     "PluginError",
@@ -115,6 +118,7 @@ _HOMES = {
         "Volume",
     ),
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
+    "crossmod.scores.table": ("Masks", "Metric"),
     "crossmod.stages.hooks": ("hookimpl",),
     "crossmod.data.lesions": (
         "Bounds",

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from crossmod.data.crossmoda import DEFAULT_CENTERS, DEFAULT_CLASSES
 from crossmod.data.state import Arrays, State, load_state, save_state
 from crossmod.data.volumes import (
     Cohort,
@@ -46,7 +47,7 @@ from crossmod.stages.base import (
 from crossmod.stages.guard import guarded, programs
 from crossmod.store.checkpoints import Checkpoints
 
-CLASSES = {"tumor": 1, "cochlea": 2}
+CLASSES = dict(DEFAULT_CLASSES)
 SHAPE = (28, 32, 12)
 SPACING_MM = (1.5, 1.2, 2.0)
 
@@ -63,7 +64,7 @@ def small_cohort(folder: Path, *, labeled: bool, cases: int = 3, seed: int = 0) 
         image = np.clip(noise + 0.4 * (labels == 1), 0, 1).astype(np.float32)
         affine = np.diag([*SPACING_MM, 1.0])
         affine[:3, 3] = rng.normal(size=3)
-        center = "ldn" if number % 2 == 0 else "etz"
+        center = list(DEFAULT_CENTERS)[number % 2]
         volume = Volume.of(image[np.newaxis], affine, case=f"case-{number}", center=center)
         writer.add(volume, labels=labels.astype(np.uint8) if labeled else None)
     return writer.close()

@@ -1,4 +1,4 @@
-"""How much of two masks is common."""
+"""How far two masks cover the same voxels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 
 
 def dice(one: BoolArray, other: BoolArray) -> float:
-    """The Dice coefficient of two masks: twice what they share over the sum of their sizes.
+    """Twice the overlap of two masks over the sum of their sizes (Dice, Ecology 1945).
 
     Args:
         one: bool, of any shape.
@@ -24,6 +24,8 @@ def dice(one: BoolArray, other: BoolArray) -> float:
     Example:
         >>> dice(np.array([True, True, False]), np.array([False, True, False]))
         0.6666666666666666
+        >>> dice(np.zeros(3, bool), np.zeros(3, bool))
+        nan
     """
     size = np.count_nonzero(one) + np.count_nonzero(other)
     return float(2 * np.count_nonzero(one & other) / size) if size else math.nan

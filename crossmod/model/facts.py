@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
@@ -107,7 +107,14 @@ class RunFacts(Options):
 
 
 class Scores(Options):
-    """How well one structure was outlined, over the scans of a center or all of them."""
+    """How well one structure was outlined, over the scans of a center or all of them.
+
+    The means and standard deviations of metrics that other packages add are further fields, named
+    alike.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
 
     split: str
     center: str

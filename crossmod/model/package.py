@@ -33,6 +33,7 @@ from crossmod.model.facts import (
 )
 from crossmod.options import Seed, problems_in
 from crossmod.scores.metrics import Summary, read_scores, summarize
+from crossmod.scores.table import reported
 
 AGAIN = "run the same recipe into the folder again"
 """What mends a run folder."""
@@ -172,8 +173,11 @@ def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]
 
 def _rounded(split: str, structure: str, summary: Summary) -> Scores:
     """A summary with four digits, without NaN and infinity, which JSON does not have."""
-    means = ("dice_mean", "dice_sd", "assd_mean_mm", "assd_sd_mm")
-    values = {name: getattr(summary, name) for name in means}
+    values = {
+        metric.named(statistic): value
+        for metric in reported()
+        for statistic, value in zip(("mean", "sd"), summary.spreads[metric.column], strict=True)
+    }
     return Scores(
         split=split,
         center=summary.center,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from crossmod.data.classes import Classes
+from crossmod.data.crossmoda import DEFAULT_STRUCTURE, SIZE_LIMITS_MM3
 from crossmod.data.grids import Preprocess
 from crossmod.data.lesions import FitOn
 from crossmod.intake.options import Intake
@@ -161,9 +162,9 @@ class Evaluate(Options):
     only if self-training learns from them."""
     compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
     """Segmenters trained for comparison only."""
-    structure: str = "tumor"
+    structure: str = DEFAULT_STRUCTURE
     """The class whose appearance the report follows."""
-    size_limits_mm3: SizeLimits = (288.0, 2340.0)
+    size_limits_mm3: SizeLimits = SIZE_LIMITS_MM3
     """In comparisons of variants, structures below the first volume are small and those above the
     second are large; the groups of the paper's augmentation have these limits."""
     continue_above: Fraction | None = None

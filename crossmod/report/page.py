@@ -23,6 +23,7 @@ from crossmod.report.tables import (
     timing_bars,
 )
 from crossmod.report.templates import render
+from crossmod.scores.table import penalties, reported
 
 MAX_SURVEYED = 120
 """Cases of a cohort that are opened for the charts."""
@@ -63,6 +64,8 @@ def write_report(path: Path, content: ReportContent) -> None:
     page = render(
         "report.html.j2",
         content=content,
+        metrics=reported(),
+        penalties=penalties(reported()),
         headline=headline(content),
         notes=stage_notes(content),
         results=results,

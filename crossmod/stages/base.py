@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_orig
 
 import numpy as np
 
+from crossmod.data.crossmoda import DEFAULT_CLASSES
 from crossmod.data.state import Arrays, State
 from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, Volume
 from crossmod.options import Options
@@ -64,7 +65,7 @@ class Context:
 
     folder: Path
     seed: int = 0
-    classes: Mapping[str, int] = field(default_factory=lambda: {"tumor": 1, "cochlea": 2})
+    classes: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_CLASSES))
     device: str = "cpu"
     precision: str = "fp32"
     start: State | None = None

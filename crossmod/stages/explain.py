@@ -10,13 +10,14 @@ from pydantic.fields import FieldInfo
 from crossmod.errors import PluginError
 from crossmod.options import model_in
 from crossmod.stages import find
+from crossmod.stages.entry_points import distribution_of
 
 
 def plugin_rows() -> list[tuple[str, str, str, str, str]]:
     """Name, stage, distribution, version and summary of each plugin; broken ones say why."""
     rows = []
     for name, entry in find.available().items():
-        distribution, version = find.distribution_of(entry)
+        distribution, version = distribution_of(entry)
         try:
             plugin = find.load(name)
             kind, summary = plugin.kind, plugin.summary

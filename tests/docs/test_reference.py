@@ -7,9 +7,11 @@ from itertools import groupby
 from pathlib import Path
 
 from crossmod.recipe.model import Recipe
+from crossmod.scores.table import BUILT_IN
 from crossmod.stages.explain import option_rows
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "recipe.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "reference" / "recipe.md"
 HEAD = """\
 # The keys of a recipe
 
@@ -54,3 +56,11 @@ def test_every_key_of_a_recipe_is_in_the_reference() -> None:
     if os.environ.get("CROSSMOD_WRITE_DOCS"):
         PAGE.write_text(reference(), encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == reference()
+
+
+def test_every_metric_is_in_the_reference() -> None:
+    page = (DOCS / "how-to" / "evaluate.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for metric in BUILT_IN:
+        assert any(row.startswith(f"| `{metric.column}` | {metric.meaning} |") for row in rows)
+    assert ",".join(metric.column for metric in BUILT_IN) in page

@@ -16,7 +16,7 @@ from crossmod import (
 from crossmod.run.execute import Maker
 from crossmod.run.steps import Fit, Step, Translate
 from crossmod.run.task import Event, Outcome, Remark, Task
-from crossmod.stages import code, find
+from crossmod.stages import code, entry_points, find
 from crossmod.stages.find import StageUse
 from crossmod.store.store import Store
 from crossmod.testing import small_cohort
@@ -45,7 +45,7 @@ Install = Callable[..., None]
 
 def forget() -> None:
     """Let plugins be looked for anew."""
-    find._offers.cache_clear()
+    entry_points.offers.cache_clear()
     find.load.cache_clear()
     code._owners.cache_clear()
     importlib.invalidate_caches()

@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
@@ -151,8 +150,8 @@ def a_run(folder: Path, levels: tuple[float, ...] = (0.5, 0.6), **changes: Any) 
     origin = Origin(embedded=False, data=data, crossmod=core, libraries={"numpy": "2"})
     write_facts(folder / RUN_FILE, RunFacts(origin=origin, stages=stages))
     (folder / "recipe.lock.toml").write_text(LOCK, encoding="utf-8")
-    measures = [0.5] * (len(fields(Score)) - 5)
-    scores = [Score("validation", name, "c1", "a", "tumor", *measures) for name in stages]
+    measures = dict.fromkeys(COLUMNS[5:], 0.5)
+    scores = [Score("validation", name, "c1", "a", "tumor", measures) for name in stages]
     write_scores(folder / "metrics.csv", scores)
     return folder
 

@@ -11,7 +11,7 @@ import pytest
 
 import crossmod
 from crossmod import PluginError, Translator, hookimpl
-from crossmod.stages import find
+from crossmod.stages import entry_points, explain, find
 from crossmod.stages.explain import option_rows, plugin_rows
 
 BUILT_IN = {
@@ -79,7 +79,8 @@ def offer(monkeypatch: pytest.MonkeyPatch, **entries: ModuleType | Exception) ->
             monkeypatch.setitem(sys.modules, f"fake_{name}", module)
     monkeypatch.setattr(find, "available", lambda: points)
     find.load.cache_clear()
-    monkeypatch.setattr(find, "distribution_of", lambda entry: ("fakes", "1.2"))
+    for module in (find, entry_points, explain):
+        monkeypatch.setattr(module, "distribution_of", lambda entry: ("fakes", "1.2"))
 
 
 def module_with(**attributes: Any) -> ModuleType:

@@ -648,12 +648,12 @@ def test_r08_strings_of_a_recipe_are_shown_literally(text: str, tmp_path: Path) 
 
 def test_r08_names_of_classes_are_shown_literally() -> None:
     from rich.console import Console
+    from scored import scored
 
     from crossmod.console import summary_tables
-    from crossmod.scores.metrics import Score
 
     numbers = (0.5, 1.0, 2.0, 0.5, 0.1, 500.0)
-    scores = [Score("target", "translated", "a", text, text, *numbers) for text in TEXTS[:4]]
+    scores = [scored("target", "translated", "a", text, text, *numbers) for text in TEXTS[:4]]
     with (console := Console(width=1000)).capture() as shown:
         for table in summary_tables(scores, TEXTS[:4]):
             console.print(table, emoji=False)
