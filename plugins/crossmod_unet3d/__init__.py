@@ -117,9 +117,9 @@ class UNet3D(Segmenter[UNet3DOptions]):
 
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
         """Train on patches; the final weights are kept, as in nnU-Net."""
-        from crossmod.torch import prepare
+        from crossmod.torch import load_weights, prepare
         from crossmod_unet3d.memory import give_back_large_blocks, is_large
-        from crossmod_unet3d.networks import build, learned, load
+        from crossmod_unet3d.networks import WEIGHTS, build, learned
         from crossmod_unet3d.patches import PatchSource
         from crossmod_unet3d.plan import Plan, make_plan
         from crossmod_unet3d.predict import Predictor, agreement
@@ -137,7 +137,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
         network = build(plan, classes).to(ctx.device)
         if ctx.start is not None:
             plan.require_same_network(Plan.of(ctx.start))
-            load(network, ctx.start)
+            load_weights(network, ctx.start, WEIGHTS)
         every = options.iterations_per_epoch
         watched = every * max(options.steps // every // WATCHES, 1)
         threads = 1 if ctx.device == "cpu" else 4  # on a CPU they compete with the network

@@ -9,7 +9,7 @@ from monai.networks.nets.dynunet import DynUNet
 from torch import Tensor, nn
 
 from crossmod import State
-from crossmod.torch import load_weights, weights_of
+from crossmod.torch import weights_of
 from crossmod_unet3d.plan import PLAN, Plan
 
 WEIGHTS = "network."
@@ -58,11 +58,6 @@ def build(plan: Plan, classes: int) -> UNet:
 def learned(network: UNet, plan: Plan) -> State:
     """What prediction needs: weights and plan."""
     return State(weights_of(network, WEIGHTS), {PLAN: asdict(plan)})
-
-
-def load(network: UNet, state: State) -> None:
-    """Take over the weights of a state."""
-    load_weights(network, state, WEIGHTS)
 
 
 def for_inference(network: nn.Module, device: str) -> nn.Module:

@@ -223,7 +223,7 @@ def _padded(patch: Sequence[int], strides: Sequence[Axes]) -> Axes:
     return _triple([-(-size // d) * d for size, d in zip(patch, divisor, strict=True)])
 
 
-def _triple(values: Sequence[float] | np.ndarray) -> tuple:  # type: ignore[type-arg]
+def _triple(values: Sequence[float] | np.ndarray) -> tuple[Any, Any, Any]:
     first, second, third = np.asarray(values).tolist()
     return first, second, third
 

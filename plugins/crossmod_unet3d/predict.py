@@ -12,8 +12,8 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from crossmod import Cohort, Context, FloatArray, State, dice
-from crossmod.torch import autocast, is_out_of_memory
-from crossmod_unet3d.networks import build, for_inference, load
+from crossmod.torch import autocast, is_out_of_memory, load_weights
+from crossmod_unet3d.networks import WEIGHTS, build, for_inference
 from crossmod_unet3d.plan import Axes, Plan
 from crossmod_unet3d.sampling import z_score
 
@@ -52,7 +52,7 @@ class Predictor:
         """Predicts by what was learned."""
         plan = Plan.of(state)
         network = build(plan, len(ctx.classes))
-        load(network, state)
+        load_weights(network, state, WEIGHTS)
         return cls(
             for_inference(network.to(ctx.device), ctx.device),
             plan.patch,
