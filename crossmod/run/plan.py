@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from crossmod.data.grids import Preprocess
 from crossmod.model.ensemble import Ensemble
@@ -20,10 +20,10 @@ from crossmod.recipe.load import Checked, Segmentation
 from crossmod.recipe.model import Files, LearningTable, PseudoLabelTable
 from crossmod.run.scans import Scans
 from crossmod.run.steps import (
+    Apply,
     Augment,
     Fit,
     Gate,
-    MakePhantom,
     Predict,
     Prepare,
     PseudoLabel,
@@ -34,6 +34,9 @@ from crossmod.run.steps import (
     Translate,
 )
 from crossmod.stages.find import StageUse
+
+StepT = TypeVar("StepT", bound=Step)
+ApplyT = TypeVar("ApplyT", bound=Apply)
 
 
 @dataclass
@@ -87,10 +90,9 @@ class Planner:
         source = self.scans.prepare("source", data.source.images, data.source.labels)
         target = self._unlabeled("target", data.target)
         validation = self._unlabeled("validation", data.validation) if data.validation else None
-        self.made = Plan(source, target, validation)
-        if isinstance(source.data, MakePhantom):
-            self.made.steps.append(source.data)
-        self.made.steps += [step for step in (source, target, validation) if step]
+        first = [source.data] if source.data.stored else []
+        prepared = [step for step in (source, target, validation) if step]
+        self.made = Plan(source, target, validation, [*first, *prepared])
         self._comparisons()
         self._chain()
         return self.made
@@ -104,8 +106,7 @@ class Planner:
         labels = self.recipe.evaluate.labels
         if "oracle" in self.recipe.evaluate.compare and self.scans.referenced(target) == "all":
             oracle = self.scans.prepare("oracle", target.images, labels, series=target.series)
-            self.made.steps.append(oracle)
-            self._segment("oracle", (oracle,))
+            self._segment("oracle", (self._add(oracle),))
         if "no-adaptation" in self.recipe.evaluate.compare:
             self._segment("no-adaptation", (self.made.source,))
 
@@ -113,8 +114,9 @@ class Planner:
         """Translate, augment, segment, and self-train."""
         plan, recipe = self.made, self.recipe
         base: Step = plan.source
-        for use, table in self._with_tables(self.checked.translators, recipe.translate):
-            base = self._translate(use, table, base)
+        for use, table in zip(self.checked.translators, recipe.translate.values(), strict=True):
+            base = self._apply(Translate, use, table, base)
+            plan.translations.append(base)
         training: tuple[Step, ...] = (base,)
         last = "no-adaptation"
         compared = "translated" in recipe.evaluate.compare
@@ -122,8 +124,8 @@ class Planner:
             last = "translated"
             self._segment(last, training)
             self._gate(last)
-        for use, table in self._with_tables(self.checked.augmenters, recipe.augment):
-            self._augment(use, table, base)
+        for use, table in zip(self.checked.augmenters, recipe.augment.values(), strict=True):
+            plan.copies.append(self._apply(Augment, use, table, base))
         if plan.copies:
             originals = all(table.keep_originals for table in recipe.augment.values())
             training = (*(training if originals else ()), *plan.copies)
@@ -146,7 +148,14 @@ class Planner:
     ) -> None:
         """Label the target scans with the stage before and train again, round after round."""
         for number in range(1, table.rounds + 1):
-            labeled: Step = self._pseudo_label(use, last, number)
+            chosen = PseudoLabel(
+                name=f"pseudo-label-{number}",
+                **self._by(use),
+                predictions=self.made.predictions[last, "target"],
+                earlier=tuple(self.made.rounds),
+            )
+            self.made.rounds.append(self._add(chosen))
+            labeled: Step = chosen
             setup = self.checked.segmentation
             if number == table.rounds:
                 setup = self.checked.last
@@ -154,7 +163,8 @@ class Planner:
                     training = ()
             images = self._images(setup)
             if setup.preprocess != self.recipe.preprocess:
-                labeled = self._regrid(self.made.rounds[-1], images["target"], number)
+                regrid = Regrid(name=f"regrid-{number}", labeled=chosen, images=images["target"])
+                labeled = self._add(regrid)
             before = self.made.predictions[last, "target"].models if table.warm_start else ()
             last = f"round-{number}"
             self._segment(last, (*training, labeled), setup, images, before)
@@ -165,8 +175,7 @@ class Planner:
         scores = [s for s in self.made.scores if (s.stage, s.split) == (stage, "validation")]
         if limit is not None and scores:
             structure = self.recipe.evaluate.structure
-            gate = Gate(name="continue", scores=scores[0], structure=structure, limit=limit)
-            self.made.steps.append(gate)
+            self._add(Gate(name="continue", scores=scores[0], structure=structure, limit=limit))
 
     def _images(self, setup: Segmentation) -> dict[str, Prepare]:
         """The target splits on the grid of a segmentation."""
@@ -182,68 +191,28 @@ class Planner:
         plan.steps += images.values()
         return images
 
-    def _regrid(self, labeled: PseudoLabel, images: Prepare, number: int) -> Regrid:
-        step = Regrid(name=f"regrid-{number}", labeled=labeled, images=images)
+    def _add(self, step: StepT) -> StepT:
         self.made.steps.append(step)
         return step
 
-    @property
-    def _numbers(self) -> dict[str, Any]:
-        """What every step of a plugin is told about its numbers."""
-        return {"determinism": self.recipe.determinism, "precision": self.recipe.precision}
+    def _by(self, use: StageUse) -> dict[str, Any]:
+        """What every step of a plugin is told: the plugin, and how its numbers come about."""
+        recipe = self.recipe
+        numbers = {"determinism": recipe.determinism, "precision": recipe.precision}
+        return {"use": use, "seed": recipe.seed, **numbers}
 
-    def _translate(self, use: StageUse, table: LearningTable, base: Step) -> Translate:
-        fit = self._fit(use, table, base)
-        step = Translate(
-            name=use.name,
-            seed=self.recipe.seed,
-            **self._numbers,
-            use=use,
-            fit=fit,
-            source=base,
-        )
-        self.made.steps.append(step)
-        self.made.translations.append(step)
-        return step
-
-    def _augment(self, use: StageUse, table: LearningTable, base: Step) -> None:
-        fit = self._fit(use, table, base)
-        step = Augment(
-            name=use.name,
-            seed=self.recipe.seed,
-            **self._numbers,
-            use=use,
-            fit=fit,
-            labeled=base,
-        )
-        self.made.steps.append(step)
-        self.made.copies.append(step)
-
-    def _fit(self, use: StageUse, table: LearningTable, base: Step) -> Fit:
+    def _apply(
+        self, kind: type[ApplyT], use: StageUse, table: LearningTable, images: Step
+    ) -> ApplyT:
+        """Let a translator or augmenter learn, then apply it."""
         fit = Fit(
             name=f"{use.name}-fit",
-            seed=self.recipe.seed,
-            **self._numbers,
-            use=use,
-            labeled=(base,),
+            **self._by(use),
+            labeled=(images,),
             target=self.made.target,
             fit_on=table.fit_on,
         )
-        self.made.steps.append(fit)
-        return fit
-
-    def _pseudo_label(self, use: StageUse, last: str, number: int) -> PseudoLabel:
-        step = PseudoLabel(
-            name=f"pseudo-label-{number}",
-            seed=self.recipe.seed,
-            **self._numbers,
-            use=use,
-            predictions=self.made.predictions[last, "target"],
-            earlier=tuple(self.made.rounds),
-        )
-        self.made.steps.append(step)
-        self.made.rounds.append(step)
-        return step
+        return self._add(kind(name=use.name, **self._by(use), fit=self._add(fit), images=images))
 
     def _segment(
         self,
@@ -259,9 +228,7 @@ class Planner:
         models = tuple(
             Train(
                 name=f"train-{stage}" + (f"-fold-{fold + 1}" if folds > 1 else ""),
-                seed=self.recipe.seed,
-                **self._numbers,
-                use=setup.use,
+                **self._by(setup.use),
                 labeled=labeled,
                 fold=fold,
                 folds=folds,
@@ -286,15 +253,13 @@ class Planner:
         table = setup.table
         predict = Predict(
             name=f"predict-{stage}-{split}",
-            use=setup.use,
-            **self._numbers,
+            **self._by(setup.use) | {"seed": 0},  # nothing in it is random
             models=models,
             images=images,
             ensemble=Ensemble(setup.use, classes, table.average, table.largest_component),
             keep_probabilities=split == "target" and self._feeds(stage),
         )
-        self.made.steps.append(predict)
-        self.made.predictions[stage, split] = predict
+        self.made.predictions[stage, split] = self._add(predict)
         evaluate = self.recipe.evaluate
         if evaluate.labels and split in evaluate.splits and self.scans.referenced(images) != "none":
             score = ScoreStage(
@@ -305,8 +270,7 @@ class Planner:
                 stage=stage,
                 split=split,
             )
-            self.made.steps.append(score)
-            self.made.scores.append(score)
+            self.made.scores.append(self._add(score))
 
     def _feeds(self, stage: str) -> bool:
         """Whether pseudo-labels are made from the predictions of a stage."""
@@ -315,9 +279,3 @@ class Planner:
             return False
         rounds = [f"round-{number}" for number in range(1, table.rounds)]
         return stage in (self.recipe.first_stage, *rounds)
-
-    @staticmethod
-    def _with_tables(
-        uses: tuple[StageUse, ...], tables: Mapping[str, LearningTable]
-    ) -> list[tuple[StageUse, LearningTable]]:
-        return list(zip(uses, tables.values(), strict=True))

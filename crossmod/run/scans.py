@@ -16,7 +16,7 @@ from crossmod.files.digests import digest_of, digest_of_files
 from crossmod.files.patterns import files_of, matches
 from crossmod.intake import Inspector, Part, Progress, Survey, survey
 from crossmod.recipe.model import Data, Recipe
-from crossmod.run.steps import DataFolder, MakePhantom, Prepare, Step
+from crossmod.run.steps import DataFolder, MakePhantom, Prepare, ScanSource
 
 PHANTOM = Path(crossmod.__file__).parent / "phantom"
 """The code that makes the embedded cohort."""
@@ -65,7 +65,7 @@ class Scans:
             patients=self.recipe.data.patients,
         )
 
-    def data(self, patterns: list[str]) -> Step:
+    def data(self, patterns: list[str]) -> ScanSource:
         """The embedded cohort, or the digests of the user's files that match the patterns."""
         if self.root is None:
             size = self.recipe.data.phantom

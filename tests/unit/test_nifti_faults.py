@@ -43,6 +43,7 @@ from crossmod.intake import Inspector, Intake, Limits, load_grid, load_labels, l
 from crossmod.recipe.load import load_all
 from crossmod.run.scans import Scans
 from crossmod.stages.base import Context
+from crossmod.store.store import Store
 
 TINY = content(some_data((3, 2, 2), "u1"))  # header and voxels come out of zlib at once
 QUIET = settings(max_examples=60)
@@ -583,5 +584,5 @@ def test_n24_a_file_that_changes_between_intake_and_use(
     made = tmp_path / "made"
     made.mkdir()
     with pytest.raises(DataError, match=rf"{changed.name}: content: changed since the intake"):
-        step.make(lambda step: root, Context(made))
+        step.make(Store(tmp_path / "store"), Context(made))
     assert not (made / "cohort.json").exists()

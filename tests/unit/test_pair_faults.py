@@ -26,6 +26,7 @@ from crossmod.intake.nifti.geometry import corner_distance
 from crossmod.recipe.load import load_all
 from crossmod.run.scans import Scans
 from crossmod.stages.base import Context
+from crossmod.store.store import Store
 
 LDN, ETZ = "crossmoda2021_ldn_1", "crossmoda2022_etz_1"
 LABELS = (some_data() > 80).astype("u1")
@@ -57,7 +58,7 @@ def prepared(root: Path, made: Path, *more: str) -> Cohort:
     scans = Scans(recipe, root, survey_of(root, *more).digests)
     step = scans.prepare("source", recipe.data.source.images, recipe.data.source.labels)
     made.mkdir()
-    step.make(lambda step: root, Context(made))
+    step.make(Store(made.with_name("store")), Context(made))
     return Cohort.load(made)
 
 
