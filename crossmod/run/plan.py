@@ -134,10 +134,11 @@ class Planner:
             self._segment(last, training)
             if first:
                 self._gate(last)
-        if self.checked.pseudo_labeler and recipe.pseudo_label:
+        if recipe.pseudo_label:
             if (last, "target") not in plan.predictions:
                 self._segment(last, training)
-            self._self_train(self.checked.pseudo_labeler, recipe.pseudo_label, training, last)
+            use = self.checked.uses["pseudo_label", ""]
+            self._self_train(use, recipe.pseudo_label, training, last)
 
     def _self_train(
         self,

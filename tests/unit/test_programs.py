@@ -213,12 +213,12 @@ PROGRAM = """
 import pickle, sys, time
 from crossmod.engines.local import Local, LocalOptions
 from crossmod.run.schedule import StopSign
-from crossmod.run.signals import heeded
+from crossmod.run.signals import stop_on_signal
 from crossmod.run.task import Outcome
 
 task, sign = pickle.loads(open(sys.argv[1], "rb").read()), StopSign()
 engine, outcomes, stopping = Local(LocalOptions(workers=1)), [], False
-with heeded(sign, engine.close):
+with stop_on_signal(sign, engine.close):
     engine.submit([task])
     while not outcomes:
         outcomes = [event for event in engine.wait(0.1) if isinstance(event, Outcome)]
