@@ -43,7 +43,7 @@ def reason(step: Step, folder: Path, store: Store) -> str:
         return "a stored result was removed"
     now = json.loads(json.dumps(step.content))  # as it was written: no tuples
     found = list(dict.fromkeys(differences(before.get("content", {}), now)))
-    more = [f"{len(found) - MAX_NAMED} more"] if len(found) > SHOWN else []
+    more = [f"{len(found) - MAX_NAMED} more"] if len(found) > MAX_NAMED else []
     return ", ".join([*found[:MAX_NAMED], *more]) or "its key is another"
 
 
