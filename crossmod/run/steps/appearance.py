@@ -29,10 +29,6 @@ class Fit(PluginStep):
     fit_on: FitOn
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (*self.labeled, self.target)
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {**super().settings, "fit_on": self.fit_on.model_dump()}
 
@@ -56,10 +52,6 @@ class Apply(PluginStep):
 
     fit: Fit
     images: Step
-
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.fit, self.images)
 
     def extent(self, extents: Extents) -> Extent | None:
         return extents.of(self.images)

@@ -9,7 +9,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -53,9 +53,11 @@ class Step(ABC):
     may_end: ClassVar[bool] = False  # whether `ends_run` may be true
 
     @property
-    @abstractmethod
     def inputs(self) -> tuple[Step, ...]:
-        """The steps whose results it reads."""
+        """The steps whose results it reads: those among its fields, in the same order."""
+        values = (getattr(self, field.name) for field in fields(self))
+        each = (value if isinstance(value, tuple) else (value,) for value in values)
+        return tuple(one for several in each for one in several if isinstance(one, Step))
 
     @property
     @abstractmethod

@@ -39,10 +39,6 @@ GRIDS = "grids.json"
 class ScanSource(Step):
     """Where scans come from."""
 
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return ()
-
     def require_same_files(self, patterns: Iterable[str]) -> None:
         """Check that the files which match are those of the intake; the store looks after its own.
 
@@ -182,10 +178,6 @@ class Prepare(Step):
     patients: str | None = None
 
     code_version = 4
-
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.data,)
 
     @property
     def settings(self) -> Mapping[str, Any]:

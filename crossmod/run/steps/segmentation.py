@@ -49,10 +49,6 @@ class Train(PluginStep):
     is_learner = True
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (*self.labeled, self.start) if self.start else self.labeled
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {**super().settings, "fold": self.fold, "folds": self.folds}
 
@@ -88,10 +84,6 @@ class Predict(PluginStep):
     keep_probabilities: bool
 
     code_version = 2
-
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (*self.models, self.images)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -190,10 +182,6 @@ class Regrid(Step):
     images: Prepare
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.labeled, self.images)
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {}
 
@@ -223,10 +211,6 @@ class ScoreStage(Step):
     split: str
 
     code_version = 2
-
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.predictions, self.data)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -264,10 +248,6 @@ class Gate(Step):
     scores: ScoreStage
     structure: str
     limit: float
-
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.scores,)
 
     @property
     def settings(self) -> Mapping[str, Any]:
