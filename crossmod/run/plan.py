@@ -12,22 +12,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
+import crossmod
+from crossmod.data.folder import find_scans
 from crossmod.data.grids import Preprocess
+from crossmod.errors import DataError
+from crossmod.files.digests import digest_of, digest_of_files
+from crossmod.files.patterns import files_of, matches
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
 from crossmod.recipe.model import Files, LearningTable, PseudoLabelTable
-from crossmod.run.scans import Scans
 from crossmod.run.steps import (
     Apply,
     Augment,
+    DataFolder,
     Fit,
     Gate,
+    MakePhantom,
     Predict,
     Prepare,
     PseudoLabel,
     Regrid,
+    ScanSource,
     ScoreStage,
     Step,
     Train,
@@ -37,6 +44,9 @@ from crossmod.stages.find import StageUse
 
 StepT = TypeVar("StepT", bound=Step)
 ApplyT = TypeVar("ApplyT", bound=Apply)
+
+PHANTOM = Path(crossmod.__file__).parent / "phantom"
+"""The code that makes the embedded cohort."""
 
 
 @dataclass
@@ -78,16 +88,16 @@ class Planner:
     ) -> None:
         """Plan for a data folder, or for the embedded cohort where ``root`` is None.
 
-        Plans of several variants share ``digests``, by file, so that each is read once.
+        Plans of several variants share ``digests``, by file or folder of DICOM files, so that each
+        is read once.
         """
-        self.checked = checked
-        self.recipe = checked.recipe
-        self.scans = Scans(checked.recipe, root, digests if digests is not None else {})
+        self.checked, self.recipe, self.root = checked, checked.recipe, root
+        self.digests = digests if digests is not None else {}
 
     def plan(self) -> Plan:
         """The whole plan; rounds that turn out unnecessary are skipped when it runs."""
         data = self.recipe.data
-        source = self.scans.prepare("source", data.source.images, data.source.labels)
+        source = self._prepare("source", data.source.images, data.source.labels)
         target = self._unlabeled("target", data.target)
         validation = self._unlabeled("validation", data.validation) if data.validation else None
         first = [source.data] if source.data.stored else []
@@ -97,15 +107,69 @@ class Planner:
         self._chain()
         return self.made
 
+    def _prepare(
+        self,
+        split: str,
+        images: str,
+        labels: str | None,
+        *,
+        series: str = "",
+        options: Preprocess | None = None,
+    ) -> Prepare:
+        """The step that brings the scans of a split onto a common grid."""
+        data = self.recipe.data
+        return Prepare(
+            name=f"prepare-{split}",
+            data=self.scans_of(images, labels),
+            images=images,
+            labels=labels,
+            centers=data.centers,
+            classes=data.class_table,
+            options=options or self.recipe.preprocess,
+            intake=self.recipe.intake,
+            series=series,
+            patients=data.patients,
+        )
+
+    def scans_of(self, *patterns: str | None) -> ScanSource:
+        """The embedded cohort, or the digests of the user's files that match the patterns."""
+        if self.root is None:
+            size = self.recipe.data.phantom
+            if size is None:
+                raise DataError(
+                    "the recipe needs scans, and none are named",
+                    fix="give --data DIR or set CROSSMOD_DATA",
+                )
+            code = digest_of_files(sorted(PHANTOM.glob("*.py")))
+            return MakePhantom(name="phantom", size=size, code=code)
+        found: dict[str, str] = {}
+        for path in files_of(self.root, filter(None, patterns)):
+            if path not in self.digests:
+                self.digests[path] = digest_of(path)
+            found[path.relative_to(self.root).as_posix()] = self.digests[path]
+        return DataFolder(name="data", root=self.root, digests=found)
+
+    def _referenced(self, images: Prepare) -> Literal["all", "some", "none"]:
+        """How many scans of a split have label maps to score against."""
+        labels = self.recipe.evaluate.labels
+        if labels is None:
+            return "none"
+        if self.root is None:
+            return "all"
+        scans = find_scans(self.root, images.images, None, images.centers)
+        references = matches(self.root, labels)
+        found = [scan.case in references for scan in scans]
+        return "all" if all(found) else "some" if any(found) else "none"
+
     def _unlabeled(self, name: str, files: Files, grid: Preprocess | None = None) -> Prepare:
-        return self.scans.prepare(name, files.images, None, series=files.series, options=grid)
+        return self._prepare(name, files.images, None, series=files.series, options=grid)
 
     def _comparisons(self) -> None:
         """Segmenters the method is compared with, as far as the recipe asks for them."""
         target = self.made.target
         labels = self.recipe.evaluate.labels
-        if "oracle" in self.recipe.evaluate.compare and self.scans.referenced(target) == "all":
-            oracle = self.scans.prepare("oracle", target.images, labels, series=target.series)
+        if "oracle" in self.recipe.evaluate.compare and self._referenced(target) == "all":
+            oracle = self._prepare("oracle", target.images, labels, series=target.series)
             self._segment("oracle", (self._add(oracle),))
         if "no-adaptation" in self.recipe.evaluate.compare:
             self._segment("no-adaptation", (self.made.source,))
@@ -262,11 +326,11 @@ class Planner:
         )
         self.made.predictions[stage, split] = self._add(predict)
         evaluate = self.recipe.evaluate
-        if evaluate.labels and split in evaluate.splits and self.scans.referenced(images) != "none":
+        if evaluate.labels and split in evaluate.splits and self._referenced(images) != "none":
             score = ScoreStage(
                 name=f"score-{stage}-{split}",
                 predictions=predict,
-                data=self.scans.data([evaluate.labels]),
+                data=self.scans_of(evaluate.labels),
                 labels=evaluate.labels,
                 stage=stage,
                 split=split,

@@ -13,7 +13,6 @@ from crossmod import Cohort, DataError
 from crossmod.data.volumes import write_nifti
 from crossmod.recipe.load import load_all
 from crossmod.run.plan import Planner
-from crossmod.run.scans import Scans
 from crossmod.run.steps import Prepare, ScoreStage, Step, label_map
 from crossmod.stages.base import Context
 from crossmod.store.store import Store
@@ -28,13 +27,8 @@ def root(tmp_path: Path) -> Path:
 
 
 def prepare(root: Path, split: str) -> Prepare:
-    data = load_all(SMOKE)[0].recipe.data
-    images, labels = {
-        "source": (data.source.images, data.source.labels),
-        "target": (data.target.images, None),
-    }[split]
-    scans = Scans(load_all(SMOKE)[0].recipe, root, survey(root).digests)
-    return scans.prepare(split, images, labels)
+    plan = Planner(load_all(SMOKE)[0], root, survey(root).digests).plan()
+    return {"source": plan.source, "target": plan.target}[split]
 
 
 @pytest.fixture
