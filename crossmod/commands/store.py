@@ -32,7 +32,7 @@ def runs(store: StoreFolder = USUAL) -> None:
     opened = _opened(store)
     known, unreadable = known_runs(opened)
     found = Contents(opened)
-    users = Counter(key for run in known if run.status != "gone" for key in run.keys)
+    users = Counter(key for run in known if run.state != "gone" for key in run.keys)
     if known:
         console.out.print(_run_table(known, found.sizes, users))
     else:
@@ -91,12 +91,12 @@ def _run_table(known: Sequence[KnownRun], sizes: dict[str, int], users: Counter[
         table.add_column(heading, justify="right", no_wrap=True)
     for run in known:
         stored = [key for key in run.keys if key in sizes]
-        itself = run.status != "gone"
+        itself = run.state != "gone"
         only = sum(sizes[key] for key in stored if users[key] == itself)
         table.add_row(
             escape(_shown(run.folder)),
             escape(run.record.title),
-            run.status,
+            run.state,
             f"{len(stored)}/{len(run.keys)}",
             decimal(sum(sizes[key] for key in stored)),
             decimal(only),

@@ -22,7 +22,7 @@ from crossmod.files.digests import digest_of, digest_of_files
 from crossmod.files.patterns import files_of, matches
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
-from crossmod.recipe.model import Files, LearningTable, PseudoLabelTable
+from crossmod.recipe.model import Files, LabeledFiles, LearningTable, PseudoLabelTable
 from crossmod.run.steps import (
     Apply,
     Augment,
@@ -81,10 +81,7 @@ class Planner:
     """Builds the plan of one recipe on one data folder."""
 
     def __init__(
-        self,
-        checked: Checked,
-        root: Path | None,
-        digests: dict[Path, str] | None = None,
+        self, checked: Checked, root: Path | None, digests: dict[Path, str] | None = None
     ) -> None:
         """Plan for a data folder, or for the embedded cohort where ``root`` is None.
 
@@ -97,9 +94,9 @@ class Planner:
     def plan(self) -> Plan:
         """The whole plan; rounds that turn out unnecessary are skipped when it runs."""
         data = self.recipe.data
-        source = self._prepare("source", data.source.images, data.source.labels)
-        target = self._unlabeled("target", data.target)
-        validation = self._unlabeled("validation", data.validation) if data.validation else None
+        source = self._prepare("source", data.source, data.source.labels)
+        target = self._prepare("target", data.target)
+        validation = self._prepare("validation", data.validation) if data.validation else None
         first = [source.data] if source.data.stored else []
         prepared = [step for step in (source, target, validation) if step]
         self.made = Plan(source, target, validation, [*first, *prepared])
@@ -109,25 +106,23 @@ class Planner:
 
     def _prepare(
         self,
-        split: str,
-        images: str,
-        labels: str | None,
-        *,
-        series: str = "",
-        options: Preprocess | None = None,
+        name: str,
+        files: Files | LabeledFiles,
+        labels: str | None = None,
+        grid: Preprocess | None = None,
     ) -> Prepare:
-        """The step that brings the scans of a split onto a common grid."""
+        """The step that brings scans onto a common grid."""
         data = self.recipe.data
         return Prepare(
-            name=f"prepare-{split}",
-            data=self.scans_of(images, labels),
-            images=images,
+            name=f"prepare-{name}",
+            data=self.scans_of(files.images, labels),
+            images=files.images,
             labels=labels,
             centers=data.centers,
             classes=data.class_table,
-            options=options or self.recipe.preprocess,
+            options=grid or self.recipe.preprocess,
             intake=self.recipe.intake,
-            series=series,
+            series=files.series if isinstance(files, Files) else "",
             patients=data.patients,
         )
 
@@ -161,15 +156,12 @@ class Planner:
         found = [scan.case in references for scan in scans]
         return "all" if all(found) else "some" if any(found) else "none"
 
-    def _unlabeled(self, name: str, files: Files, grid: Preprocess | None = None) -> Prepare:
-        return self._prepare(name, files.images, None, series=files.series, options=grid)
-
     def _comparisons(self) -> None:
         """Segmenters the method is compared with, as far as the recipe asks for them."""
         target = self.made.target
         labels = self.recipe.evaluate.labels
         if "oracle" in self.recipe.evaluate.compare and self._referenced(target) == "all":
-            oracle = self._prepare("oracle", target.images, labels, series=target.series)
+            oracle = self._prepare("oracle", self.recipe.data.target, labels)
             self._segment("oracle", (self._add(oracle),))
         if "no-adaptation" in self.recipe.evaluate.compare:
             self._segment("no-adaptation", (self.made.source,))
@@ -205,11 +197,7 @@ class Planner:
             self._self_train(use, recipe.pseudo_label, training, last)
 
     def _self_train(
-        self,
-        use: StageUse,
-        table: PseudoLabelTable,
-        training: tuple[Step, ...],
-        last: str,
+        self, use: StageUse, table: PseudoLabelTable, training: tuple[Step, ...], last: str
     ) -> None:
         """Label the target scans with the stage before and train again, round after round."""
         for number in range(1, table.rounds + 1):
@@ -245,16 +233,15 @@ class Planner:
     def _images(self, setup: Segmentation) -> dict[str, Prepare]:
         """The target splits on the grid of a segmentation."""
         plan, data = self.made, self.recipe.data
-        usual = {"target": plan.target, "validation": plan.validation}
-        images = {split: step for split, step in usual.items() if step}
         if setup.preprocess == self.recipe.preprocess:
-            return images
-        for split in images:
-            files = data.target if split == "target" else data.validation
-            assert files is not None
-            images[split] = self._unlabeled(f"{split}-last", files, setup.preprocess)
-        plan.steps += images.values()
-        return images
+            usual = {"target": plan.target, "validation": plan.validation}
+            return {split: step for split, step in usual.items() if step}
+        files = {"target": data.target, "validation": data.validation}
+        return {
+            split: self._add(self._prepare(f"{split}-last", found, grid=setup.preprocess))
+            for split, found in files.items()
+            if found
+        }
 
     def _add(self, step: StepT) -> StepT:
         self.made.steps.append(step)

@@ -159,8 +159,8 @@ class Collector:
     def _sweep(self, runs: Iterable[KnownRun]) -> None:
         """Take away what may go."""
         point("sweep")
-        needed = {key for run in runs if run.status != "gone" for key in run.keys}
-        at_work = {key for run in runs if run.status == "running" for key in run.keys}
+        needed = {key for run in runs if run.state != "gone" for key in run.keys}
+        at_work = {key for run in runs if run.state == "running" for key in run.keys}
         found = Contents(self.store)
         unused = set(found.unused(needed))
         for key in sorted({*unused, *found.drafts, *found.checkpoints} - at_work):
@@ -172,7 +172,7 @@ class Collector:
         for path in found.quarantine if self.quarantine else ():
             self._drop("damaged results", path, path.name)
         for run in runs:
-            if run.status == "gone":
+            if run.state == "gone":
                 self.removed.gone.append(run.folder)
                 self._forget(run.file)
         for draft in records_folder(self.store).glob(".*"):  # of a run killed as it began

@@ -25,8 +25,8 @@ from crossmod.store.store import Store
 LOCK = "registry"
 """Held by a run while it enters itself, and by a collector from reading records to removing."""
 
-Ending = Literal["unfinished", "finished", "failed", "interrupted"]
-Status = Literal["running", "gone"] | Ending
+Outcome = Literal["unfinished", "finished", "failed", "interrupted"]
+State = Literal["running", "gone"] | Outcome
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
@@ -40,7 +40,7 @@ class Record(Options):
     """The run folder, relative to the store."""
     title: str
     """The title of the recipe."""
-    outcome: Ending = "unfinished"
+    outcome: Outcome = "unfinished"
     """How it ended; unfinished where it had no time to say so."""
     steps: dict[str, dict[str, Key]]
     """Label of a variant and seed -> step -> key."""
@@ -54,13 +54,13 @@ class KnownRun:
         file: the record's file.
         folder: the run folder.
         record: what it says.
-        status: how the run is doing; gone if the user removed its folder.
+        state: how the run is doing; gone if the user removed its folder.
     """
 
     file: Path
     folder: Path
     record: Record
-    status: Status
+    state: State
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -132,15 +132,15 @@ def _known(store: Store, file: Path) -> KnownRun:
     if file.stem != _name(record.folder):
         raise ValueError(f"{file.name} was renamed")
     folder = Path(os.path.normpath(store.folder.resolve() / record.folder))
-    status: Status = record.outcome
+    state: State = record.outcome
     if store.writable and store.busy(file.stem):
-        status = "running"
+        state = "running"
     elif _is_gone(folder):
-        status = "gone"
-    return KnownRun(file, folder, record, status)
+        state = "gone"
+    return KnownRun(file, folder, record, state)
 
 
-def _write(store: Store, record: Record, outcome: Ending) -> None:
+def _write(store: Store, record: Record, outcome: Outcome) -> None:
     with store.lock(LOCK):
         folder = records_folder(store)
         folder.mkdir(exist_ok=True)

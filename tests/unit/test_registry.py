@@ -103,18 +103,18 @@ def test_a_record_says_how_a_run_is_doing(store: Store, tmp_path: Path) -> None:
     folder.mkdir()
     steps = {"a": {"one": key("one")}, "b": {"one": key("one"), "two": key("two")}}
     with store.lock(name_of(store, folder)), recorded(store, folder, "Title", steps):
-        assert the_run(store).status == "running"
+        assert the_run(store).state == "running"
     run = the_run(store)
-    assert (run.status, run.folder, run.record.title) == ("finished", folder, "Title")
+    assert (run.state, run.folder, run.record.title) == ("finished", folder, "Title")
     assert run.keys == {key("one"), key("two")}
     with pytest.raises(Interrupted), recorded(store, folder, "Title", steps):
         raise Interrupted("stopped")
-    assert the_run(store).status == "interrupted"
+    assert the_run(store).state == "interrupted"
     with pytest.raises(ValueError, match="x"), recorded(store, folder, "Title", steps):
         raise ValueError("x")
-    assert the_run(store).status == "failed"
+    assert the_run(store).state == "failed"
     folder.rmdir()
-    assert the_run(store).status == "gone"
+    assert the_run(store).state == "gone"
 
 
 def test_a_killed_run_is_unfinished(store: Store, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_killed_run_is_unfinished(store: Store, tmp_path: Path) -> None:
         "    folder.mkdir(); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, store.folder, tmp_path / "run"], check=False)
-    assert the_run(store).status == "unfinished"
+    assert the_run(store).state == "unfinished"
 
 
 def test_the_name_of_a_run_is_the_same_after_a_move_and_through_a_link(tmp_path: Path) -> None:
@@ -137,12 +137,12 @@ def test_the_name_of_a_run_is_the_same_after_a_move_and_through_a_link(tmp_path:
     (tmp_path / "deep" / "link").symlink_to(store.folder)
     linked = Store(tmp_path / "deep" / "link")
     assert name_of(linked, tmp_path / "disk" / "run") == the_run(store).file.stem
-    assert the_run(linked).status == "finished"
+    assert the_run(linked).state == "finished"
     assert str(tmp_path) not in the_run(store).file.read_text()
     (tmp_path / "disk").rename(tmp_path / "elsewhere")
     moved = Store(tmp_path / "elsewhere" / "store")
     assert the_run(moved).folder == tmp_path / "elsewhere" / "run"
-    assert the_run(moved).status == "finished"
+    assert the_run(moved).state == "finished"
 
 
 def test_a_store_that_is_only_read_keeps_no_record(
@@ -151,7 +151,7 @@ def test_a_store_that_is_only_read_keeps_no_record(
     enter(store, tmp_path / "run", "a")
     monkeypatch.setattr(Store, "writable", False)
     enter(store, tmp_path / "other", "b")
-    assert the_run(store).status == "finished"
+    assert the_run(store).state == "finished"
     assert not list(tmp_path.glob("store/locks/run-*"))
     with pytest.raises(MachineError, match="cannot be written"):
         collect(store)
@@ -166,7 +166,7 @@ def test_a_full_disk_does_not_hide_why_a_run_failed(
     ):
         monkeypatch.setenv("CROSSMOD_FAULT", "*:write-*:enospc")
         raise ValueError("first")
-    assert the_run(store).status == "unfinished"
+    assert the_run(store).state == "unfinished"
 
 
 @pytest.mark.parametrize("text", ["{", "", '{"format": 2}', "\x00", "moved"])
