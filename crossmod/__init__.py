@@ -24,7 +24,17 @@ if TYPE_CHECKING:
         measure,
         rescale,
     )
-    from crossmod.data.volumes import Case, Cohort, Pair, Prediction, State, Volume
+    from crossmod.data.overlap import dice
+    from crossmod.data.state import State
+    from crossmod.data.volumes import (
+        Case,
+        Cohort,
+        FloatArray,
+        LabelArray,
+        Pair,
+        Prediction,
+        Volume,
+    )
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
     from crossmod.options import (
         Count,
@@ -57,8 +67,10 @@ __all__ = [
     "CrossmodError",
     "DataError",
     "FitOn",
+    "FloatArray",
     "Fraction",
     "History",
+    "LabelArray",
     "Lesion",
     "MachineError",
     "Options",
@@ -80,6 +92,7 @@ __all__ = [
     "Weight",
     "Where",
     "__version__",
+    "dice",
     "distinct_names",
     "hookimpl",
     "keep_largest",
@@ -90,7 +103,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "crossmod.data.volumes": ("Case", "Cohort", "Pair", "Prediction", "State", "Volume"),
+    "crossmod.data.overlap": ("dice",),
+    "crossmod.data.state": ("State",),
+    "crossmod.data.volumes": (
+        "Case",
+        "Cohort",
+        "FloatArray",
+        "LabelArray",
+        "Pair",
+        "Prediction",
+        "Volume",
+    ),
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
     "crossmod.stages.hooks": ("hookimpl",),
     "crossmod.data.lesions": (

@@ -21,15 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from crossmod.checkpoints import Checkpoints
-from crossmod.data.state import load_state, save_state
+from crossmod.data.state import Arrays, State, load_state, save_state
 from crossmod.data.volumes import (
     Cohort,
     CohortWriter,
     FloatArray,
     LabelArray,
     Prediction,
-    State,
     Volume,
 )
 from crossmod.errors import PluginError
@@ -46,6 +44,7 @@ from crossmod.stages.base import (
     Translator,
 )
 from crossmod.stages.guard import guarded, programs
+from crossmod.store.checkpoints import Checkpoints
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (28, 32, 12)
@@ -213,7 +212,7 @@ class Watched(Checkpoints):
             raise Killed
 
 
-def check_resume(fit: Callable[[Context], State], folder: Path, steps: Iterable[int]) -> None:
+def check_resume(fit: Callable[[Context], Arrays], folder: Path, steps: Iterable[int]) -> None:
     """Kill trainings, let them go on, and compare everything with a training left alone.
 
     For each step a training is killed twice: after the step, before its checkpoint; and when it
@@ -248,9 +247,9 @@ Outcome = tuple[dict[str, Any], dict[str, bytes]]
 
 
 def _outcome(
-    fit: Callable[[Context], State], place: Path, checkpoints: Checkpoints | None, fault: str = ""
+    fit: Callable[[Context], Arrays], place: Path, checkpoints: Checkpoints | None, fault: str = ""
 ) -> Outcome | None:
-    """Arrays that were learned, and the content of the files; None if the training was killed."""
+    """What was learned, and the content of the files; None if the training was killed."""
     work = place / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -263,15 +262,17 @@ def _outcome(
     try:
         # As in a run, programs end with a training that is killed.
         with _happening(fault), programs.ended("fit", lambda text: None):
-            arrays = {name: np.asarray(array) for name, array in fit(ctx).items()}
+            learned = fit(ctx)
     except Killed:
         return None
     except RuntimeError as error:
         if fault and str(error) == f"fault {fault}":
             return None
         raise
+    notes = learned.notes if isinstance(learned, State) else {}
+    found = {name: np.asarray(array) for name, array in learned.items()} | {"notes": notes}
     files = [path for path in sorted(work.rglob("*")) if path.is_file()]
-    return arrays, {path.relative_to(work).as_posix(): path.read_bytes() for path in files}
+    return found, {path.relative_to(work).as_posix(): path.read_bytes() for path in files}
 
 
 @contextmanager

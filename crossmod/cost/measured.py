@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from typing import Any
 
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import read_grid
-from crossmod.files.atomic import MANIFEST
+from crossmod.files.atomic import read_manifest
 from crossmod.run.steps import Step
 from crossmod.run.steps.extents import Extent, Extents, Lattice, cohort_in, typical_grid
 from crossmod.store.store import Store
@@ -102,7 +101,7 @@ class Earlier:
         from nibabel.filebasedimages import ImageFileError
 
         with suppress(OSError, ImageFileError):  # damaged; the run will notice
-            return stored_load(self.store, entry)
+            return _stored_load(self.store, entry)
         return None
 
     @cached_property
@@ -110,7 +109,7 @@ class Earlier:
         """Name of a class -> the manifests of its results."""
         found: dict[str, list[dict[str, Any]]] = {}
         for manifest in self.store.folder.glob("[0-9a-f][0-9a-f]/[0-9a-f]*/manifest.json"):
-            if entry := read_manifest(manifest.parent):
+            if entry := _manifest(manifest.parent):
                 found.setdefault(entry["content"]["step"], []).append(entry)
         return found
 
@@ -137,7 +136,7 @@ def work_of(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content["settings"].items() if name not in free}
 
 
-def stored_load(store: Store, manifest: Mapping[str, Any]) -> tuple[int, Lattice] | None:
+def _stored_load(store: Store, manifest: Mapping[str, Any]) -> tuple[int, Lattice] | None:
     """The number of cases that a stored step went through, and their grid.
 
     Raises:
@@ -149,8 +148,8 @@ def stored_load(store: Store, manifest: Mapping[str, Any]) -> tuple[int, Lattice
     if images:
         grid = typical_grid(images, lambda path: Grid(*read_grid(path)))
         return len(images), Lattice(grid.shape, grid.spacing_mm)
-    before = (read_manifest(store.path(key)) for key in keys)
-    through = (stored_load(store, one) for one in before if one)
+    before = (_manifest(store.path(key)) for key in keys)
+    through = (_stored_load(store, one) for one in before if one)
     return next((found for found in through if found), None)
 
 
@@ -159,10 +158,7 @@ def _images(store: Store, key: str) -> list[Path]:
     return [case.image for case in cohort.cases] if cohort else []
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
+def _manifest(folder: Path) -> dict[str, Any] | None:
     """What the manifest of a stored step says; its files are not looked at."""
-    with suppress(OSError, ValueError):
-        content: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-        if "content" in content and "seconds" in content:
-            return content
-    return None
+    content = read_manifest(folder)
+    return content if {"content", "seconds"} <= content.keys() else None

@@ -20,17 +20,18 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from crossmod.checkpoints import Checkpoints
 from crossmod.cost import synthetic
 from crossmod.cost.measured import Measured
 from crossmod.data.state import STATE
 from crossmod.data.volumes import Cohort
-from crossmod.memory import held_at, is_out_of_memory, peak_bytes
+from crossmod.machine import held_at, peak_bytes
 from crossmod.run.execute import Maker
 from crossmod.run.steps import Step
 from crossmod.run.steps.extents import Extent, cohort_in
 from crossmod.run.task import Machine, Task
+from crossmod.stages.guard import is_out_of_memory
 from crossmod.stages.guard.programs import end_with_parent
+from crossmod.store.checkpoints import Checkpoints
 from crossmod.store.store import Store
 
 ItemT = TypeVar("ItemT")

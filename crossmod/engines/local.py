@@ -15,8 +15,7 @@ from typing import IO, Any
 
 from crossmod.engines.worker import PATIENCE_S, STOP
 from crossmod.errors import Interrupted, MachineError
-from crossmod.machine import THREAD_VARIABLES, cores, memory_limit
-from crossmod.memory import GIB, memory_short
+from crossmod.machine import GIB, THREAD_VARIABLES, cores, memory_limit, memory_short
 from crossmod.options import Options, Size
 from crossmod.run.execute import place_of
 from crossmod.run.task import Advance, Event, Machine, Outcome, Task

@@ -13,7 +13,6 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
-from crossmod.files.atomic import write_file
 from crossmod.intake.options import Intake
 from crossmod.options import Average, FileValue, Name, Options, problems_in
 
@@ -131,7 +130,7 @@ class Weights(Options):
 
     sha256: str
     notes: dict[str, Any]
-    """Arrays of bytes in it that are JSON, in plain text; nothing reads them from here."""
+    """Its notes, see `State`, for people: prediction reads those in the file."""
 
 
 class ModelFacts(Setup):
@@ -154,7 +153,7 @@ FactsT = TypeVar("FactsT", RunFacts, ModelFacts)
 def write_facts(path: Path, facts: RunFacts | ModelFacts) -> None:
     """Write one of the two files."""
     content = {"format": FORMAT, **facts.model_dump(mode="json")}
-    write_file(path, json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_facts(path: Path, kind: type[FactsT]) -> FactsT:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from crossmod.data.state import STATE, arrays_in
+from crossmod.data.state import STATE, parse_state
 from crossmod.errors import DataError
 from crossmod.files.atomic import MANIFEST
+from crossmod.files.digests import digest_of_bytes
 from crossmod.files.outputs import Inputs, new_folder, require_new
 from crossmod.model.card import CARD_FILE, card
 from crossmod.model.facts import (
@@ -137,7 +136,7 @@ def _state(folder: Path, fold: Fold) -> bytes:
     if manifest["key"] != fold.key:
         raise ValueError("holds the result of another run")
     content = (folder / STATE).read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest["files"][STATE]["sha256"]:
+    if digest_of_bytes(content) != manifest["files"][STATE]["sha256"]:
         raise ValueError(f"{STATE} is damaged")
     return content
 
@@ -157,14 +156,7 @@ def _lock(file: Path) -> tuple[str, Head]:
 
 
 def _weights(content: bytes) -> Weights:
-    notes = {}
-    for name, array in arrays_in(content).items():
-        if array.dtype == np.uint8 and array.ndim == 1:
-            try:
-                notes[name] = json.loads(array.tobytes())
-            except (ValueError, RecursionError):
-                continue
-    return Weights(sha256=hashlib.sha256(content).hexdigest(), notes=notes)
+    return Weights(sha256=digest_of_bytes(content), notes=dict(parse_state(content).notes))
 
 
 def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]:

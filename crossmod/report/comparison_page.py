@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crossmod.files.atomic import write_file
 from crossmod.report.drawing import (
     INK,
     MUTED,
@@ -54,7 +53,7 @@ def write_comparison(
         difference_text=difference_text,
         p_text=p_text,
     )
-    write_file(path, page)
+    path.write_text(page, encoding="utf-8")
 
 
 def comparison_chart(rows: Sequence[Row], structure: str, name: str) -> Chart:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossmod.data.volumes import Cohort
-from crossmod.files.atomic import write_file
 from crossmod.report.charts import intensity_chart, lesion_chart, score_chart
 from crossmod.report.content import ReportContent, spread_cases
 from crossmod.report.drawing import Chart, drawing
@@ -72,7 +71,7 @@ def write_report(path: Path, content: ReportContent) -> None:
         panels=drawn_panels(content),
         timings=timing_bars(content),
     )
-    write_file(path, page)
+    path.write_text(page, encoding="utf-8")
 
 
 def _survey(content: ReportContent) -> Surveyed:

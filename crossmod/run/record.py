@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 from crossmod.data.volumes import Cohort
+from crossmod.files.digests import digest_of_bytes
 from crossmod.model.facts import (
     Fold,
     Identity,
@@ -68,5 +68,5 @@ def _split(step: Prepare, store: Store) -> Split:
     files = [path for scan in scans for path in (scan.image, scan.labels) if path]
     known = step.data.file_digests(store)
     digests = sorted(known[path.relative_to(root).as_posix()] for path in files)
-    whole = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    whole = digest_of_bytes("\n".join(digests))
     return Split(centers=dict(Counter(scan.center for scan in scans)), digest=whole)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.overlap import dice
 from crossmod.data.volumes import Affine, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv, write_csv
@@ -108,14 +109,6 @@ class Summary:
     dice_sd: float
     assd_mean_mm: float
     assd_sd_mm: float
-
-
-def dice(prediction: BoolArray, reference: BoolArray) -> float:
-    """Twice the overlap over the sum of sizes, in [0, 1]; NaN where both masks are empty."""
-    total = np.count_nonzero(prediction) + np.count_nonzero(reference)
-    if total == 0:
-        return math.nan
-    return 2.0 * np.count_nonzero(prediction & reference) / total
 
 
 def compare(

@@ -16,9 +16,10 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_orig
 
 import numpy as np
 
-from crossmod.checkpoints import Checkpoints
-from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, State, Volume
+from crossmod.data.state import Arrays, State
+from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, Volume
 from crossmod.options import Options
+from crossmod.store.checkpoints import Checkpoints
 
 OptionsT = TypeVar("OptionsT", bound=Options)
 ItemT = TypeVar("ItemT")
@@ -128,7 +129,7 @@ class Stage(ABC, Generic[OptionsT]):
 class Translator(Stage[OptionsT]):
     """Makes images of one modality look like another. Geometry stays untouched."""
 
-    def fit(self, source: Cohort, target: Cohort, ctx: Context) -> State:
+    def fit(self, source: Cohort, target: Cohort, ctx: Context) -> Arrays:
         """Learn from both modalities, unpaired. Default: nothing to learn.
 
         Args:
@@ -137,10 +138,10 @@ class Translator(Stage[OptionsT]):
             ctx: the run.
 
         Returns:
-            What was learned, as named arrays.
+            What was learned: named arrays, or a `State` that holds notes, too.
         """
         del source, target, ctx
-        return {}
+        return State()
 
     @abstractmethod
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
@@ -150,10 +151,10 @@ class Translator(Stage[OptionsT]):
 class Augmenter(Stage[OptionsT]):
     """Adds rare appearances: none, one or several new labeled pairs from each."""
 
-    def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> State:
+    def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> Arrays:
         """Learn from translated labeled images and real target images. Default: nothing."""
         del labeled, target, ctx
-        return {}
+        return State()
 
     @abstractmethod
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
@@ -167,7 +168,7 @@ class Segmenter(Stage[OptionsT]):
     """Whether `fit` goes on from `Context.start` where there is one."""
 
     @abstractmethod
-    def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
+    def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> Arrays:
         """Train on one fold.
 
         Args:
@@ -176,7 +177,7 @@ class Segmenter(Stage[OptionsT]):
             ctx: the run.
 
         Returns:
-            What was learned, as named arrays.
+            What was learned: named arrays, or a `State` that holds notes, too.
         """
 
     @abstractmethod

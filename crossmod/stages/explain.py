@@ -9,16 +9,16 @@ from pydantic.fields import FieldInfo
 
 from crossmod.errors import PluginError
 from crossmod.options import model_in
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 
 
 def plugin_rows() -> list[tuple[str, str, str, str, str]]:
     """Name, stage, distribution, version and summary of each plugin; broken ones say why."""
     rows = []
-    for name, entry in plugins.available().items():
-        distribution, version = plugins.distribution_of(entry)
+    for name, entry in find.available().items():
+        distribution, version = find.distribution_of(entry)
         try:
-            plugin = plugins.load(name)
+            plugin = find.load(name)
             kind, summary = plugin.kind, plugin.summary
         except PluginError as error:
             kind, summary = "broken", "; ".join(filter(None, [error.what, error.fix]))
@@ -40,7 +40,13 @@ def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str
 
 
 def type_text(field: FieldInfo) -> str:
-    """The type of an option with its bounds, in plain words."""
+    """The type of an option with its bounds, in plain words.
+
+    Example:
+        >>> from crossmod.data.grids import Preprocess
+        >>> type_text(Preprocess.model_fields["clip_fractions"])
+        'tuple of float >= 0.0 <= 1.0'
+    """
     text = _name(field.annotation)
     bounds = [_bound(constraint) for constraint in field.metadata]
     return " ".join([text, *filter(None, bounds)])

@@ -263,13 +263,13 @@ def test_score_files_come_back_as_they_were(tmp_path: Path) -> None:
         row("ü", "", NAN, NAN),
         row("c", "Tilburg", 0.0, EMPTY_PREDICTION_MM),
     ]
-    write_scores(tmp_path / "new" / "scores.csv", scores)
-    text = (tmp_path / "new" / "scores.csv").read_text(encoding="utf-8")
+    write_scores(tmp_path / "scores.csv", scores)
+    text = (tmp_path / "scores.csv").read_text(encoding="utf-8")
     header = "split,stage,case,center,class,dice,assd_mm,hd95_mm,nsd,volume_error,volume_mm3"
     assert text.splitlines()[0] == ",".join(COLUMNS) == header
     assert "translated,ü,,tumor,,,,,,99.0\n" in text
     assert "translated,c,Tilburg,tumor,0.0,350.0,700.0,0.0,-1.0,99.0\n" in text
-    back = read_scores(tmp_path / "new" / "scores.csv")
+    back = read_scores(tmp_path / "scores.csv")
     assert repr(back) == repr(scores)
 
 

@@ -31,7 +31,7 @@ from crossmod.recipe.load import load, load_all
 from crossmod.recipe.lock import locked
 from crossmod.recipe.model import Recipe
 from crossmod.recipe.text import MAX_BYTES
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "recipes" / "smoke.toml"
@@ -315,7 +315,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def every_model() -> list[type[BaseModel]]:
     """The options of the core and of every built-in plugin."""
-    stages = [plugins.load(name).stage.options_type for name in plugins.available()]
+    stages = [find.load(name).stage.options_type for name in find.available()]
     found = [model for root in (Recipe, Profile, *stages) for model in models_in(root)]
     return list(dict.fromkeys(found))
 

@@ -15,8 +15,7 @@ from crossmod.engines.ray.cluster import connected
 from crossmod.engines.ray.options import RayOptions
 from crossmod.engines.ray.work import Board, make
 from crossmod.errors import Interrupted, MachineError
-from crossmod.machine import THREAD_VARIABLES, cores, gpus
-from crossmod.memory import GIB, memory_short
+from crossmod.machine import GIB, THREAD_VARIABLES, cores, gpus, memory_short
 from crossmod.run.task import Advance, Event, Machine, Outcome, Remark, Task
 from crossmod.store.store import Store
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from crossmod.data.volumes import Cohort
-from crossmod.files.atomic import MANIFEST
+from crossmod.files.atomic import read_manifest
 from crossmod.options import Determinism
 from crossmod.stages.base import Context
 from crossmod.stages.find import StageUse
@@ -74,8 +74,8 @@ class Step(ABC):
 
     def file_digests(self, store: Store) -> Mapping[str, str]:
         """Name -> sha256 of the files of its result."""
-        manifest = json.loads((self.folder(store) / MANIFEST).read_text(encoding="utf-8"))
-        return {name: file["sha256"] for name, file in manifest["files"].items()}
+        files = read_manifest(self.folder(store))["files"]
+        return {name: file["sha256"] for name, file in files.items()}
 
     def ends_run(self, store: Store) -> bool:
         """Whether its result says that the steps after it are not worth making."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from crossmod.files.atomic import write_file
 from crossmod.files.tables import write_csv
 from crossmod.scores.comparison.trials import Comparison, Row
 
@@ -50,7 +49,7 @@ def write_differences(path: Path, comparison: Comparison) -> None:
 def write_latex(path: Path, comparison: Comparison) -> None:
     r"""Write one ``tabular`` for each structure; needs ``\usepackage{booktabs}``."""
     tables = [_table(comparison, structure) for structure in comparison.structures]
-    write_file(path, "\n".join(tables))
+    path.write_text("\n".join(tables), encoding="utf-8")
 
 
 def _table(comparison: Comparison, structure: str) -> str:

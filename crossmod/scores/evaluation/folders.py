@@ -12,7 +12,7 @@ import numpy as np
 
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import LabelArray
-from crossmod.errors import DataError
+from crossmod.errors import DataError, reading
 from crossmod.files.tables import write_csv
 from crossmod.intake import LabelMap, difference, load_labels
 from crossmod.scores.metrics import TOLERANCE_MM, Measures, score
@@ -232,10 +232,8 @@ def _label_maps(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    try:
+    with reading(folder):
         files = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(folder)) from error
     for path in files:
         try:
             path.name.encode()

@@ -1,0 +1,29 @@
+"""How much of two masks is common."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+
+def dice(one: BoolArray, other: BoolArray) -> float:
+    """The Dice coefficient of two masks: twice what they share over the sum of their sizes.
+
+    Args:
+        one: bool, of any shape.
+        other: bool, of the same shape.
+
+    Returns:
+        0 where they share nothing to 1 where they are the same; NaN where both are empty.
+
+    Example:
+        >>> dice(np.array([True, True, False]), np.array([False, True, False]))
+        0.6666666666666666
+    """
+    size = np.count_nonzero(one) + np.count_nonzero(other)
+    return float(2 * np.count_nonzero(one & other) / size) if size else math.nan
