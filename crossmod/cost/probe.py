@@ -141,10 +141,13 @@ class Probe:
     """
 
     def __init__(self, request: ProbeRequest, scratch: Path) -> None:
+        import torch
+
         from crossmod.torch import resolve_device
 
         self.request, self.store = request, Store(scratch, shared=False)
         self.device = resolve_device(request.machine.device)
+        self.cuda = torch.cuda if self.device.startswith("cuda") else None
         self._learned = scratch / "nothing"
 
     def measure(self, step: Step) -> Measured:
@@ -154,9 +157,12 @@ class Probe:
         request = self.request
         task = Task(step.key, step, self.store.folder, request.classes, request.machine)
         maker = ProbeMaker(task, finish=self._finish)
-        self._forget_gpu()
+        if self.cuda:
+            self.cuda.empty_cache()
+            self.cuda.reset_peak_memory_stats(self.device)
         seconds = maker.make() or 0.0
-        cost = Measured("probe", memory_bytes=peak_bytes(), gpu_bytes=self._gpu_bytes())
+        gpu_bytes = int(self.cuda.max_memory_reserved(self.device)) if self.cuda else 0
+        cost = Measured("probe", memory_bytes=peak_bytes(), gpu_bytes=gpu_bytes)
         folder = step.folder(self.store)
         if step.is_learner:
             self._learned = folder
@@ -184,24 +190,8 @@ class Probe:
 
     def _finish(self) -> None:
         """Wait until a GPU has done what it was given."""
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.synchronize(self.device)
-
-    def _forget_gpu(self) -> None:
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
-
-    def _gpu_bytes(self) -> int:
-        if not self.device.startswith("cuda"):
-            return 0
-        import torch
-
-        return int(torch.cuda.max_memory_reserved(self.device))
+        if self.cuda:
+            self.cuda.synchronize(self.device)
 
 
 def main() -> None:
