@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crossmod.cost.estimates import Estimates, Estimator
-from crossmod.cost.extents import Extents
 from crossmod.cost.fits import Room, lacking_gpu, problems, require
-from crossmod.cost.measured import LEARNERS, Conditions, Earlier
+from crossmod.cost.measured import Conditions, Earlier
 from crossmod.cost.probing import Prober, may_be_large
 from crossmod.engines.local import Local
 from crossmod.machine import (
@@ -22,6 +21,7 @@ from crossmod.machine import (
     memory_limit,
     unused_gpus,
 )
+from crossmod.run.steps.extents import Extents
 from crossmod.run.task import Machine
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from crossmod.engines.profile import Profile
     from crossmod.recipe.load import Checked
     from crossmod.run.plan import Plan
-    from crossmod.run.steps import PluginStep, Step
+    from crossmod.run.steps import Step
     from crossmod.store.store import Store
 
     Plans = list[tuple[Checked, Plan]]
@@ -84,8 +84,8 @@ class Preview:
         prober = Prober(self.store, extents, conditions, self.machine, classes, gpu, notify)
         able = self.here and not lacking_gpu(self.room)
 
-        def wants(step: PluginStep) -> bool:
-            return every or (isinstance(step, LEARNERS) and may_be_large(step, extents.load(step)))
+        def wants(step: Step) -> bool:
+            return every or (step.is_learner and may_be_large(step, extents.load(step)))
 
         estimator = Estimator(extents, earlier, prober if able else None, wants)
         return estimator.estimates(self.to_run)

@@ -181,7 +181,7 @@ def _execute(
     from crossmod.engines.profile import open_engine
     from crossmod.run.run import Run
     from crossmod.run.schedule import Scheduler, StopSign
-    from crossmod.run.signals import heeded
+    from crossmod.run.signals import stop_on_signal
     from crossmod.run.task import Machine
     from crossmod.store.runs import recorded
 
@@ -197,7 +197,7 @@ def _execute(
     engine, sign = open_engine(profile, store, machine), StopSign()
     with (
         console.RunConsole() as watcher,
-        heeded(sign, engine.close),
+        stop_on_signal(sign, engine.close),
         _alone(store, folder, lambda: watcher.note(WAITING)),
     ):
         _claim(outputs, runs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -20,7 +21,9 @@ from crossmod.options import (
     Options,
     Positive,
     Seed,
+    model_in,
 )
+from crossmod.stages import find
 
 MAX_PARTS = 30
 """Folders inside each other that a pattern may name."""
@@ -30,7 +33,7 @@ MAX_PART_BYTES = 255
 
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
-Scans = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+ScanCount = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 """Becomes part of the name of a folder."""
 
@@ -116,11 +119,11 @@ class Files(Options):
 class EmbeddedCohort(Options):
     """Size of the embedded cohort, generated if no data folder is given."""
 
-    source: Scans
+    source: ScanCount
     """Labeled source scans, half from each center."""
-    target: Scans
+    target: ScanCount
     """Unlabeled target scans."""
-    validation: Scans
+    validation: ScanCount
     """Target scans kept for scoring."""
     seed: Seed = 2022
     """Another seed generates other patients."""
@@ -279,3 +282,35 @@ class Recipe(Options):
         if self.augment:
             return "augmented"
         return "translated" if self.translate else "no-adaptation"
+
+
+class Kind(NamedTuple):
+    """How a recipe writes the stages of a kind.
+
+    Attributes:
+        table: what the core reads of one; all else are options of its plugin.
+        named: whether there may be several, each a table with a name of its own.
+        optional: whether there may be none.
+    """
+
+    table: type[StageTable]
+    named: bool
+    optional: bool
+
+    def tables(self, found: object) -> list[tuple[str, Mapping[str, Any]]]:
+        """Name and table of each, whatever was written; the name of an only one is empty."""
+        each = found if self.named and isinstance(found, Mapping) else {"": found}
+        return [(name, table) for name, table in each.items() if isinstance(table, Mapping)]
+
+
+def _kind(name: str) -> Kind:
+    field = Recipe.model_fields[name]
+    table = cast("type[StageTable]", model_in(field.annotation))
+    return Kind(table, str(field.annotation).startswith("dict["), not field.is_required())
+
+
+KINDS = {name: _kind(name) for name in find.KINDS}
+"""Recipe table -> how it is written."""
+
+CORE_KEYS = {key for kind in KINDS.values() for key in kind.table.model_fields} - {"use"}
+"""Keys of a stage table that the core reads; they outlive a change of plugin."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from functools import reduce
 from importlib.metadata import version
+from operator import add
 from pathlib import Path
 
 from crossmod.data.folder import Scan
@@ -15,7 +17,7 @@ from crossmod.files.patterns import reference_of
 from crossmod.recipe.load import Checked
 from crossmod.run.plan import Plan
 from crossmod.run.run import Run
-from crossmod.run.steps import Augment, Fit, label_map
+from crossmod.run.steps import Step, label_map
 from crossmod.scores.comparison import (
     Comparison,
     Sizes,
@@ -46,7 +48,8 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
     from crossmod.report import ReportContent, write_report
 
     plan = run.plan
-    scans = plan.validation.scans(run.folder_of) if plan.validation else []
+    scans = plan.validation.scans(run.store) if plan.validation else []
+    copies = _cohorts(run, plan.copies).values()
     content = ReportContent(
         title=checked.recipe.title,
         recipe=recipe,
@@ -55,11 +58,11 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
         file_values=checked.recipe.data.class_table.values,
         structure=checked.recipe.evaluate.structure,
         scores=run.scores(),
-        source=Cohort.load(run.folder_of(plan.source)),
-        target=Cohort.load(run.folder_of(plan.target)),
-        translated=[(step.name, Cohort.load(run.folder_of(step))) for step in plan.translations],
-        augmented=_augmented(run),
-        rounds=[Cohort.load(run.folder_of(step)) for step in plan.rounds if step in run.reached],
+        source=Cohort.load(plan.source.folder(run.store)),
+        target=Cohort.load(plan.target.folder(run.store)),
+        translated=list(_cohorts(run, plan.translations).items()),
+        augmented=reduce(add, copies) if copies else None,
+        rounds=list(_cohorts(run, plan.rounds).values()),
         panels=_panels(run),
         predictions=_predictions(run, plan, scans),
         references=_references(checked, run, scans),
@@ -126,12 +129,9 @@ def _facts(checked: Checked, run: Run) -> dict[str, str]:
     }
 
 
-def _augmented(run: Run) -> Cohort | None:
-    steps = [step for step in run.reached if isinstance(step, Augment)]
-    cohorts = [Cohort.load(run.folder_of(step)) for step in steps]
-    if not cohorts:
-        return None
-    return sum(cohorts[1:], start=cohorts[0])
+def _cohorts(run: Run, steps: Sequence[Step]) -> dict[str, Cohort]:
+    """Name -> cohort of those of the steps that the run came to."""
+    return {one.name: Cohort.load(one.folder(run.store)) for one in steps if one in run.reached}
 
 
 def _panels(run: Run) -> list[tuple[str, Path]]:
@@ -139,15 +139,15 @@ def _panels(run: Run) -> list[tuple[str, Path]]:
     return [
         (f"{step.name}: {path.stem.replace('-', ' ')}", path)
         for step in run.reached
-        if isinstance(step, Fit | Augment)
-        for path in sorted((run.folder_of(step) / "panels").glob("*.png"))
+        if step.who
+        for path in sorted((step.folder(run.store) / "panels").glob("*.png"))
     ]
 
 
 def _predictions(run: Run, plan: Plan, scans: list[Scan]) -> list[tuple[str, dict[str, Path]]]:
     """Stage -> case -> label map, on validation scans."""
     return [
-        (stage, {scan.case: label_map(run.folder_of(step), scan.case) for scan in scans})
+        (stage, {scan.case: label_map(step.folder(run.store), scan.case) for scan in scans})
         for (stage, split), step in plan.predictions.items()
         if split == "validation" and step in run.reached
     ]
@@ -157,6 +157,6 @@ def _references(checked: Checked, run: Run, scans: list[Scan]) -> dict[str, Path
     labels = checked.recipe.evaluate.labels
     if labels is None or not run.plan.scores:
         return {}
-    root = run.folder_of(run.plan.scores[0].data)
+    root = run.plan.scores[0].data.folder(run.store)
     found = {scan.case: reference_of(root, labels, scan.case) for scan in scans}
     return {case: path for case, path in found.items() if path.is_file()}

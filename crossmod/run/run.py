@@ -18,7 +18,7 @@ from crossmod.model.facts import RUN_FILE
 from crossmod.run.folder import EVENTS, RunFolder
 from crossmod.run.plan import Plan
 from crossmod.run.record import write_record
-from crossmod.run.steps import DataFolder, ScoreStage, Step
+from crossmod.run.steps import Step
 from crossmod.run.task import WARNING, Machine, Task
 from crossmod.scores.metrics import Score, read_scores, write_scores
 from crossmod.store.store import Store
@@ -76,7 +76,7 @@ class Run:
             if self._has(step):
                 self._show(step)
                 self.reached.append(step)
-                if step.may_end and step.ends_run(self.folder_of(step)):
+                if step.may_end and step.ends_run(self.store):
                     self.ended = step
                     break
             else:
@@ -124,16 +124,12 @@ class Run:
             write_scores(file, self.scores())
         point("record")
         with self.outputs.file(RUN_FILE) as file:
-            write_record(file, self.plan, self._shown, self.folder_of)
-
-    def folder_of(self, step: Step) -> Path:
-        """Where the result of a step lies."""
-        return step.root if isinstance(step, DataFolder) else self.store.path(step.key)
+            write_record(file, self.plan, self._shown, self.store)
 
     def scores(self) -> list[Score]:
         """The scores of every stage and split that ran."""
-        steps = [step for step in self.reached if isinstance(step, ScoreStage)]
-        return [row for step in steps for row in read_scores(self.folder_of(step) / "metrics.csv")]
+        folders = [one.folder(self.store) for one in self.plan.scores if one in self.reached]
+        return [row for folder in folders for row in read_scores(folder / "metrics.csv")]
 
     def seconds(self) -> list[tuple[str, float]]:
         """How long each stored step took when it was made."""
@@ -180,7 +176,7 @@ class Run:
             append_line(log, row)
 
     def _has(self, step: Step) -> bool:
-        if isinstance(step, DataFolder) or step.key in self._whole:
+        if not step.stored or step.key in self._whole:
             return True
         if self.store.manifest(step.key) is None:
             return False
@@ -191,7 +187,7 @@ class Run:
         """Link the stored files into the run folder under a name people can read."""
         if step.name not in self._shown:
             name = self._name(step)
-            RunFolder(self.outputs).show(name, step.key, self.folder_of(step))
+            RunFolder(self.outputs).show(name, step.key, step.folder(self.store))
             self._shown[step.name] = name
 
     def _name(self, step: Step) -> str:

@@ -65,7 +65,7 @@ class Given(Step):
     def settings(self) -> dict[str, Any]:
         return {"labeled": self.labeled}
 
-    def make(self, folder_of: Any, ctx: Any) -> None:
+    def make(self, store: Any, ctx: Any) -> None:
         small_cohort(ctx.folder, labeled=self.labeled)
 
 
@@ -94,7 +94,7 @@ class Bench:
         self.fit = Fit(
             name="fit-odd", seed=5, use=use, labeled=(source,), target=target, fit_on=FitOn()
         )
-        self.translate = Translate(name="odd", seed=5, use=use, fit=self.fit, source=source)
+        self.translate = Translate(name="odd", seed=5, use=use, fit=self.fit, images=source)
         for step in (source, target):
             assert self.make(step).error is None
 

@@ -23,7 +23,8 @@ from crossmod.data.crossmoda import Info, read_infos
 from crossmod.data.folder import Scan, find_scans
 from crossmod.files.patterns import refuse_links
 from crossmod.recipe.load import load
-from crossmod.run.scans import Scans, check_data
+from crossmod.run.plan import Planner
+from crossmod.run.scans import check_data
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -225,8 +226,7 @@ def test_folders_whose_names_have_brackets_count(tmp_path: Path) -> None:
     root = write(tmp_path, ["s [T1]/a.nii.gz", "l[x]?/a.nii.gz", "lx1/a.nii.gz"])
     [scan] = find_scans(root, "s [T1]/{case}.nii.gz", "l[x]?/{case}.nii.gz", EVERYONE)
     assert scan.labels == root / "l[x]?" / "a.nii.gz"
-    recipe = load(RECIPES / "smoke.toml").recipe
-    data = Scans(recipe, root, {}).data(["l[x]?/{case}.nii.gz"])
+    data = Planner(load(RECIPES / "smoke.toml"), root).scans_of("l[x]?/{case}.nii.gz")
     assert list(data.settings["files"]) == ["l[x]?/a.nii.gz"]
 
 
@@ -235,10 +235,10 @@ def test_hidden_files_are_no_scans(tmp_path: Path) -> None:
     root = write(tmp_path, names)
     (root / "t" / ".link.nii.gz").symlink_to("/etc/passwd")
     refuse_links(root, ["t/{case}.nii.gz"])
-    recipe = load(RECIPES / "smoke.toml").recipe
+    planner = Planner(load(RECIPES / "smoke.toml"), root)
     for pattern, case in {"t/{case}.nii.gz": "a", "p/{case}/x.nii.gz": "c"}.items():
         assert [scan.case for scan in find_scans(root, pattern, None, EVERYONE)] == [case]
-        files = Scans(recipe, root, {}).data([pattern]).settings["files"]
+        files = planner.scans_of(pattern).settings["files"]
         assert list(files) == [pattern.format(case=case)]
     assert len(find_scans(root, "p/.d/{case}.nii.gz", None, EVERYONE)) == 1
 

@@ -18,7 +18,7 @@ from crossmod.engines.slurm import Slurm, SlurmOptions, engine
 from crossmod.engines.slurm.job import STOP, Diary, Job
 from crossmod.engines.slurm.queue import State, parse
 from crossmod.errors import Interrupted, MachineError
-from crossmod.run.steps.base import Step, Where
+from crossmod.run.steps import Step
 from crossmod.run.task import Advance, Event, Machine, Outcome, Remark, Task
 from crossmod.stages.base import Context
 from crossmod.store.store import Store
@@ -48,7 +48,7 @@ class Waiting(Step):
     def settings(self) -> Mapping[str, Any]:
         return {"name": self.name}
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
+    def make(self, store: Store, ctx: Context) -> None:
         if self.number:
             os.kill(os.getpid(), self.number)
         for word in ctx.progress(["one", "two"]):
