@@ -19,8 +19,10 @@ from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginErro
 from crossmod.faults import during, point
 from crossmod.files.atomic import CANNOT_WRITE, append_line
 from crossmod.memory import (
+    GIB,
     forget_peak,
     is_out_of_memory,
+    memory_short,
     out_of_memory,
     peak_bytes,
     resident_bytes,
@@ -220,6 +222,18 @@ def place_of(task: Task) -> str:
     """A task in messages: its step, and the plugin that works there."""
     where = f"step {task.name}"
     return f"{where}, {task.step.use.who}" if isinstance(task.step, PluginStep) else where
+
+
+def killed_for_memory(task: Task, last: Advance | None, what: str) -> MachineError:
+    """The error for a task whose process was killed because memory was short.
+
+    Args:
+        task: the task.
+        last: its last sign of life; None if it gave none.
+        what: who killed it.
+    """
+    held = f"the process held {last.resident_bytes / GIB:.1f} GiB" if last else ""
+    return memory_short(place_of(task), last.item if last else "", held, what)
 
 
 def _ours(error: CrossmodError, where: str) -> CrossmodError:

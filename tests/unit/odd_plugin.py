@@ -17,6 +17,7 @@ from crossmod.run.execute import Maker
 from crossmod.run.steps import Fit, Step, Translate
 from crossmod.run.task import Event, Outcome, Remark, Task
 from crossmod.stages import code as plugin_code
+from crossmod.stages import entries
 from crossmod.stages import find as plugins
 from crossmod.stages.find import StageUse
 from crossmod.store.store import Store
@@ -46,7 +47,7 @@ Install = Callable[..., None]
 
 def forget() -> None:
     """Let plugins be looked for anew."""
-    plugins._offers.cache_clear()
+    entries.offers.cache_clear()
     plugins.load.cache_clear()
     plugin_code._owners.cache_clear()
     importlib.invalidate_caches()
