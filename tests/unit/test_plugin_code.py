@@ -335,7 +335,7 @@ def keys() -> dict[str, str]:
 
 def test_another_version_of_crossmod_changes_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = keys()
-    monkeypatch.setattr(entries, "distribution_of", lambda entry: ("crossmod", "9"))
+    monkeypatch.setattr("crossmod.stages.entries.distribution_of", lambda entry: ("crossmod", "9"))
     assert keys() == before
 
 

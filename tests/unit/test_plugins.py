@@ -11,7 +11,6 @@ import pytest
 
 import crossmod
 from crossmod import PluginError, Translator, hookimpl
-from crossmod.stages import entries
 from crossmod.stages import find as plugins
 from crossmod.stages.explain import option_rows, plugin_rows
 
@@ -80,7 +79,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, **entries: ModuleType | Exception) ->
             monkeypatch.setitem(sys.modules, f"fake_{name}", module)
     monkeypatch.setattr(plugins, "available", lambda: points)
     plugins.load.cache_clear()
-    monkeypatch.setattr(entries, "distribution_of", lambda entry: ("fakes", "1.2"))
+    monkeypatch.setattr("crossmod.stages.entries.distribution_of", lambda entry: ("fakes", "1.2"))
 
 
 def module_with(**attributes: Any) -> ModuleType:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crossmod.engines.slurm import Slurm, SlurmOptions, engine
-from crossmod.engines.slurm.job import STOP, Diary, Job
-from crossmod.engines.slurm.queue import State, parse
+from crossmod_slurm import Slurm, SlurmOptions, engine
+from crossmod_slurm.job import STOP, Diary, Job
+from crossmod_slurm.queue import State, parse
 from pydantic import ValidationError
 
 from crossmod.engines.profile import read_profile
