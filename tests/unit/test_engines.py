@@ -10,7 +10,7 @@ import pytest
 from odd_plugin import Install
 
 import crossmod
-from crossmod import MachineError, Options, PluginError, RecipeError
+from crossmod import MachineError, Options, PluginError, RecipeError, engines
 from crossmod.engines import Engine, Machine, Store, door
 from crossmod.engines.local import Local, LocalOptions
 from crossmod.engines.profile import VARIABLE, open_engine, read_profile
@@ -81,6 +81,12 @@ def test_every_option_of_every_engine_is_explained() -> None:
         assert rows, name
         assert not [key for key, _, _, meaning in rows if not meaning], name
     assert all(row[1] == "engine" and row[4] for row in door.engine_rows() if row[0] in OWN)
+
+
+def test_the_page_explains_every_public_name() -> None:
+    page = Path(crossmod.__file__).parents[1] / "docs" / "how-to" / "write-an-engine.md"
+    table = page.read_text(encoding="utf-8").partition("## What you may import")[2]
+    assert not [name for name in engines.__all__ if f"`{name}" not in table]
 
 
 def test_each_readme_of_an_engine_names_every_option() -> None:
