@@ -23,6 +23,7 @@ from rich.text import Text
 
 from crossmod.scores.metrics import OVERALL, summarize
 from crossmod.scores.statistics import difference_text, p_text
+from crossmod.scores.table import reported
 
 if TYPE_CHECKING:  # an error is shown without waiting for what a run needs
     from crossmod.errors import CrossmodError
@@ -146,7 +147,7 @@ class StepBar:
 
 
 def summary_tables(scores: Sequence[Score], structures: Iterable[str]) -> list[Table]:
-    """One table for each split: stages by centers, Dice and surface distance of each class."""
+    """One table for each split: stages by centers, the reported metrics of each class."""
     splits = [split for split in ("validation", "target") if any(s.split == split for s in scores)]
     return [_summary_table(scores, split, list(structures)) for split in splits]
 
@@ -156,16 +157,18 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
     for structure in structures:
         for row in summarize(scores, split, structure):
             cells = rows.setdefault((row.stage, row.center), [row.stage, row.center])
-            spread = f"{number(row.dice_mean)} ± {number(row.dice_sd)}"
-            cells += [spread, number(row.assd_mean_mm)]
+            first, *others = (row.spreads[metric.column] for metric in reported())
+            cells += [" ± ".join(map(number, first)), *(number(mean) for mean, _ in others)]
     cases = len({score.case for score in scores if score.split == split})
     table = Table(
         title=f"{split} split, {cases} scans of the target modality", title_justify="left"
     )
     table.add_column("segmenter after", no_wrap=True)
     table.add_column("center", no_wrap=True)
+    headings = [escape(metric.heading) for metric in reported()]
+    headings[0] += " ± sd"
     for structure in structures:
-        for heading in ("Dice ± sd", "ASSD mm"):
+        for heading in headings:
             table.add_column(f"{escape(structure)}\n{heading}", justify="right", no_wrap=True)
     previous = ""
     for (stage, center), cells in rows.items():
@@ -209,19 +212,20 @@ def _comparison_table(comparison: Comparison, structure: str) -> Table:
     )
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("variant", no_wrap=True)
-    heads = ("round", "n", "Dice", "ASSD mm", *comparison.size_names, "vs first", "p")
-    for heading in heads:
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = [metric.heading for metric in reported()]
+    for heading in ("round", "n", *headings, *comparison.size_names, "vs first", "p"):
+        table.add_column(escape(heading), justify="right", no_wrap=True)
     before = ""
     for row in comparison.of(structure):
+        first, *others = (row.spreads[metric.column] for metric in reported())
         sizes = [number(row.by_size.get(name, math.nan)) for name in comparison.size_names]
         test = row.versus
         table.add_row(
             "" if row.label == before else escape(row.label),
             "" if row.round is None else str(row.round),
             str(row.seeds) if row.seeds == row.runs else f"{row.seeds}/{row.runs}",
-            _spread(*row.dice),
-            number(row.assd_mm[0]),
+            _spread(*first),
+            *(number(mean) for mean, _ in others),
             *sizes,
             difference_text(test.paired.mean_difference) if test else "",
             p_text(test.wilcoxon_holm, test.paired) if test else "",

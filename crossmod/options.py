@@ -84,7 +84,16 @@ class HasOptions(Generic[OptionsT]):
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The first options class inside a type annotation, or None."""
+    """The first options class inside a type annotation, or None.
+
+    Example:
+        >>> class Group(Options):
+        ...     factor: float = 1.0
+        >>> model_in(tuple[Group, ...]).__name__
+        'Group'
+        >>> model_in(int | None) is None
+        True
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):

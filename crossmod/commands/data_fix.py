@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crossmod.errors import DataError
+from crossmod.errors import reading
 
 if TYPE_CHECKING:
     from crossmod.intake import Limits, Survey
@@ -98,9 +98,7 @@ def _place(draft: Path, below: Path) -> Path:
 
 
 def _copy(path: Path, copy: Path) -> None:
-    try:
+    with reading(path):
         file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     with file, copy.open("wb") as new:
         shutil.copyfileobj(file, new)

@@ -28,9 +28,9 @@ def find_data(recipe: Recipe, data: Path | None) -> Path | None:
 
 def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     """What a run reads: its recipes, the data folder, and where its patterns lead otherwise."""
+    from crossmod.data.folder import NIFTI
     from crossmod.files.outputs import Inputs
     from crossmod.files.patterns import CASE
-    from crossmod.intake.find import NIFTI
 
     files = found[0].document.files
     if data is None:

@@ -17,7 +17,7 @@ def plugins(
     from crossmod.engines import door
     from crossmod.errors import PluginError
     from crossmod.stages import find
-    from crossmod.stages.entries import summary
+    from crossmod.stages.entry_points import summary
     from crossmod.stages.explain import option_rows, plugin_rows
 
     if name is None:

@@ -8,8 +8,12 @@ from typing import Annotated
 
 import typer
 
-CLASSES = "tumor=1,cochlea=2"
-CENTERS = "ldn=crossmoda2021_ldn_*,etz=crossmoda2022_etz_*"
+from crossmod.data.crossmoda import CHALLENGE, DEFAULT_CENTERS, DEFAULT_CLASSES
+
+CLASSES = ",".join(f"{name}={label}" for name, label in DEFAULT_CLASSES.items())
+CENTERS = ",".join(f"{name}={pattern}" for name, pattern in DEFAULT_CENTERS.items())
+KEYS = ("case", "center", "class")
+"""The columns of the scores beside the metrics."""
 LARGEST_LABEL = 255
 SCANS = (".nii", ".nii.gz", ".dcm")
 """What names of scans end with."""
@@ -36,7 +40,7 @@ def evaluate(
         float, typer.Option(min=0, metavar="MM", help="Surfaces this close agree, for the NSD.")
     ] = 1.0,
     challenge: Annotated[
-        bool, typer.Option("--challenge", help="Measure distances as CrossMoDA 2022 did.")
+        bool, typer.Option("--challenge", help=f"Measure distances as {CHALLENGE} did.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Where the scores of each case go.")] = Path(
         "scores.csv"
@@ -51,15 +55,10 @@ def evaluate(
 ) -> None:
     """Score a folder of label maps against another: Dice, ASSD, HD95, NSD, volume error."""
     from crossmod import console
-    from crossmod.commands.score_tables import NOTE, percentile_table, summary_table
+    from crossmod.commands.score_tables import note, percentile_table, summary_table
     from crossmod.files.outputs import Inputs, Outputs
-    from crossmod.scores.evaluation import (
-        compare_all,
-        label_pairs,
-        summarize,
-        write_outcomes,
-        write_summary,
-    )
+    from crossmod.scores.evaluation import compare_all, label_pairs, summarize, write_summary
+    from crossmod.scores.metrics import write_scores
 
     labels = _labels(classes)
     rest = _summary_file(out, summary)
@@ -72,20 +71,20 @@ def evaluate(
         outputs.require([file.name], fix="name another file")
     with console.RunConsole() as watcher:
         bar = console.StepBar(watcher.progress, "evaluate")
-        outcomes, remarks = compare_all(
+        found, remarks = compare_all(
             bar(pairs), labels, tolerance_mm=tolerance, challenge=challenge
         )
-    groups = summarize(outcomes, next(iter(labels)))
+    groups = summarize(found, next(iter(labels)))
     for remark in remarks:
         console.out.print(f"note: {remark}", style="yellow", markup=False, soft_wrap=True)
     with files[out].file(out.name) as file:
-        write_outcomes(file, outcomes)
+        write_scores(file, found, keys=KEYS)
     if rest is not None:
         with files[rest].file(rest.name) as file:
             write_summary(file, groups)
     for structure in labels:
         console.out.print(summary_table(groups, structure))
-    console.out.print(NOTE, style="dim")
+    console.out.print(note(), style="dim")
     for structure in labels:
         console.out.print(percentile_table(groups, structure))
     console.out.print(f"{len(pairs)} cases: {out}", markup=False)

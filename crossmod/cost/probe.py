@@ -19,18 +19,18 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from crossmod.checkpoints import Checkpoints
 from crossmod.cost import synthetic
 from crossmod.cost.extents import Extent, cohort_in
 from crossmod.cost.measured import LEARNERS, Measured
 from crossmod.data.state import STATE
 from crossmod.data.volumes import Cohort
-from crossmod.memory import forget_peak, held_at, is_out_of_memory, peak_bytes
+from crossmod.machine import forget_peak, held_at, peak_bytes
 from crossmod.run.steps import PluginStep, Predict, Step
 from crossmod.run.task import Machine
 from crossmod.stages.base import Context
-from crossmod.stages.guard import guarded
+from crossmod.stages.guard import guarded, is_out_of_memory
 from crossmod.stages.guard.programs import end_with_parent
+from crossmod.store.checkpoints import Checkpoints
 
 ItemT = TypeVar("ItemT")
 

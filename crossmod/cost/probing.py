@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -23,6 +22,7 @@ from crossmod.cost.measured import LEARNERS, Conditions, Measured, work_of
 from crossmod.cost.probe import Job
 from crossmod.errors import MachineError
 from crossmod.files.atomic import write_file
+from crossmod.files.digests import digest_of_bytes
 from crossmod.machine import THREAD_VARIABLES, available_memory, memory_limit
 from crossmod.run.steps import PluginStep, Predict, Train
 from crossmod.run.steps.base import library_versions
@@ -174,7 +174,7 @@ class Prober:
             "conditions": asdict(self.conditions),
             "libraries": library_versions(),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        return digest_of_bytes(json.dumps(facts, sort_keys=True))[:32]
 
     def _file(self, name: str) -> Path:
         return self.store.folder / "probes" / f"{name}.json"

@@ -8,30 +8,30 @@ from typing import Any, cast
 
 from crossmod.errors import PluginError
 from crossmod.run.engine import Engine
-from crossmod.stages.entries import Group, is_class, require_usable, rows
+from crossmod.stages.entry_points import imported, is_class, offers, require_usable, rows
 
-ENGINES = Group("crossmod.engines", "engine")
-"""The entry point's name is the name of the engine in a profile, its value the engine's class."""
+GROUP = "crossmod.engines"
+"""The entry-point group: a name is that of an engine in a profile, its value the engine's class."""
 
 
 def available() -> dict[str, EntryPoint]:
     """All engines by name, broken ones too; nothing is imported."""
-    return ENGINES.available()
+    return {name: entries[0] for name, entries in offers(GROUP).items()}
 
 
 @cache
 def load(name: str) -> type[Engine[Any]]:
-    """Import the engine that is called ``name``, one of those available.
+    """Import the engine that is called ``name``.
 
     Raises:
-        PluginError: a name taken twice, another version of crossmod needed, failing import, or
-            what is offered is not an engine.
+        PluginError: unknown name, a name taken twice, another version of crossmod needed, failing
+            import, or what is offered is not an engine.
     """
-    entry = available()[name]
-    offered, where = ENGINES.load(entry), ENGINES.who(entry)
+    known = available()
+    offered, where = imported(GROUP, "engine", name, known)
     if not is_class(offered, Engine):
         allowed = "a subclass of crossmod.engines.Engine"
-        raise PluginError(f"{entry.value} is {offered!r}", where=where, allowed=allowed)
+        raise PluginError(f"{known[name].value} is {offered!r}", where=where, allowed=allowed)
     require_usable(offered, where)
     return cast("type[Engine[Any]]", offered)
 

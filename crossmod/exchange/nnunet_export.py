@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from crossmod.data.cases import faults_of_cases, shown
 from crossmod.data.volumes import Case, Cohort, write_nifti
-from crossmod.errors import DataError
+from crossmod.errors import DataError, reading
 from crossmod.files.outputs import NOTHING, Inputs, new_folder
 from crossmod.intake import load_labels, load_scan
 from crossmod.options import FileValue, Name, Options, problems_in
@@ -45,7 +45,7 @@ class Exported:
     splits: Path | None
 
 
-class Row(Options):
+class ManifestRow(Options):
     """A case in a manifest; its files are named relative to the folder."""
 
     case: str
@@ -59,7 +59,7 @@ class Manifest(Options):
     """What `Cohort.save` writes."""
 
     classes: dict[Name, FileValue]
-    cases: tuple[Row, ...]
+    cases: tuple[ManifestRow, ...]
 
 
 def load_joined(folders: Sequence[Path]) -> Cohort:
@@ -96,9 +96,8 @@ def _load(folder: Path) -> Cohort:
     """The cohort of a folder that anybody may have made."""
     file = folder / Cohort.MANIFEST
     try:
-        manifest = Manifest.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from error
+        with reading(file):
+            manifest = Manifest.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise DataError(problems_in(error), where=str(file)) from error
     problems = faults_of_cases(row.case for row in manifest.cases)

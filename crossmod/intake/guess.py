@@ -12,7 +12,7 @@ from pathlib import Path
 from crossmod.data.folder import NIFTI
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.nifti.read import ROUNDED
+from crossmod.intake.labels import ROUNDED
 from crossmod.intake.survey import File
 
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")

@@ -13,8 +13,8 @@ from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.faults import FileFault
-from crossmod.intake.nifti.pairs import difference, rounding
+from crossmod.intake.labels import difference, rounding
+from crossmod.intake.results import FileFault
 
 THREADS = 8
 """Files looked at together at most; unpacking leaves Python's lock to the others."""

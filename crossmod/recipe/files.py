@@ -199,6 +199,13 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Tables merge key by key; `false` removes a table.
 
     Where another plugin is named, the options of the old one go.
+
+    Example:
+        >>> under = {"segment": {"use": "one", "epochs": 500, "folds": 5}, "augment": {}}
+        >>> merge(under, {"segment": {"epochs": 2}, "augment": False})
+        {'segment': {'use': 'one', 'epochs': 2, 'folds': 5}}
+        >>> merge(under, {"segment": {"use": "another"}})["segment"]
+        {'folds': 5, 'use': 'another'}
     """
     merged = dict(under)
     for key, value in over.items():

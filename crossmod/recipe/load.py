@@ -25,7 +25,7 @@ from crossmod.recipe.model import (
 )
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
 from crossmod.recipe.text import Location
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.base import Segmenter
 from crossmod.stages.find import StageUse
 
@@ -231,11 +231,11 @@ class Resolver:
             where = ("pseudo_label", "warm_start")
             self.problems.append(self.document.problem(where, text, allowed="false"))
 
-    def _plugin(self, kind: str, wanted: str, location: Location) -> plugins.Plugin | None:
+    def _plugin(self, kind: str, wanted: str, location: Location) -> find.Plugin | None:
         try:
-            plugin = plugins.load(wanted)
+            plugin = find.load(wanted)
         except PluginError as error:
-            known = plugins.available()
+            known = find.available()
             near = "" if wanted in known else nearest(wanted, known)
             text = ": ".join(filter(None, [error.where, error.what]))
             problem = self.document.problem(location, text, allowed=error.allowed, near=near)
@@ -243,7 +243,7 @@ class Resolver:
             return None
         if plugin.kind == kind:
             return plugin
-        fitting = ", ".join(name for name in plugins.available() if _kind_of(name) == kind)
+        fitting = ", ".join(name for name in find.available() if _kind_of(name) == kind)
         text = f"'{wanted}' is a plugin for [{plugin.kind}]"
         self.problems.append(self.document.problem(location, text, allowed=fitting))
         return None
@@ -264,6 +264,6 @@ class Resolver:
 
 def _kind_of(name: str) -> str:
     try:
-        return plugins.load(name).kind
+        return find.load(name).kind
     except PluginError:
         return ""

@@ -100,7 +100,14 @@ def _needs_another_network(last: LastRound) -> bool:
 
 
 def nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """The known name that looks most like ``word``, or nothing."""
+    """The known name that looks most like ``word``, or nothing.
+
+    Example:
+        >>> nearest("fold", ["folds", "epochs"])
+        'folds'
+        >>> nearest("xyz", ["folds", "epochs"])
+        ''
+    """
     close = difflib.get_close_matches(word, list(known), n=1)
     return close[0] if close else ""
 

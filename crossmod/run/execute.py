@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from crossmod import errors
-from crossmod.checkpoints import Checkpoints
 from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
 from crossmod.faults import during, point
 from crossmod.files.atomic import CANNOT_WRITE, append_line
-from crossmod.memory import (
+from crossmod.machine import (
     GIB,
     forget_peak,
-    is_out_of_memory,
     memory_short,
     out_of_memory,
     peak_bytes,
@@ -30,7 +28,8 @@ from crossmod.memory import (
 from crossmod.run.steps import DataFolder, PluginStep, Step
 from crossmod.run.task import WARNING, Advance, Event, Outcome, Remark, Task, versions
 from crossmod.stages.base import Context
-from crossmod.stages.guard import described, guarded, text_of, trusted
+from crossmod.stages.guard import described, guarded, is_out_of_memory, text_of, trusted
+from crossmod.store.checkpoints import Checkpoints
 from crossmod.store.store import Store
 
 ItemT = TypeVar("ItemT")

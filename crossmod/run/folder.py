@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError, writing
 from crossmod.faults import point
-from crossmod.files.atomic import MANIFEST, draft_of
+from crossmod.files.atomic import MANIFEST, draft_of, drafted, read_manifest
 from crossmod.files.digests import digest_on_disk
 from crossmod.files.outputs import Outputs
 
@@ -30,6 +28,8 @@ FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
 
 NUMBERED = re.compile(r"\d\d-.+")
 DRAFT = re.compile(r"\.\d\d-.+\.\d+\.[0-9a-f]{8}")
+
+NO_ROOM = "free space or choose another folder with --out, then run again"
 
 MOVE = "move them away, or choose another folder with --out"
 
@@ -93,21 +93,12 @@ class RunFolder:
         shown = self.folder / name
         if _shows(shown, key):
             return
-        draft = draft_of(shown)
-        try:
+        with writing(shown, "cannot write the run folder", NO_ROOM), drafted(shown) as draft:
             point("show")
-            shutil.copytree(result, draft, copy_function=_link_or_copy)
+            shutil.copytree(result, draft, copy_function=_link_or_copy, dirs_exist_ok=True)
             self._remove(shown)
             self.outputs.note(f"{name}/{MANIFEST}", digest_on_disk(draft / MANIFEST))
             draft.rename(shown)
-        except OSError as error:
-            raise MachineError(
-                f"cannot write the run folder: {error}",
-                where=str(shown),
-                fix="free space or choose another folder with --out, then run again",
-            ) from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     def keep(self, names: Collection[str]) -> None:
         """Remove the results that earlier runs left here and this one does not have.
@@ -145,10 +136,10 @@ class RunFolder:
         if folder.is_symlink() or not folder.is_dir():
             yield folder
             return
-        files: dict[str, Mapping[str, Any]] = {}
+        files: dict[str, Any] = {}
         if self._made(folder):
-            manifest = folder / MANIFEST
-            files = {**_manifest(folder)["files"], MANIFEST: {"sha256": digest_on_disk(manifest)}}
+            files = read_manifest(folder)["files"]
+            files[MANIFEST] = {"sha256": digest_on_disk(folder / MANIFEST)}
         for path in sorted(folder.rglob("*")):
             known = files.get(path.relative_to(folder).as_posix(), {}).get("sha256")
             if path.is_symlink() or not (path.is_dir() or _is(path, known) or _of_system(path)):
@@ -163,15 +154,7 @@ def _refuse(files: list[str]) -> None:
 
 def _shows(folder: Path, key: str) -> bool:
     """Whether a folder holds the result with this key."""
-    return _manifest(folder).get("key") == key
-
-
-def _manifest(folder: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
+    return read_manifest(folder).get("key") == key
 
 
 def _is(path: Path, digest: str | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from crossmod.data.folder import Scan
 from crossmod.data.volumes import Cohort
-from crossmod.files.atomic import write_file
+from crossmod.files.digests import digest_of_bytes
 from crossmod.files.outputs import Outputs
 from crossmod.files.patterns import reference_of
 from crossmod.recipe.load import Checked
@@ -39,7 +38,7 @@ PROMISES = {
 def publish_report(checked: Checked, run: Run, recipe: str) -> None:
     """Write ``report.html`` unless the one in the run folder shows these very results."""
     keys = [step.key for step in run.reached]
-    digest = hashlib.sha256("\n".join([recipe, version("crossmod"), *keys]).encode()).hexdigest()
+    digest = digest_of_bytes("\n".join([recipe, version("crossmod"), *keys]))
     key_file = run.folder / KEY_FILE
     page = run.folder / "report.html"
     if page.exists() and key_file.exists() and key_file.read_text(encoding="utf-8") == digest:
@@ -74,7 +73,7 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
     with run.outputs.file(page.name) as file:
         write_report(file, content)
     with run.outputs.file(KEY_FILE) as file:
-        write_file(file, digest)
+        file.write_text(digest, encoding="utf-8")
 
 
 def publish_comparison(runs: Sequence[tuple[Checked, Run]], outputs: Outputs) -> Comparison:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from crossmod.data.volumes import Cohort
-from crossmod.files.atomic import MANIFEST
+from crossmod.files.atomic import read_manifest
+from crossmod.files.digests import digest_of_bytes
 from crossmod.model.facts import (
     Fold,
     Identity,
@@ -70,11 +68,10 @@ def _split(step: Prepare, folder_of: Where) -> Split:
     files = [path for scan in scans for path in (scan.image, scan.labels) if path]
     known = step.data.digests if isinstance(step.data, DataFolder) else _published(root)
     digests = sorted(known[path.relative_to(root).as_posix()] for path in files)
-    whole = hashlib.sha256("\n".join(digests).encode()).hexdigest()
+    whole = digest_of_bytes("\n".join(digests))
     return Split(centers=dict(Counter(scan.center for scan in scans)), digest=whole)
 
 
 def _published(entry: Path) -> dict[str, str]:
     """Name -> sha256 of the files of a stored result."""
-    manifest: dict[str, Any] = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
-    return {name: file["sha256"] for name, file in manifest["files"].items()}
+    return {name: file["sha256"] for name, file in read_manifest(entry)["files"].items()}

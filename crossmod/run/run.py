@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import MachineError
+from crossmod.errors import writing
 from crossmod.faults import point
 from crossmod.files.atomic import append_line
 from crossmod.files.outputs import Outputs
@@ -175,14 +175,9 @@ class Run:
         """Add a line to events.jsonl."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = {"time": now, "event": name, "step": step.name, "key": step.key, **values}
-        try:
-            append_line(self.folder / EVENTS, row)
-        except OSError as error:
-            raise MachineError(
-                f"cannot write the log: {error.strerror}",
-                where=str(self.folder / EVENTS),
-                fix="free space, then run again to go on",
-            ) from error
+        log = self.folder / EVENTS
+        with writing(log, "cannot write the log", "free space, then run again to go on"):
+            append_line(log, row)
 
     def _has(self, step: Step) -> bool:
         if isinstance(step, DataFolder) or step.key in self._whole:

@@ -16,9 +16,11 @@ from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from crossmod.checkpoints import Checkpoints
-from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, State, Volume
+from crossmod.data.crossmoda import DEFAULT_CLASSES
+from crossmod.data.state import Arrays, State
+from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, Volume
 from crossmod.options import HasOptions, OptionsT
+from crossmod.store.checkpoints import Checkpoints
 
 ItemT = TypeVar("ItemT")
 
@@ -62,7 +64,7 @@ class Context:
 
     folder: Path
     seed: int = 0
-    classes: Mapping[str, int] = field(default_factory=lambda: {"tumor": 1, "cochlea": 2})
+    classes: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_CLASSES))
     device: str = "cpu"
     precision: str = "fp32"
     start: State | None = None
@@ -117,7 +119,7 @@ class Stage(HasOptions[OptionsT], ABC):
 class Translator(Stage[OptionsT]):
     """Makes images of one modality look like another. Geometry stays untouched."""
 
-    def fit(self, source: Cohort, target: Cohort, ctx: Context) -> State:
+    def fit(self, source: Cohort, target: Cohort, ctx: Context) -> Arrays:
         """Learn from both modalities, unpaired. Default: nothing to learn.
 
         Args:
@@ -126,10 +128,10 @@ class Translator(Stage[OptionsT]):
             ctx: the run.
 
         Returns:
-            What was learned, as named arrays.
+            What was learned: named arrays, or a `State` that holds notes, too.
         """
         del source, target, ctx
-        return {}
+        return State()
 
     @abstractmethod
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
@@ -139,10 +141,10 @@ class Translator(Stage[OptionsT]):
 class Augmenter(Stage[OptionsT]):
     """Adds rare appearances: none, one or several new labeled pairs from each."""
 
-    def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> State:
+    def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> Arrays:
         """Learn from translated labeled images and real target images. Default: nothing."""
         del labeled, target, ctx
-        return {}
+        return State()
 
     @abstractmethod
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
@@ -156,7 +158,7 @@ class Segmenter(Stage[OptionsT]):
     """Whether `fit` goes on from `Context.start` where there is one."""
 
     @abstractmethod
-    def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
+    def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> Arrays:
         """Train on one fold.
 
         Args:
@@ -165,7 +167,7 @@ class Segmenter(Stage[OptionsT]):
             ctx: the run.
 
         Returns:
-            What was learned, as named arrays.
+            What was learned: named arrays, or a `State` that holds notes, too.
         """
 
     @abstractmethod

@@ -8,18 +8,18 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from crossmod.options import model_in
-from crossmod.stages import find as plugins
-from crossmod.stages.entries import rows
+from crossmod.stages import find
+from crossmod.stages.entry_points import rows
 
 
 def plugin_rows() -> list[tuple[str, str, str, str, str]]:
     """Name, kind, distribution, version and summary of each plugin; broken ones say why."""
 
     def told(name: str) -> tuple[str, type]:
-        plugin = plugins.load(name)
+        plugin = find.load(name)
         return plugin.kind, plugin.stage
 
-    return rows(plugins.available(), told)
+    return rows(find.available(), told)
 
 
 def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
@@ -36,7 +36,13 @@ def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str
 
 
 def type_text(field: FieldInfo) -> str:
-    """The type of an option with its bounds, in plain words."""
+    """The type of an option with its bounds, in plain words.
+
+    Example:
+        >>> from crossmod.data.grids import Preprocess
+        >>> type_text(Preprocess.model_fields["clip_fractions"])
+        'tuple of float >= 0.0 <= 1.0'
+    """
     text = _name(field.annotation)
     bounds = [_bound(constraint) for constraint in field.metadata]
     return " ".join([text, *filter(None, bounds)])

@@ -12,12 +12,20 @@ import pluggy
 
 from crossmod.errors import PluginError
 from crossmod.options import Options
-from crossmod.stages import entries, hooks
+from crossmod.stages import hooks
 from crossmod.stages.base import Augmenter, PseudoLabeler, Segmenter, Stage, Translator
 from crossmod.stages.code import code_digest
-from crossmod.stages.entries import Group
-
-PLUGINS = Group(hooks.GROUP, "plugin")
+from crossmod.stages.entry_points import (
+    contained,
+    distribution_of,
+    entries_of,
+    explained,
+    imported,
+    is_class,
+    offers,
+    require_usable,
+    summary,
+)
 
 KINDS: Mapping[str, type[Stage[Any]]] = {
     "translate": Translator,
@@ -47,7 +55,7 @@ class Plugin:
     @property
     def summary(self) -> str:
         """The first line of the stage's docstring."""
-        return entries.summary(self.stage)
+        return summary(self.stage)
 
     @cached_property
     def code_digest(self) -> str:
@@ -61,7 +69,7 @@ class Plugin:
         except LookupError as error:
             raise PluginError(
                 f"{self.stage.__name__}.code_of names {error}, which is not installed",
-                where=PLUGINS.who(self.entry),
+                where=f"plugin '{self.name}' ({' '.join(distribution_of(self.entry))})",
                 allowed="modules that can be imported, distributions that list their files,"
                 " files and folders beside the module",
             ) from error
@@ -74,7 +82,7 @@ class Plugin:
     @property
     def identity(self) -> dict[str, str]:
         """What people and models are told of a plugin: name, version, code."""
-        distribution, version = entries.distribution_of(self.entry)
+        distribution, version = distribution_of(self.entry)
         return {
             "name": self.name,
             "distribution": distribution,
@@ -98,12 +106,12 @@ class StageUse:
     @property
     def who(self) -> str:
         """How messages name the plugin."""
-        return PLUGINS.who(self.plugin.entry)
+        return f"plugin '{self.plugin.name}' ({' '.join(distribution_of(self.plugin.entry))})"
 
 
 def _is_alone(entry: EntryPoint) -> bool:
     """Whether a distribution has one plugin."""
-    return entry.dist is not None and len(entries.entries_of(entry.dist, PLUGINS.name)) == 1
+    return entry.dist is not None and len(entries_of(entry.dist, hooks.GROUP)) == 1
 
 
 def available() -> dict[str, EntryPoint]:
@@ -111,7 +119,7 @@ def available() -> dict[str, EntryPoint]:
 
     It holds broken ones, too; `load` says what is wrong with them.
     """
-    return PLUGINS.available()
+    return {name: entries[0] for name, entries in offers(hooks.GROUP).items()}
 
 
 @cache
@@ -123,17 +131,14 @@ def load(name: str) -> Plugin:
             import, or a hook that is not what it should be.
     """
     known = available()
-    if name not in known:
-        raise PluginError(f"no plugin is called '{name}'", allowed=", ".join(known))
-    entry = known[name]
-    module = PLUGINS.load(entry)
-    return Plugin(name, entry, _stage_of(name, module, PLUGINS.who(entry)))
+    module, where = imported(hooks.GROUP, "plugin", name, known)
+    return Plugin(name, known[name], _stage_of(name, module, where))
 
 
 def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
     manager = pluggy.PluginManager("crossmod")
     manager.add_hookspecs(hooks)
-    with entries.explained("its hook is wrong", where), entries.contained():
+    with explained("its hook is wrong", where), contained():
         manager.register(module, name)
         manager.check_pending()
         offered: list[Any] = manager.hook.crossmod_stage()
@@ -144,14 +149,13 @@ def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
 
 def _checked(stage: Any, where: str) -> type[Stage[Any]]:
     """A stage class that can be used."""
-    bases = [base for base in KINDS.values() if entries.is_class(stage, base)]
-    if len(bases) != 1:
+    if len([base for base in KINDS.values() if is_class(stage, base)]) != 1:
         raise PluginError(
             f"crossmod_stage returned {stage!r}",
             where=where,
             allowed=f"a subclass of one of {', '.join(base.__name__ for base in KINDS.values())}",
         )
-    entries.require_usable(stage, where)
+    require_usable(stage, where)
     if not isinstance(stage.code_of, tuple) or not all(isinstance(n, str) for n in stage.code_of):
         text = f"{stage.__name__}.code_of is {stage.code_of!r}"
         raise PluginError(text, where=where, allowed='a tuple of names, as ("helpers",)')

@@ -25,7 +25,7 @@ from crossmod.run.execute import Maker
 from crossmod.run.plan import Planner
 from crossmod.run.steps import PluginStep
 from crossmod.run.task import Machine, Task
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.guard import programs
 from crossmod.testing import check_resume, check_stage
 
@@ -176,7 +176,7 @@ def test_check_stage_finds_it(bench: Bench, tmp_path: Path) -> None:
     offer(bench, STARTS["a program"], "yield from volumes")
     (tmp_path / "check").mkdir()
     with pytest.raises(PluginError, match="left programs running"):
-        check_stage(plugins.load("odd").stage(), tmp_path / "check")
+        check_stage(find.load("odd").stage(), tmp_path / "check")
 
 
 def test_a_training_that_check_resume_kills_leaves_nothing_running(

@@ -32,6 +32,7 @@ from crossmod.run.steps.files import (
 )
 from crossmod.run.steps.scans import DataFolder, Prepare, require_unchanged
 from crossmod.scores.metrics import Score, read_scores, score, write_scores
+from crossmod.scores.table import DICE, code_of_further
 from crossmod.stages import contract
 from crossmod.stages.base import Context, History, PseudoLabeler, Segmenter
 
@@ -188,7 +189,9 @@ class ScoreStage(Step):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        return {"labels": self.labels, "stage": self.stage, "split": self.split}
+        settings = {"labels": self.labels, "stage": self.stage, "split": self.split}
+        further = code_of_further()
+        return {**settings, "metrics": further} if further else settings
 
     def make(self, folder_of: Where, ctx: Context) -> None:
         images = self.predictions.images
@@ -207,7 +210,7 @@ class ScoreStage(Step):
                 images.classes.labels,
             )
             rows += [
-                Score(self.split, self.stage, scan.case, scan.center, name, *measures)
+                Score(self.split, self.stage, scan.case, scan.center, name, measures)
                 for name, measures in results.items()
             ]
         write_scores(ctx.folder / "metrics.csv", rows)
@@ -242,7 +245,7 @@ class Gate(Step):
 
     def make(self, folder_of: Where, ctx: Context) -> None:
         rows = read_scores(folder_of(self.scores) / "metrics.csv")
-        reached = [row.dice for row in rows if row.structure == self.structure]
+        reached = [row.of(DICE) for row in rows if row.structure == self.structure]
         _note_end(ctx.folder, bool(np.nanmean(reached) < self.limit))
 
     def ends_run(self, folder: Path) -> bool:

@@ -1,10 +1,12 @@
-"""What reading a scan or a label map gives."""
+"""What reading a file gives: a scan, a label map, or a fault."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from crossmod.data.volumes import Affine, FloatArray, LabelArray
+from crossmod.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,3 +41,27 @@ class LabelMap:
     affine: Affine
     digest: str
     remarks: tuple[str, ...] = ()
+
+
+class FileFault(DataError):
+    """Something is wrong with a file whose name is not known here.
+
+    Args:
+        field: field of the header, or part of the file.
+        found: what it says.
+        expected: what it should say.
+        fix: what to do about it.
+    """
+
+    def __init__(self, field: str, found: str, expected: str = "", fix: str = "") -> None:
+        super().__init__(found, where=field, allowed=expected, fix=fix)
+
+    @property
+    def told(self) -> str:
+        """In one line, for a remark."""
+        return f"{self.where}: {self.what}" + (f", not {self.allowed}" if self.allowed else "")
+
+    def of(self, path: Path) -> DataError:
+        """The same, naming the file."""
+        where = f"{path}: {self.where}"
+        return DataError(self.what, where=where, allowed=self.allowed, fix=self.fix)

@@ -1,4 +1,4 @@
-"""Entry points: what installed distributions offer in a group, and how one of them is imported."""
+"""What installed packages offer crossmod: found by entry-point group, checked, imported."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions, version
 from inspect import isabstract
@@ -20,53 +19,12 @@ from crossmod.errors import PluginError
 from crossmod.options import Options
 from crossmod.stages.guard import described
 
-
-@dataclass(frozen=True)
-class Group:
-    """Entry points of one group.
-
-    Attributes:
-        name: of the group.
-        noun: what messages call one of them.
-    """
-
-    name: str
-    noun: str
-
-    def available(self) -> dict[str, EntryPoint]:
-        """All of them by name, from installed metadata; nothing is imported.
-
-        It holds broken ones, too; `load` says what is wrong with them.
-        """
-        return {name: entries[0] for name, entries in offers(self.name).items()}
-
-    def who(self, entry: EntryPoint) -> str:
-        """How messages name one."""
-        return f"{self.noun} '{entry.name}' ({' '.join(distribution_of(entry))})"
-
-    def load(self, entry: EntryPoint) -> Any:
-        """Import what an entry point names.
-
-        Raises:
-            PluginError: a name taken twice, another version of crossmod needed, or failing import.
-        """
-        self._require_one(entry.name)
-        _require_fitting(entry, self.who(entry))
-        with explained("cannot be imported", self.who(entry)), contained():
-            return entry.load()
-
-    def _require_one(self, name: str) -> None:
-        rivals = offers(self.name).get(name, [])
-        if len(rivals) > 1:
-            named = " and ".join(" ".join(distribution_of(entry)) for entry in rivals)
-            raise PluginError(
-                f"{len(rivals)} {self.noun}s are called '{name}': {named}",
-                fix="uninstall one of them",
-            )
+UNREADABLE = "?"
+"""Stands for the module of an entry whose distribution has a broken list of entry points."""
 
 
 def distribution_of(entry: EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution that brings a plugin; "?" where it does not say."""
+    """Name and version of the distribution that brings an entry; "?" where it does not say."""
     return (_field(entry.dist, "Name"), _field(entry.dist, "Version")) if entry.dist else ("?", "?")
 
 
@@ -77,9 +35,9 @@ def _field(distribution: Distribution, name: str) -> str:
         return "?"
 
 
-@lru_cache
+@lru_cache(maxsize=8)
 def offers(group: str) -> dict[str, list[EntryPoint]]:
-    """Name -> entry points; several where more than one distribution offers it."""
+    """Name -> entry points of a group; several where more than one distribution offers it."""
     found: dict[str, dict[str, EntryPoint]] = {}
     owners = set()
     for distribution in distributions():
@@ -91,10 +49,6 @@ def offers(group: str) -> dict[str, list[EntryPoint]]:
         for entry in entries:
             found.setdefault(entry.name, {}).setdefault(entry.value, entry)
     return {name: list(found[name].values()) for name in sorted(found)}
-
-
-UNREADABLE = "?"
-"""Stands for the module of a plugin whose distribution has a broken list of entry points."""
 
 
 def entries_of(distribution: Distribution, group: str) -> list[EntryPoint]:
@@ -110,8 +64,39 @@ def entries_of(distribution: Distribution, group: str) -> list[EntryPoint]:
     return []
 
 
+def imported(group: str, kind: str, name: str, known: Mapping[str, EntryPoint]) -> tuple[Any, str]:
+    """Import what is offered in a group under a name.
+
+    Args:
+        group: the entry-point group.
+        kind: what messages call one of them, e.g. "plugin".
+        name: which one.
+        known: those there are, by name.
+
+    Returns:
+        What the entry point leads to, and how messages name it.
+
+    Raises:
+        PluginError: unknown name, a name taken twice, another version of crossmod needed, or
+            failing import.
+    """
+    if name not in known:
+        raise PluginError(f"no {kind} is called '{name}'", allowed=", ".join(known))
+    rivals = offers(group).get(name, [])
+    if len(rivals) > 1:
+        named = " and ".join(" ".join(distribution_of(entry)) for entry in rivals)
+        raise PluginError(
+            f"{len(rivals)} {kind}s are called '{name}': {named}", fix="uninstall one of them"
+        )
+    entry = known[name]
+    where = f"{kind} '{name}' ({' '.join(distribution_of(entry))})"
+    _require_fitting(entry, where)
+    with explained("cannot be imported", where), contained():
+        return entry.load(), where
+
+
 def _require_fitting(entry: EntryPoint, where: str) -> None:
-    """The distribution of a plugin says which versions of crossmod it works with."""
+    """A distribution says which versions of crossmod it works with."""
     if entry.value == UNREADABLE:
         raise PluginError("its entry_points.txt cannot be read", where=where, fix="install it anew")
     wanted = []
