@@ -186,8 +186,8 @@ def number(value: float) -> str:
 
 
 def plugin_table(rows: Iterable[Sequence[str]]) -> Table:
-    """Name, stage, distribution, version and summary of each plugin."""
-    table = Table("name", "stage", "distribution", "version", "what it does", box=None)
+    """Name, kind, distribution, version and summary of each plugin and engine."""
+    table = Table("name", "kind", "distribution", "version", "what it does", box=None)
     for row in rows:
         table.add_row(*map(escape, row))
     return table

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from crossmod.cost.estimates import Estimates, Estimator
 from crossmod.cost.fits import Room, lacking_gpu, problems, require
 from crossmod.cost.measured import Conditions, Earlier
 from crossmod.cost.probing import Prober, may_be_large
-from crossmod.engines.local import Local
+from crossmod.engines.local import Local, LocalOptions
+from crossmod.engines.profile import LOCAL
 from crossmod.machine import (
     available_memory,
     gpu_memory,
     gpu_model,
-    gpus,
     memory_limit,
     unused_gpus,
 )
@@ -49,9 +50,10 @@ class Preview:
         self.plans, self.store, self.folder = plans, store, folder
         recipe = plans[0][0].recipe
         self.machine = Machine(recipe.device, recipe.precision, recipe.determinism)
-        self.here = profile.engine == "local"
-        self.gpus = gpus(recipe.device) if self.here else []
-        self.local = Local(profile.local, self.gpus, recipe.determinism == "exact")
+        self.here = profile.engine == LOCAL
+        seen = self.machine if self.here else replace(self.machine, device="cpu")
+        self.local = Local(cast("LocalOptions", profile.options(LOCAL)), store, seen)
+        self.gpus = self.local.gpus
 
     @cached_property
     def to_run(self) -> list[Step]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from crossmod.run.run import Run
     from crossmod.store.store import Store
 
-EngineName = Literal["local", "slurm", "ray"]
 SHOWN = 10
 """Remarks on the data that the terminal shows."""
 
@@ -56,7 +55,8 @@ def run(
     ] = None,
     settings: Settings = None,
     engine: Annotated[
-        EngineName | None, typer.Option(help="Where steps are made. Default: the profile's.")
+        str | None,
+        typer.Option(help="Makes the steps; `plugins` lists all engines. Default: the profile's."),
     ] = None,
     profile: Annotated[
         Path | None,
@@ -76,6 +76,7 @@ def run(
     """Run a recipe; steps whose results are stored already are skipped."""
     from crossmod import console
     from crossmod.commands.dry_run import require_room, show_plan
+    from crossmod.engines.profile import read_profile
     from crossmod.recipe.load import load_all
     from crossmod.recipe.names import find_recipe
     from crossmod.store.store import Store
@@ -85,9 +86,8 @@ def run(
     root = find_data(found[0].recipe, data)
     outputs, stored_in = _places(file, out, store, inputs_of(found, root))
     folder = outputs.folder
-    asked = _profile(profile, engine, workers)
-    # The nodes of a cluster share its disk, whatever file system this machine sees.
-    shared = True if asked.engine == "slurm" else None
+    asked = read_profile(profile, engine=engine, workers=workers)
+    shared = asked.on_shared_disk or None
 
     def opened() -> Store:
         return Store(stored_in, shared, make=not dry_run)
@@ -154,19 +154,6 @@ def _known_as(recipe: Path, folder: Path) -> str:
     if own is not None and own.samefile(recipe):
         return recipe.stem
     return os.path.relpath(recipe.resolve(), folder.resolve())
-
-
-def _profile(path: Path | None, engine: EngineName | None, workers: int | None) -> Profile:
-    """The profile with what the command line changes."""
-    from crossmod.engines.profile import read_profile
-
-    profile = read_profile(path)
-    if engine is not None:
-        profile = profile.model_copy(update={"engine": engine})
-    if workers is not None:
-        local = profile.local.model_copy(update={"workers": workers})
-        profile = profile.model_copy(update={"local": local})
-    return profile
 
 
 def _execute(

@@ -18,7 +18,9 @@ from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginErro
 from crossmod.faults import during, point
 from crossmod.files.atomic import CANNOT_WRITE, append_line
 from crossmod.machine import (
+    GIB,
     forget_peak,
+    memory_short,
     out_of_memory,
     peak_bytes,
     resident_bytes,
@@ -222,6 +224,18 @@ class Maker:
 def place_of(task: Task) -> str:
     """A task in messages: its step, and the plugin that works there."""
     return ", ".join(filter(None, [f"step {task.name}", task.step.who]))
+
+
+def killed_for_memory(task: Task, last: Advance | None, what: str) -> MachineError:
+    """The error for a task whose process was killed because memory was short.
+
+    Args:
+        task: the task.
+        last: its last sign of life; None if it gave none.
+        what: who killed it.
+    """
+    held = f"the process held {last.resident_bytes / GIB:.1f} GiB" if last else ""
+    return memory_short(place_of(task), last.item if last else "", held, what)
 
 
 def _ours(error: CrossmodError, where: str) -> CrossmodError:

@@ -12,17 +12,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_origin
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 
 from crossmod.data.crossmoda import DEFAULT_CLASSES
 from crossmod.data.state import Arrays, State
 from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, Volume
-from crossmod.options import Options
+from crossmod.options import HasOptions, OptionsT
 from crossmod.store.checkpoints import Checkpoints
 
-OptionsT = TypeVar("OptionsT", bound=Options)
 ItemT = TypeVar("ItemT")
 
 
@@ -101,10 +100,9 @@ class History:
     rounds: tuple[Cohort, ...] = ()
 
 
-class Stage(ABC, Generic[OptionsT]):
+class Stage(HasOptions[OptionsT], ABC):
     """What all stages share: validated options, and their class as the type parameter."""
 
-    options_type: ClassVar[type[Options]] = Options
     code_of: ClassVar[tuple[str, ...]] = ()
     """Modules, distributions, and files or folders beside the module (as "data/weights.npy") that
     decide results, besides the plugin's own code: when they change, the steps of this stage are
@@ -113,15 +111,6 @@ class Stage(ABC, Generic[OptionsT]):
     probes: ClassVar[bool] = True
     """Whether `crossmod run --dry-run` may try the stage on stand-ins to see what it costs; False
     where it starts other programs or cannot stop after a few steps."""
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "options_type" in vars(cls):
-            return
-        for base in vars(cls).get("__orig_bases__", ()):  # its own: those above have been read
-            parameters = get_args(base) if issubclass(get_origin(base) or object, Stage) else ()
-            if parameters and isinstance(parameters[0], type):
-                cls.options_type = parameters[0]
 
     def __init__(self, options: OptionsT | None = None) -> None:
         self.options: OptionsT = options or self.options_type()  # type: ignore[assignment]

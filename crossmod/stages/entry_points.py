@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import lru_cache
 from importlib.metadata import Distribution, EntryPoint, distributions, version
+from inspect import isabstract
 from typing import Any, NoReturn
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from crossmod.errors import PluginError
+from crossmod.options import Options
 from crossmod.stages.guard import described
 
 UNREADABLE = "?"
@@ -116,6 +118,31 @@ def _applies(needed: Requirement) -> bool:
     return needed.marker is None or needed.marker.evaluate({"extra": ""})
 
 
+def rows(
+    found: Mapping[str, EntryPoint], told: Callable[[str], tuple[str, type]]
+) -> list[tuple[str, str, str, str, str]]:
+    """Name, kind, distribution, version and summary of each; broken ones say why.
+
+    Args:
+        found: what is available, by name.
+        told: loads one by its name and tells its kind and its class.
+    """
+    listed = []
+    for name, entry in found.items():
+        try:
+            kind, offered = told(name)
+            text = summary(offered)
+        except PluginError as error:
+            kind, text = "broken", "; ".join(filter(None, [error.what, error.fix]))
+        listed.append((name, kind, *distribution_of(entry), text))
+    return listed
+
+
+def summary(offered: type) -> str:
+    """The first line of a class's docstring."""
+    return (offered.__doc__ or "").strip().split("\n")[0]
+
+
 @contextmanager
 def explained(what: str, where: str) -> Iterator[None]:
     """Whatever the code of a plugin raises is an error that names it."""
@@ -144,3 +171,22 @@ def contained() -> Iterator[None]:
             yield
     finally:
         os._exit = leave
+
+
+def is_class(offered: object, base: type) -> bool:
+    """Whether what a plugin offers is a class that is derived from ``base``."""
+    return isinstance(offered, type) and issubclass(offered, base)
+
+
+def require_usable(offered: Any, where: str) -> None:
+    """Refuse a class that lacks a method, or whose options are something else.
+
+    Raises:
+        PluginError: which method, or which options.
+    """
+    if isabstract(offered):
+        missing = ", ".join(sorted(getattr(offered, "__abstractmethods__", ())))
+        raise PluginError(f"{offered.__name__} does not implement {missing}", where=where)
+    if not is_class(offered.options_type, Options):
+        text = f"{offered.__name__} has options of type {offered.options_type!r}"
+        raise PluginError(text, where=where, allowed="a subclass of Options")

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint
-from inspect import isabstract
 from typing import Any, cast
 
 import pluggy
@@ -22,7 +21,10 @@ from crossmod.stages.entry_points import (
     entries_of,
     explained,
     imported,
+    is_class,
     offers,
+    require_usable,
+    summary,
 )
 
 KINDS: Mapping[str, type[Stage[Any]]] = {
@@ -53,7 +55,7 @@ class Plugin:
     @property
     def summary(self) -> str:
         """The first line of the stage's docstring."""
-        return (self.stage.__doc__ or "").strip().split("\n")[0]
+        return summary(self.stage)
 
     @cached_property
     def code_digest(self) -> str:
@@ -104,8 +106,7 @@ class StageUse:
     @property
     def who(self) -> str:
         """How messages name the plugin."""
-        identity = self.plugin.identity
-        return f"plugin '{identity['name']}' ({identity['distribution']} {identity['version']})"
+        return f"plugin '{self.plugin.name}' ({' '.join(distribution_of(self.plugin.entry))})"
 
 
 def _is_alone(entry: EntryPoint) -> bool:
@@ -148,24 +149,14 @@ def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
 
 def _checked(stage: Any, where: str) -> type[Stage[Any]]:
     """A stage class that can be used."""
-    bases = [base.__name__ for base in KINDS.values() if _is(stage, base)]
-    if len(bases) != 1:
+    if len([base for base in KINDS.values() if is_class(stage, base)]) != 1:
         raise PluginError(
             f"crossmod_stage returned {stage!r}",
             where=where,
             allowed=f"a subclass of one of {', '.join(base.__name__ for base in KINDS.values())}",
         )
-    if isabstract(stage):
-        missing = ", ".join(sorted(getattr(stage, "__abstractmethods__", ())))
-        raise PluginError(f"{stage.__name__} does not implement {missing}", where=where)
-    if not _is(stage.options_type, Options):
-        text = f"{stage.__name__} has options of type {stage.options_type!r}"
-        raise PluginError(text, where=where, allowed="a subclass of Options")
+    require_usable(stage, where)
     if not isinstance(stage.code_of, tuple) or not all(isinstance(n, str) for n in stage.code_of):
         text = f"{stage.__name__}.code_of is {stage.code_of!r}"
         raise PluginError(text, where=where, allowed='a tuple of names, as ("helpers",)')
     return cast("type[Stage[Any]]", stage)
-
-
-def _is(offered: object, base: type) -> bool:
-    return isinstance(offered, type) and issubclass(offered, base)

@@ -13,6 +13,7 @@ from crossmod import (
     FitOn,
     PluginError,
 )
+from crossmod.engines import door
 from crossmod.run.execute import Maker
 from crossmod.run.steps import Fit, Step, Translate
 from crossmod.run.task import Event, Outcome, Remark, Task
@@ -47,6 +48,7 @@ def forget() -> None:
     """Let plugins be looked for anew."""
     entry_points.offers.cache_clear()
     find.load.cache_clear()
+    door.load.cache_clear()
     code._owners.cache_clear()
     importlib.invalidate_caches()
 

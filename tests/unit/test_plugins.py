@@ -11,7 +11,7 @@ import pytest
 
 import crossmod
 from crossmod import PluginError, Translator, hookimpl
-from crossmod.stages import entry_points, explain, find
+from crossmod.stages import entry_points, find
 from crossmod.stages.explain import option_rows, plugin_rows
 
 BUILT_IN = {
@@ -79,7 +79,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, **entries: ModuleType | Exception) ->
             monkeypatch.setitem(sys.modules, f"fake_{name}", module)
     monkeypatch.setattr(find, "available", lambda: points)
     find.load.cache_clear()
-    for module in (find, entry_points, explain):
+    for module in (find, entry_points):
         monkeypatch.setattr(module, "distribution_of", lambda entry: ("fakes", "1.2"))
 
 

@@ -214,10 +214,12 @@ import pickle, sys, time
 from crossmod.engines.local import Local, LocalOptions
 from crossmod.run.schedule import StopSign
 from crossmod.run.signals import stop_on_signal
-from crossmod.run.task import Outcome
+from crossmod.run.task import Machine, Outcome
+from crossmod.store.store import Store
 
 task, sign = pickle.loads(open(sys.argv[1], "rb").read()), StopSign()
-engine, outcomes, stopping = Local(LocalOptions(workers=1)), [], False
+engine = Local(LocalOptions(workers=1), Store(task.store), Machine(device="cpu"))
+outcomes, stopping = [], False
 with stop_on_signal(sign, engine.close):
     engine.submit([task])
     while not outcomes:

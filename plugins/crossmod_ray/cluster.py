@@ -15,8 +15,8 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import MachineError, with_extra
-from crossmod.machine import cores, gpus
+from crossmod import MachineError
+from crossmod.engines import cores, gpus, with_extra
 
 FOREIGN_VARIABLES = ("RAY_ADDRESS", "RAY_REDIS_ADDRESS", "RAY_GCS_SERVER_PORT")
 """Would tie a cluster of one's own to another."""

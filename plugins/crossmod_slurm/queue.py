@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from crossmod.errors import MachineError
+from crossmod import MachineError
 
 ANSWER_S = 60.0
 

@@ -6,21 +6,35 @@ import math
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from crossmod.engines.ray.cluster import connected
-from crossmod.engines.ray.options import RayOptions
-from crossmod.engines.ray.work import Board, make
-from crossmod.errors import Interrupted, MachineError
-from crossmod.machine import GIB, THREAD_VARIABLES, cores, gpus, memory_short
-from crossmod.run.task import Advance, Event, Machine, Outcome, Remark, Task
-from crossmod.store.store import Store
+from crossmod import MachineError
+from crossmod.engines import (
+    THREAD_VARIABLES,
+    Advance,
+    Engine,
+    Event,
+    Interrupted,
+    Machine,
+    Outcome,
+    Remark,
+    Store,
+    Task,
+    cores,
+    gpus,
+    killed_for_memory,
+)
+from crossmod_ray.cluster import connected
+from crossmod_ray.options import RayOptions
+from crossmod_ray.work import Board, make
 
 ANSWER_S = 30.0
 """After so long without an answer, Ray counts as dead."""
+
+KILLER = "Ray ended the process"
 
 UNITS = {"CPU": (1, "CPU"), "GPU": (1, "GPU"), "memory": (1e9, "GB")}
 """Ray's name of a resource -> how it is told."""
@@ -45,28 +59,22 @@ class Job:
     lost: int = 0
 
 
-@dataclass
-class Ray:
-    """Hands tasks to Ray, which finds a place for each.
+class Ray(Engine[RayOptions]):
+    """Makes steps on Ray, which finds a place for each.
 
     The cluster is started or joined when the first task comes: a run that is finished needs none.
-
-    Attributes:
-        options: what the profile says.
-        store: where results go; with several machines on a disk that all of them share.
-        machine: how to compute.
+    With several machines the store is on a disk that all of them share.
     """
 
-    options: RayOptions
-    store: Store
-    machine: Machine
-    _ray: Any = field(default=None, init=False)
-    _board: Any = field(default=None, init=False)
-    _make: Any = field(default=None, init=False)
-    _folder: Path | None = field(default=None, init=False)
-    _jobs: dict[str, Job] = field(default_factory=dict, init=False)
-    _news: list[Event] = field(default_factory=list, init=False)
-    _stopping: bool = field(default=False, init=False)
+    def __init__(self, options: RayOptions, store: Store, machine: Machine) -> None:
+        super().__init__(options, store, machine)
+        self._ray: Any = None
+        self._board: Any = None
+        self._make: Any = None
+        self._folder: Path | None = None
+        self._jobs: dict[str, Job] = {}
+        self._news: list[Event] = []
+        self._stopping = False
 
     def takes(self, task: Task, beside: Sequence[Task] = ()) -> bool:
         """Whether one more may wait or be at work."""
@@ -239,7 +247,7 @@ class Ray:
 
 def _cut_off(job: Job, error: Exception) -> MachineError:
     if type(error).__name__ == "OutOfMemoryError":  # Ray ends the board last, after all tasks
-        return _memory_short(job)
+        return killed_for_memory(job.task, job.advance, KILLER)
     return MachineError(
         "Ray does not answer on this machine",
         where=f"step {job.task.name}",
@@ -257,7 +265,7 @@ def _no_room(task: Task, needs: str) -> MachineError:
 
 def _explained(job: Job, error: Exception, lost: bool) -> MachineError:
     if type(error).__name__ == "OutOfMemoryError":
-        return _memory_short(job)
+        return killed_for_memory(job.task, job.advance, KILLER)
     where, what = f"step {job.task.name}", str(error).partition("\n")[0]
     if lost:
         return MachineError(
@@ -269,10 +277,3 @@ def _explained(job: Job, error: Exception, lost: bool) -> MachineError:
     return MachineError(
         f"Ray could not make it: {what}", where=where, fix="--traceback shows what Ray says"
     )
-
-
-def _memory_short(job: Job) -> MachineError:
-    last = job.advance
-    held = f"the process held {last.resident_bytes / GIB:.1f} GiB" if last else ""
-    case = last.item if last else ""
-    return memory_short(f"step {job.task.name}", case, held, "Ray ended the process")

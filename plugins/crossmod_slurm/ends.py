@@ -6,9 +6,9 @@ import pickle
 from contextlib import suppress
 from pathlib import Path
 
-from crossmod.engines.slurm.queue import Paper, State
-from crossmod.errors import Interrupted, MachineError
-from crossmod.run.task import Outcome, Task
+from crossmod import MachineError
+from crossmod.engines import Interrupted, Outcome, Task
+from crossmod_slurm.queue import Paper, State
 
 PASSING = ("BOOT_FAIL", "NODE_FAIL", "PREEMPTED", "COMPLETED")
 """Ends that are no fault of a task. A complete job without a result has saved its state, but could

@@ -13,19 +13,27 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 from uuid import uuid4
 
-from crossmod.engines.slurm.ends import PASSING, hopeless, left_by, look_anew, lost, stopped
-from crossmod.engines.slurm.job import STOP, Diary, Job, newest_checkpoint
-from crossmod.engines.slurm.options import SlurmOptions
-from crossmod.engines.slurm.queue import Paper, Queue, State, TryLater
-from crossmod.errors import MachineError, with_extra
-from crossmod.machine import THREAD_VARIABLES
-from crossmod.run.task import Event, Machine, Outcome, Remark, Task
-from crossmod.store.store import Store
+from crossmod import MachineError
+from crossmod.engines import (
+    THREAD_VARIABLES,
+    Engine,
+    Event,
+    Machine,
+    Outcome,
+    Remark,
+    Store,
+    Task,
+    with_extra,
+)
+from crossmod_slurm.ends import PASSING, hopeless, left_by, look_anew, lost, stopped
+from crossmod_slurm.job import STOP, Diary, Job, newest_checkpoint
+from crossmod_slurm.options import SlurmOptions
+from crossmod_slurm.queue import Paper, Queue, State, TryLater
 
 LOOK_EVERY_S = 2.0
 ASK_EVERY_S = 20.0
@@ -60,32 +68,20 @@ class Work:
     over_since: float | None = None
 
 
-@dataclass
-class Slurm:
-    """Submits tasks and watches what becomes of them.
+class Slurm(Engine[SlurmOptions]):
+    """Makes steps as jobs of a Slurm cluster.
 
     Attributes:
-        options: what the profile says.
-        store: on a disk that every node sees.
-        machine: how to compute.
+        queue: the jobs of this run.
 
     Raises:
         MachineError: submitit or Slurm is not there.
     """
 
-    options: SlurmOptions
-    store: Store
-    machine: Machine
-    queue: Queue = field(init=False)
-    _works: dict[str, Work] = field(default_factory=dict, init=False)
-    _finished: list[Paper] = field(default_factory=list, init=False)
-    _remarks: list[Remark] = field(default_factory=list, init=False)
-    _noted: set[str] = field(default_factory=set, init=False)
-    _looked: float = field(default=0.0, init=False)
-    _stopping: bool = field(default=False, init=False)
-    _failed: bool = field(default=False, init=False)
+    on_shared_disk = True
 
-    def __post_init__(self) -> None:
+    def __init__(self, options: SlurmOptions, store: Store, machine: Machine) -> None:
+        super().__init__(options, store, machine)
         if find_spec("submitit") is None:
             raise MachineError("submitit is missing", fix=with_extra("slurm"))
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
@@ -94,7 +90,13 @@ class Slurm:
                 fix="log in to the cluster, or leave out --engine slurm",
             )
         name = f"crossmod-{uuid4().hex[:8]}"
-        self.queue = Queue(name, self.store.folder / "slurm" / name)
+        self.queue = Queue(name, store.folder / "slurm" / name)
+        self._works: dict[str, Work] = {}
+        self._finished: list[Paper] = []
+        self._remarks: list[Remark] = []
+        self._noted: set[str] = set()
+        self._looked = 0.0
+        self._stopping = self._failed = False
 
     @property
     def gpus(self) -> int:

@@ -15,11 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from crossmod.errors import Interrupted, MachineError
-from crossmod.files.atomic import append_line
-from crossmod.run.execute import Maker
-from crossmod.run.task import Advance, Event, Outcome, Remark, Task
-from crossmod.store.store import Store
+from crossmod import MachineError
+from crossmod.engines import Advance, Event, Interrupted, Maker, Outcome, Remark, Store, Task
 
 STOP = "stop"
 """A file of this name among those of a run says that its jobs shall end and stay away."""
@@ -100,8 +97,9 @@ class Diary:
         if isinstance(event, Advance) and now - self._told < TELL_EVERY_S:
             return
         self._told = now
-        with suppress(OSError):  # no news are no reason to fail
-            append_line(self.path, {"kind": type(event).__name__, **asdict(event)})
+        row = {"kind": type(event).__name__, **asdict(event)}
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:  # news may be lost
+            file.write(json.dumps(row) + "\n")
 
     def news(self) -> list[Advance | Remark]:
         """What was added since the last call."""

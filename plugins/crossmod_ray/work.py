@@ -11,9 +11,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from crossmod.errors import MachineError
-from crossmod.run.execute import Maker, forward_warnings
-from crossmod.run.task import Event, Outcome, Remark, Task
+from crossmod import MachineError
+from crossmod.engines import Event, Maker, Outcome, Remark, Task, forward_warnings
 
 ASK_EVERY_S = 1.0
 """How often a task asks whether it should stop."""

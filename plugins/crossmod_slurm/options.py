@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from crossmod.options import Count, Options, Positive, Size
+from crossmod import Count, Options, Positive, Size
 
 
 class SlurmOptions(Options):

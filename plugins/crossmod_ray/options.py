@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from crossmod.options import Options, Positive, Size
+from crossmod import Options, Positive, Size
 
 
 class RayOptions(Options):
