@@ -7,20 +7,18 @@ are said before anything is read; then each is weighed, read and checked.
 from crossmod.intake.facts import Facts, Inspector, Kind
 from crossmod.intake.faults import FileFault
 from crossmod.intake.find import ScanFile, find_scan_files
-from crossmod.intake.guess import Folder, Guesser
+from crossmod.intake.guess import survey_folder
 from crossmod.intake.loaded import LabelMap, Loaded
 from crossmod.intake.nifti.mend import mend
 from crossmod.intake.nifti.pairs import difference, on_grid
 from crossmod.intake.options import Intake, Limits
 from crossmod.intake.read import load_grid, load_labels, load_scan
-from crossmod.intake.survey import File, Part, Progress, Survey, survey
+from crossmod.intake.survey import File, Part, Survey, survey
 
 __all__ = [
     "Facts",
     "File",
     "FileFault",
-    "Folder",
-    "Guesser",
     "Inspector",
     "Intake",
     "Kind",
@@ -28,7 +26,6 @@ __all__ = [
     "Limits",
     "Loaded",
     "Part",
-    "Progress",
     "ScanFile",
     "Survey",
     "difference",
@@ -39,4 +36,5 @@ __all__ = [
     "mend",
     "on_grid",
     "survey",
+    "survey_folder",
 ]

@@ -9,7 +9,7 @@ Beside the chain stand segmenters trained for comparison; they feed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Plan:
     """The steps of a run, in an order in which they can be made.
 
     Attributes:
+        checked: the recipe, one variant of it with one seed.
         steps: every step; inputs come before what needs them.
         source: the labeled source cohort.
         target: the unlabeled target cohort.
@@ -52,6 +53,7 @@ class Plan:
         remarks: what the intake found odd, beside the step that reads it.
     """
 
+    checked: Checked
     source: Prepare
     target: Prepare
     validation: Prepare | None
@@ -62,6 +64,11 @@ class Plan:
     predictions: dict[tuple[str, str], Predict] = field(default_factory=dict)
     scores: list[ScoreStage] = field(default_factory=list)
     remarks: list[tuple[Step, str]] = field(default_factory=list)
+
+    def remark(self, found: Iterable[tuple[str, str]]) -> None:
+        """Note what the intake found odd: (split, text)."""
+        steps = {"source": self.source, "target": self.target, "validation": self.validation}
+        self.remarks += [(step, text) for split, text in found if (step := steps[split])]
 
 
 class Planner:
@@ -87,7 +94,7 @@ class Planner:
         source = self.scans.prepare("source", data.source.images, data.source.labels)
         target = self._unlabeled("target", data.target)
         validation = self._unlabeled("validation", data.validation) if data.validation else None
-        self.made = Plan(source, target, validation)
+        self.made = Plan(self.checked, source, target, validation)
         if isinstance(source.data, MakePhantom):
             self.made.steps.append(source.data)
         self.made.steps += [step for step in (source, target, validation) if step]
