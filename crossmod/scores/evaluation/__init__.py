@@ -1,5 +1,6 @@
 """Score a folder of label maps against another, and summarize the scores."""
 
+from crossmod.scores.evaluation.evaluate import Evaluation, evaluate
 from crossmod.scores.evaluation.folders import (
     COLUMNS,
     Compared,
@@ -27,11 +28,13 @@ __all__ = [
     "RUNGS",
     "SMALL_MM3",
     "Compared",
+    "Evaluation",
     "Group",
     "LabelPair",
     "Outcome",
     "Spread",
     "compare_all",
+    "evaluate",
     "label_pairs",
     "summarize",
     "write_outcomes",
