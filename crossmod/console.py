@@ -62,16 +62,7 @@ class RunConsole:
     """Shows runs: a bar with time left for each step at work, a line for each finished one."""
 
     def __init__(self) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=out,
-            transient=True,
-        )
+        self.progress = _progress()
         self.stored = 0
         self.bars: dict[str, TaskID] = {}
         self.names: dict[str, str] = {}
@@ -123,12 +114,18 @@ class RunConsole:
         out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=not out.is_terminal)
 
 
-class StepBar:
-    """Wraps a step's loops in progress bars; there from the start, for steps without a loop."""
+class Bar:
+    """Shows how far the loop of a command is; nothing is there before the loop begins."""
 
-    def __init__(self, progress: Progress, name: str) -> None:
-        self.progress = progress
-        self.name = escape(name)
+    def __init__(self, name: str) -> None:
+        self.progress, self.name = _progress(), escape(name)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self.progress.live.is_started:
+            self.progress.stop()
 
     def __call__(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
@@ -137,6 +134,7 @@ class StepBar:
         if total is None and isinstance(items, Sequence):
             total = len(items)
         description = f"{self.name} {escape(label)}".strip()
+        self.progress.start()
         task = self.progress.add_task(description, total=total)
         try:
             for item in items:
@@ -144,6 +142,24 @@ class StepBar:
                 self.progress.advance(task)
         finally:
             self.progress.remove_task(task)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=out,
+        transient=True,
+    )
+
+
+def remark(text: str) -> None:
+    """Print a line that somebody should read."""
+    out.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
 def summary_tables(scores: Sequence[Score], structures: Iterable[str]) -> list[Table]:

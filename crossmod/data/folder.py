@@ -70,8 +70,6 @@ def take_stock(
     Raises:
         DataError: names what is wrong in any of the splits.
     """
-    if not is_folder(root):
-        raise DataError("is not a folder", where=str(root))
     splits: dict[str, list[Scan]] = {}
     infos: dict[str, Info] = {}
     problems = []

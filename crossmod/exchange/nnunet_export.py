@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from crossmod.errors import DataError, reading
 from crossmod.files.outputs import NOTHING, Inputs, new_folder
 from crossmod.intake import load_labels, load_scan
 from crossmod.options import FileValue, Name, Options, problems_in
+from crossmod.stages.base import Progress, silent_progress
 
 ENDING = ".nii.gz"
 FOLDS = 5
@@ -24,8 +25,6 @@ FOLDS = 5
 
 SPLITS = "splits_final.json"
 """The file in a preprocessed folder from which nnU-Net takes its folds, if it is there."""
-
-Progress = Callable[[Sequence[Case]], Iterable[Case]]
 
 
 @dataclass(frozen=True)
@@ -134,8 +133,8 @@ def export_raw(
     number: int,
     name: str,
     channel: str,
-    progress: Progress,
     inputs: Inputs = NOTHING,
+    progress: Progress = silent_progress,
 ) -> Exported:
     """Write a cohort as ``out/Dataset{number}_{name}``; labeled cases are for training.
 
@@ -145,8 +144,8 @@ def export_raw(
         number: identifier of the data set, 1 to 999.
         name: name of the data set: letters, digits, `-` and `_`.
         channel: name of the one channel; nnU-Net normalizes by it (not "CT" for MRI).
-        progress: wraps the iteration over cases.
         inputs: the folders that the cohort lies in.
+        progress: wraps the iteration over cases.
 
     Raises:
         DataError: number or name is not allowed, the number is taken, or the folder lies in one

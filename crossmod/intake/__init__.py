@@ -8,20 +8,18 @@ what was seen of a file; `survey` looks at a whole data set.
 
 from crossmod.intake.facts import Facts, Inspector, Kind
 from crossmod.intake.find import ScanFile, find_scan_files
-from crossmod.intake.guess import Folder, Guesser
+from crossmod.intake.guess import survey_folder
 from crossmod.intake.labels import difference, load_labels, on_grid
 from crossmod.intake.nifti.mend import mend
 from crossmod.intake.options import Intake, Limits
 from crossmod.intake.results import FileFault, LabelMap, Loaded
 from crossmod.intake.scans import load_grid, load_scan
-from crossmod.intake.survey import File, Part, Progress, Survey, survey
+from crossmod.intake.survey import File, Part, Survey, survey
 
 __all__ = [
     "Facts",
     "File",
     "FileFault",
-    "Folder",
-    "Guesser",
     "Inspector",
     "Intake",
     "Kind",
@@ -29,7 +27,6 @@ __all__ = [
     "Limits",
     "Loaded",
     "Part",
-    "Progress",
     "ScanFile",
     "Survey",
     "difference",
@@ -40,4 +37,5 @@ __all__ = [
     "mend",
     "on_grid",
     "survey",
+    "survey_folder",
 ]

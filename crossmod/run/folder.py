@@ -8,13 +8,15 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from crossmod.errors import DataError, writing
+from crossmod.errors import DataError, MachineError, writing
 from crossmod.faults import point
 from crossmod.files.atomic import MANIFEST, draft_of, drafted, read_manifest
 from crossmod.files.digests import digest_on_disk
-from crossmod.files.outputs import Outputs
+from crossmod.files.outputs import Inputs, Outputs
+from crossmod.recipe.names import shipped
+from crossmod.store.store import require_store
 
 EVENTS = "events.jsonl"
 """The log of all runs in a folder."""
@@ -37,6 +39,44 @@ ANOTHER = (
     "name another folder with --out; if this is the folder of the same recipe, which was moved,"
     " remove it: the store keeps all results"
 )
+
+
+class Places(NamedTuple):
+    """Where a run writes.
+
+    Attributes:
+        outputs: into the run folder.
+        store: the folder of results.
+    """
+
+    outputs: Outputs
+    store: Path
+
+
+def choose_places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) -> Places:
+    """The run folder and the store; what stands in the way is said before any work.
+
+    Args:
+        recipe: the file of the recipe.
+        out: the run folder; by default ``runs/`` and the recipe's name.
+        store: where results are kept; by default ``store/`` beside the run folder.
+        inputs: what the run reads.
+
+    Raises:
+        DataError: they hold something that is not a run of this recipe or not a store, or they
+            would mix with what is read.
+        MachineError: one is a file, or they are the same or one lies in the other.
+    """
+    folder = out or Path("runs") / recipe.stem
+    kept = (store or folder.parent / "store").absolute()
+    for place, option in ((folder, "--out"), (kept, "--store")):
+        if place.exists() and not place.is_dir():
+            raise MachineError("is a file", where=str(place), fix=f"name a folder with {option}")
+    _require_apart(folder, kept)
+    outputs = Outputs(folder, f"the run of {_known_as(recipe, folder)}", inputs)
+    RunFolder(outputs).require_own()
+    require_store(kept, inputs)
+    return Places(outputs, kept)
 
 
 @dataclass(frozen=True)
@@ -144,6 +184,28 @@ class RunFolder:
             known = files.get(path.relative_to(folder).as_posix(), {}).get("sha256")
             if path.is_symlink() or not (path.is_dir() or _is(path, known) or _of_system(path)):
                 yield path
+
+
+def _require_apart(folder: Path, store: Path) -> None:
+    one, other = folder.resolve(), store.resolve()
+    fix = "name another folder with --out or --store"
+    if one == other:
+        raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
+    if one.is_relative_to(other):
+        raise MachineError(f"the run folder lies in the store {store}", where=str(folder), fix=fix)
+    if other.is_relative_to(one):
+        raise MachineError(f"the store lies in the run folder {folder}", where=str(store), fix=fix)
+
+
+def _known_as(recipe: Path, folder: Path) -> str:
+    """What a run folder calls its recipe: its path from there, so that both may move together.
+
+    One that came with crossmod has a name that does not depend on where crossmod is installed.
+    """
+    own = shipped().get(recipe.stem)
+    if own is not None and own.samefile(recipe):
+        return recipe.stem
+    return os.path.relpath(recipe.resolve(), folder.resolve())
 
 
 def _refuse(files: list[str]) -> None:

@@ -9,7 +9,7 @@ Beside the chain stand segmenters trained for comparison; they feed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -54,6 +54,7 @@ class Plan:
     """The steps of a run, in an order in which they can be made.
 
     Attributes:
+        checked: the recipe, one variant of it with one seed.
         steps: every step; inputs come before what needs them.
         source: the labeled source cohort.
         target: the unlabeled target cohort.
@@ -65,6 +66,7 @@ class Plan:
         remarks: what the intake found odd, beside the step that reads it.
     """
 
+    checked: Checked
     source: Prepare
     target: Prepare
     validation: Prepare | None
@@ -75,6 +77,11 @@ class Plan:
     predictions: dict[tuple[str, str], Predict] = field(default_factory=dict)
     scores: list[ScoreStage] = field(default_factory=list)
     remarks: list[tuple[Step, str]] = field(default_factory=list)
+
+    def remark(self, found: Iterable[tuple[str, str]]) -> None:
+        """Note what the intake found odd: (split, text)."""
+        steps = {"source": self.source, "target": self.target, "validation": self.validation}
+        self.remarks += [(step, text) for split, text in found if (step := steps[split])]
 
 
 class Planner:
@@ -99,7 +106,7 @@ class Planner:
         validation = self._prepare("validation", data.validation) if data.validation else None
         first = [source.data] if source.data.stored else []
         prepared = [step for step in (source, target, validation) if step]
-        self.made = Plan(source, target, validation, [*first, *prepared])
+        self.made = Plan(self.checked, source, target, validation, [*first, *prepared])
         self._comparisons()
         self._chain()
         return self.made

@@ -33,7 +33,6 @@ class Run:
         store: where results are kept.
         outputs: writes into the run folder people look at.
         machine: how to compute.
-        label: the variant and seed; empty for the only run of a recipe.
         memory_bytes: key -> what the step may take, where that is known.
         reached: the steps the run came to, in order. It may end early, and the store may hold
             results of later steps from another run.
@@ -44,12 +43,16 @@ class Run:
     store: Store
     outputs: Outputs
     machine: Machine
-    label: str = ""
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     reached: list[Step] = field(default_factory=list, init=False)
     ended: Step | None = field(default=None, init=False)
     _whole: set[str] = field(default_factory=set, init=False)
     _shown: dict[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        """The variant and seed; empty for the only run of a recipe."""
+        return self.plan.checked.label
 
     @property
     def folder(self) -> Path:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from crossmod import machine
-from crossmod.commands.dry_run import Preview
 from crossmod.cost.estimates import Estimate
 from crossmod.cost.fits import Room, lacking_gpu
 from crossmod.cost.fits import _memory as memory_problem
+from crossmod.cost.preview import Preview
 from crossmod.errors import MachineError
 from crossmod.machine import gpu_memory, gpu_model, held_at, out_of_memory
 from crossmod.run.task import Event, Machine, Remark

@@ -17,6 +17,7 @@ from crossmod.scores.evaluation import (
     Group,
     LabelPair,
     compare_all,
+    evaluate,
     label_pairs,
     summarize,
     write_summary,
@@ -66,6 +67,30 @@ def outcome(
 
 def group(groups: list[Group], structure: str, name: str) -> Group:
     return next(g for g in groups if (g.structure, g.name) == (structure, name))
+
+
+def test_two_folders_are_evaluated_from_python(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, references = (maps(tmp_path / one, "a.nii", "b.nii") for one in ("p", "r"))
+    watched: list[str] = []
+
+    def progress(items, *, total=None, label=""):
+        assert total == 2
+        for item in items:
+            watched.append(item.case)
+            yield item
+
+    scores, summary = tmp_path / "scores.csv", tmp_path / "summary.csv"
+    done = evaluate(predictions, references, CLASSES, {}, scores=scores, summary=summary,
+                    progress=progress)  # fmt: skip
+    assert (done.cases, watched, list(done.remarks)) == (2, ["a", "b"], [])
+    assert group(list(done.groups), "tumor", "overall").spreads["dice"].mean == 1.0
+    assert len(scores.read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(CLASSES)
+    assert summary.is_file()
+    with pytest.raises(DataError, match="the command reads it"):
+        evaluate(predictions, references, CLASSES, {}, scores=predictions / "a.nii")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_files_are_matched_by_case(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from crossmod import DataError, MachineError, cli
-from crossmod.commands.run import _places
 from crossmod.data.volumes import write_nifti
 from crossmod.files.ledger import LEDGER
 from crossmod.files.outputs import Inputs, Outputs, new_folder
 from crossmod.recipe.names import find_recipe
+from crossmod.run.folder import choose_places
 
 Tree = dict[str, bytes | str | None]
 
@@ -248,7 +248,7 @@ def test_a_run_folder_knows_its_recipe_where_the_project_has_moved(
 
 
 def place(recipe: Path, folder: Path) -> Outputs:
-    return _places(recipe, folder, None, Inputs()).outputs
+    return choose_places(recipe, folder, None, Inputs()).outputs
 
 
 # The ledger.

@@ -1,17 +1,21 @@
-"""Whether the scans that a recipe names can be trusted."""
+"""The data folder of a recipe: which it is, what is read there, and whether it can be trusted."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from crossmod.data.cases import patient_of
-from crossmod.data.folder import Inventory, Scan, take_stock
+from crossmod.data.folder import NIFTI, Inventory, Scan, take_stock
 from crossmod.data.grids import require_moderate
 from crossmod.errors import DataError
-from crossmod.files.patterns import matches
-from crossmod.intake import Inspector, Part, Progress, Survey, survey
-from crossmod.recipe.model import Data, Recipe
+from crossmod.files.outputs import Inputs
+from crossmod.files.patterns import CASE, is_folder, matches, refuse_links
+from crossmod.intake import Inspector, Part, Survey, survey
+from crossmod.recipe.load import Checked
+from crossmod.recipe.model import Recipe
+from crossmod.stages.base import Progress, silent_progress
 
 SHOWN = 5
 """Cases that a message names."""
@@ -20,13 +24,44 @@ FEWEST = 2
 """Scans of a domain that anything can be learned from."""
 
 
-def check_data(data: Data, root: Path) -> Inventory:
+def find_data(recipe: Recipe, data: Path | None) -> Path | None:
+    """The data folder: as named, as the environment says, or None for the embedded cohort."""
+    named = os.environ.get("CROSSMOD_DATA")
+    if data is None and recipe.data.phantom is None and named:
+        data = Path(named)
+    return data.absolute() if data is not None else None
+
+
+def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
+    """What a run reads: its recipes, the data folder, and where its patterns lead otherwise."""
+    files = found[0].document.files
+    if data is None:
+        return Inputs(files)
+    listed, searched = list[Path](), [data]
+    for pattern in {one for checked in found for one in checked.recipe.patterns}:
+        start, _, rest = pattern.partition(CASE)
+        flat = "/" not in rest and pattern.endswith(NIFTI)
+        (listed if flat else searched).append(data / start.rpartition("/")[0])
+    return Inputs(files, tuple(listed), tuple(searched))
+
+
+def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> Inventory:
     """Find the scans of every split, so that a wrong folder is said before anything runs.
 
+    Args:
+        recipe: says which files they are.
+        root: the data folder.
+        allow_outside: follow links that lead out of it.
+
     Raises:
-        DataError: a split has no scan, a labeled scan has no label map, or a table beside the
-            source scans contradicts their names.
+        DataError: there is no such folder, a split has no scan, a labeled scan has no label map, a
+            table beside the source scans contradicts their names, or links lead out of the folder.
     """
+    if not is_folder(root):
+        raise DataError("is not a folder", where=str(root))
+    if not allow_outside:
+        refuse_links(root, recipe.patterns)
+    data = recipe.data
     patterns: dict[str, tuple[str, str | None]] = {
         "source": (data.source.images, data.source.labels),
         "target": (data.target.images, None),
@@ -43,7 +78,7 @@ def survey_data(
     *,
     memory: Path | None = None,
     digests: dict[Path, str] | None = None,
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent_progress,
 ) -> Survey:
     """Look into every file that a recipe uses.
 

@@ -6,12 +6,12 @@ import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from crossmod.errors import reading
-
-if TYPE_CHECKING:
-    from crossmod.intake import Limits, Survey
+from crossmod.files.outputs import Inputs, new_folder
+from crossmod.intake.nifti.mend import mend
+from crossmod.intake.options import Limits
+from crossmod.intake.survey import Survey
 
 
 def write_fixed(survey: Survey, root: Path, out: Path, limits: Limits) -> list[str]:
@@ -30,9 +30,6 @@ def write_fixed(survey: Survey, root: Path, out: Path, limits: Limits) -> list[s
         DataError: the new folder exists or lies in the data folder, or a file changed or vanished.
         MachineError: the disk is full, for instance.
     """
-    from crossmod.files.outputs import Inputs, new_folder
-    from crossmod.intake import mend
-
     found = Found.below(root, survey)
     good = sorted(path for path in survey.facts.keys() - survey.faulty if not path.is_dir())
     lines, facts, scans = [], survey.facts, survey.scan_of
