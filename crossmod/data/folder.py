@@ -60,7 +60,7 @@ class Inventory:
 def take_stock(
     root: Path, patterns: Mapping[str, tuple[str, str | None]], centers: Mapping[str, str]
 ) -> Inventory:
-    """Find the scans of every split and hold them against the table beside the source scans.
+    """Find the scans of every split and compare them with the table beside the source scans.
 
     Args:
         root: the data folder.
@@ -111,7 +111,9 @@ def find_scans(
             fix="check --data and [data] in the recipe",
         )
     scans, problems = [], faults_of_cases(sorted(found))
-    problems += [f"{shown(case)}: + is kept for augmented copies" for case in found if "+" in case]
+    problems += [
+        f"{shown(case)}: + is reserved for augmented copies" for case in found if "+" in case
+    ]
     there = {path for path in files_of(root, [labels] if labels else []) if not is_folder(path)}
     for case, path in sorted(found.items()):
         label_path = root / labels.replace(CASE, case) if labels else None

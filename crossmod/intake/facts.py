@@ -112,7 +112,7 @@ class Inspector:
             read = labels = load_labels(path, self.options)
             data, values = labels.labels, _values(labels.labels)  # type: ignore[assignment]
         if path.is_file() and read.digest != digest:
-            raise DataError("changed while it was looked at", where=f"{path}: content")
+            raise DataError("changed while it was being read", where=f"{path}: content")
         rows = tuple(tuple(map(float, row)) for row in read.affine)
         return Facts(kind, digest, _pixels(data), data.shape, rows, values, read.remarks)
 

@@ -63,7 +63,7 @@ class Survey:
         parts: its splits.
         classes: the classes that label maps use.
         facts: file -> what it holds, if it can be trusted.
-        problems: what forbids to go on.
+        problems: what must be corrected before a run.
         faulty: files of which one of the problems is told.
         remarks: (split, what was not as it should be and could be mended).
     """
@@ -91,7 +91,7 @@ class Survey:
         }
 
     def require(self) -> None:
-        """Go on only with files that can be trusted.
+        """Require that all files can be trusted.
 
         Raises:
             DataError: names all that is wrong.
@@ -102,7 +102,7 @@ class Survey:
             raise DataError("\n".join([head, *self.problems]))
 
     def read(self, files: Iterable[File], inspector: Inspector, progress: Progress) -> None:
-        """Look at every file."""
+        """Read every file."""
         asked = list(dict.fromkeys(files))
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             looks = pool.map(lambda item: self._look(inspector, *item), asked)
@@ -121,7 +121,7 @@ class Survey:
         self.faulty.add(path)
 
     def compare(self, resample: bool) -> None:
-        """Hold files against each other."""
+        """Compare files with each other."""
         for part in self.parts:
             self._compare_grids(part, resample)
             self._look_at_values(part)
@@ -193,7 +193,7 @@ def survey(
     inspector: Inspector,
     progress: Progress = silent_progress,
 ) -> Survey:
-    """Look at all files of a data set, and hold them against each other.
+    """Read all files of a data set, and compare them with each other.
 
     Args:
         parts: its splits.

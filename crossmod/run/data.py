@@ -138,7 +138,7 @@ def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
         cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
         if cases:
             names = ", ".join(cases[:SHOWN]) + ", …" * (len(cases) > SHOWN)
-            text = f"data.patients = '{pattern}' does not fit {len(cases)} cases: {names}"
+            text = f"data.patients = '{pattern}' does not match {len(cases)} cases: {names}"
             yield f"{split}: patients: {text}"
 
 
@@ -163,7 +163,8 @@ def _on_both_sides(inventory: Inventory, pattern: str | None) -> Iterator[str]:
         shared = _patients(inventory.splits[split], pattern) & held_out
         if shared and (pattern or split == "target"):  # cases of two domains may share names
             names = ", ".join(sorted(shared))
-            yield f"validation: patients: {names}: also in {split}\n  put each on one side"
+            fix = "put each patient in one split only"
+            yield f"validation: patients: {names}: also in {split}\n  {fix}"
 
 
 def _patients(scans: Iterable[Scan], pattern: str | None) -> set[str]:

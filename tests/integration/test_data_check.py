@@ -91,7 +91,7 @@ def test_all_problems_come_in_one_report(data: Path) -> None:
     for words in (
         "4 problems with the data",
         "ldn_4_hrT2.nii.gz: size: truncated: ",
-        "etz_0_Label.nii.gz: affine: lies up to 3 mm elsewhere",
+        "etz_0_Label.nii.gz: affine: lies up to 3 mm off",
         "ldn_2_Label.nii.gz: labels: ",
         "etz_2_hrT2.nii.gz: voxels: the same as those of ",
     ):
@@ -118,7 +118,7 @@ def test_what_is_safe_to_correct_is_corrected_in_a_copy(data: Path) -> None:
     fixed = data.parent / "fixed"
     told = check(data, "--fix", fixed)
     for words in ("tiny shear", "rounded to whole numbers", "set to that of its scan",
-                  "written as the name says", "4 of 16 files corrected"):  # fmt: skip
+                  "rewritten to match the name", "4 of 16 files corrected"):  # fmt: skip
         assert words in told
     assert "16 files can be trusted; 0 notes" in check(fixed)
     assert {path: path.read_bytes() for path in data.rglob("*.gz")} == before
@@ -139,7 +139,7 @@ def test_what_has_problems_is_left_out_of_the_copy(data: Path) -> None:
     broken = data / TARGET / "crossmoda2021_ldn_4_hrT2.nii.gz"
     cut(broken)
     told = check(data, "--fix", data.parent / "fixed", code=3)
-    assert "1 of 14 files corrected; what has problems is left out" in told
+    assert "1 of 14 files corrected; files with problems are left out" in told
     there = {path.relative_to(data.parent / "fixed") for path in (data.parent / "fixed").rglob("*")}
     missing = {path.relative_to(data) for path in data.rglob("*")} - there
     assert missing == {far.relative_to(data), broken.relative_to(data)}
@@ -164,8 +164,8 @@ def test_other_files_are_copied_and_links_are_told(data: Path) -> None:
     told = check(data, "--fix", fixed)
     assert (fixed / "notes.txt").read_text(encoding="utf-8") == "kept"
     assert (fixed / SOURCE).with_name("infos_source_training.csv").is_file()
-    for name, why in (("link", "a link"), ("file", "a link"), ("pipe", "no file")):
-        assert f"{data / name}: is not in the copy: {why}" in told
+    for name, why in (("link", "a link"), ("file", "a link"), ("pipe", "not a regular file")):
+        assert f"{data / name}: not copied: {why}" in told
         assert not (fixed / name).exists()
 
 
@@ -241,6 +241,6 @@ def test_what_was_odd_is_said_by_a_run_and_stands_in_its_report(data: Path) -> N
     result = program.run("odd", "--data", data, "--set", "translate=false", "--set",
                          "augment=false", "--set", "pseudo_label=false",
                          "--set", "evaluate.compare=[]")  # fmt: skip
-    words = "the content is plain NIfTI, the name says otherwise"
+    words = "does not match the content, which is plain NIfTI"
     assert words in result.stdout
     assert words in (result.folder / "report.html").read_text(encoding="utf-8")

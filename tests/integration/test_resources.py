@@ -83,7 +83,7 @@ def test_x01_a_disk_that_is_really_full(tiny: Tiny, undisturbed: Tiny) -> None:
 def test_x02_an_error_that_passes_is_tried_again(copied: Tiny, undisturbed: Tiny) -> None:
     forget(copied, "train-round-1")
     said = copied.go(CROSSMOD_FAULT="train-round-1:sealed:eio")
-    assert "Input/output error; trying again" in said
+    assert "Input/output error; retrying" in said
     assert_same(copied, undisturbed)
 
 

@@ -313,7 +313,7 @@ def test_patients_that_do_not_fit_come_with_all_other_problems(tmp_path: Path) -
     problems = "\n".join(survey_of(root, 'data.patients="{patient}_ses-*"').problems)
     assert str(broken) in problems
     for split in ("source", "target", "validation"):
-        assert f"{split}: patients: data.patients = '{{patient}}_ses-*' does not fit 2" in problems
+        assert f"{split}: patients: data.patients = '{{patient}}_ses-*' does not match" in problems
 
 
 PIECES = st.lists(st.sampled_from(["a", "b", "*", "."]), max_size=4).map("".join)

@@ -157,7 +157,7 @@ def test_p02_such_a_label_map_takes_the_grid_of_its_scan(root: Path, tmp_path: P
 def test_p03_a_label_map_that_lies_elsewhere(mm: float, root: Path, tmp_path: Path) -> None:
     write(label(root), data=LABELS, affine=moved(mm))
     words = (
-        f"ldn_1_Label.nii.gz: affine: lies up to {mm:.3g} mm elsewhere: [[-1.0, 0.0, 0.0, ",
+        f"ldn_1_Label.nii.gz: affine: lies up to {mm:.3g} mm off: [[-1.0, 0.0, 0.0, ",
         "allowed: [[-1.0, 0.0, 0.0, 5.0]",
         "intake.resample_labels = true",
     )
@@ -170,7 +170,7 @@ def test_p03_resampled_if_told_to(root: Path, tmp_path: Path) -> None:
     more = ("intake.resample_labels=true", *NATIVE)
     found = survey_of(root, *more)
     assert found.problems == []
-    assert "elsewhere" in told(found)
+    assert "mm off" in told(found)
     assert "; resampled" in told(found)
     labels = prepared(root, tmp_path / "made", *more).cases[0].pair().labels
     np.testing.assert_array_equal(labels[2:], straight[:-2])  # two voxels to the right

@@ -43,7 +43,7 @@ class ScanSource(Step):
         """Check that the files which match are those of the intake; the store looks after its own.
 
         Raises:
-            DataError: some have come or gone.
+            DataError: some were added or removed.
         """
 
     def require_unchanged(self, path: Path, digest: str) -> None:
@@ -159,7 +159,7 @@ def _changed(where: str) -> DataError:
     return DataError(
         "changed since the intake",
         where=where,
-        fix="run again; do not modify the data during a run",
+        fix="rerun, and do not modify the data during a run",
     )
 
 
@@ -196,7 +196,7 @@ class Prepare(Step):
         """The scans of this split.
 
         Raises:
-            DataError: files have come or gone since the intake.
+            DataError: files were added or removed since the intake.
         """
         self.data.require_same_files(filter(None, (self.images, self.labels)))
         return find_scans(self.data.folder(store), self.images, self.labels, self.centers)
@@ -234,7 +234,7 @@ class Prepare(Step):
     def _patient(self, case: str) -> str:
         patient = patient_of(case, self.patients)
         if patient is None:
-            raise DataError(f"does not fit data.patients = '{self.patients}'", where=case)
+            raise DataError(f"does not match data.patients = '{self.patients}'", where=case)
         return patient
 
     def _labels(self, path: Path, native: Grid) -> LabelArray:
