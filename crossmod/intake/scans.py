@@ -55,7 +55,7 @@ def load_scan(path: Path, options: Intake = DEFAULTS, series: str = "") -> Loade
         with naming(path):
             file = NiftiFile.of(path, options)
             data, mended = finite(values_of(file.payload), options)
-        return Loaded(data, file.affine, file.digest, (*file.remarks, *mended))
+        return Loaded(data, file.affine, file.digest, (*file.remarks, *mended), file.form)
     found = read_series(path, series=series, limits=options.limits)
     try:
         data, mended = finite(found.data, options)

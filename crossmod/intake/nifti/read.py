@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.data.form import Form
 from crossmod.data.volumes import Affine
 from crossmod.errors import MachineError
 from crossmod.intake.nifti.geometry import affine_of
@@ -49,6 +50,11 @@ class NiftiFile:
             kind = "gzip" if payload.gzipped else "plain NIfTI"
             named.append(f"name: does not match the content, which is {kind}")
         return cls(payload, affine, tuple(named))
+
+    @property
+    def form(self) -> Form:
+        """How the header says where the voxels lie."""
+        return Form.of(self.payload.header.raw)
 
     @property
     def digest(self) -> str:

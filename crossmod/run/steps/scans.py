@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossmod.data.cases import patient_of
 from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan, find_scans
+from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid, to_common
 from crossmod.data.volumes import CohortWriter, LabelArray, Volume
 from crossmod.errors import DataError
@@ -203,7 +204,7 @@ class Prepare(Step):
 
     def make(self, store: Store, ctx: Context) -> None:
         writer = CohortWriter(ctx.folder, self.classes.labels)
-        grids = {}
+        grids: dict[str, Native] = {}
         for scan in ctx.progress(self.scans(store)):
             found = load_scan(scan.image, self.intake, self.series)
             native = Grid(found.data.shape, found.affine)
@@ -213,7 +214,7 @@ class Prepare(Step):
             data, labels, affine = to_common(found.data, labels, found.affine, self.options, most)
             image = Volume.of(data[np.newaxis], affine, case=scan.case, center=scan.center)
             writer.add(image, labels=labels, patient=self._patient(scan.case))
-            grids[scan.case] = native
+            grids[scan.case] = Native(native, found.form)
         save_grids(ctx.folder, grids)
         writer.close()
 
@@ -247,13 +248,39 @@ class Prepare(Step):
         return self.classes.to_labels(labels)
 
 
-def save_grids(folder: Path, grids: Mapping[str, Grid]) -> None:
-    """Note the grid of each scan, so that nothing has to read the scans for it again."""
-    rows = {c: {"shape": g.shape, "affine": g.affine.tolist()} for c, g in grids.items()}
+class Native(NamedTuple):
+    """Where a scan lies.
+
+    Attributes:
+        grid: its voxels.
+        form: how its header says it; None if it is no NIfTI file, or was prepared by an older
+            version.
+    """
+
+    grid: Grid
+    form: Form | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """As JSON."""
+        fields = self.form.fields if self.form else None
+        return {"shape": self.grid.shape, "affine": self.grid.affine.tolist(), "form": fields}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Native:
+        """From JSON."""
+        grid = Grid(tuple(row["shape"]), np.array(row["affine"]))
+        fields = row.get("form")
+        return cls(grid, Form(fields) if fields else None)
+
+
+def save_grids(folder: Path, grids: Mapping[str, Native]) -> None:
+    """Note where each scan lies, so that nothing has to read the scans for it again."""
+    rows = {case: native.row for case, native in grids.items()}
     (folder / GRIDS).write_text(json.dumps(rows), encoding="utf-8")
 
 
-def load_grids(folder: Path) -> dict[str, Grid]:
-    """Case -> grid of the scan."""
+def load_grids(folder: Path) -> dict[str, Native]:
+    """Case -> where the scan lies."""
     rows = json.loads((folder / GRIDS).read_text(encoding="utf-8"))
-    return {c: Grid(tuple(row["shape"]), np.array(row["affine"])) for c, row in rows.items()}
+    return {case: Native.of(row) for case, row in rows.items()}

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
+from crossmod.data.form import write_outline
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import (
@@ -19,7 +20,6 @@ from crossmod.data.volumes import (
     Prediction,
     Volume,
     read_labels,
-    write_nifti,
 )
 from crossmod.files.patterns import reference_of
 from crossmod.intake import load_labels
@@ -103,8 +103,9 @@ class Predict(PluginStep):
         for folds in self.ensemble.members(given, states, ctx):
             prediction = self.ensemble.joined(folds)
             native = grids[prediction.case]
-            labels = self.ensemble.outline(prediction, native)
-            write_nifti(label_map(ctx.folder, prediction.case), labels, native.affine)
+            labels = self.ensemble.outline(prediction, native.grid)
+            path = label_map(ctx.folder, prediction.case)
+            write_outline(path, labels, native.grid.affine, native.form)
             if self.keep_probabilities:
                 save_probabilities(ctx.folder, prediction)
 
