@@ -106,7 +106,7 @@ def find_scans(
         found = {case: path for case, path in found.items() if path not in maps}
     if not found:
         raise DataError(
-            f"no scan matches; {_nearest_folder(root, images)}",
+            f"no scan matches; {nearest_folder(root, images)}",
             where=str(root / images),
             fix="check --data and [data] in the recipe",
         )
@@ -133,7 +133,7 @@ def _is_scan(path: Path, pattern: str) -> bool:
     return is_folder(path) != pattern.endswith(NIFTI) or not path.exists()
 
 
-def _nearest_folder(root: Path, pattern: str) -> str:
+def nearest_folder(root: Path, pattern: str) -> str:
     """What lies where the pattern leads as far as it leads; the reader sees where it goes wrong."""
     folder = root
     for part in Path(pattern).parent.parts:

@@ -89,11 +89,11 @@ def _next(
 def _outlined(model: Model, members: Sequence[Prediction], taken: Taken) -> Outlined | Failed:
     try:
         joined = model.ensemble.joined(members)
-        labels = model.ensemble.outline(joined, taken.grid)
-        rows = confidence(model.ensemble, members, joined, labels, taken.grid)
+        outline = model.ensemble.outline(joined, taken.grid)
+        rows = confidence(model.ensemble, members, joined, outline, taken.grid)
     except (MemoryError, RuntimeError) as error:
         return Failed(taken.scan, _explained(error, taken.scan))
-    return Outlined(taken.scan, labels, taken.grid, taken.form, rows, taken.remarks)
+    return Outlined(taken.scan, outline.labels, taken.grid, taken.form, rows, taken.remarks)
 
 
 def _explained(error: Exception, scan: ScanFile) -> CrossmodError:

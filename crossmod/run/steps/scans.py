@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan, find_scans
 from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid, to_common
-from crossmod.data.volumes import CohortWriter, LabelArray, Volume
+from crossmod.data.volumes import CohortWriter, LabelArray, Volume, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.digests import digest_of
 from crossmod.files.patterns import files_of
 from crossmod.intake import FileFault, Intake, load_grid, load_labels, load_scan, on_grid
+from crossmod.intake.losses import counts_of, ways
 from crossmod.recipe.model import EmbeddedCohort
 from crossmod.run.steps.base import Step
 from crossmod.run.steps.extents import Extent, Extents, Lattice, typical_grid
@@ -209,9 +211,11 @@ class Prepare(Step):
             found = load_scan(scan.image, self.intake, self.series)
             native = Grid(found.data.shape, found.affine)
             self.data.require_unchanged(scan.image, found.digest)
-            labels = self._labels(scan.labels, native) if scan.labels else None
-            most = self.intake.limits.max_voxels
-            data, labels, affine = to_common(found.data, labels, found.affine, self.options, most)
+            given = self._labels(scan.labels, native) if scan.labels else None
+            most, on_scan = self.intake.limits.max_voxels, given and given.on_scan
+            data, labels, affine = to_common(found.data, on_scan, found.affine, self.options, most)
+            if given and labels is not None:
+                self._require_kept(scan, given, native, Grid(labels.shape, affine), labels)
             image = Volume.of(data[np.newaxis], affine, case=scan.case, center=scan.center)
             writer.add(image, labels=labels, patient=self._patient(scan.case))
             grids[scan.case] = Native(native, found.form)
@@ -238,14 +242,46 @@ class Prepare(Step):
             raise DataError(f"does not match data.patients = '{self.patients}'", where=case)
         return patient
 
-    def _labels(self, path: Path, native: Grid) -> LabelArray:
+    def _labels(self, path: Path, native: Grid) -> Given:
         found = load_labels(path, self.intake)
         self.data.require_unchanged(path, found.digest)
         try:
             labels, _ = on_grid(found, native, self.intake.resample_labels)
         except FileFault as fault:
             raise fault.of(path) from fault
-        return self.classes.to_labels(labels)
+        of = self.classes.to_labels
+        return Given(path, of(found.labels), math.prod(spacing_of(found.affine)), of(labels))
+
+    def _require_kept(
+        self, scan: Scan, given: Given, native: Grid, crop: Grid, labels: LabelArray
+    ) -> None:
+        """Check that every class of a label map is in the one to learn from.
+
+        Raises:
+            DataError: names the case, the class and what took it away.
+        """
+        if not ((counts_of(given.labels) > 0) & (counts_of(labels) == 0))[1:].any():
+            return
+        here = (given.on_scan, native)
+        for way in ways(given.labels, given.voxel_mm3, here, crop, self.classes, self.options):
+            if fault := way.loss(scan.case, self.options):
+                raise fault.of(given.path)
+
+
+class Given(NamedTuple):
+    """A label map as it was shipped.
+
+    Attributes:
+        path: the file.
+        labels: the labels of classes ``(I, J, K)``.
+        voxel_mm3: the volume of one of its voxels.
+        on_scan: the same labels on the grid of the scan.
+    """
+
+    path: Path
+    labels: LabelArray
+    voxel_mm3: float
+    on_scan: LabelArray
 
 
 class Native(NamedTuple):

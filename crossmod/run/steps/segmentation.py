@@ -33,6 +33,9 @@ from crossmod.stages import contract
 from crossmod.stages.base import Context, History, PseudoLabeler, Segmenter
 from crossmod.store.store import Store
 
+MAX_NAMED = 10
+"""Scans that a line of the log names."""
+
 LABEL_BYTES = 0.01
 """Of a voxel of a compressed label map, which is nearly empty."""
 
@@ -99,15 +102,20 @@ class Predict(PluginStep):
         cohort = Cohort.load(self.images.folder(store))
         grids = load_grids(self.images.folder(store))
         states = [load_state(model.folder(store)) for model in self.models]
+        removed: dict[str, Mapping[str, float]] = {}
         given = ctx.progress(cohort.volumes(), total=len(cohort))
         for folds in self.ensemble.members(given, states, ctx):
             prediction = self.ensemble.joined(folds)
             native = grids[prediction.case]
-            labels = self.ensemble.outline(prediction, native.grid)
+            outline = self.ensemble.outline(prediction, native.grid)
             path = label_map(ctx.folder, prediction.case)
-            write_outline(path, labels, native.grid.affine, native.form)
+            write_outline(path, outline.labels, native.grid.affine, native.form)
+            removed[prediction.case] = outline.removed_mm3
             if self.keep_probabilities:
                 save_probabilities(ctx.folder, prediction)
+        for name in self.ensemble.largest_component:
+            if cut := {case: one[name] for case, one in removed.items() if one[name]}:
+                ctx.log(f"{_told(name, cut)}; {len(cut)} of {len(removed)} scans")
 
     @property
     def predicted(self) -> Step:
@@ -119,6 +127,14 @@ class Predict(PluginStep):
             return None
         kept = images.lattice.voxels * maps * 2 if self.keep_probabilities else 0
         return images.count * (kept + int(images.native.voxels * LABEL_BYTES))
+
+
+def _told(name: str, cut: Mapping[str, float]) -> str:
+    """How much cleaning removed of a class, mm3 by case, most first."""
+    worst = sorted(cut.items(), key=lambda item: -item[1])
+    each = ", ".join(f"{case} {mm3:.4g}" for case, mm3 in worst[:MAX_NAMED])
+    more = ", …" * (len(worst) > MAX_NAMED)
+    return f"largest_component removed {sum(cut.values()):.4g} mm3 of '{name}' ({each}{more})"
 
 
 def label_map(folder: Path, case: str) -> Path:
