@@ -203,7 +203,7 @@ def test_a_folder_without_a_recipe_is_never_changed_on_a_guess(data: Path) -> No
     nibabel.save(nibabel.Nifti1Image(few, np.diag([2.0, 2, 2, 1])), path)
     (data / "._a.nii.gz").write_bytes(b"x")
     told = Program(data.parent)("data", "check", data, "--fix", data.parent / "fixed").stdout
-    assert f"{path}: labels: values are not quite whole numbers; taken for a scan" in told
+    assert f"{path}: labels: values are not quite whole numbers; treated as a scan" in told
     assert "17 files can be trusted" in told
     assert (data.parent / "fixed" / path.relative_to(data)).read_bytes() == path.read_bytes()
 
