@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from program import SMOKE
-from tiny import Tiny
+from tiny import PREPARED, Tiny
 
 RECIPE = f"""\
 extends = "{SMOKE}"
@@ -100,8 +100,12 @@ class Installed(Tiny):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory, install: Callable[..., None]) -> Installed:
+def installed(
+    undisturbed: Tiny, tmp_path_factory: pytest.TempPathFactory, install: Callable[..., None]
+) -> Installed:
     tiny = Installed(tmp_path_factory.mktemp("plugins"), RECIPE)
+    shutil.copytree(undisturbed.store, tiny.store)
+    tiny.forget_all_but(*PREPARED)
     site = tiny.folder / "site"
     site.mkdir()
     works = {**{name: work for name, (work, _) in FAULTS.items()}, "draws": DRAWS, "says": SAYS}
