@@ -69,14 +69,13 @@ def test_a_killed_training_goes_on(copied: Tiny) -> None:
 
 def test_r07_what_cannot_fit_is_refused_before_anything_is_made(tiny: Tiny) -> None:
     """An absurd patch."""
-    assert "Does not fit: step train-translated" in tiny.go("--dry-run", *HUGE)
-    assert not (tiny.folder / "runs").exists()  # of a plan nothing is left
     refused = tiny.go(*HUGE, code=4)
     for words in ("train-translated", "out of memory", "this machine has", "patch", "--force"):
         assert words in refused
     assert not tiny.result.folder.exists()
     assert not list(tiny.store.glob("??/*"))
 
+    assert "Does not fit: step train-translated" in tiny.go("--dry-run", *HUGE)
     forced = tiny.go(*HUGE, "--force", code=1, CROSSMOD_FAULT="phantom:begin:raise")
     assert "does not fit" not in forced
     assert "fault phantom:begin:raise" in forced
@@ -85,10 +84,11 @@ def test_r07_what_cannot_fit_is_refused_before_anything_is_made(tiny: Tiny) -> N
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said_at_once(tiny: Tiny) -> None:
     """X06."""
-    refused = tiny.go("--set", "device=cuda", code=4)
-    assert 'device = "cuda": this machine has no GPU' in refused
+    there = settings("device=cuda")
+    assert "Does not fit: device" in tiny.go("--dry-run", *there)
+    assert not (tiny.folder / "runs").exists()  # of a plan nothing is left
+    assert 'device = "cuda": this machine has no GPU' in tiny.go(*there, code=4)
     assert not tiny.result.folder.exists()
-    assert "Does not fit: device" in tiny.go("--dry-run", "--set", "device=cuda")
 
 
 LONGER = [
