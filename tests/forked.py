@@ -6,15 +6,20 @@ a terminal or a clock runs `crossmod` itself.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import DEVNULL, CompletedProcess, TimeoutExpired
+from typing import IO, Any
 
 from crossmod.run.execute import Maker
 from crossmod.run.signals import NAMES
@@ -37,6 +42,9 @@ LOADED = (
     "torch._dynamo",
 )
 """Not `crossmod.console`, which looks at its terminal as it is loaded, nor any plugin."""
+
+MODULES = ("crossmod.engines.worker", "crossmod.cost.probe")
+"""What a command starts as `python -P -m`; a command that was forked forks them, too."""
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([*LOADED])
@@ -78,10 +86,83 @@ def _command(
     sys.stdout, sys.stderr = (open(n, "w", encoding="utf-8", closefd=False) for n in (1, 2))  # noqa: SIM115
     if paths := environment.get("PYTHONPATH"):
         sys.path[:0] = paths.split(os.pathsep)
+    subprocess.Popen = _popen  # type: ignore[assignment, misc]
     sys.argv = ["crossmod", *arguments]
-    from crossmod.cli import main
+    import_module("crossmod.cli").main()
 
-    main()
+
+_Popen = subprocess.Popen
+
+
+def _popen(args: Any, *more: Any, **how: Any) -> Any:
+    forked = isinstance(args, list) and args[:3] == [sys.executable, "-P", "-m"]
+    return Module(args, **how) if forked and args[3] in MODULES else _Popen(args, *more, **how)
+
+
+class Module:
+    """What is used of `subprocess.Popen`, for a module that runs in a fork of this process."""
+
+    def __init__(
+        self,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int],
+        stdout: IO[Any] | int,
+        stderr: IO[Any] | int,
+        **usual: Any,
+    ) -> None:
+        self.args = args
+        sys.stdout.flush()
+        fork = multiprocessing.get_context("fork")
+        target = (args[3:], dict(env), pass_fds, (stdout, stderr))
+        self._process = fork.Process(target=_module, args=target)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Module:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.wait()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise TimeoutExpired(self.args, timeout or 0.0)
+        return self._process.exitcode
+
+    def communicate(self, input: None = None, timeout: float | None = None) -> tuple[None, None]:
+        self.wait(timeout)
+        return None, None
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _module(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    kept: Sequence[int],
+    streams: Sequence[IO[Any] | int],
+) -> None:
+    os.setsid()
+    heed_signals()
+    for number, stream in enumerate(streams, start=1):
+        device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(device if stream == DEVNULL else stream.fileno(), number)  # type: ignore[union-attr]
+    edges = [2, *sorted([*kept, resource_tracker.getfd()]), os.sysconf("SC_OPEN_MAX")]
+    for low, high in itertools.pairwise(edges):
+        os.closerange(low + 1, high)  # a lock ends with the command that holds it
+    os.environ.clear()
+    os.environ.update(environment)
+    import_module("torch").set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    sys.argv = [*arguments]
+    import_module(arguments[0]).main()
 
 
 def made(task: Task, **variables: str) -> tuple[int | None, str]:

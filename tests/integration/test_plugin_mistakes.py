@@ -149,7 +149,8 @@ def test_g03_g04_a_faulty_translation_is_not_published(name: str, installed: Ins
 def test_g01_a_plugin_that_the_worker_cannot_import_does_not_hang_the_run(
     installed: Installed,
 ) -> None:
-    said = installed.use("handlers", code=4)
+    arguments = installed.arguments("--set", "translate.gan.use=handlers")
+    said = installed.as_installed(*arguments, code=4, **installed.variables).stderr
     assert "the worker died" in said
     assert "plugin 'handlers' (handlers 1.2)" in said
 

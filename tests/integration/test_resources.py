@@ -181,7 +181,8 @@ def test_folds_on_two_workers_are_the_folds_on_one(undisturbed: Tiny, tmp_path: 
     recipe = RECIPE.replace("[segment]", "[segment]\nfolds = 2")
     one, two = (begun(undisturbed, tmp_path / name, recipe) for name in ("one", "two"))
     for tiny, workers in ((one, "1"), (two, "2")):
-        tiny.go("--workers", workers, *settings("pseudo_label=false"), OMP_NUM_THREADS=workers)
+        arguments = tiny.arguments("--workers", workers, *settings("pseudo_label=false"))
+        tiny.as_installed(*arguments, OMP_NUM_THREADS=workers)
     assert one.digests() == two.digests()
     trained = [step for step in one.result.made() if step.startswith("train")]
     assert sorted(trained) == ["train-augmented-fold-1", "train-augmented-fold-2"]

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from program import Program
-from tiny import Tiny
 
 from crossmod.data.volumes import read_affine, read_labels, spacing_of, write_nifti
 
@@ -17,10 +16,12 @@ CASES = ["crossmoda2021_ldn_2", "crossmoda2021_ldn_3", "crossmoda2022_etz_1", "c
 
 
 @pytest.fixture(scope="module")
-def folders(undisturbed: Tiny, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def folders(program: Program, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Predictions and references: perfect, shifted, empty and perfect again."""
     root = tmp_path_factory.mktemp("evaluate")
-    references = undisturbed.result.folder / "01-phantom" / "hidden"
+    counts = ["--source", "2", "--target", "2", "--validation", "2"]
+    program("data", "phantom", root / "cohort", *counts)
+    references = root / "cohort" / "hidden"
     for i, case in enumerate(CASES):
         file = references / f"{case}_Label.nii.gz"
         labels = read_labels(file)
