@@ -151,6 +151,7 @@ def execute(
         CrossmodError: a step failed; nothing new was begun after that.
     """
     store, outputs = experiment.store, experiment.outputs
+    sign = StopSign() if stop_sign is None else stop_sign  # a sign that is not raised is false
     runs = [
         Run(one, store, outputs.below(one.checked.label), machine, memory_bytes or {})
         for one in experiment.plans
@@ -162,7 +163,7 @@ def execute(
             run.claim()
         with recorded(store, outputs.folder, experiment.recipe.title, steps):
             _tell_remarks(experiment, observer)
-            Scheduler(runs, engine, observer, stop_sign or StopSign()).execute()
+            Scheduler(runs, engine, observer, sign).execute()
             for run in runs:
                 publish_report(run)
             comparison = publish_comparison(runs, outputs) if len(runs) > 1 else None
