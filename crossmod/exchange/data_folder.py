@@ -105,7 +105,7 @@ def import_raw(raw: RawDataset, out: Path, role: Role | None, inputs: Inputs = N
 
 def _check(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -> None:
     if role is Role.SOURCE and not raw.labeled:
-        raise DataError("source scans need label maps, and labelsTr has none", fix="--as target")
+        raise DataError("source scans need label maps, but labelsTr is empty", fix="--as target")
     if role is Role.SOURCE and not raw.classes:
         raise DataError("dataset.json names no classes", fix='add "labels" as nnU-Net wants them')
     check_room(out, role, {case.case for case in cases})
@@ -113,7 +113,7 @@ def _check(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -
     places = {out / REFERENCES / f"{name}{raw.ending}": file for name, file in kept.items()}
     other = [str(place) for place, file in places.items() if _is_other(place, file)]
     if other:
-        what = "the folder holds other label maps of these names:"
+        what = "the folder already holds different label maps with these names:"
         raise DataError("\n".join([what, *other]), fix="move them away, or name a new folder")
 
 
@@ -162,7 +162,7 @@ def write_table(outputs: Outputs, table: str) -> list[str]:
     """Write `TABLE` unless somebody else wrote or changed it; returns what to tell of that."""
     path = outputs.folder / TABLE
     if os.path.lexists(path) and not outputs.owns(TABLE):
-        return [f"{path}: was changed by hand and stays as it is; this import adds what is below"]
+        return [f"{path}: was edited by hand and is kept; add the lines below to it"]
     with outputs.file(TABLE) as file:
         file.write_text(table, encoding="utf-8")
     return []

@@ -130,7 +130,7 @@ def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | 
             told = f"label '{shown(name)}' is {shown(repr(value))}"
             problems.append(f"{told}; crossmod reads 0 to 255")
         elif name == "ignore":
-            problems.append("label 'ignore': crossmod has no voxels that do not count")
+            problems.append("label 'ignore': crossmod cannot ignore voxels; relabel them")
         elif values != [0]:
             classes[name] = values[0] if len(values) == 1 else values
     used = Counter(
@@ -139,8 +139,8 @@ def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | 
     shared = [str(value) for value, count in used.items() if count > 1]
     if shared:
         problems.append(
-            f"labels overlap in value {', '.join(shared)}: crossmod's classes are apart from each"
-            " other; keep one name for each value"
+            f"labels overlap in value {', '.join(shared)}: classes must not"
+            " overlap; keep one name for each value"
         )
     return classes
 
@@ -148,7 +148,7 @@ def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | 
 def _channel(content: Mapping[str, Any], wanted: int | None, problems: list[str]) -> int:
     names = content.get("channel_names", content.get("modality"))
     if not names or not isinstance(names, dict) or not all(map(NUMBER.fullmatch, names)):
-        problems.append('has no table "channel_names" (version 1: "modality")')
+        problems.append('lacks the table "channel_names" (version 1: "modality")')
         return 0
     known: dict[int, str] = {int(number): name for number, name in names.items()}
     if wanted is None and len(known) == 1:

@@ -200,7 +200,7 @@ class Outputs:
         Hidden files do not count: systems put them anywhere.
 
         Raises:
-            DataError: it is somebody else's, or holds or is part of what the command reads.
+            DataError: it belongs to someone else, or holds or is part of what the command reads.
         """
         _require_place(self.folder, self.command, fix)
         self.inputs.refuse_place(self.folder)
@@ -314,7 +314,7 @@ def _ancestry(path: Path) -> list[Path]:
     try:
         whole = path.resolve()
     except (OSError, RuntimeError) as error:  # links in a circle
-        raise DataError("leads nowhere: links in a circle", where=str(path)) from error
+        raise DataError("leads nowhere: its links form a circle", where=str(path)) from error
     return [whole, *whole.parents]
 
 

@@ -39,7 +39,7 @@ def refuse_links(root: Path, patterns: Iterable[str]) -> None:
         raise DataError(
             "\n".join(["links lead out of the data folder", *lines[:MAX_LINKS], *more]),
             where=str(root),
-            fix="if you trust them, --allow-outside",
+            fix="if you trust them, pass --allow-outside",
         )
 
 
@@ -78,11 +78,11 @@ def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
 def matches(root: Path, pattern: str) -> dict[str, Path]:
     """Case -> what lies where the pattern leads, sorted; nothing but `{case}` is special in it.
 
-    `{case}` is the same at each place and holds no slash. Hidden files are none of the user's:
-    systems put them beside others, as `._name`.
+    `{case}` is the same at each place and holds no slash. Hidden files do not count:
+    systems create them beside others, as `._name`.
 
     Raises:
-        DataError: it is no pattern, or folders cannot be read.
+        DataError: it is not a pattern, or folders cannot be read.
 
     Example:
         >>> for name in ("t2/a.nii.gz", "t2/b.nii.gz", "t2/b_seg.nii", "t1/a.nii.gz"):

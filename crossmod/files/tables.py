@@ -28,7 +28,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The rows of a file, each with where it ends, as ``file:line``.
 
     Raises:
-        DataError: it cannot be read, is not UTF-8, or is no CSV, with its line; the mark that
+        DataError: it cannot be read, is not UTF-8 or not CSV, with its line; the mark that
             spreadsheets put in front of UTF-8 is no part of it.
 
     Example:

@@ -41,7 +41,7 @@ class Predicted:
     failed: list[Failed] = field(default_factory=list)
 
     def require(self) -> None:
-        """Go on only where every scan was outlined.
+        """Raise unless every scan was outlined.
 
         Raises:
             CrossmodError: names the others; a DataError where any of the scans is to blame.
@@ -86,8 +86,8 @@ def predict_files(
         tell: takes a line about what is odd, "warning: " or "note: " before it.
 
     Raises:
-        DataError: names every path that is no scan and every file in the way, before any work; or
-            the model folder is damaged.
+        DataError: names every path that is not a scan and every file in the way, before any work;
+            or the model folder is damaged.
         PluginError: the model's plugin is not installed.
         MachineError: there is no such device, the extra `dicom` is not installed, or a file cannot
             be written.
@@ -115,7 +115,7 @@ def _require_dicom(scans: Sequence[ScanFile]) -> None:
     others = [str(scan.path) for scan in scans if not scan.is_dicom]
     if others:
         raise DataError(
-            "\n".join(["--format dicom-seg needs DICOM to refer to; these are NIfTI:", *others]),
+            "\n".join(["--format dicom-seg needs folders of DICOM files; these are not:", *others]),
             fix="name folders of DICOM files, or leave the format at nifti",
         )
     require_extra("seg")
@@ -134,9 +134,9 @@ def _require_free(outputs: Outputs, names: Sequence[str], overwrite: bool) -> No
     taken = [one for one in names if outputs.owns(one)]
     if taken and not overwrite:
         raise DataError(
-            f"has files of these names already: {', '.join(taken)}",
+            f"already holds files with these names: {', '.join(taken)}",
             where=str(outputs.folder),
-            fix="name another folder or give --overwrite",
+            fix="name another folder, or pass --overwrite",
         )
 
 

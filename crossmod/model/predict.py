@@ -102,8 +102,8 @@ def _explained(error: Exception, scan: ScanFile) -> CrossmodError:
     if isinstance(error, CrossmodError):
         return error
     if isinstance(error, MemoryError):
-        return MachineError("there is not enough memory for it", where=str(scan.path))
-    return DataError(f"cannot be brought onto a grid: {error}", where=str(scan.path))
+        return MachineError("not enough memory", where=str(scan.path))
+    return DataError(f"cannot be resampled: {error}", where=str(scan.path))
 
 
 @dataclass(frozen=True)

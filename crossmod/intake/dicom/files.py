@@ -69,7 +69,7 @@ def find_files(folder: Path) -> tuple[list[str], int]:
     if damaged:
         raise DataError(
             f"has files that should be DICOM and do not begin so: {listed(sorted(damaged))}",
-            fix="copy them again, unpack them, or move what is no slice away",
+            fix="copy them again, unpack them, or move other files elsewhere",
         )
     return sorted(found), links
 
@@ -177,9 +177,9 @@ def parse(content: bytes, name: str) -> Any:
 
 def _check_voxels(dataset: Any, name: str) -> None:
     if "PixelData" not in dataset:
-        what = f"has no {tag_name('PixelData')}: it is cut short, or no image"
-        raise DataError(what, where=name, fix="copy it again, or move it away")
+        what = f"has no {tag_name('PixelData')}: it is truncated or not an image"
+        raise DataError(what, where=name, fix="copy it again, or move it elsewhere")
     voxels = dataset.get_item(VOXELS)  # pydicom takes what there is
     if voxels.length not in (len(voxels.value or b""), UNDEFINED):
-        what = f"{tag_name('PixelData')} is cut short: it has {len(voxels.value or b'')} bytes"
+        what = f"{tag_name('PixelData')} is truncated: it has {len(voxels.value or b'')} bytes"
         raise DataError(what, where=name, allowed=f"{voxels.length}", fix="copy it again")
