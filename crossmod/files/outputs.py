@@ -31,7 +31,10 @@ from crossmod.files.ledger import (
     read_ledger,
 )
 
-ENDINGS = (".nii", ".nii.gz", ".dcm", ".csv", ".json", ".toml", ".html", ".tex", ".safetensors")
+ENDINGS = (
+    ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgh", ".mgz", ".dcm", ".csv", ".json",
+    ".toml", ".html", ".tex", ".safetensors",
+)  # fmt: skip
 """What names of files end with, and names of folders do not."""
 
 Identity = tuple[int, int]

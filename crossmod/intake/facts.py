@@ -16,18 +16,15 @@ from numpy.typing import NDArray
 from crossmod.data.grids import Grid
 from crossmod.errors import DataError, MachineError, reading
 from crossmod.files.atomic import write_file
-from crossmod.files.digests import digest_of, digest_of_bytes
+from crossmod.files.digests import digest_of_bytes
+from crossmod.intake.formats.read import digest_of_image
 from crossmod.intake.labels import load_labels
-from crossmod.intake.nifti.payload import slabs
 from crossmod.intake.options import Intake
 from crossmod.intake.results import LabelMap, Loaded
-from crossmod.intake.scans import load_scan
+from crossmod.intake.scans import few_values, load_scan, whole_values
 
 VERSION = 2
 """Raise it when files are judged differently."""
-
-FEW = 10
-"""A scan has more different values than this; a label map has fewer."""
 
 Kind = Literal["scan", "labels"]
 
@@ -100,17 +97,17 @@ class Inspector:
         if path not in known:
             with reading(f"{path}: file"):
                 # Of what is neither, such as a pipe, loading it says what it is.
-                known[path] = digest_of(path) if path.is_file() or path.is_dir() else ""
+                known[path] = digest_of_image(path) if path.is_file() or path.is_dir() else ""
         return known[path]
 
     def _seen(self, path: Path, digest: str, kind: Kind, series: str) -> Facts:
         read: Loaded | LabelMap
         if kind == "scan":
             read = scan = load_scan(path, self.options, series)
-            data, values = scan.data, _few_values(scan.data)
+            data, values = scan.data, few_values(scan.data)
         else:
             read = labels = load_labels(path, self.options)
-            data, values = labels.labels, _values(labels.labels)  # type: ignore[assignment]
+            data, values = labels.labels, whole_values(labels.labels)  # type: ignore[assignment]
         if path.is_file() and read.digest != digest:
             raise DataError("changed while it was looked at", where=f"{path}: content")
         rows = tuple(tuple(map(float, row)) for row in read.affine)
@@ -147,21 +144,3 @@ def _pixels(data: NDArray[Any]) -> str:
     whole = hashlib.sha256(repr((data.shape, data.dtype.str)).encode())
     whole.update(np.ravel(data, order="F").data)
     return whole.hexdigest()
-
-
-def _few_values(data: NDArray[np.float32]) -> tuple[int, ...]:
-    """The values of a scan that holds only a few whole numbers, as label maps do."""
-    low, high = data.min(), data.max()
-    if low < 0 or high > 255 or high - low > FEW:
-        return ()
-    if not all(np.array_equal(part, np.rint(part)) for part in slabs(data)):
-        return ()
-    return _values(data)
-
-
-def _values(labels: NDArray[np.uint8 | np.float32]) -> tuple[int, ...]:
-    """The whole numbers from 0 to 255 that an array holds."""
-    counts = np.zeros(256, np.int64)
-    for part in slabs(labels):
-        counts += np.bincount(part.astype(np.uint8, copy=False), minlength=256)
-    return tuple(map(int, np.flatnonzero(counts)))

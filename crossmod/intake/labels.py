@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.volumes import Affine, LabelArray
+from crossmod.intake import extent
+from crossmod.intake.formats.read import naming, read_file
 from crossmod.intake.nifti.geometry import corner_distance
-from crossmod.intake.nifti.payload import Payload, joined, slabs_of
-from crossmod.intake.nifti.read import NiftiFile, naming
 from crossmod.intake.options import Intake
+from crossmod.intake.payload import Payload, joined, slabs_of
 from crossmod.intake.results import FileFault, LabelMap
 
 ROUNDING = 1e-3
@@ -37,7 +39,7 @@ DEFAULTS = Intake()
 
 
 def load_labels(path: Path, options: Intake = DEFAULTS) -> LabelMap:
-    """Read one label map, a NIfTI file; values that are whole but for rounding are rounded.
+    """Read one label map, a file of any format; values that are whole but for rounding are rounded.
 
     At no time this takes more than twice the memory of the voxels as they are stored.
 
@@ -47,12 +49,12 @@ def load_labels(path: Path, options: Intake = DEFAULTS) -> LabelMap:
         MachineError: there is not enough memory.
     """
     with naming(path):
-        file = NiftiFile.of(path, options)
+        file = read_file(path, options)
         labels, mended = whole(file.payload)
     return LabelMap(labels, file.affine, file.digest, (*file.remarks, *mended))
 
 
-def whole(payload: Payload) -> tuple[LabelArray, list[str]]:
+def whole(payload: Payload[Any]) -> tuple[LabelArray, list[str]]:
     """A label map as uint8 ``(I, J, K)``.
 
     Raises:
@@ -72,7 +74,7 @@ def whole(payload: Payload) -> tuple[LabelArray, list[str]]:
     return labels, [ROUNDED] if farthest else []
 
 
-def _farthest_from_whole(payload: Payload) -> float:
+def _farthest_from_whole(payload: Payload[Any]) -> float:
     """How far values are from whole numbers at most.
 
     Raises:
@@ -93,6 +95,8 @@ def _farthest_from_whole(payload: Payload) -> float:
 def on_grid(found: LabelMap, grid: Grid, resample: bool) -> tuple[LabelArray, list[str]]:
     """The labels of a scan ``(I, J, K)``, on its grid.
 
+    A label map of other voxels of the same lattice is brought there where no label is lost.
+
     Args:
         found: the label map.
         grid: the grid of the scan.
@@ -105,6 +109,13 @@ def on_grid(found: LabelMap, grid: Grid, resample: bool) -> tuple[LabelArray, li
     fault = difference(lies, grid)
     if fault is None:
         return found.labels, rounding(lies, grid)
+    if (place := extent.place_of(lies, grid)) is not None:
+        whole, lost = extent.extended(found.labels, place, grid.shape)
+        if not lost:
+            return whole, [extent.told(lies, grid)]
+        if not resample:
+            outside = f"{lost} labeled voxels lie outside the scan"
+            raise FileFault("grid", outside, "a label map of this scan")
     if not resample:
         raise fault
     labels = resample_labels(found.labels, found.affine, grid)

@@ -43,6 +43,10 @@ class LabelMap:
     remarks: tuple[str, ...] = ()
 
 
+class NotAScan(DataError):
+    """A file holds a label map, and a scan is wanted."""
+
+
 class FileFault(DataError):
     """Something is wrong with a file whose name is not known here.
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan
+from crossmod.data.grids import Grid
 from crossmod.errors import DataError
+from crossmod.intake import extent
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.labels import difference, rounding
+from crossmod.intake.labels import difference, load_labels, rounding
 from crossmod.intake.results import FileFault
 from crossmod.stages.base import Progress, silent_progress
 
@@ -139,10 +141,21 @@ class Survey:
                 fault = difference(*grids)
                 if fault is None:
                     self.remarks += [(part.split, f"{path}: {text}") for text in rounding(*grids)]
+                elif (place := extent.place_of(*grids)) and self._fits(path, place, *grids):
+                    self.remarks.append((part.split, f"{path}: {extent.told(*grids)}"))
                 elif resample and path == scan.labels:
                     self.remarks.append((part.split, f"{path}: {fault.told}; resampled"))
                 else:
                     self._refuse(path, fault.of(path))
+
+    def _fits(self, path: Path, place: extent.Place, found: Grid, grid: Grid) -> bool:
+        """Whether a part of the voxels of a scan can be extended to all without a loss."""
+        if extent.lies_within(place, found, grid):
+            return True
+        try:
+            return extent.extended(load_labels(path).labels, place, grid.shape)[1] == 0
+        except DataError:  # it can be read with other options only
+            return False
 
     def _note(self, part: Part, path: Path) -> None:
         if path in self.facts:

@@ -12,7 +12,7 @@ from typing import Literal
 from crossmod.data.volumes import write_nifti
 from crossmod.errors import DataError, MachineError
 from crossmod.files.outputs import Inputs, Outputs
-from crossmod.intake import ScanFile, find_scan_files
+from crossmod.intake import NotAScan, ScanFile, find_scan_files
 from crossmod.intake.dicom import require_extra, write_seg
 from crossmod.intake.find import PREDICT
 from crossmod.model.confidence import Confidence, write_confidence
@@ -73,7 +73,7 @@ def predict_files(
 
     Args:
         model: a model folder.
-        scans: NIfTI files, folders of them, or folders of DICOM files.
+        scans: image files, folders of them or of folders with one each, or folders of DICOM files.
         out: the folder for label maps and `CONFIDENCE`.
         ending: take only files whose names end so, and leave it out of the case.
         series: which series of DICOM folders.
@@ -92,10 +92,11 @@ def predict_files(
         MachineError: there is no such device, the extra `dicom` is not installed, or a file cannot
             be written.
     """
-    found = find_scan_files(scans, ending, series)
+    found = find_scan_files(scans, ending, series, lambda text: tell(f"note: {text}"))
     if layout == "dicom-seg":
         _require_dicom(found)
     outputs = Outputs(out, PREDICT, _inputs(model, scans, found))
+    name = name.removesuffix(ENDINGS[layout])
     files = {scan: f"{name}{ENDINGS[layout]}".replace("{case}", scan.case) for scan in found}
     _require_free(outputs, [*files.values(), CONFIDENCE], overwrite)
     loaded = load_model(model)
@@ -111,7 +112,7 @@ def predict_files(
 
 
 def _require_dicom(scans: Sequence[ScanFile]) -> None:
-    """A DICOM segmentation refers to the slices it was made from."""
+    """Refuse other scans: a DICOM segmentation refers to the slices it was made from."""
     others = [str(scan.path) for scan in scans if not scan.is_dicom]
     if others:
         raise DataError(
@@ -125,7 +126,8 @@ def _inputs(model: Path, scans: Sequence[Path], found: Sequence[ScanFile]) -> In
     """What is read: files, folders of files, and folders with all in them."""
     files = tuple(scan.path for scan in found if not scan.is_dicom)
     series = tuple(scan.path for scan in found if scan.is_dicom)
-    listed = {path.parent for path in files} & set(scans)
+    folders = {path for path in scans if path.is_dir()} - set(series)
+    listed = folders | {scan.path.parent for scan in found if scan.found}
     return Inputs(files, tuple(listed), (model, *series))
 
 
@@ -170,7 +172,7 @@ def _write_all(
     done = Predicted(len(files))
     for result in results:
         if not isinstance(result, Outlined):
-            done.failed.append(result)
+            _note_failed(result, done, tell)
             continue
         try:
             with outputs.file(files[result.scan]) as draft:
@@ -184,6 +186,15 @@ def _write_all(
         with outputs.file(CONFIDENCE) as draft:
             write_confidence(draft, done.confidence)
     return done
+
+
+def _note_failed(result: Failed, done: Predicted, tell: Callable[[str], None]) -> None:
+    """A label map that lay beside scans was not meant."""
+    if isinstance(result.error, NotAScan) and result.scan.found:
+        done.scans -= 1
+        tell(f"note: {result.error}; skipped")
+    else:
+        done.failed.append(result)
 
 
 def _write(path: Path, result: Outlined, facts: ModelFacts) -> None:

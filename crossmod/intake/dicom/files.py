@@ -79,6 +79,24 @@ def is_marked(head: bytes) -> bool:
     return head[PREAMBLE:].startswith(MAGIC)
 
 
+def promises_dicom(path: Path) -> bool:
+    """Whether a file bears the mark of DICOM, begins like DICOM or is named so."""
+    if _has_name(path):
+        return True
+    try:
+        if not path.is_file() or path.is_symlink():
+            return False
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    return is_marked(head) or head.startswith(FIRST_GROUPS) or head[PREAMBLE + 4 :] == META
+
+
+def _has_name(path: Path) -> bool:
+    return Path(path.name.lower().removesuffix(PACKED)).suffix in NAMES
+
+
 def _refuse_in(folder: Path) -> Callable[[OSError], None]:
     def refuse(error: OSError) -> None:
         where = os.path.relpath(error.filename, folder)
@@ -100,10 +118,9 @@ def _is_damaged(path: Path, head: bytes, endings: Container[str]) -> bool:
         head: how it begins.
         endings: those of the DICOM files beside it.
     """
-    named = Path(path.name.lower().removesuffix(PACKED)).suffix in NAMES
     # A copy that was interrupted leaves nothing or zeros; some programs write no preamble.
     begun = not head.strip(b"\0") or head.startswith(FIRST_GROUPS)
-    return named or head[PREAMBLE + 4 :] == META or (begun and _ending(path) in endings)
+    return _has_name(path) or head[PREAMBLE + 4 :] == META or (begun and _ending(path) in endings)
 
 
 def _ending(path: Path) -> str:

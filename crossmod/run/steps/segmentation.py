@@ -13,16 +13,18 @@ import numpy as np
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import (
+    Affine,
     Cohort,
     CohortWriter,
     FloatArray,
+    LabelArray,
     Prediction,
     Volume,
     read_labels,
     write_nifti,
 )
 from crossmod.files.patterns import reference_of
-from crossmod.intake import load_labels
+from crossmod.intake import FileFault, LabelMap, load_labels, on_grid
 from crossmod.model.ensemble import Ensemble
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.extents import Extent, Extents
@@ -222,6 +224,7 @@ class ScoreStage(Step):
     def make(self, store: Store, ctx: Context) -> None:
         images = self.predictions.images
         root, rows = self.data.folder(store), []
+        grids = load_grids(images.folder(store))
         for scan in ctx.progress(images.scans(store)):
             reference = reference_of(root, self.labels, scan.case)
             if not self.data.has_reference(reference):
@@ -229,10 +232,11 @@ class ScoreStage(Step):
             prediction = label_map(self.predictions.folder(store), scan.case)
             expected = load_labels(reference, images.intake)
             self.data.require_unchanged(reference, expected.digest)
+            truth, affine = _whole(reference, expected, grids.get(scan.case))
             results = score(
                 images.classes.to_labels(read_labels(prediction)),
-                images.classes.to_labels(expected.labels),
-                expected.affine,
+                images.classes.to_labels(truth),
+                affine,
                 images.classes.labels,
             )
             rows += [
@@ -240,6 +244,16 @@ class ScoreStage(Step):
                 for name, measures in results.items()
             ]
         write_scores(ctx.folder / "metrics.csv", rows)
+
+
+def _whole(path: Path, found: LabelMap, native: Grid | None) -> tuple[LabelArray, Affine]:
+    """A reference ``(I, J, K)`` on the grid of its scan, of which it may cover a part."""
+    if native is None or found.labels.shape == native.shape:
+        return found.labels, found.affine
+    try:
+        return on_grid(found, native, False)[0], native.affine
+    except FileFault as fault:
+        raise fault.of(path) from fault
 
 
 @dataclass(frozen=True, kw_only=True)
