@@ -23,6 +23,11 @@ ENDINGS = (
 DICOM files."""
 
 
+SEGMENTATION = ".seg.nrrd"
+"""The ending that 3D Slicer gives to segmentations and to nothing else; they may cover a part of
+the voxels of their scan."""
+
+
 def ending_of(name: str) -> str:
     """What the name of an image file ends with, in small letters; empty for other names.
 

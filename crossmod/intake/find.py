@@ -126,7 +126,8 @@ class Search:
         if not any(map(promises_dicom, files)) and (below := _below(path, self.tell)):
             return self._patients(path, below)
         if any(map(promises_dicom, _walk(path))):
-            return [(path.name or path.resolve().name, path)]
+            name = path.name if path.name not in ("", "..") else path.resolve().name
+            return [(nfc(name), path)]
         raise _nothing(path)
 
     def _case(self, path: Path) -> str:

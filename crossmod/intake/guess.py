@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from crossmod.data.classes import Classes
-from crossmod.data.folder import ending_of, stem_of
+from crossmod.data.folder import SEGMENTATION, ending_of, stem_of
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
 from crossmod.intake.labels import ROUNDED, load_labels
@@ -27,9 +27,6 @@ WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 LABELS = re.compile(r"labels?|d?segs?|segmentations?|masks?|hidden", re.IGNORECASE)
 """Such a word in the name of a file or of its folder says that it is a label map."""
 
-
-SEGMENTATION = ".seg.nrrd"
-"""The ending that 3D Slicer gives to segmentations and to nothing else."""
 
 MAX_VALUES = 64
 """Different values of a file that is called a label map and is one."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.folder import SEGMENTATION, ending_of
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.volumes import Affine, LabelArray
 from crossmod.intake import extent
@@ -51,7 +52,8 @@ def load_labels(path: Path, options: Intake = DEFAULTS) -> LabelMap:
     with naming(path):
         file = read_file(path, options)
         labels, mended = whole(file.payload)
-    return LabelMap(labels, file.affine, file.digest, (*file.remarks, *mended))
+    partial = ending_of(path.name) == SEGMENTATION
+    return LabelMap(labels, file.affine, file.digest, (*file.remarks, *mended), partial)
 
 
 def whole(payload: Payload[Any]) -> tuple[LabelArray, list[str]]:
@@ -95,7 +97,7 @@ def _farthest_from_whole(payload: Payload[Any]) -> float:
 def on_grid(found: LabelMap, grid: Grid, resample: bool) -> tuple[LabelArray, list[str]]:
     """The labels of a scan ``(I, J, K)``, on its grid.
 
-    A label map of other voxels of the same lattice is brought there where no label is lost.
+    A segmentation that covers a part of its voxels is extended where no label is lost.
 
     Args:
         found: the label map.
@@ -109,10 +111,11 @@ def on_grid(found: LabelMap, grid: Grid, resample: bool) -> tuple[LabelArray, li
     fault = difference(lies, grid)
     if fault is None:
         return found.labels, rounding(lies, grid)
-    if (place := extent.place_of(lies, grid)) is not None:
-        whole, lost = extent.extended(found.labels, place, grid.shape)
+    place = extent.place_of(lies, grid) if found.partial or resample else None
+    if place is not None:
+        spread, lost = extent.extended(found.labels, place, grid.shape)
         if not lost:
-            return whole, [extent.told(lies, grid)]
+            return spread, [extent.told(lies, grid)]
         if not resample:
             outside = f"{lost} labeled voxels lie outside the scan"
             raise FileFault("grid", outside, "a label map of this scan")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossmod.data.classes import Classes
-from crossmod.data.folder import Scan
+from crossmod.data.folder import SEGMENTATION, Scan, ending_of
 from crossmod.data.grids import Grid
 from crossmod.errors import DataError
 from crossmod.intake import extent
@@ -141,15 +141,19 @@ class Survey:
                 fault = difference(*grids)
                 if fault is None:
                     self.remarks += [(part.split, f"{path}: {text}") for text in rounding(*grids)]
-                elif (place := extent.place_of(*grids)) and self._fits(path, place, *grids):
+                elif self._covers_part(path, resample, *grids):
                     self.remarks.append((part.split, f"{path}: {extent.told(*grids)}"))
                 elif resample and path == scan.labels:
                     self.remarks.append((part.split, f"{path}: {fault.told}; resampled"))
                 else:
                     self._refuse(path, fault.of(path))
 
-    def _fits(self, path: Path, place: extent.Place, found: Grid, grid: Grid) -> bool:
-        """Whether a part of the voxels of a scan can be extended to all without a loss."""
+    def _covers_part(self, path: Path, resample: bool, found: Grid, grid: Grid) -> bool:
+        """Whether a label map can be extended to the voxels of its scan without a loss."""
+        allowed = resample or ending_of(path.name) == SEGMENTATION
+        place = extent.place_of(found, grid) if allowed else None
+        if place is None:
+            return False
         if extent.lies_within(place, found, grid):
             return True
         try:

@@ -112,7 +112,7 @@ def _mask(path: Path, content: ReportContent, grid: Grid) -> Upright:
     found = load_labels(path, content.intake)
     labels, affine = found.labels, found.affine
     if labels.shape != grid.shape:  # it covers a part of the scan
-        (labels, _), affine = on_grid(found, grid, False), grid.affine
+        (labels, _), affine = on_grid(found, grid, True), grid.affine
     return Upright.of(np.isin(labels, content.file_values[content.structure]), affine)
 
 

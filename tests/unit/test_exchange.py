@@ -202,10 +202,10 @@ def test_one_of_several_channels_is_chosen(tmp_path: Path) -> None:
 
 def test_every_problem_of_the_description_is_named(tmp_path: Path) -> None:
     labels = {"all": [1, 2], "core": 2, "ignore": 3, "large": 300}
-    folder = dataset(tmp_path / "d", ["a"], labels=labels, ending=".nrrd", channels=(), dataset={})
+    folder = dataset(tmp_path / "d", ["a"], labels=labels, ending=".tif", channels=(), dataset={})
     with pytest.raises(DataError) as caught:
         read_raw(folder, None)
-    for text in ("overlap in value 2", "'ignore'", "300", "'.nrrd'", "channel_names", '"dataset"'):
+    for text in ("overlap in value 2", "'ignore'", "300", "'.tif'", "channel_names", '"dataset"'):
         assert text in str(caught.value)
     with pytest.raises(DataError, match="name the folder of one data set"):
         read_raw(tmp_path, None)
@@ -227,7 +227,7 @@ def test_every_problem_of_the_description_is_named(tmp_path: Path) -> None:
         (f'{{"channel_names": {{"{"1" * 5000}": "T1"}}}}', 'lacks the table "channel_names"'),
         ("[" * 200_000, "is not JSON"),
         (f'{{"numTraining": {"1" * 5000}}}', "is not JSON"),
-        (b'{"labels": {"\xff": 1}}', "is not JSON"),
+        (b'{"labels": {"\xff": 1}}', "is not UTF-8"),
         ("[]", "holds no table"),
     ],
 )

@@ -50,6 +50,9 @@ SPACES = {
 
 PACKED = {"raw": False, "gzip": True, "gz": True}
 
+SPELLED = {"datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip"}
+"""Other names of fields."""
+
 AXIS = re.compile(r"none|\([^()]*\)", re.IGNORECASE)
 
 SEGMENT = re.compile(r"Segment\d+_(LabelValue|Layer)")
@@ -70,13 +73,13 @@ def parse(block: bytes) -> ImageHeader:
     extra = [n for n, axis in enumerate(axes) if axis is None]
     layers = _layers(sizes, extra, keys)
     shape = spatial(tuple(n for axis, n in enumerate(sizes) if axis not in extra), "sizes")
-    for skip in ("lineskip", "byteskip"):
+    for skip in ("line skip", "byte skip"):
         if fields.values.get(skip, "0") != "0":
             raise FileFault(skip, cut(fields.values[skip]), "0", "save it again as one .nrrd file")
     encoding = fields.need("encoding").lower()
     if encoding not in PACKED:
         raise FileFault("encoding", cut(encoding), "raw or gzip", "save it again with one of them")
-    data = fields.text("datafile")
+    data = fields.text("data file")
     return ImageHeader(
         shape,
         _kind(fields),
@@ -92,7 +95,7 @@ FORMAT = TextFormat(re.compile(rb"\A.*?\n\r?\n", re.DOTALL), parse, "space direc
 
 
 def _read(lines: list[str]) -> tuple[Fields, dict[str, str]]:
-    """Fields by name without spaces, and keys that programs have added."""
+    """Fields by name, and keys that programs have added."""
     fields: dict[str, str] = {}
     keys: dict[str, str] = {}
     for line in lines[1:]:
@@ -100,7 +103,7 @@ def _read(lines: list[str]) -> tuple[Fields, dict[str, str]]:
             continue
         name, colon, value = line.partition(":")
         into = keys if value.startswith("=") else fields
-        name = name if into is keys else name.lower().replace(" ", "")
+        name = name if into is keys else SPELLED.get(name.lower(), name.lower())
         if not colon or name in into:
             raise FileFault("header", f"the line {cut(line)}", "each field once, as 'field: value'")
         into[name] = value.removeprefix("=").strip()
@@ -113,7 +116,7 @@ def _axes(fields: Fields, count: int) -> list[NDArray[np.float64] | None]:
     Raises:
         FileFault: some are missing, or not three of them are of space.
     """
-    text = fields.text("spacedirections")
+    text = fields.text("space directions")
     if text is None:
         raise FileFault(
             "space directions",
@@ -174,10 +177,10 @@ def _affine(fields: Fields, axes: list[NDArray[np.float64]]) -> Affine:
     space = fields.need("space").lower()
     if space not in SPACES:
         raise FileFault("space", cut(space), "left-posterior-superior, or another of the body")
-    units = set(re.findall(r'"([^"]*)"', fields.values.get("spaceunits", "")))
+    units = set(re.findall(r'"([^"]*)"', fields.values.get("space units", "")))
     if units - {"mm", "", "???"}:
         raise FileFault("space units", cut(" ".join(sorted(units))), "mm")
-    text = fields.need("spaceorigin")
+    text = fields.need("space origin")
     affine = np.eye(4)
     affine[:3, :3] = SPACES[space] @ np.column_stack(axes)
     affine[:3, 3] = SPACES[space] @ finite_numbers(

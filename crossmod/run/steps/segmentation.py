@@ -24,7 +24,7 @@ from crossmod.data.volumes import (
     write_nifti,
 )
 from crossmod.files.patterns import reference_of
-from crossmod.intake import FileFault, LabelMap, load_labels, on_grid
+from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid
 from crossmod.model.ensemble import Ensemble
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.extents import Extent, Extents
@@ -232,7 +232,7 @@ class ScoreStage(Step):
             prediction = label_map(self.predictions.folder(store), scan.case)
             expected = load_labels(reference, images.intake)
             self.data.require_unchanged(reference, expected.digest)
-            truth, affine = _whole(reference, expected, grids.get(scan.case))
+            truth, affine = _whole(reference, expected, grids.get(scan.case), images.intake)
             results = score(
                 images.classes.to_labels(read_labels(prediction)),
                 images.classes.to_labels(truth),
@@ -246,12 +246,14 @@ class ScoreStage(Step):
         write_scores(ctx.folder / "metrics.csv", rows)
 
 
-def _whole(path: Path, found: LabelMap, native: Grid | None) -> tuple[LabelArray, Affine]:
+def _whole(
+    path: Path, found: LabelMap, native: Grid | None, intake: Intake
+) -> tuple[LabelArray, Affine]:
     """A reference ``(I, J, K)`` on the grid of its scan, of which it may cover a part."""
     if native is None or found.labels.shape == native.shape:
         return found.labels, found.affine
     try:
-        return on_grid(found, native, False)[0], native.affine
+        return on_grid(found, native, intake.resample_labels)[0], native.affine
     except FileFault as fault:
         raise fault.of(path) from fault
 

@@ -18,7 +18,6 @@ from crossmod.data.volumes import LabelArray
 from crossmod.errors import DataError, reading
 from crossmod.files.patterns import nfc
 from crossmod.intake import FileFault, LabelMap, difference, load_labels, on_grid
-from crossmod.intake.guess import SEGMENTATION
 from crossmod.scores.metrics import Score, score
 from crossmod.scores.table import TOLERANCE_MM
 
@@ -96,12 +95,11 @@ class LabelPair:
         )
 
     def _together(self, prediction: LabelMap, reference: LabelMap) -> tuple[LabelMap, LabelMap]:
-        """Both on one grid where one of them covers a part of the other, and no label is lost."""
+        """Both on one grid where one is a segmentation of a part, and no label is lost."""
         with suppress(FileFault):
             return prediction, _brought(reference, prediction)
-        if self.prediction.name.lower().endswith(SEGMENTATION):  # others are as large as their scan
-            with suppress(FileFault):
-                return _brought(prediction, reference), reference
+        with suppress(FileFault):
+            return _brought(prediction, reference), reference
         return prediction, reference
 
 
