@@ -13,11 +13,9 @@ import numpy as np
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import (
-    Affine,
     Cohort,
     CohortWriter,
     FloatArray,
-    LabelArray,
     Prediction,
     Volume,
     read_labels,
@@ -224,7 +222,6 @@ class ScoreStage(Step):
     def make(self, store: Store, ctx: Context) -> None:
         images = self.predictions.images
         root, rows = self.data.folder(store), []
-        grids = load_grids(images.folder(store))
         for scan in ctx.progress(images.scans(store)):
             reference = reference_of(root, self.labels, scan.case)
             if not self.data.has_reference(reference):
@@ -232,11 +229,14 @@ class ScoreStage(Step):
             prediction = label_map(self.predictions.folder(store), scan.case)
             expected = load_labels(reference, images.intake)
             self.data.require_unchanged(reference, expected.digest)
-            truth, affine = _whole(reference, expected, grids.get(scan.case), images.intake)
+            found = read_labels(prediction)
+            if expected.labels.shape != found.shape:
+                grid = load_grids(images.folder(store))[scan.case]
+                expected = _extended(reference, expected, grid, images.intake)
             results = score(
-                images.classes.to_labels(read_labels(prediction)),
-                images.classes.to_labels(truth),
-                affine,
+                images.classes.to_labels(found),
+                images.classes.to_labels(expected.labels),
+                expected.affine,
                 images.classes.labels,
             )
             rows += [
@@ -246,16 +246,13 @@ class ScoreStage(Step):
         write_scores(ctx.folder / "metrics.csv", rows)
 
 
-def _whole(
-    path: Path, found: LabelMap, native: Grid | None, intake: Intake
-) -> tuple[LabelArray, Affine]:
-    """A reference ``(I, J, K)`` on the grid of its scan, of which it may cover a part."""
-    if native is None or found.labels.shape == native.shape:
-        return found.labels, found.affine
+def _extended(path: Path, found: LabelMap, grid: Grid, intake: Intake) -> LabelMap:
+    """A reference that covers a part of its scan, on the grid of the scan."""
     try:
-        return on_grid(found, native, intake.resample_labels)[0], native.affine
+        labels, _ = on_grid(found, grid, intake.resample_labels)
     except FileFault as fault:
         raise fault.of(path) from fault
+    return replace(found, labels=labels, affine=grid.affine)
 
 
 @dataclass(frozen=True, kw_only=True)
