@@ -92,7 +92,7 @@ class Inventory:
 def take_stock(
     root: Path, patterns: Mapping[str, tuple[str, str | None]], centers: Mapping[str, str]
 ) -> Inventory:
-    """Find the scans of every split and hold them against the table beside the source scans.
+    """Find the scans of every split and compare them with the table beside the source scans.
 
     Args:
         root: the data folder.
@@ -140,12 +140,14 @@ def find_scans(
     if not found:
         other = f"; files end with one of {', '.join(ENDINGS)}" * (not ending_of(images))
         raise DataError(
-            f"no scan matches; {_nearest_folder(root, images)}",
+            f"no scan matches; {nearest_folder(root, images)}",
             where=str(root / images),
             fix=f"check --data and [data] in the recipe{other}",
         )
     scans, problems = [], faults_of_cases(sorted(found))
-    problems += [f"{shown(case)}: + is kept for augmented copies" for case in found if "+" in case]
+    problems += [
+        f"{shown(case)}: + is reserved for augmented copies" for case in found if "+" in case
+    ]
     for case, path in sorted(found.items()):
         if labels and case not in maps:
             problems.append(f"{case}: no label map at {root / labels.replace(CASE, case)}")
@@ -163,7 +165,7 @@ def _is_scan(path: Path, pattern: str) -> bool:
     return is_folder(path) != bool(ending_of(pattern)) or not path.exists()
 
 
-def _nearest_folder(root: Path, pattern: str) -> str:
+def nearest_folder(root: Path, pattern: str) -> str:
     """What lies where the pattern leads as far as it leads; the reader sees where it goes wrong."""
     folder = root
     for part in Path(pattern).parent.parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from crossmod.data.form import Form
 from crossmod.data.volumes import Affine
 from crossmod.intake.payload import Payload
 
@@ -17,11 +18,13 @@ class ImageFile:
         payload: header and voxels.
         affine: ``(4, 4)`` voxel -> RAS+ mm.
         remarks: what was odd and could be mended.
+        form: how the header says where the voxels lie; None for formats other than NIfTI.
     """
 
     payload: Payload[Any]
     affine: Affine
     remarks: tuple[str, ...]
+    form: Form | None = None
 
     @property
     def digest(self) -> str:

@@ -209,7 +209,9 @@ def fill(count: int, skipped: int, blocks: Iterable[bytes], tail: int = 0) -> ND
             part = block[-done:] if done < 0 else block
             at = max(done, 0)
             if at + len(part) > count + tail:
-                raise FileFault("size", f"bytes follow after the {needed} the header asks for")
+                raise FileFault(
+                    "size", f"the file continues after the {needed} bytes that the header declares"
+                )
             part = part[: max(count - at, 0)]
             voxels[at : at + len(part)] = np.frombuffer(part, np.uint8)
             done += len(block)

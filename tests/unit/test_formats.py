@@ -238,7 +238,7 @@ def test_what_unpacks_to_more_than_the_header_says_is_refused(ending: str, tmp_p
         path.write_bytes(head + gzipped(b"", 1 << 26))
     else:
         path.write_bytes(gzipped(gzip.decompress(path.read_bytes()), 1 << 26))
-    refused(path, "bytes follow")
+    refused(path, "the file continues after")
 
 
 @pytest.mark.parametrize("ending", [*WITH_ITK, *WITH_NIBABEL])

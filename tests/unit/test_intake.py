@@ -142,7 +142,7 @@ def test_a_remark_about_a_name_is_not_remembered_for_another_name(tmp_path: Path
     for path in (right, wrong):
         path.write_bytes(content())
     assert inspector.facts(right, "scan").remarks == ()
-    assert "the name says otherwise" in inspector.facts(wrong, "scan").remarks[0]
+    assert "does not match the content" in inspector.facts(wrong, "scan").remarks[0]
 
 
 def test_a_file_that_changes_while_it_is_looked_at(
@@ -152,7 +152,7 @@ def test_a_file_that_changes_while_it_is_looked_at(
     monkeypatch.setattr(
         "crossmod.intake.facts.digest_of_image", lambda path: "that of a moment ago"
     )
-    with pytest.raises(DataError, match="content: changed while it was looked at"):
+    with pytest.raises(DataError, match="content: changed while it was being read"):
         Inspector(Intake(), tmp_path / "memory").facts(path, "scan")
     assert not (tmp_path / "memory").exists()
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.data.form import Form
 from crossmod.intake.image import ImageFile
 from crossmod.intake.nifti.geometry import affine_of
 from crossmod.intake.nifti.header import LONGEST, Header, parse_header
@@ -58,8 +59,8 @@ def read_nifti(path: Path, options: Intake) -> ImageFile:
     named = [*payload.header.remarks, *remarks]
     if payload.gzipped != named_as_gzip(path):
         kind = "gzip" if payload.gzipped else "plain NIfTI"
-        named.append(f"name: the content is {kind}, the name says otherwise")
-    return ImageFile(payload, affine, tuple(named))
+        named.append(f"name: does not match the content, which is {kind}")
+    return ImageFile(payload, affine, tuple(named), Form.of(payload.header.raw))
 
 
 def named_as_gzip(path: Path) -> bool:
@@ -68,7 +69,7 @@ def named_as_gzip(path: Path) -> bool:
 
 
 def _compare_with_reader(header: Header) -> None:
-    """Hold what was parsed against what nibabel makes of the same header.
+    """Compare what was parsed with what nibabel reads from the same header.
 
     Raises:
         FileFault: they disagree, so one of them must not be trusted.
