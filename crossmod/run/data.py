@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from crossmod.data.cases import patient_of
-from crossmod.data.folder import NIFTI, Inventory, Scan, nearest_folder, take_stock
+from crossmod.data.folder import Inventory, Scan, ending_of, nearest_folder, take_stock
 from crossmod.data.grids import require_moderate
 from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs
@@ -40,7 +40,7 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     listed, searched = list[Path](), [data]
     for pattern in {one for checked in found for one in checked.recipe.patterns}:
         start, _, rest = pattern.partition(CASE)
-        flat = "/" not in rest and pattern.endswith(NIFTI)
+        flat = "/" not in rest and ending_of(pattern) != ""
         (listed if flat else searched).append(data / start.rpartition("/")[0])
     return Inputs(files, tuple(listed), tuple(searched))
 

@@ -18,8 +18,9 @@ import crossmod
 from crossmod.data.folder import find_scans
 from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
-from crossmod.files.digests import digest_of, digest_of_files
+from crossmod.files.digests import digest_of_files
 from crossmod.files.patterns import files_of, matches
+from crossmod.intake.formats.read import digest_of_image
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
 from crossmod.recipe.model import Files, LabeledFiles, LearningTable, PseudoLabelTable
@@ -147,7 +148,7 @@ class Planner:
         found: dict[str, str] = {}
         for path in files_of(self.root, filter(None, patterns)):
             if path not in self.digests:
-                self.digests[path] = digest_of(path)
+                self.digests[path] = digest_of_image(path)
             found[path.relative_to(self.root).as_posix()] = self.digests[path]
         return DataFolder(name="data", root=self.root, digests=found)
 
