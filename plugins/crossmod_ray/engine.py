@@ -271,8 +271,8 @@ def _explained(job: Job, error: Exception, lost: bool) -> MachineError:
         return MachineError(
             f"its machine or process was lost {job.lost + 1} times: {what}",
             where=where,
-            fix="most likely memory ran out: raise memory_gb in [ray] of the profile, so that fewer "
-            "steps share a machine, then rerun to resume",
+            fix="most likely memory ran out: raise memory_gb in [ray] of the profile, so that "
+            "fewer steps share a machine, then rerun to resume",
         )
     return MachineError(
         f"Ray could not run it: {what}", where=where, fix="--traceback shows what Ray says"

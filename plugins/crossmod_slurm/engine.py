@@ -3,8 +3,8 @@
 Whether a task is done, the store says; how it ended otherwise, a file that its job leaves; whether
 the job still exists, `squeue`.
 
-After Ctrl-C nothing of a run stays in the queue. If the program is killed, its jobs keep running, and the
-next `crossmod run` finds their results or waits for them.
+After Ctrl-C nothing of a run stays in the queue. If the program is killed, its jobs keep running,
+and the next `crossmod run` finds their results or waits for them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ASK_EVERY_S = 20.0
 """`squeue` burdens the whole cluster; reading our own files does not."""
 
 LATE_S = 30.0
-"""Time that a file of another machine may take to appear on a shared disk. It is longer than the time
+"""Time that a file of another machine may take to appear on a shared disk, longer than the time
 between two queries: a requeued job may look finished for a moment."""
 
 LEAVE_S = 15.0

@@ -276,7 +276,7 @@ def test_they_end_when_the_program_is_told_to_stop(bench: Bench) -> None:
     with program:
         program.send_signal(signal.SIGTERM)
         assert program.stdout is not None
-        assert "no safe point" in program.stdout.readline()
+        assert "did not stop" in program.stdout.readline()
         assert gone(file)
         program.kill()
 

@@ -456,5 +456,5 @@ def test_the_profile_of_the_how_to_is_valid(tmp_path: Path) -> None:
 
 def test_no_slurm_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(MachineError, match="sbatch is not found"):
+    with pytest.raises(MachineError, match="sbatch was not found"):
         Slurm(SlurmOptions(), store, Machine())
