@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from crossmod.errors import DataError, reading
@@ -58,8 +58,10 @@ def _target(path: Path) -> Path:
         return Path(path.readlink())
 
 
-def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
-    """What lies where patterns lead, pattern by pattern.
+def files_of(
+    root: Path, patterns: Iterable[str], cases: Collection[str] | None = None
+) -> list[Path]:
+    """What lies where patterns lead, pattern by pattern; only of some cases, where they are given.
 
     Raises:
         DataError: names every folder that cannot be read.
@@ -67,7 +69,8 @@ def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
     found, problems = list[Path](), list[str]()
     for pattern in patterns:
         try:
-            found += matches(root, pattern).values()
+            matched = matches(root, pattern).items()
+            found += [path for case, path in matched if cases is None or case in cases]
         except DataError as error:
             problems.append(str(error))
     if problems:
