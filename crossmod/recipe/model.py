@@ -105,9 +105,9 @@ class AnyFiles(Options):
     """Pattern of the images."""
     cases: Cases | None = None
     """Cases that take part, of those that the pattern matches; without it, all do. A list of ids,
-    the name of a file that lists them, or a table. Each must be there."""
+    the name of a file that lists them, or a table such as `source.cases`. Each must be there."""
     exclude: Cases | None = None
-    """Cases that do not take part, written as `cases` are."""
+    """Cases that do not take part, written as `source.cases` is."""
 
     @property
     def choice(self) -> Choice:
