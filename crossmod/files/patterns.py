@@ -26,13 +26,14 @@ def reference_of(root: Path, labels: str, case: str) -> Path:
     return root / labels.replace(CASE, case)
 
 
-def refuse_links(root: Path, patterns: Iterable[str]) -> None:
-    """Refuse files of a data folder that are links to somewhere else.
+def refuse_links(root: Path, patterns: Iterable[str], names: Iterable[str] = ()) -> None:
+    """Refuse files of a data folder, by patterns or names, that are links to somewhere else.
 
     Raises:
         DataError: names the links and where they lead, or folders that cannot be read.
     """
-    links = {link for path in files_of(root, patterns) if (link := _way_out(root, path))}
+    files = (*files_of(root, patterns), *(root / name for name in names))
+    links = {link for path in files if (link := _way_out(root, path))}
     if links:
         lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
         more = [f"and {len(lines) - MAX_LINKS} more"] if len(lines) > MAX_LINKS else []

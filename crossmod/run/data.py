@@ -62,7 +62,7 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
     if not is_folder(root):
         raise DataError("is not a folder", where=str(root))
     if not allow_outside:
-        refuse_links(root, recipe.patterns)
+        refuse_links(root, recipe.patterns, recipe.data.lists)
     data = recipe.data
     patterns = {
         split: (files.images, files.labels if isinstance(files, LabeledFiles) else None)

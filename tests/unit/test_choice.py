@@ -151,6 +151,15 @@ def test_check_counts_the_chosen(tmp_path: Path, root: Path) -> None:
     assert len(check_data(plan.checked.recipe, root).splits["source"]) == 2
 
 
+def test_a_list_does_not_come_from_outside(tmp_path: Path, root: Path) -> None:
+    (tmp_path / "secret.txt").write_text("ldn_1\n", encoding="utf-8")
+    (root / "list.txt").symlink_to(tmp_path / "secret.txt")
+    recipe = plan_of(tmp_path, root, 'source.cases = "list.txt"').checked.recipe
+    with pytest.raises(DataError, match=r"list\.txt leads to"):
+        check_data(recipe, root)
+    assert len(check_data(recipe, root, allow_outside=True).splits["source"]) == 1
+
+
 def test_the_embedded_cohort_is_used_whole(tmp_path: Path) -> None:
     checked = load(SHIPPED / "smoke.toml", ['data.source.exclude=["crossmoda2021_ldn_1"]'])
     with pytest.raises(DataError, match="embedded cohort is used whole"):
