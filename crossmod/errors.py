@@ -70,7 +70,7 @@ class MachineError(CrossmodError):
 
 
 class Interrupted(CrossmodError):
-    """The run was asked to stop; what it has is kept, and the same command goes on."""
+    """The run was asked to stop; its results are kept, and the same command resumes it."""
 
     exit_code = 5
 
@@ -83,10 +83,10 @@ class PluginError(CrossmodError):
 
 @contextmanager
 def reading(path: Path | str, what: str = "cannot be read") -> Iterator[None]:
-    """Tell an error of the operating system in this block as one of what is read.
+    """Turn an OSError in this block into a DataError about what is read.
 
     Raises:
-        DataError: for any OSError; says what the system says, and of other text only its type.
+        DataError: for any OSError; gives the system's message, or else the type of the error.
     """
     try:
         yield
@@ -99,9 +99,9 @@ def reading(path: Path | str, what: str = "cannot be read") -> Iterator[None]:
 def writing(
     path: Path | str,
     what: str = "cannot be written",
-    fix: str = "free space or name another place",
+    fix: str = "free up disk space, or choose another place",
 ) -> Iterator[None]:
-    """Tell an error of the operating system in this block as one of what is written.
+    """Turn an OSError in this block into a MachineError about what is written.
 
     Raises:
         MachineError: for any OSError.

@@ -10,10 +10,11 @@ Fraction = Annotated[float, Field(strict=True, ge=0.0, le=1.0)]
 """A number from 0 to 1."""
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
-"""A whole number from 1 of what takes time: steps, epochs."""
+"""An integer from 1 that decides how long something takes: steps, epochs."""
 
 Size = Annotated[int, Field(strict=True, ge=1, le=10_000)]
-"""A whole number from 1 of what takes room: voxels along an axis, channels, patches at once."""
+"""An integer from 1 that decides how much memory something takes: voxels along an axis, channels,
+batch size."""
 
 Positive = Annotated[float, Field(strict=True, gt=0.0, le=1_000_000_000.0)]
 """A number above 0."""
@@ -31,7 +32,7 @@ Spacing = tuple[Length, Length, Length]
 """Three lengths in mm along the voxel axes I, J, K."""
 
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
-"""Where random numbers start."""
+"""The seed of a random number generator."""
 
 FileValue = Annotated[int, Field(strict=True, ge=1, le=255)]
 """The value of a class in the files of label maps."""
@@ -45,7 +46,7 @@ Average = Literal["probabilities", "logits"]
 
 def _is_printable(name: str) -> str:
     if not name or len(name) > 40 or not name.isprintable():
-        raise ValueError("a name has 1 to 40 characters that can be printed")
+        raise ValueError("a name has 1 to 40 printable characters")
     return name
 
 
@@ -104,6 +105,6 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def problems_in(error: ValidationError) -> str:
-    """What is wrong with a content: a line for each field."""
+    """The problems of a content, one line for each field."""
     found = [(".".join(map(str, e["loc"])), e["msg"]) for e in error.errors()]
     return "\n".join(f"{where}: {text}" if where else text for where, text in found)

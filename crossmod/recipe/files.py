@@ -14,7 +14,7 @@ from crossmod.recipe.names import ENDING, SHIPPED, recipe_file, shipped
 from crossmod.recipe.text import MAX_DEPTH, Location, parse_value, read_tables
 
 SCHEMA = 1
-"""The version of the recipe language; it changes when recipes of before mean something else."""
+"""The version of the recipe language; raised when an older recipe would mean something else."""
 
 MAX_EXTENDS = 10
 """Recipes that extend each other in one chain."""
@@ -139,7 +139,7 @@ def _read_chain(
 
 def _check_schema(found: Any, where: str) -> None:
     if type(found) is not int or found < 1:
-        raise RecipeError(f"there is no schema {found!r}", where=where, allowed=str(SCHEMA))
+        raise RecipeError(f"schema {found!r} does not exist", where=where, allowed=str(SCHEMA))
     if found > SCHEMA:
         raise RecipeError(
             f"is written for schema {found}; this crossmod reads {SCHEMA}",
@@ -179,7 +179,7 @@ def _require_inside(named: str, leads_to: Path, home: Path, where: str) -> None:
             f"extends {named!r}, which is {leads_to}",
             where=where,
             allowed="recipes below the folder of the recipe or the current one, and shipped ones",
-            fix="if you trust it, --allow-outside",
+            fix="if you trust it, add --allow-outside",
         )
 
 

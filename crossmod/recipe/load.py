@@ -1,6 +1,6 @@
-"""Recipes: TOML that reads like a methods section, validated all the way down.
+"""Recipes: TOML that reads like a methods section, validated down to the options of plugins.
 
-Every problem of a recipe is found at once, each with file, line, key and what is allowed.
+All problems of a recipe are reported at once, each with file, line, key and what is allowed.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _check(variant: str, document: Document, problems: list[str]) -> Checked | N
 class Resolver:
     """Loads the plugins that a document names and validates their options.
 
-    What is wrong goes into `problems`.
+    Problems are added to `problems`.
     """
 
     document: Document
@@ -203,10 +203,10 @@ class Resolver:
         return Segmentation(use, table, preprocess)
 
     def require_warm_start(self, segmenter: StageUse) -> None:
-        """Note a problem where the segmenter cannot go on from earlier weights."""
+        """Note a problem if the segmenter cannot start from earlier weights."""
         stage = segmenter.plugin.stage
         if issubclass(stage, Segmenter) and not stage.warm_starts:
-            text = f"{segmenter.who} cannot go on from earlier weights"
+            text = f"{segmenter.who} cannot start from earlier weights"
             where = ("pseudo_label", "warm_start")
             self.problems.append(self.document.problem(where, text, allowed="false"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
@@ -26,46 +27,46 @@ from crossmod.options import (
 from crossmod.stages import find
 
 MAX_PARTS = 30
-"""Folders inside each other that a pattern may name."""
+"""Most parts of a pattern."""
 
 MAX_PART_BYTES = 255
-"""Bytes of one name on any file system."""
+"""Most bytes of one name on common file systems."""
 
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
 ScanCount = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
-"""Becomes part of the name of a folder."""
+"""It becomes part of a folder name."""
 
 
 def _stays_below(pattern: str) -> str:
-    """Refuse what could lead out of the data folder, or is no pattern at all."""
+    """Refuse a pattern that could lead out of the data folder."""
     parts = pattern.split("/")
     if "\\" in pattern or not pattern.isprintable():
-        raise ValueError("parts of a pattern are separated by /, and nothing else is special")
+        raise ValueError("a pattern has printable characters only and / between folders")
     if not parts[0] or parts[0][0] == "~" or parts[0][1:2] == ":" or ".." in parts:
         raise ValueError("a pattern stays below the data folder: no .., ~, drive or leading /")
     if "{case}" not in pattern:
-        raise ValueError("{case} stands where the case id is")
+        raise ValueError("write {case} where the case id stands")
     return pattern
 
 
 def _names_files(pattern: str) -> str:
-    """Refuse what no file system can hold, and what no file can be called."""
+    """Refuse names that no file system can hold."""
     parts = pattern.split("/")
     if {"", "."} & set(parts):
-        raise ValueError("a pattern names something between two /, and no .")
+        raise ValueError("a pattern has no empty part and no part '.'")
     if "{case}{case}" in pattern:
-        raise ValueError("something stands between {case} and {case}")
+        raise ValueError("put some text between {case} and {case}")
     longest = max(len(part.replace("{case}", "").encode()) for part in parts)
     if longest > MAX_PART_BYTES or len(parts) > MAX_PARTS:
-        raise ValueError(f"at most {MAX_PARTS} names of {MAX_PART_BYTES} bytes make a pattern")
+        raise ValueError(f"a pattern has at most {MAX_PARTS} parts of {MAX_PART_BYTES} bytes each")
     return pattern
 
 
 def _names_a_patient(pattern: str) -> str:
     if pattern.count("{patient}") != 1:
-        raise ValueError("{patient} stands here once, as in {patient}_ses-*")
+        raise ValueError("write {patient} exactly once, as in {patient}_ses-*")
     if len(pattern) > MAX_PART_BYTES:
         raise ValueError(f"a pattern of case ids has at most {MAX_PART_BYTES} characters")
     return pattern
@@ -73,26 +74,34 @@ def _names_a_patient(pattern: str) -> str:
 
 def _says_something(title: str) -> str:
     if not title.strip():
-        raise ValueError("a title says what this experiment is")
+        raise ValueError("describe the experiment in its title")
     return title
 
 
 def _differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(seeds)) < len(seeds):
-        raise ValueError("the same seed gives the same run: each stands here once")
+        raise ValueError("list each seed once: the same seed gives the same run")
     return seeds
 
 
 def _ascends(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] > limits[1]:
-        raise ValueError("the second limit is at least the first")
+        raise ValueError("the second limit must not be below the first")
     return limits
 
+
+def _is_a_device(name: str) -> str:
+    if not DEVICE.fullmatch(name):
+        raise ValueError('name "auto", "cpu", "cuda" or one of several GPUs, such as "cuda:1"')
+    return name
+
+
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,3})?")
 
 FilePattern = Annotated[str, AfterValidator(_stays_below), AfterValidator(_names_files)]
 Title = Annotated[str, AfterValidator(_says_something)]
 Seeds = Annotated[tuple[Seed, ...], Field(max_length=100), AfterValidator(_differ)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
+Device = Annotated[str, AfterValidator(_is_a_device)]
 SizeLimits = Annotated[tuple[Positive, Positive], AfterValidator(_ascends)]
 PatientPattern = Annotated[str, AfterValidator(_names_a_patient)]
 
@@ -313,4 +322,4 @@ KINDS = {name: _kind(name) for name in find.KINDS}
 """Recipe table -> how it is written."""
 
 CORE_KEYS = {key for kind in KINDS.values() for key in kind.table.model_fields} - {"use"}
-"""Keys of a stage table that the core reads; they outlive a change of plugin."""
+"""Keys of a stage table that the core reads; they are kept when another plugin is named."""

@@ -1,4 +1,4 @@
-"""Which file the name of a recipe means: one that lies there, or one that came with crossmod."""
+"""Which file the name of a recipe means: one in that place, or one that came with crossmod."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def find_recipe(recipe: Path) -> Path:
     """The file a user means: a path, or the name of a recipe that came with crossmod.
 
     Raises:
-        RecipeError: there is no such file.
+        RecipeError: the file does not exist.
     """
     found = recipe_file(str(recipe), Path())
     if found is None:
@@ -59,7 +59,7 @@ def recipe_file(named: str, folder: Path, extending: Path | None = None) -> Path
 
 
 def _places(named: Path, folder: Path) -> Iterator[Path]:
-    """Where to look, first things first."""
+    """Where to look, in order of precedence."""
     if named.suffix:  # else a file beside it, e.g. one called smoke, would hide a recipe
         yield folder / named
     bare = named.name.removesuffix(ENDING)

@@ -15,18 +15,18 @@ from crossmod.recipe.model import KINDS, LastRound, Recipe
 from crossmod.recipe.text import Location
 
 MAX_PROBLEMS = 100
-"""Problems that are listed; nobody reads more."""
+"""Most problems that are listed."""
 
 MISPLACED = {
-    ("data", split, "labels"): "the unlabeled domain has labels; those to be scored against belong"
-    " into evaluate.labels"
+    ("data", split, "labels"): "the target domain is unlabeled; put the pattern of"
+    " reference label maps into evaluate.labels"
     for split in ("target", "validation")
 }
-"""Keys that people expect where they must not be."""
+"""Keys that people write where they must not be."""
 
 
 def contradictions(recipe: Recipe, document: Document) -> list[str]:
-    """Problems that no single key has by itself."""
+    """Problems that involve several keys."""
     return [
         *_class_problems(recipe, document),
         *_center_problems(recipe, document),
@@ -70,7 +70,7 @@ def _center_problems(recipe: Recipe, document: Document) -> list[str]:
 
 
 def _round_problems(recipe: Recipe, document: Document) -> list[str]:
-    """What the last round of self-training cannot change."""
+    """Changes that the last round of self-training cannot make."""
     if recipe.pseudo_label is None or recipe.pseudo_label.last is None:
         return []
     last, where = recipe.pseudo_label.last, ("pseudo_label", "last")
@@ -79,16 +79,16 @@ def _round_problems(recipe: Recipe, document: Document) -> list[str]:
         problems.append(
             document.problem(
                 (*where, "preprocess"),
-                "translated images are not made anew for another grid",
-                allowed='with train_on = "target"',
+                "translated images exist on one grid only",
+                allowed='another grid with train_on = "target"',
             )
         )
     if recipe.pseudo_label.warm_start and _needs_another_network(last):
         problems.append(
             document.problem(
                 where,
-                "another grid or fold count needs another network, which cannot go on from the"
-                " weights of the round before",
+                "another grid or number of folds needs another network, which cannot start from the"
+                " weights of the previous round",
                 allowed="warm_start = false",
             )
         )
@@ -131,7 +131,7 @@ def explain(
             message = f"unknown key '{word}'"
             near, allowed = nearest(word, known), ", ".join(known)
         else:
-            message, near, allowed = found["msg"], "", ""
+            message, near, allowed = found["msg"].removeprefix("Value error, "), "", ""
             if found["type"] != "missing":
                 message += f", found {found['input']!r}"[:120]
         problems.append(document.problem(location, message, allowed=allowed, near=near))

@@ -26,12 +26,12 @@ ItemT = TypeVar("ItemT")
 
 
 class Progress(Protocol):
-    """Shows how far a loop is."""
+    """Shows the progress of a loop."""
 
     def __call__(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
     ) -> Iterator[ItemT]:
-        """Yield the items; ``total`` where the length is not known, ``label`` says what runs."""
+        """Yield the items; ``total`` if they have no length, ``label`` names the work."""
         ...
 
 
@@ -53,7 +53,8 @@ class Context:
         classes: class name -> label in label maps.
         device: "cpu", "cuda" or "cuda:1".
         precision: "fp32", "bf16" or "fp16"; see `crossmod.torch.autocast`.
-        start: what a segmenter learned in the round before, to go on from; None starts anew.
+        start: what the segmenter learned in the previous round, to start from; None trains from
+            scratch.
         checkpoints: where `crossmod.torch.resumable` keeps its states; None keeps none.
         progress: wrap a long loop in it to show time left.
         log: notes a line of text, for the report. A line that starts with "warning: " is shown
@@ -106,11 +107,11 @@ class Stage(HasOptions[OptionsT], ABC):
     code_of: ClassVar[tuple[str, ...]] = ()
     """Modules, distributions, and files or folders beside the module (as "data/weights.npy") that
     decide results, besides the plugin's own code: when they change, the steps of this stage are
-    made anew. What the plugin's code imports and no other
-    distribution has counts without being named."""
+    computed again. What the plugin's code imports counts without being named, unless another
+    distribution brings it."""
     probes: ClassVar[bool] = True
     """Whether `crossmod run --dry-run` may try the stage on stand-ins to see what it costs; False
-    where it starts other programs or cannot stop after a few steps."""
+    if it starts other programs or cannot stop after a few steps."""
 
     def __init__(self, options: OptionsT | None = None) -> None:
         self.options: OptionsT = options or self.options_type()  # type: ignore[assignment]
@@ -139,7 +140,7 @@ class Translator(Stage[OptionsT]):
 
 
 class Augmenter(Stage[OptionsT]):
-    """Adds rare appearances: none, one or several new labeled pairs from each."""
+    """Adds rare appearances: any number of new labeled pairs from each pair."""
 
     def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> Arrays:
         """Learn from translated labeled images and real target images. Default: nothing."""
@@ -155,7 +156,7 @@ class Segmenter(Stage[OptionsT]):
     """Learns to outline structures and outlines them in new images."""
 
     warm_starts: ClassVar[bool] = False
-    """Whether `fit` goes on from `Context.start` where there is one."""
+    """Whether `fit` starts from `Context.start` if it is given."""
 
     @abstractmethod
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> Arrays:
@@ -188,7 +189,7 @@ class PseudoLabeler(Stage[OptionsT]):
 
     @abstractmethod
     def done(self, history: History) -> bool:
-        """Whether another round would change too little to be worth it.
+        """Whether self-training should stop, since another round would change too little.
 
         Args:
             history: the pseudo-labels so far; the newest were made after the last training.

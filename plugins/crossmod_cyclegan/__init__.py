@@ -36,10 +36,10 @@ class CycleGANOptions(Options):
     blocks: Annotated[int, Field(strict=True, ge=0, le=100)] = 9
     """Residual blocks at the lowest resolution."""
     downsamplings: Annotated[int, Field(strict=True, ge=0, le=5)] = 2
-    """How often the generator halves the resolution."""
+    """Number of times that the generator halves the resolution."""
     upsampling: Literal["transposed", "resize"] = "transposed"
     """How the resolution is doubled again: by a transposed convolution, or by bilinear resizing
-    followed by a convolution, which leaves no checkerboard."""
+    followed by a convolution, which avoids checkerboard artifacts."""
     discriminator_channels: Size = 64
     """Channels after the first layer of each discriminator."""
     discriminator_layers: Annotated[int, Field(strict=True, ge=1, le=5)] = 3
@@ -49,7 +49,7 @@ class CycleGANOptions(Options):
     identity_weight: Weight = 0.5
     """Weight of the identity loss, as a multiple of `cycle_weight`."""
     pool_size: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 50
-    """How many earlier translations the discriminators are shown again."""
+    """Number of earlier translations that the discriminators may be shown again."""
     learning_rate: Rate = 2e-4
     """Step size of Adam, before its linear decay."""
     discriminator_rate: Rate = 1.0
@@ -67,9 +67,9 @@ class CycleGANOptions(Options):
     0 uses the last weights."""
     resize_to: Size | None = None
     """Enlarge slices in training so that the shorter side of a crop has this many pixels, then take
-    crops of the size before at random places; none uses slices as they are. The authors' code
-    does so by default, from 256 to 286 pixels. This makes the position of the head less useful to
-    the discriminators, which might otherwise teach the generators to shift it."""
+    random crops of the original size; without it, slices are used as they are. The authors' code
+    does so by default, from 256 to 286 pixels. It keeps the discriminators from relying on the
+    position of the head, which would teach the generators to shift it."""
     flip: bool = True
     """Mirror slices along I at random."""
 
@@ -94,7 +94,7 @@ class CycleGAN(Translator[CycleGANOptions]):
 
         slices = foreground_slices(images)
         if not slices:
-            raise DataError("every image is empty", where=f"{modality} images")
+            raise DataError("all images are empty", where=f"{modality} images")
         side = min(min(image.shape) for image, _ in slices)
         needed = smallest_side(self.options.discriminator_layers)
         if side < needed:
@@ -102,7 +102,7 @@ class CycleGAN(Translator[CycleGANOptions]):
                 f"slices have a side of {side} pixels",
                 where=f"{modality} images",
                 allowed=f"{needed} or more for this discriminator",
-                fix="use larger crops or fewer discriminator_layers",
+                fix="use a larger preprocess.crop or fewer discriminator_layers",
             )
         return slices
 

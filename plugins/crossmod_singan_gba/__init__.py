@@ -32,7 +32,7 @@ from crossmod import (
 
 def _distinct(scales: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(scales)) < len(scales):
-        raise ValueError("each start scale may stand here once")
+        raise ValueError("list each start scale once")
     return scales
 
 
@@ -43,17 +43,17 @@ StartScales = Annotated[
 
 
 class BlendGroup(RescaleGroup):
-    """Lesions to change: which ones, by what factors, redrawn from which scales on."""
+    """Lesions to change: which ones, by which factors, redrawn from which scale on."""
 
     start_scales: StartScales | None = None
-    """Instead of the start scales of the stage."""
+    """Start scales of this group, in place of those of the stage."""
 
 
 class SinganGbaOptions(Options):
     """Options of singan-gba."""
 
     structure: str = "tumor"
-    """Name of the class that is changed."""
+    """Name of the class that is changed; by default `evaluate.structure`."""
     groups: Annotated[
         tuple[BlendGroup, ...], Field(min_length=1, max_length=100), AfterValidator(distinct_names)
     ]
@@ -61,21 +61,23 @@ class SinganGbaOptions(Options):
     start_scales: StartScales = (13, 15)
     """The first generator that runs; each makes one new pair. The last scale changes least."""
     training_case: str | None = None
-    """The target case to learn; by default the one of median head area at the lesions' level."""
+    """The target case to learn from; by default the one of median head area at the level of the
+    lesions."""
     training_slice: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
-    """The axial slice of `training_case` to learn; by default the one at the lesions' level."""
+    """The axial slice of `training_case` to learn from; by default the one at the level of the
+    lesions."""
     scale_factor: Annotated[float, Field(strict=True, ge=0.1, le=0.99)] = 0.85
     """Ratio of neighboring scales; corrected so that the coarsest side is `min_size`."""
     min_size: Size = 25
     """Shorter side of the coarsest scale, pixels."""
     max_size: Size = 1024
-    """Longer side of the finest scale, pixels; larger slices are learned at this size."""
+    """Longer side of the finest scale, pixels; larger slices are reduced to it."""
     width: Size = 32
     """Channels of the coarsest networks."""
     width_doubles_every: Size = 4
     """Scales after which the channels double."""
     max_width: Size = 128
-    """Most channels."""
+    """Largest number of channels."""
     kernel: Literal[3, 5, 7] = 3
     """Side of the convolutions; five of them see 11 pixels with 3, 21 with 5."""
     iterations: Count = 2000
@@ -83,7 +85,7 @@ class SinganGbaOptions(Options):
     steps: Size = 3
     """Steps of the discriminator, then of the generator, in one iteration."""
     learning_rate: Rate = 5e-4
-    """Of Adam, with momenta 0.5 and 0.999."""
+    """Learning rate of Adam, whose betas are 0.5 and 0.999."""
     penalty_weight: Positive = 0.1
     """Weight of the gradient penalty (WGAN-GP)."""
     reconstruction_weight: Positive = 10.0
@@ -91,8 +93,8 @@ class SinganGbaOptions(Options):
     noise_weight: Positive = 0.1
     """Noise above the coarsest scale: this times the error the scales below leave."""
     eight_bit: bool = False
-    """Cut images to 256 levels whenever they are resized, as the official code does; it costs
-    detail and is here to repeat results made with that code."""
+    """Round images to 256 levels whenever they are resized, as the official code does; this loses
+    detail and serves to reproduce results of that code."""
     mask_radius: Annotated[int, Field(strict=True, ge=0, le=1000)] = 7
     """Radius of the disk the lesion is dilated by before blending, voxels."""
     mask_sigma: Annotated[float, Field(strict=True, gt=0.0, le=1000.0)] = 5.0

@@ -132,7 +132,7 @@ def test_a_warm_start_goes_on_and_refuses_another_network(program: Program, smok
         "run", SMOKE, "--out", program.folder / "w", "--store", program.folder / "store",
         *warm, *other, code=2,
     )  # fmt: skip
-    assert "cannot go on from the weights of the round before" in failed.stderr
+    assert "cannot start from the weights of the previous round" in failed.stderr
 
 
 def test_classes_may_be_fewer_than_the_files_hold(program: Program, smoke: Result) -> None:

@@ -394,7 +394,7 @@ def test_empty_images_are_refused(tmp_path):
     writer = CohortWriter(tmp_path, {})
     writer.add(Volume.of(np.zeros((1, 30, 30, 2), np.float32), np.eye(4), case="a"))
     empty = writer.close()
-    with pytest.raises(DataError, match="every image is empty"):
+    with pytest.raises(DataError, match="all images are empty"):
         CycleGAN().fit(empty, empty, Context(tmp_path))
 
 
