@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     )
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
     from crossmod.options import (
+        CenterName,
+        CenterPattern,
+        ClassName,
         Count,
         Fraction,
         Options,
@@ -62,6 +65,9 @@ __all__ = [
     "Augmenter",
     "Bounds",
     "Case",
+    "CenterName",
+    "CenterPattern",
+    "ClassName",
     "Cohort",
     "Context",
     "Count",
@@ -134,6 +140,9 @@ _HOMES = {
         "rescale",
     ),
     "crossmod.options": (
+        "CenterName",
+        "CenterPattern",
+        "ClassName",
         "Count",
         "Fraction",
         "Options",

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from crossmod.data.volumes import Case, FloatArray, LabelArray, Pair, Volume
 from crossmod.errors import DataError, RecipeError
-from crossmod.options import Fraction, Options, Positive
+from crossmod.options import CenterName, CenterPattern, Fraction, Options, Positive
 
 SHELL_VOXELS = 3
 """Width of the surroundings that `contrast` compares a structure with."""
@@ -119,7 +119,7 @@ class Bounds(Options):
 class FitOn(Options):
     """Which cases a stage learns from."""
 
-    center: str | None = None
+    center: CenterPattern | None = None
     """Only cases of this center; `*` stands for any letters, and alone for every center."""
 
     def keeps(self, case: Case) -> bool:
@@ -130,7 +130,7 @@ class FitOn(Options):
 class Where(Options):
     """Which pairs a rule applies to; all conditions must hold."""
 
-    center: str | None = None
+    center: CenterName | None = None
     """Only cases of this center."""
     volume_mm3: Bounds = Bounds()
     """Volume of the structure."""
@@ -201,7 +201,8 @@ def label_of(structure: str, classes: Mapping[str, int], where: str = "structure
     """The label of a class name.
 
     Args:
-        structure: a class name that an option holds.
+        structure: a class name that an option holds; an empty one, which the core replaces by
+            `evaluate.structure`, means the first class where there is no recipe.
         classes: class name -> label, as `Context.classes`.
         where: that option.
 
@@ -212,6 +213,7 @@ def label_of(structure: str, classes: Mapping[str, int], where: str = "structure
         >>> label_of("cochlea", {"tumor": 1, "cochlea": 2})
         2
     """
+    structure = structure or next(iter(classes), "")
     if structure not in classes:
         raise RecipeError(
             f"there is no class {structure!r}",

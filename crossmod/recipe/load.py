@@ -5,7 +5,7 @@ All problems of a recipe are reported at once, each with file, line, key and wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from crossmod.data.grids import Preprocess
 from crossmod.errors import PluginError, RecipeError
-from crossmod.recipe.files import Document, merge, read_documents
+from crossmod.options import Location
+from crossmod.recipe.files import Document, merge, read_documents, unset
+from crossmod.recipe.lookup import Names
 from crossmod.recipe.model import KINDS, Recipe, SegmentTable
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
-from crossmod.recipe.text import Location
 from crossmod.stages import find
 from crossmod.stages.base import Segmenter
 from crossmod.stages.find import StageUse
@@ -126,13 +127,15 @@ def _seeded(checked: Checked) -> list[Checked]:
 
 
 def _check(variant: str, document: Document, problems: list[str]) -> Checked | None:
-    tables = document.tables
-    resolver = Resolver(document, problems)
+    document = replace(document, tables=unset(document.tables, Recipe))
+    tables, names = document.tables, Names.of(document)
+    resolver = Resolver(document, names, problems)
     recipe: Recipe | None = None
     try:
-        recipe = Recipe.model_validate(tables)
+        recipe = names.resolved(Recipe.model_validate(tables), (), problems)
     except ValidationError as error:
         problems += explain(error, (), Recipe, document)
+        names.check_parts(problems)
     uses = {
         (name, step): use
         for name, kind in KINDS.items()
@@ -167,12 +170,26 @@ class Resolver:
     """
 
     document: Document
+    names: Names
     problems: list[str]
 
     def use(
-        self, kind: str, name: str, table: Mapping[str, Any], location: Location = ()
+        self,
+        kind: str,
+        name: str,
+        table: Mapping[str, Any],
+        location: Location = (),
+        concerns: Callable[[Location], bool] = lambda within: True,
     ) -> StageUse | None:
-        """The plugin of a stage table with its options, or None where something is wrong."""
+        """The plugin of a stage table with its options, or None where something is wrong.
+
+        Args:
+            kind: the kind of stage.
+            name: its name; empty for an only one.
+            table: what the recipe says of it.
+            location: where, if not in the table of that name.
+            concerns: whether a location within the table is looked up, as for `Names.resolved`.
+        """
         location = location or ((kind, name) if name else (kind,))
         wanted = table.get("use")
         if not isinstance(wanted, str):
@@ -183,7 +200,8 @@ class Resolver:
         core = KINDS[kind].table.model_fields
         own = {key: value for key, value in table.items() if key not in core}
         model = plugin.stage.options_type
-        options = self._validated(model, own, location, [key for key in core if key not in own])
+        extra = [key for key in core if key not in own]
+        options = self._validated(model, own, location, extra, concerns)
         return StageUse(f"{kind}-{name}" if name else kind, plugin, options) if options else None
 
     def last(self, recipe: Recipe, usual: Segmentation) -> Segmentation:
@@ -195,9 +213,13 @@ class Resolver:
         tables = self.document.tables
         grid = merge(tables["preprocess"], changes.preprocess)
         preprocess = self._validated(Preprocess, grid, (*where, "preprocess"))
-        segment = merge(tables["segment"], changes.segment)
-        table = self._validated(SegmentTable, segment, (*where, "segment"))
-        use = self.use("segment", "", segment, (*where, "segment"))
+        segment, at = merge(tables["segment"], changes.segment), (*where, "segment")
+
+        def concerns(within: Location) -> bool:
+            return within[0] in changes.segment  # of the others, [segment] has been looked at
+
+        table = self._validated(SegmentTable, segment, at, concerns=concerns)
+        use = self.use("segment", "", segment, at, concerns)
         if not (preprocess and table and use):
             return usual  # problems have been noted
         return Segmentation(use, table, preprocess)
@@ -233,12 +255,14 @@ class Resolver:
         values: Mapping[str, Any],
         location: Location,
         extra: Sequence[str] = (),
+        concerns: Callable[[Location], bool] = lambda within: True,
     ) -> ModelT | None:
         try:
-            return model.model_validate(values)
+            options = model.model_validate(unset(values, model))
         except ValidationError as error:
             self.problems.extend(explain(error, location, model, self.document, extra))
             return None
+        return self.names.resolved(options, location, self.problems, concerns)
 
 
 def _kind_of(name: str) -> str:

@@ -15,6 +15,7 @@ from crossmod.data.lesions import FitOn
 from crossmod.intake.options import Intake
 from crossmod.options import (
     Average,
+    ClassName,
     Determinism,
     FileValue,
     Fraction,
@@ -174,8 +175,9 @@ class Evaluate(Options):
     only if self-training learns from them."""
     compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
     """Segmenters trained for comparison only."""
-    structure: str = DEFAULT_STRUCTURE
-    """The class whose appearance the report follows."""
+    structure: ClassName = DEFAULT_STRUCTURE
+    """The class whose appearance the report follows; options of stages that name a class mean this
+    one by default."""
     size_limits_mm3: SizeLimits = SIZE_LIMITS_MM3
     """In comparisons of variants, structures below the first volume are small and those above the
     second are large; the groups of the paper's augmentation have these limits."""
@@ -222,7 +224,7 @@ class SegmentTable(StageTable):
     average: Average = "probabilities"
     """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
     logits (nnU-Net v2)."""
-    largest_component: tuple[str, ...] = ()
+    largest_component: tuple[ClassName, ...] = ()
     """Classes of which only the largest connected component of a prediction is kept; voxels are
     connected if they share a face, an edge or a corner."""
 

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from crossmod.errors import RecipeError
-
-Location = tuple[str | int, ...]
+from crossmod.options import Location
 
 MAX_BYTES = 100_000
 """Bytes of a file."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from crossmod.data.cases import patient_of
 from crossmod.data.folder import NIFTI, Inventory, Scan, take_stock
-from crossmod.data.grids import require_moderate
+from crossmod.data.grids import Preprocess, require_moderate
 from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs
 from crossmod.files.patterns import CASE, is_folder, matches, refuse_links
 from crossmod.intake import Inspector, Part, Survey, survey
+from crossmod.recipe.files import merge, unset
 from crossmod.recipe.load import Checked
 from crossmod.recipe.model import Recipe
 from crossmod.stages.base import Progress, silent_progress
@@ -120,7 +121,8 @@ def _references(root: Path, labels: str | None) -> tuple[dict[str, Path], list[s
 def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
     """Scans whose voxels are so large that a common grid explodes."""
     last = recipe.pseudo_label.last if recipe.pseudo_label else None
-    other = recipe.preprocess.model_copy(update=last.preprocess) if last else recipe.preprocess
+    changed = merge(recipe.preprocess.model_dump(), last.preprocess if last else {})
+    other = Preprocess.model_validate(unset(changed, Preprocess))
     for part in found.parts:
         grids = [recipe.preprocess] if part.split == "source" else [recipe.preprocess, other]
         for image in [scan.image for scan in part.scans if scan.image in found.facts]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from crossmod.options import model_in
+from crossmod.options import annotation_of, model_in, names_in
 from crossmod.stages import find
 from crossmod.stages.entry_points import rows
 
@@ -90,4 +90,6 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if any(names_in(annotation_of(field))):
+        return repr(value).replace("''", "evaluate.structure")
     return "" if isinstance(value, BaseModel) else repr(value)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from crossmod import (
     Augmenter,
+    ClassName,
     Context,
     Options,
     Pair,
@@ -28,8 +29,8 @@ from crossmod import (
 class NaiveRescaleOptions(Options):
     """Options of naive-rescale."""
 
-    structure: str = "tumor"
-    """Name of the class whose intensity is multiplied."""
+    structure: ClassName = ""
+    """Name of the class whose intensity is multiplied; by default `evaluate.structure`."""
     groups: Annotated[
         tuple[RescaleGroup, ...],
         Field(min_length=1, max_length=100),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from crossmod import (
+    ClassName,
     Context,
     Fraction,
     History,
@@ -21,12 +22,12 @@ from crossmod import (
 class SelfTrainingOptions(Options):
     """Options of self-training; the defaults are the paper's."""
 
-    structure: str = "tumor"
+    structure: ClassName = ""
     """The class that the other options refer to; by default `evaluate.structure`."""
     tolerance: Fraction = 0.0
     """Stop early once 1 - mean Dice between the pseudo-labels of two rounds is below this; 0 never
     stops early."""
-    largest_component: tuple[str, ...] = ("tumor",)
+    largest_component: tuple[ClassName, ...] = ("",)
     """Classes of which only the largest connected component is kept; by default
     `evaluate.structure`."""
     min_confidence: Fraction = 0.0
@@ -71,7 +72,7 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
         if len(history.rounds) < 2 or self.options.tolerance == 0:
             return False
         older, newer = history.rounds[-2:]
-        label = newer.classes[self.options.structure]
+        label = label_of(self.options.structure, newer.classes)
         return 1 - agreement(older, newer, label) < self.options.tolerance
 
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from crossmod import (
     Augmenter,
+    ClassName,
     Cohort,
     Context,
     Count,
@@ -52,7 +53,7 @@ class BlendGroup(RescaleGroup):
 class SinganGbaOptions(Options):
     """Options of singan-gba."""
 
-    structure: str = "tumor"
+    structure: ClassName = ""
     """Name of the class that is changed; by default `evaluate.structure`."""
     groups: Annotated[
         tuple[BlendGroup, ...], Field(min_length=1, max_length=100), AfterValidator(distinct_names)
