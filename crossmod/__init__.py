@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         match_groups,
         measure,
         rescale,
+        unmatched_groups,
     )
     from crossmod.data.overlap import dice
     from crossmod.data.state import State
@@ -53,8 +54,10 @@ if TYPE_CHECKING:
     from crossmod.stages.base import (
         Augmenter,
         Context,
+        DataFacts,
         History,
         PseudoLabeler,
+        ScanFacts,
         Segmenter,
         Stage,
         Translator,
@@ -73,6 +76,7 @@ __all__ = [
     "Count",
     "CrossmodError",
     "DataError",
+    "DataFacts",
     "FitOn",
     "FloatArray",
     "Fraction",
@@ -91,6 +95,7 @@ __all__ = [
     "Rate",
     "RecipeError",
     "RescaleGroup",
+    "ScanFacts",
     "Segmenter",
     "Size",
     "Spacing",
@@ -109,6 +114,7 @@ __all__ = [
     "match_groups",
     "measure",
     "rescale",
+    "unmatched_groups",
 ]
 
 _HOMES = {
@@ -138,6 +144,7 @@ _HOMES = {
         "match_groups",
         "measure",
         "rescale",
+        "unmatched_groups",
     ),
     "crossmod.options": (
         "CenterName",
@@ -155,8 +162,10 @@ _HOMES = {
     "crossmod.stages.base": (
         "Augmenter",
         "Context",
+        "DataFacts",
         "History",
         "PseudoLabeler",
+        "ScanFacts",
         "Segmenter",
         "Stage",
         "Translator",

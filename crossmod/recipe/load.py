@@ -99,18 +99,61 @@ def load_all(
     Raises:
         RecipeError: names every problem with file, line, key and what is allowed.
     """
+    found = examine(path, settings, allow_outside=allow_outside)
+    found.require()
+    return found.runs
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A recipe with all its variants, valid or not.
+
+    Attributes:
+        path: the recipe file.
+        recipes: the variants whose tables are valid.
+        checked: the variants whose stages and names are valid, too.
+        problems: a message for each problem.
+    """
+
+    path: Path
+    recipes: Sequence[Recipe]
+    checked: Sequence[Checked]
+    problems: Sequence[str]
+
+    @property
+    def runs(self) -> list[Checked]:
+        """Every valid variant with every seed."""
+        return [one for checked in self.checked for one in _seeded(checked)]
+
+    def require(self, more: Sequence[str] = ()) -> None:
+        """Refuse a recipe with problems, and tell others besides.
+
+        Raises:
+            RecipeError: names every problem.
+        """
+        if self.problems:
+            problems = [*self.problems, *more]
+            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+            if len(problems) > MAX_PROBLEMS:
+                count = f"more than {MAX_PROBLEMS} problems, the first of them"
+            raise RecipeError("\n".join([f"{self.path}: {count}", *problems[:MAX_PROBLEMS]]))
+
+
+def examine(path: Path, settings: Sequence[str] = (), *, allow_outside: bool = False) -> Examined:
+    """Read and validate a recipe; arguments as for `load_all`.
+
+    Raises:
+        RecipeError: the file cannot be read, is not TOML, or extends another that cannot be read.
+    """
     problems: list[str] = []
-    found = [
-        _check(name, document, problems)
-        for name, document in read_documents(path, settings, allow_outside=allow_outside).items()
-    ]
-    problems = list(dict.fromkeys(problems))  # variants share most of their lines
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        if len(problems) > MAX_PROBLEMS:
-            count = f"more than {MAX_PROBLEMS} problems, the first of them"
-        raise RecipeError("\n".join([f"{path}: {count}", *problems[:MAX_PROBLEMS]]))
-    return [one for checked in found if checked for one in _seeded(checked)]
+    documents = read_documents(path, settings, allow_outside=allow_outside)
+    found = [_check(name, document, problems) for name, document in documents.items()]
+    return Examined(
+        path,
+        [recipe for recipe, _ in found if recipe],
+        [checked for _, checked in found if checked],
+        list(dict.fromkeys(problems)),  # variants share most of their lines
+    )
 
 
 def _seeded(checked: Checked) -> list[Checked]:
@@ -126,7 +169,9 @@ def _seeded(checked: Checked) -> list[Checked]:
     ] or [checked]
 
 
-def _check(variant: str, document: Document, problems: list[str]) -> Checked | None:
+def _check(
+    variant: str, document: Document, problems: list[str]
+) -> tuple[Recipe | None, Checked | None]:
     document = replace(document, tables=unset(document.tables, Recipe))
     tables, names = document.tables, Names.of(document)
     resolver = Resolver(document, names, problems)
@@ -143,23 +188,16 @@ def _check(variant: str, document: Document, problems: list[str]) -> Checked | N
         if (use := resolver.use(name, step, table))
     }
     if recipe is None:
-        return None
+        return None, None
     problems += contradictions(recipe, document)
     segmenter = uses.get(("segment", ""))
     if segmenter is None:
-        return None
+        return recipe, None
     if recipe.pseudo_label and recipe.pseudo_label.warm_start:
         resolver.require_warm_start(segmenter)
-    segmentation = Segmentation(segmenter, recipe.segment, recipe.preprocess)
-    return Checked(
-        variant,
-        variant,
-        recipe,
-        uses,
-        segmentation,
-        resolver.last(recipe, segmentation),
-        document,
-    )
+    usual = Segmentation(segmenter, recipe.segment, recipe.preprocess)
+    last = resolver.last(recipe, usual)
+    return recipe, Checked(variant, variant, recipe, uses, usual, last, document)
 
 
 @dataclass(frozen=True)

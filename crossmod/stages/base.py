@@ -95,6 +95,43 @@ class Context:
 
 
 @dataclass(frozen=True)
+class ScanFacts:
+    """What is known of a scan before anything is computed.
+
+    Attributes:
+        case: its id.
+        center: where it comes from.
+        shape: voxels (I, J, K) on the common grid.
+        spacing_mm: voxel size on the common grid.
+        volumes_mm3: class name -> volume in its label map, as far as that is known; preprocessing
+            may change it by some percent.
+    """
+
+    case: str
+    center: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    volumes_mm3: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of the data before anything is computed.
+
+    Attributes:
+        labeled: the source scans that `fit` gets.
+        target: the target scans that `fit` gets.
+        applied: the scans that the stage is applied to, once it has learned.
+        classes: class name -> label in label maps.
+    """
+
+    labeled: tuple[ScanFacts, ...]
+    target: tuple[ScanFacts, ...]
+    applied: tuple[ScanFacts, ...]
+    classes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class History:
     """The rounds of self-training so far: the pseudo-labeled cohort of each, oldest first."""
 
@@ -115,6 +152,16 @@ class Stage(HasOptions[OptionsT], ABC):
 
     def __init__(self, options: OptionsT | None = None) -> None:
         self.options: OptionsT = options or self.options_type()  # type: ignore[assignment]
+
+    def check_data(self, data: DataFacts) -> Iterable[str]:
+        """Yield what the options ask of the data and the data do not have. Default: nothing.
+
+        `crossmod check --data` and `crossmod run` call it before anything is computed. Each line
+        begins with the option it is about, as in "patch: ...", and stops the run; a line that
+        starts with "warning: " is shown and does not.
+        """
+        del data
+        return ()
 
 
 class Translator(Stage[OptionsT]):

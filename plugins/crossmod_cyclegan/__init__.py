@@ -12,6 +12,7 @@ from crossmod import (
     Context,
     Count,
     DataError,
+    DataFacts,
     Options,
     Positive,
     Rate,
@@ -73,6 +74,11 @@ class CycleGANOptions(Options):
     flip: bool = True
     """Mirror slices along I at random."""
 
+    @property
+    def smallest_side(self) -> int:
+        """The smallest slice side for which a discriminator still has a patch to judge."""
+        return 3 << self.discriminator_layers
+
 
 class CycleGAN(Translator[CycleGANOptions]):
     """Zhu et al. 2017, on axial slices."""
@@ -89,14 +95,13 @@ class CycleGAN(Translator[CycleGANOptions]):
         return State(weights_of(to_target, "to_target.") | weights_of(to_source, "to_source."))
 
     def _slices(self, modality: str, images: Cohort) -> list[Slice]:
-        from crossmod_cyclegan.networks import smallest_side
         from crossmod_cyclegan.slices import foreground_slices
 
         slices = foreground_slices(images)
         if not slices:
             raise DataError("all images are empty", where=f"{modality} images")
         side = min(min(image.shape) for image, _ in slices)
-        needed = smallest_side(self.options.discriminator_layers)
+        needed = self.options.smallest_side
         if side < needed:
             raise DataError(
                 f"slices have a side of {side} pixels",
@@ -115,6 +120,21 @@ class CycleGAN(Translator[CycleGANOptions]):
                 where="resize_to",
                 allowed=f"{side} or more; 286 for 256 pixels in the authors' code",
                 fix=f"use resize_to = {round(side * 286 / 256)}, or leave it out",
+            )
+
+    def check_data(self, data: DataFacts) -> Iterator[str]:
+        """Yield networks that no slice could be shown to."""
+        sides = [min(scan.shape[:2]) for scan in (*data.labeled, *data.target)]
+        options, needed = self.options, self.options.smallest_side
+        if min(sides) < needed:
+            yield (
+                f"discriminator_layers: {options.discriminator_layers} halvings need slices of"
+                f" {needed} pixels or more; the smallest side is {min(sides)}"
+            )
+        if options.resize_to is not None and options.resize_to < min(sides):
+            yield (
+                f"resize_to: {options.resize_to} is less than the shorter side of the smallest"
+                f" slice, {min(sides)} pixels"
             )
 
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:

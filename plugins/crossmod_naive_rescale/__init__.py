@@ -14,6 +14,7 @@ from crossmod import (
     Augmenter,
     ClassName,
     Context,
+    DataFacts,
     Options,
     Pair,
     RescaleGroup,
@@ -23,6 +24,7 @@ from crossmod import (
     label_of,
     match_groups,
     rescale,
+    unmatched_groups,
 )
 
 
@@ -41,6 +43,10 @@ class NaiveRescaleOptions(Options):
 
 class NaiveRescale(Augmenter[NaiveRescaleOptions]):
     """Yields one brighter or darker copy of a lesion per group and factor."""
+
+    def check_data(self, data: DataFacts) -> Iterator[str]:
+        """Warn of groups that no lesion belongs to."""
+        return unmatched_groups(self.options.groups, data.applied, self.options.structure)
 
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
         """Yield one copy for each match and factor; images stay in [0, 1]."""

@@ -16,18 +16,21 @@ from crossmod import (
     Cohort,
     Context,
     Count,
+    DataFacts,
     Options,
     Pair,
     Positive,
     Rate,
     RecipeError,
     RescaleGroup,
+    ScanFacts,
     Size,
     State,
     distinct_names,
     hookimpl,
     label_of,
     match_groups,
+    unmatched_groups,
 )
 
 
@@ -115,7 +118,7 @@ class SinganGbaOptions(Options):
 
     def check_scales(self, shape: tuple[int, int]) -> None:
         """Refuse start scales that the pyramid of a training slice does not have."""
-        from crossmod_singan_gba.pyramid import ratios_of
+        from crossmod_singan_gba.scales import ratios_of
 
         size = f"{shape[0]} x {shape[1]} pixels"
         if min(shape) <= self.min_size:
@@ -128,10 +131,10 @@ class SinganGbaOptions(Options):
         wrong = {s for group in self.groups for s in self.starts_of(group) if s > last}
         if wrong:
             raise RecipeError(
-                f"there is no scale {max(wrong)}",
+                f"scale {max(wrong)} does not exist: a slice of {size} has {last + 1} scales",
                 where="start_scales",
                 allowed=f"1 to {last}",
-                fix=f"a slice of {size} has {last + 1} scales with this scale_factor and min_size",
+                fix="a scale_factor closer to 1, or a smaller min_size, gives more scales",
             )
 
 
@@ -155,6 +158,31 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         options.check_scales((height, width))
         prepare(ctx.seed)
         return train(choice, options, ctx).state()
+
+    def check_data(self, data: DataFacts) -> Iterator[str]:
+        """Yield start scales, a case or a slice that no training slice could have."""
+        options, scans = self.options, data.target
+        if options.training_case is not None:
+            scans = tuple(scan for scan in scans if scan.case == options.training_case)
+            if not scans:
+                known = ", ".join(scan.case for scan in data.target[:5])
+                yield f"training_case: no target scan is called '{options.training_case}'; {known}"
+        depth = max((scan.shape[2] for scan in scans), default=0)
+        if scans and (options.training_slice or 0) >= depth:
+            yield f"training_slice: the scan has slices 0 to {depth - 1}"
+        faults = [self._fault_of(scan) for scan in scans]
+        if any(faults):
+            some = "" if all(faults) else f"warning: {faults.count('')} scans can be learned from; "
+            yield some + next(filter(None, faults))
+        yield from unmatched_groups(options.groups, data.applied, options.structure)
+
+    def _fault_of(self, scan: ScanFacts) -> str:
+        """Why no slice of a scan can be learned from; empty if one can."""
+        try:
+            self.options.check_scales((scan.shape[0], scan.shape[1]))
+        except RecipeError as error:
+            return f"{error.where}: {error.what}; allowed: {error.allowed}. {error.fix}".strip()
+        return ""
 
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
         """Yield one copy for each match, factor and start scale; images stay in [0, 1]."""

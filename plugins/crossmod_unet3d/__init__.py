@@ -11,6 +11,7 @@ from crossmod import (
     Cohort,
     Context,
     Count,
+    DataFacts,
     Fraction,
     Options,
     Positive,
@@ -147,6 +148,16 @@ class UNet3D(Segmenter[UNet3DOptions]):
                     predictor = Predictor.of(learned(network, plan), options, ctx)
                     ctx.metric(step=step, **agreement(predictor, validation, ctx))
         return learned(network, plan)
+
+    def check_data(self, data: DataFacts) -> Iterator[str]:
+        """Warn of a patch that reaches beyond every training image."""
+        sizes = zip(*(scan.shape for scan in data.labeled), strict=True)
+        for axis, voxels, found in zip("IJK", self.options.patch or (), sizes, strict=False):
+            if voxels > max(found):
+                yield (
+                    f"warning: patch: {voxels} voxels along {axis}, but the training images have at"
+                    f" most {max(found)}; the rest of every patch is empty"
+                )
 
     def predict(
         self, volumes: Iterable[Volume], state: State, ctx: Context
