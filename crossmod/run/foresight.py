@@ -107,7 +107,7 @@ def _given(
     if kind in ("translate", "augment"):
         center = getattr(checked.recipe, kind)[name].fit_on.center or "*"
         labeled, learned = (
-            tuple(scan for scan in each if fnmatch(scan.center, center))
+            tuple(scan for scan in each if fnmatch(scan.center, center)) or each  # which is told
             for each in (source, target)
         )
     else:

@@ -165,11 +165,10 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         if options.training_case is not None:
             scans = tuple(scan for scan in scans if scan.case == options.training_case)
             if not scans:
-                known = ", ".join(scan.case for scan in data.target[:5])
-                yield f"training_case: no target scan is called '{options.training_case}'; {known}"
-        depth = max((scan.shape[2] for scan in scans), default=0)
-        if scans and (options.training_slice or 0) >= depth:
-            yield f"training_slice: the scan has slices 0 to {depth - 1}"
+                scans, known = data.target, ", ".join(scan.case for scan in data.target[:5])
+                yield f"training_case: no target scan is called so; there are {known}"
+            elif (options.training_slice or 0) >= (depth := scans[0].shape[2]):
+                yield f"training_slice: {options.training_case} has slices 0 to {depth - 1}"
         faults = [self._fault_of(scan) for scan in scans]
         if any(faults):
             some = "" if all(faults) else f"warning: {faults.count('')} scans can be learned from; "
