@@ -59,7 +59,7 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
             table beside the source scans contradicts their names, or links lead out of the folder.
     """
     if not is_folder(root):
-        raise DataError("is not a folder", where=str(root))
+        raise DataError("is not a folder" if root.exists() else "does not exist", where=str(root))
     if not allow_outside:
         refuse_links(root, recipe.patterns)
     data = recipe.data
