@@ -23,7 +23,9 @@ THREADS = 8
 HELD_OUT = "validation"
 """The split that no stage may have seen."""
 
-REGRID = "resample it to the grid of its scan, nearest neighbor; only labels of the source are resampled"
+REGRID = (
+    "resample it to the grid of its scan, nearest neighbor; only labels of the source are resampled"
+)
 """What to do about references on another grid: scores count their voxels as they are."""
 
 File = tuple[Path, Kind, str]
