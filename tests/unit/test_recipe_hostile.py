@@ -505,7 +505,9 @@ def test_r04_the_program_follows_links_only_when_told(tmp_path: Path) -> None:
     for command in (["check", path], ["run", path, "--out", work / "out"]):
         refused = program(*command, "--data", work / "data", cwd=work, code=3)
         assert f"{work / 'data' / 't' / 'c.nii.gz'} leads to {target}" in refused.stderr
-    program("check", path, "--data", work / "data", "--allow-outside", cwd=work, code=0)
+    followed = program("check", path, "--data", work / "data", "--allow-outside", cwd=work, code=3)
+    assert "lead out" not in followed.stderr
+    assert "t/c.nii.gz: voxels: all have the value 0" in followed.stderr
     assert sorted(item.name for item in work.iterdir()) == ["data", "r.toml"]
 
 
