@@ -126,22 +126,21 @@ def check(
     settings: Settings = None,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Validate a recipe, and the data folder if one is named, without running anything."""
+    """Validate a recipe, and the label maps of the data folder if one is named; run nothing."""
     from crossmod import console
     from crossmod.recipe.names import find_recipe
     from crossmod.run.check import check as look
 
     file = find_recipe(recipe)
-    with console.Bar("intake") as bar:
+    with console.Bar("label maps") as bar:
         found = look(file, data, settings or (), allow_outside=allow_outside, progress=bar)
     for text in found.notes:
         console.remark(f"note: {text}")
     for text in found.warnings:
         console.remark(f"warning: {text}")
+    for line in found.lines:
+        console.out.print(line, soft_wrap=True, markup=False)
     found.require()
-    for inventory in found.inventories[:1]:
-        for line in inventory.lines():
-            console.out.print(line, soft_wrap=True, markup=False)
     count = len(found.examined.runs)
     runs = f" ({count} runs)" if count > 1 else ""
     named = f"{recipe}" if file == recipe else f"{recipe} ({file})"

@@ -60,7 +60,7 @@ class Inventory:
 def take_stock(
     root: Path, patterns: Mapping[str, tuple[str, str | None]], centers: Mapping[str, str]
 ) -> Inventory:
-    """Find the scans of every split and hold them against the table beside the source scans.
+    """Find the scans of every split and compare them with the table beside the source scans.
 
     Args:
         root: the data folder.
@@ -106,12 +106,14 @@ def find_scans(
         found = {case: path for case, path in found.items() if path not in maps}
     if not found:
         raise DataError(
-            f"no scan matches; {_nearest_folder(root, images)}",
+            f"no scan matches; {nearest_folder(root, images)}",
             where=str(root / images),
             fix="check --data and [data] in the recipe",
         )
     scans, problems = [], faults_of_cases(sorted(found))
-    problems += [f"{shown(case)}: + is kept for augmented copies" for case in found if "+" in case]
+    problems += [
+        f"{shown(case)}: + is reserved for augmented copies" for case in found if "+" in case
+    ]
     there = {path for path in files_of(root, [labels] if labels else []) if not is_folder(path)}
     for case, path in sorted(found.items()):
         label_path = root / labels.replace(CASE, case) if labels else None
@@ -131,7 +133,7 @@ def _is_scan(path: Path, pattern: str) -> bool:
     return is_folder(path) != pattern.endswith(NIFTI) or not path.exists()
 
 
-def _nearest_folder(root: Path, pattern: str) -> str:
+def nearest_folder(root: Path, pattern: str) -> str:
     """What lies where the pattern leads as far as it leads; the reader sees where it goes wrong."""
     folder = root
     for part in Path(pattern).parent.parts:

@@ -60,7 +60,7 @@ def find_scan_files(paths: Sequence[Path], ending: str = "", series: str = "") -
             continue
         for case, file in scans:
             if case in found:
-                problems.append(f"{file}: the name '{case}' is taken by {found[case]}")
+                problems.append(f"{file}: the name '{case}' is already used by {found[case]}")
             found.setdefault(case, file)
     problems += faults_of_cases(found)
     if problems:
@@ -100,10 +100,10 @@ def _stem(path: Path) -> str:
 def _case(path: Path, ending: str) -> str:
     if path.is_file() and not path.name.endswith(NIFTI):
         raise DataError(
-            "is not a NIfTI file by its name",
+            "does not have the name of a NIfTI file",
             where=str(path),
             allowed=", ".join(NIFTI),
-            fix="of a DICOM series, name its folder",
+            fix="for a DICOM series, name its folder",
         )
     stem = _stem(path)
     if not stem.endswith(ending) or stem == ending:

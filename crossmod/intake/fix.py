@@ -42,9 +42,9 @@ def write_fixed(survey: Survey, root: Path, out: Path, limits: Limits) -> list[s
                 _copy(path, copy)
         for path in found.others:
             _copy(path, _place(draft, path.relative_to(root)))
-    text = f"{len(lines)} of {len(good)} files corrected; what has problems is left out"
-    lines.append(f"{out}: {text}; {len(found.others)} other files copied as they are")
-    return lines + [f"{path}: is not in the copy: {why}" for path, why in found.passed_over]
+    text = f"{len(lines)} of {len(good)} files corrected; files with problems are left out"
+    lines.append(f"{out}: {text}; {len(found.others)} other files copied unchanged")
+    return lines + [f"{path}: not copied: {why}" for path, why in found.passed_over]
 
 
 @dataclass
@@ -78,7 +78,7 @@ class Found:
         if path.is_symlink():
             self.passed_over.append((path, "a link"))
         elif not path.is_file():
-            self.passed_over.append((path, "no file"))
+            self.passed_over.append((path, "not a regular file"))
         elif not os.access(path, os.R_OK):
             self.passed_over.append((path, "cannot be read"))
         else:

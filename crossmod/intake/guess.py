@@ -74,7 +74,7 @@ class Guesser(Inspector):
         except DataError as error:
             told = error.what
         scan = super().facts(path, "scan")
-        remark = f"labels: {told}; taken for a scan, though the name says label map"
+        remark = f"labels: {told}; treated as a scan, although its name suggests a label map"
         return replace(scan, remarks=(*scan.remarks, remark))
 
 
@@ -87,7 +87,7 @@ def survey_folder(root: Path, options: Intake, progress: Progress = silent_progr
         progress: wraps the iteration over files.
 
     Raises:
-        DataError: it holds nothing to look into.
+        DataError: it holds no NIfTI or DICOM files.
     """
     there = Folder.of(root)
     if not there.files and not there.problems:

@@ -133,7 +133,7 @@ def difference(found: Grid, grid: Grid) -> FileFault | None:
         return FileFault("dim", _voxels(found), _voxels(grid), fix)
     if _near(found, grid) or _same_turn(found, grid):
         return None
-    what = f"lies up to {_apart_mm(found, grid):.3g} mm elsewhere: {_place(found)}"
+    what = f"lies up to {_apart_mm(found, grid):.3g} mm off: {_place(found)}"
     return FileFault("affine", what, _place(grid), fix)
 
 

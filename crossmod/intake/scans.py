@@ -55,7 +55,7 @@ def load_scan(path: Path, options: Intake = DEFAULTS, series: str = "") -> Loade
         with naming(path):
             file = NiftiFile.of(path, options)
             data, mended = finite(values_of(file.payload), options)
-        return Loaded(data, file.affine, file.digest, (*file.remarks, *mended))
+        return Loaded(data, file.affine, file.digest, (*file.remarks, *mended), file.form)
     found = read_series(path, series=series, limits=options.limits)
     try:
         data, mended = finite(found.data, options)
@@ -107,7 +107,7 @@ def finite(values: NDArray[Any], options: Intake) -> tuple[FloatArray, list[str]
         many = f"{np.count_nonzero(wrong)} of {data.size}"
         found = f"{many} are NaN or infinite as float32, first at {first}"
         if options.nonfinite == "refuse":
-            fix = 'intake.nonfinite = "zero" in the recipe sets them to 0'
+            fix = 'set intake.nonfinite = "zero" in the recipe to replace them with 0'
             raise FileFault("voxels", found, "finite numbers", fix)
         np.copyto(data, 0, where=wrong)
         remarks.append(f"voxels: {found}; set to 0")

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from crossmod.data.volumes import write_nifti
+from crossmod.data.form import write_outline
 from crossmod.errors import DataError, MachineError
 from crossmod.files.outputs import Inputs, Outputs
 from crossmod.intake import ScanFile, find_scan_files
@@ -196,7 +196,7 @@ def _write_all(
 def _write(path: Path, result: Outlined, facts: ModelFacts) -> None:
     """Write one label map; the ending says what it will be."""
     if path.suffix != ENDINGS["dicom-seg"]:
-        write_nifti(path, result.labels, result.grid.affine)
+        write_outline(path, result.labels, result.grid.affine, result.form)
         return
     write_seg(
         path,

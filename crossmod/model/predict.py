@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, to_common
 from crossmod.data.volumes import LabelArray, Prediction, Volume
 from crossmod.errors import CrossmodError, DataError, MachineError, PluginError
@@ -26,6 +27,7 @@ class Outlined:
         scan: the scan.
         labels: ``(I, J, K)`` on the grid of the scan, with the values of label files.
         grid: the grid of the scan.
+        form: how the header of the scan says where it lies; None of DICOM.
         confidence: one row for each class.
         remarks: what was odd about the file and could be mended.
     """
@@ -33,6 +35,7 @@ class Outlined:
     scan: ScanFile
     labels: LabelArray
     grid: Grid
+    form: Form | None
     confidence: Sequence[Confidence]
     remarks: tuple[str, ...]
 
@@ -86,11 +89,11 @@ def _next(
 def _outlined(model: Model, members: Sequence[Prediction], taken: Taken) -> Outlined | Failed:
     try:
         joined = model.ensemble.joined(members)
-        labels = model.ensemble.outline(joined, taken.grid)
-        rows = confidence(model.ensemble, members, joined, labels, taken.grid)
+        outline = model.ensemble.outline(joined, taken.grid)
+        rows = confidence(model.ensemble, members, joined, outline, taken.grid)
     except (MemoryError, RuntimeError) as error:
         return Failed(taken.scan, _explained(error, taken.scan))
-    return Outlined(taken.scan, labels, taken.grid, rows, taken.remarks)
+    return Outlined(taken.scan, outline.labels, taken.grid, taken.form, rows, taken.remarks)
 
 
 def _explained(error: Exception, scan: ScanFile) -> CrossmodError:
@@ -113,11 +116,13 @@ class Taken:
     Attributes:
         scan: the scan.
         grid: its own grid.
+        form: how its header says where it lies; None of DICOM.
         remarks: what was odd about the file and could be mended.
     """
 
     scan: ScanFile
     grid: Grid
+    form: Form | None
     remarks: tuple[str, ...]
 
 
@@ -176,5 +181,6 @@ class Queue:
         # them in C order; sums over voxels depend on the order.
         data = np.ascontiguousarray(data)
         kept = affine.astype(np.float32).astype(np.float64)
-        taken = Taken(scan, Grid(image.data.shape, image.affine), image.remarks)
+        grid = Grid(image.data.shape, image.affine)
+        taken = Taken(scan, grid, image.form, image.remarks)
         return taken, Volume.of(data[np.newaxis], kept, case=scan.case)

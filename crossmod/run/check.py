@@ -9,6 +9,7 @@ from pathlib import Path
 from crossmod.data.folder import Inventory
 from crossmod.errors import DataError
 from crossmod.intake import Survey
+from crossmod.intake.classes import lines_on_classes
 from crossmod.recipe.load import Examined, examine
 from crossmod.recipe.model import Recipe
 from crossmod.run.data import check_data, survey_data
@@ -22,14 +23,14 @@ class Findings:
 
     Attributes:
         examined: the recipe.
-        inventories: the scans of each data set that its variants use.
+        lines: what the data folder holds.
         problems: what is wrong with the data, or with options for these data.
         warnings: options that do nothing with these data.
         notes: what is odd about files, and could be mended.
     """
 
     examined: Examined
-    inventories: list[Inventory] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -56,7 +57,7 @@ def check(
     allow_outside: bool = False,
     progress: Progress = silent_progress,
 ) -> Findings:
-    """Look at a recipe and, if there is one, at the data folder; nothing is computed.
+    """Look at a recipe and, if there is one, at the label maps and headers of a data folder.
 
     Args:
         recipe: the file.
@@ -84,6 +85,7 @@ def check(
     found.problems = list(dict.fromkeys(found.problems))  # variants share most of their lines
     found.warnings = list(dict.fromkeys(found.warnings))
     found.notes = list(dict.fromkeys(found.notes))
+    found.lines = list(dict.fromkeys(found.lines))
     return found
 
 
@@ -101,8 +103,8 @@ def _look(
     except DataError as error:
         found.problems.append(str(error))
         return None
-    survey = survey_data(recipe, data, inventory, progress=progress)
-    found.inventories.append(inventory)
+    survey = survey_data(recipe, data, inventory, progress=progress, labels_only=True)
+    found.lines += [*inventory.lines(), *lines_on_classes(survey)]
     found.problems += survey.problems
     found.notes += [text for _, text in survey.remarks]
     return inventory, survey

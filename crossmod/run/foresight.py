@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 
-from crossmod.data.folder import Inventory
-from crossmod.data.grids import common_shape
-from crossmod.errors import PluginError
-from crossmod.intake import Survey
+import numpy as np
+
+from crossmod.data.folder import Inventory, Scan
+from crossmod.data.grids import Grid, common_shape
+from crossmod.errors import CrossmodError, PluginError
+from crossmod.files.patterns import is_folder
+from crossmod.intake import Survey, load_grid
 from crossmod.options import Location, NameIn, with_names
 from crossmod.recipe.load import Checked
 from crossmod.stages.base import DataFacts, ScanFacts
@@ -85,17 +89,27 @@ def _facts(
     checked: Checked, split: str, inventory: Inventory, survey: Survey
 ) -> tuple[ScanFacts, ...]:
     """The scans of a split that can be read."""
-    options = checked.recipe.preprocess
-    return tuple(
-        ScanFacts(
-            scan.case,
-            scan.center,
-            common_shape(survey.facts[scan.image].grid, options),
-            options.spacing_mm,
-        )
-        for scan in inventory.splits[split]
-        if scan.image in survey.facts
-    )
+    options, classes = checked.recipe.preprocess, checked.recipe.data.class_table.values
+    known = []
+    for scan in inventory.splits[split]:
+        if grid := _grid(scan, checked, survey):
+            labels = survey.facts.get(scan.labels) if scan.labels else None
+            voxel = float(np.prod(labels.grid.spacing_mm)) if labels else 0.0
+            volumes = {n: voxel * labels.voxels_of(v) for n, v in classes.items()} if labels else {}
+            shape, spacing = common_shape(grid, options), options.spacing_mm
+            known.append(ScanFacts(scan.case, scan.center, shape, spacing, volumes))
+    return tuple(known)
+
+
+def _grid(scan: Scan, checked: Checked, survey: Survey) -> Grid | None:
+    """The grid of a scan; None of one that cannot be read, or takes long to."""
+    if scan.image in survey.facts:
+        return survey.facts[scan.image].grid
+    if is_folder(scan.image):
+        return None
+    with suppress(CrossmodError):  # which reading it says
+        return load_grid(scan.image, checked.recipe.intake)
+    return None
 
 
 def _given(

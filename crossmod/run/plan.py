@@ -139,7 +139,7 @@ class Planner:
             size = self.recipe.data.phantom
             if size is None:
                 raise DataError(
-                    "the recipe needs scans, and none are named",
+                    "the recipe needs scans, but no data folder is given",
                     fix="give --data DIR or set CROSSMOD_DATA",
                 )
             code = digest_of_files(sorted(PHANTOM.glob("*.py")))
@@ -230,7 +230,7 @@ class Planner:
             self._segment(last, (*training, labeled), setup, images, before)
 
     def _gate(self, stage: str) -> None:
-        """Where the recipe asks for it, go on only if this stage is good enough."""
+        """End the run after this stage if it is not good enough, where the recipe asks for it."""
         limit = self.recipe.evaluate.continue_above
         scores = [s for s in self.made.scores if (s.stage, s.split) == (stage, "validation")]
         if limit is not None and scores:
@@ -255,7 +255,7 @@ class Planner:
         return step
 
     def _by(self, use: StageUse) -> dict[str, Any]:
-        """What every step of a plugin is told: the plugin, and how its numbers come about."""
+        """What every step of a plugin receives: the plugin, seed and numeric settings."""
         recipe = self.recipe
         numbers = {"determinism": recipe.determinism, "precision": recipe.precision}
         return {"use": use, "seed": recipe.seed, **numbers}

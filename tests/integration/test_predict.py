@@ -312,7 +312,7 @@ def test_what_is_odd_about_a_scan_is_said(
     scan = write(tmp_path / "a.nii.gz", scene(affine, GRID[1]), affine)
     plain = scan.rename(tmp_path / "a.nii")
     done = program("predict", bright, plain, tmp_path / "out", path=bright_site)
-    assert f"note: {plain}: name: the content is gzip" in done.stdout
+    assert f"note: {plain}: name: does not match the content, which is gzip" in done.stdout
 
 
 def test_overwrite_replaces_what_predict_wrote_and_nothing_else(

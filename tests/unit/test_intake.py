@@ -74,7 +74,7 @@ def test_all_wrong_paths_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_scan_files(paths)
     message = str(caught.value)
-    for part in ("the name 'a' is taken", "holds no files", "not a NIfTI file by its name",
+    for part in ("the name 'a' is already used", "holds no files", "the name of a NIfTI file",
                  "nowhere: does not exist"):  # fmt: skip
         assert part in message
 
@@ -140,7 +140,7 @@ def test_a_remark_about_a_name_is_not_remembered_for_another_name(tmp_path: Path
     for path in (right, wrong):
         path.write_bytes(content())
     assert inspector.facts(right, "scan").remarks == ()
-    assert "the name says otherwise" in inspector.facts(wrong, "scan").remarks[0]
+    assert "does not match the content" in inspector.facts(wrong, "scan").remarks[0]
 
 
 def test_a_file_that_changes_while_it_is_looked_at(
@@ -148,7 +148,7 @@ def test_a_file_that_changes_while_it_is_looked_at(
 ) -> None:
     path = write(tmp_path / "a.nii.gz")
     monkeypatch.setattr("crossmod.intake.facts.digest_of", lambda path: "that of a moment ago")
-    with pytest.raises(DataError, match="content: changed while it was looked at"):
+    with pytest.raises(DataError, match="content: changed while it was being read"):
         Inspector(Intake(), tmp_path / "memory").facts(path, "scan")
     assert not (tmp_path / "memory").exists()
 

@@ -326,7 +326,7 @@ def safetensors_of(kind: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"not weights", "no safetensors file"), (safetensors_of("BF16"), "BF16")],
+    [(b"not weights", "not a safetensors file"), (safetensors_of("BF16"), "BF16")],
 )
 def test_weights_that_nothing_can_read_are_refused(
     tmp_path: Path, content: bytes, said: str

@@ -81,7 +81,7 @@ class Mended:
     def fit_name(self, path: Path) -> None:
         """Note where the content is not what the name says; it is written as the name says."""
         if self.payload.gzipped != named_as_gzip(path):
-            self.changes.append("content: written as the name says")
+            self.changes.append("content: rewritten to match the name")
 
     def write(self, path: Path) -> None:
         """Write it, compressed if its name says so.
@@ -91,7 +91,7 @@ class Mended:
         """
         least = self.raw.dtype.itemsize + 4
         if self.payload.header.offset > least:
-            self.changes.append("header: extensions are dropped")
+            self.changes.append("header: extensions dropped")
         self.raw["vox_offset"] = least
         with _opened(path) as file:
             file.write(self.raw.tobytes() + bytes(4))
@@ -111,13 +111,13 @@ class Mended:
         try:
             qform = header.qform if self.raw["qform_code"] else None
         except FileFault as fault:
-            self.changes.append(f"qform: unset; it was none: {fault.told}")
+            self.changes.append(f"qform: unset; it was invalid: {fault.told}")
             return
         if qform is None:
             return
         apart_mm = corner_distance(qform, affine, header.shape)
         if apart_mm > SAME_VOXELS * header.pixdim_mm.min():
-            self.changes.append(f"qform: unset; it lay up to {apart_mm:.2g} mm elsewhere")
+            self.changes.append(f"qform: unset; it lay up to {apart_mm:.2g} mm off")
 
 
 @contextmanager

@@ -180,7 +180,9 @@ def _fill(header: Header, start: bytes, blocks: Iterator[bytes]) -> NDArray[np.u
             part = block[-done:] if done < 0 else block
             at = max(done, 0)
             if at + len(part) > voxels.size:
-                raise FileFault("size", f"bytes follow after the {needed} the header asks for")
+                raise FileFault(
+                    "size", f"the file continues after the {needed} bytes that the header declares"
+                )
             voxels[at : at + len(part)] = np.frombuffer(part, np.uint8)
             done += len(block)
         if done == voxels.size:
@@ -197,7 +199,7 @@ def _raw(file: BinaryIO, note: Callable[[bytes], None]) -> Iterator[bytes]:
 
 
 def _unpacked(raw: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpack a gzip stream, which zlib holds against its checksum and length.
+    """Unpack a gzip stream, whose checksum and length zlib verifies.
 
     Raises:
         FileFault: the stream is damaged, or something else follows it.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.data.form import Form
 from crossmod.data.volumes import Affine
 from crossmod.errors import MachineError
 from crossmod.intake.nifti.geometry import affine_of
@@ -47,8 +48,13 @@ class NiftiFile:
         named = [*payload.header.remarks, *remarks]
         if payload.gzipped != named_as_gzip(path):
             kind = "gzip" if payload.gzipped else "plain NIfTI"
-            named.append(f"name: the content is {kind}, the name says otherwise")
+            named.append(f"name: does not match the content, which is {kind}")
         return cls(payload, affine, tuple(named))
+
+    @property
+    def form(self) -> Form:
+        """How the header says where the voxels lie."""
+        return Form.of(self.payload.header.raw)
 
     @property
     def digest(self) -> str:
@@ -73,9 +79,9 @@ def naming(path: Path) -> Iterator[None]:
         voxels = " x ".join(map(str, shape))
         needed_gb = 4 * math.prod(shape) / 1e9
         raise MachineError(
-            f"{voxels} voxels are {needed_gb:.2g} GB as float32, too much for the memory left",
+            f"{voxels} voxels are {needed_gb:.2g} GB as float32, more than the memory left",
             where=f"{path}: memory",
-            fix="free memory, or take a machine that has more",
+            fix="free memory, or use a machine with more",
         ) from error
 
 
@@ -85,7 +91,7 @@ def named_as_gzip(path: Path) -> bool:
 
 
 def _compare_with_reader(header: Header) -> None:
-    """Hold what was parsed against what nibabel makes of the same header.
+    """Compare what was parsed with what nibabel reads from the same header.
 
     Raises:
         FileFault: they disagree, so one of them must not be trusted.
