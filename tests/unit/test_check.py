@@ -321,7 +321,7 @@ FIXES: dict[
         ("segment.folds=2",),
     ),
     "both sides": (
-        lambda root: shutil.copy(root / IMAGE, root / HELD_OUT), (), "put each patient in one split only",
+        lambda root: shutil.copy(root / IMAGE, root / HELD_OUT), (), "put each patient in one",
         lambda root: (root / HELD_OUT / Path(IMAGE).name).unlink(), (),
     ),
     "shared value": (

@@ -508,7 +508,7 @@ def test_a_doubtful_level_gives_a_warning(likeness, warned):
 
 def test_no_target_and_no_lesion(cohorts):
     labeled, target = cohorts
-    with pytest.raises(DataError, match="no target image"):
+    with pytest.raises(DataError, match="target cohort is empty"):
         choose_slice(labeled, target.only(lambda case: False), 1, None, None)
     with pytest.raises(DataError, match="no labeled image"):
         choose_slice(labeled, target, 2, None, None)
