@@ -20,19 +20,16 @@ from crossmod.data.lesions import components
 from crossmod.data.volumes import Affine, LabelArray
 from crossmod.errors import DataError, MachineError, reading
 from crossmod.files.atomic import write_file
-from crossmod.files.digests import digest_of, digest_of_bytes
+from crossmod.files.digests import digest_of_bytes
+from crossmod.intake.formats.read import digest_of_image
 from crossmod.intake.labels import load_labels
 from crossmod.intake.losses import Way, counts_of, follow, safe_part
-from crossmod.intake.nifti.payload import slabs
 from crossmod.intake.options import Intake
 from crossmod.intake.results import LabelMap, Loaded
-from crossmod.intake.scans import load_scan
+from crossmod.intake.scans import few_values, load_scan
 
 VERSION = 3
 """Raise it when files are judged differently."""
-
-FEW = 10
-"""A scan has more different values than this; a label map has fewer."""
 
 PARTS = 10
 """Components of a class whose sizes are noted."""
@@ -167,7 +164,7 @@ class Inspector:
         if path not in known:
             with reading(f"{path}: file"):
                 # Of what is neither, such as a pipe, loading it says what it is.
-                known[path] = digest_of(path) if path.is_file() or path.is_dir() else ""
+                known[path] = digest_of_image(path) if path.is_file() or path.is_dir() else ""
         return known[path]
 
     def _seen(self, path: Path, digest: str, kind: Kind, series: str) -> Facts:
@@ -176,7 +173,7 @@ class Inspector:
         if kind == "scan":
             read = scan = load_scan(path, self.options, series)
             pixels, shape = _pixels(scan.data), scan.data.shape
-            more = {"values": _few_values(scan.data), "kept": self._kept(path, scan)}
+            more = {"values": few_values(scan.data), "kept": self._kept(path, scan)}
         else:
             read = labels = load_labels(path, self.options)
             pixels, shape = _pixels(labels.labels), labels.labels.shape
@@ -222,21 +219,6 @@ def _pixels(data: NDArray[Any]) -> str:
     whole = hashlib.sha256(repr((data.shape, data.dtype.str)).encode())
     whole.update(np.ravel(data, order="F").data)
     return whole.hexdigest()
-
-
-def _few_values(data: NDArray[np.float32]) -> tuple[int, ...]:
-    """The values of a scan that holds only a few whole numbers, as label maps do."""
-    low, high = data.min(), data.max()
-    if low < 0 or high > 255 or high - low > FEW:
-        return ()
-    if not all(np.array_equal(part, np.rint(part)) for part in slabs(data)):
-        return ()
-    return _values(data)
-
-
-def _values(labels: NDArray[np.uint8 | np.float32]) -> tuple[int, ...]:
-    """The whole numbers from 0 to 255 that an array holds."""
-    return tuple(map(int, np.flatnonzero(counts_of(labels))))
 
 
 def _classes_in(labels: LabelArray, single: Iterable[tuple[int, ...]]) -> dict[str, Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossmod.errors import reading
+from crossmod.files.copies import copy_file
 from crossmod.files.outputs import Inputs, new_folder
 from crossmod.intake.nifti.mend import mend
 from crossmod.intake.options import Limits
@@ -49,7 +49,7 @@ def write_fixed(survey: Survey, root: Path, out: Path, limits: Limits) -> list[s
 
 @dataclass
 class Found:
-    """What a data folder holds besides the NIfTI files that were looked into.
+    """What a data folder holds besides the image files that were read.
 
     Attributes:
         others: files to copy as they are, of DICOM series too.
@@ -96,6 +96,5 @@ def _place(draft: Path, below: Path) -> Path:
 
 def _copy(path: Path, copy: Path) -> None:
     with reading(path):
-        file = path.open("rb")
-    with file, copy.open("wb") as new:
-        shutil.copyfileobj(file, new)
+        path.open("rb").close()
+    copy_file(path, copy)

@@ -20,8 +20,8 @@ from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid, resample_labels
 from crossmod.data.volumes import FloatArray, LabelArray, spacing_of
 from crossmod.intake.labels import load_labels, on_grid
-from crossmod.intake.nifti.payload import slabs
 from crossmod.intake.options import Intake
+from crossmod.intake.payload import slabs
 from crossmod.intake.results import FileFault
 from crossmod.intake.scans import load_scan
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossmod.data.classes import Classes
-from crossmod.data.folder import Scan
-from crossmod.data.grids import Preprocess
+from crossmod.data.folder import SEGMENTATION, Scan, ending_of
+from crossmod.data.grids import Grid, Preprocess
 from crossmod.errors import DataError
+from crossmod.intake import extent
 from crossmod.intake.classes import missing_classes, remarks_on_classes, strange_values
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.labels import difference, rounding
+from crossmod.intake.labels import difference, load_labels, rounding
 from crossmod.intake.losses import may_lose
 from crossmod.intake.results import FileFault
 from crossmod.stages.base import Progress, silent_progress
@@ -25,6 +26,11 @@ THREADS = 8
 
 HELD_OUT = "validation"
 """The split that no stage may have seen."""
+
+REGRID = (
+    "resample it to the grid of its scan, nearest neighbor; only labels of the source are resampled"
+)
+"""What to do about references on another grid: scores count their voxels as they are."""
 
 File = tuple[Path, Kind, str]
 """A file, or folder of DICOM files; what it is; which series."""
@@ -193,10 +199,26 @@ class Survey:
                 fault = difference(*grids)
                 if fault is None:
                     self.remarks += [(part.split, f"{path}: {text}") for text in rounding(*grids)]
+                elif self._covers_part(path, resample, *grids):
+                    self.remarks.append((part.split, f"{path}: {extent.told(*grids)}"))
                 elif resample and path == scan.labels:
                     self.remarks.append((part.split, f"{path}: {fault.told}; resampled"))
                 else:
-                    self._refuse(path, fault.of(path))
+                    told = fault if path == scan.labels else fault.advising(REGRID)
+                    self._refuse(path, told.of(path))
+
+    def _covers_part(self, path: Path, resample: bool, found: Grid, grid: Grid) -> bool:
+        """Whether a label map can be extended to the voxels of its scan without a loss."""
+        allowed = resample or ending_of(path.name) == SEGMENTATION
+        place = extent.place_of(found, grid) if allowed else None
+        if place is None:
+            return False
+        if extent.lies_within(place, found, grid):
+            return True
+        try:
+            return extent.extended(load_labels(path).labels, place, grid.shape)[1] == 0
+        except DataError:  # it can be read with other options only
+            return False
 
     def _note(self, part: Part, path: Path) -> None:
         if path in self.facts:

@@ -12,7 +12,7 @@ from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, to_common
 from crossmod.data.volumes import LabelArray, Prediction, Volume
 from crossmod.errors import CrossmodError, DataError, MachineError, PluginError
-from crossmod.intake import Intake, ScanFile, load_scan
+from crossmod.intake import Intake, NotAScan, ScanFile, few_values, load_scan
 from crossmod.model.confidence import Confidence, confidence
 from crossmod.model.facts import MODEL_FILE
 from crossmod.model.load import Model
@@ -98,6 +98,8 @@ def _outlined(model: Model, members: Sequence[Prediction], taken: Taken) -> Outl
 
 def _explained(error: Exception, scan: ScanFile) -> CrossmodError:
     """Why one scan is left out, where that is no reason to leave out the others."""
+    if isinstance(error, NotAScan):
+        return error
     if isinstance(error, DataError):
         # There is no recipe here; what it said of reading scans is in the model.
         fix = error.fix.replace("in the recipe", f"in {MODEL_FILE}")
@@ -105,8 +107,8 @@ def _explained(error: Exception, scan: ScanFile) -> CrossmodError:
     if isinstance(error, CrossmodError):
         return error
     if isinstance(error, MemoryError):
-        return MachineError("there is not enough memory for it", where=str(scan.path))
-    return DataError(f"cannot be brought onto a grid: {error}", where=str(scan.path))
+        return MachineError("not enough memory", where=str(scan.path))
+    return DataError(f"cannot be resampled: {error}", where=str(scan.path))
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,9 @@ class Queue:
 
     def _prepared(self, scan: ScanFile) -> tuple[Taken, Volume]:
         image = load_scan(scan.path, self.intake, scan.series)
+        if few := few_values(image.data):
+            text = ", ".join(map(str, few))
+            raise NotAScan(f"holds only the values {text}: a label map", where=str(scan.path))
         most = self.intake.limits.max_voxels
         data, _, affine = to_common(image.data, None, image.affine, self.preprocess, most)
         # A run keeps its prepared scans as NIfTI, where affines have single precision, and reads

@@ -326,7 +326,7 @@ def test_overwrite_replaces_what_predict_wrote_and_nothing_else(
     program(*again, path=bright_site)
     first = (out / "a.nii.gz").read_bytes()
     refused = program(*again, code=3, path=bright_site).stderr
-    assert "has files of these names already: a.nii.gz, b.nii.gz, confidence.csv" in refused
+    assert "already holds files with these names: a.nii.gz, b.nii.gz, confidence.csv" in refused
     assert "--overwrite" in refused
     (out / "a.nii.gz").write_bytes(b"half")
     (out / "a.nii.gz").unlink()  # what is missing is written again

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from crossmod.data.form import FIELDS, Form, write_outline
 from crossmod.data.grids import Grid, Preprocess, to_common, to_native
 from crossmod.intake import Intake, load_labels, load_scan
-from crossmod.intake.nifti.payload import read_header
+from crossmod.intake.nifti.read import read_header
 from crossmod.run.steps.scans import Native, load_grids, save_grids
 
 ACCEPT = Intake(assume_affine=True)

@@ -52,22 +52,32 @@ def affine_of(header: Header, assume: bool) -> tuple[Affine, list[str]]:
     else:
         affine, remarks = _assumed(header, assume)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    _check_extent(sizes, header)
-    if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
-        found = f"the first voxel lies at {affine[:3, 3].tolist()} mm"
-        raise FileFault("affine", found, f"at most {FARTHEST_MM:g} mm from the origin")
+    unit = f"xyzt_units says {header.unit_mm:g} mm" if header.unit_mm != 1 else ""
+    require_place(affine, header.shape, unit)
     if np.abs(sizes / header.pixdim_mm - 1).max() > SIZES:
         told = f"{_sizes(header.pixdim_mm)}, the affine {_sizes(sizes)}"
         remarks.append(f"pixdim: says {told}; using the affine")
     return affine, remarks
 
 
-def _check_extent(sizes_mm: np.ndarray, header: Header) -> None:
-    longest = float((sizes_mm * header.shape).max())
+def require_place(affine: Affine, shape: tuple[int, ...], unit: str = "") -> None:
+    """Refuse a grid of a size, or at a place, that no scan has.
+
+    Args:
+        affine: voxel -> RAS+ mm.
+        shape: voxels ``(I, J, K)``.
+        unit: what to look at where the size is wrong.
+
+    Raises:
+        FileFault: it is too small, too large or too far away.
+    """
+    longest = float((np.linalg.norm(affine[:3, :3], axis=0) * shape).max())
     if not EXTENT_MM[0] <= longest <= EXTENT_MM[1]:
-        unit = f"xyzt_units says {header.unit_mm:g} mm" if header.unit_mm != 1 else ""
         expected = f"{EXTENT_MM[0]:g} to {EXTENT_MM[1]:g} mm"
         raise FileFault("pixdim", f"the scan is {longest:.4g} mm long", expected, unit)
+    if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        found = f"the first voxel lies at {affine[:3, 3].tolist()} mm"
+        raise FileFault("affine", found, f"at most {FARTHEST_MM:g} mm from the origin")
 
 
 def straightened(affine: Affine, field: str) -> tuple[Affine, list[str]]:

@@ -16,13 +16,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.folder import NIFTI
 from crossmod.data.volumes import Affine
 from crossmod.intake.facts import Facts
+from crossmod.intake.formats.read import naming
 from crossmod.intake.labels import SAME_VOXELS, difference, whole
 from crossmod.intake.nifti.geometry import corner_distance, straightened
-from crossmod.intake.nifti.payload import Payload, read_payload, slabs
-from crossmod.intake.nifti.read import named_as_gzip, naming
+from crossmod.intake.nifti.header import Header
+from crossmod.intake.nifti.read import named_as_gzip, read_payload
 from crossmod.intake.options import Limits
+from crossmod.intake.payload import Payload, slabs
 from crossmod.intake.results import FileFault
 
 UINT8 = 2
@@ -40,7 +43,7 @@ class Mended:
         changes: what was changed.
     """
 
-    payload: Payload
+    payload: Payload[Header]
     raw: Any
     voxels: NDArray[Any]
     changes: list[str]
@@ -154,7 +157,7 @@ def mend(path: Path, facts: Facts, copy: Path, scan: Facts | None, limits: Limit
     moved = scan is not None and scan.affine != facts.affine
     if scan is not None and difference(facts.grid, scan.grid):
         moved = False  # it lies elsewhere for real
-    if path.is_dir() or not (facts.remarks or moved):
+    if not path.name.lower().endswith(NIFTI) or not (facts.remarks or moved):
         return []
     with naming(path):
         file = Mended.of(path, limits)

@@ -22,7 +22,7 @@ from crossmod.data.volumes import (
     read_labels,
 )
 from crossmod.files.patterns import reference_of
-from crossmod.intake import load_labels
+from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid
 from crossmod.model.ensemble import Ensemble
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.extents import Extent, Extents
@@ -249,8 +249,12 @@ class ScoreStage(Step):
             prediction = label_map(self.predictions.folder(store), scan.case)
             expected = load_labels(reference, images.intake)
             self.data.require_unchanged(reference, expected.digest)
+            found = read_labels(prediction)
+            if expected.labels.shape != found.shape:
+                grid = load_grids(images.folder(store))[scan.case].grid
+                expected = _extended(reference, expected, grid, images.intake)
             results = score(
-                images.classes.to_labels(read_labels(prediction)),
+                images.classes.to_labels(found),
                 images.classes.to_labels(expected.labels),
                 expected.affine,
                 images.classes.labels,
@@ -260,6 +264,15 @@ class ScoreStage(Step):
                 for name, measures in results.items()
             ]
         write_scores(ctx.folder / "metrics.csv", rows)
+
+
+def _extended(path: Path, found: LabelMap, grid: Grid, intake: Intake) -> LabelMap:
+    """A reference that covers a part of its scan, on the grid of the scan."""
+    try:
+        labels, _ = on_grid(found, grid, intake.resample_labels)
+    except FileFault as fault:
+        raise fault.of(path) from fault
+    return replace(found, labels=labels, affine=grid.affine)
 
 
 @dataclass(frozen=True, kw_only=True)
