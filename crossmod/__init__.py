@@ -24,7 +24,17 @@ if TYPE_CHECKING:
         measure,
         rescale,
     )
-    from crossmod.data.volumes import Case, Cohort, Pair, Prediction, State, Volume
+    from crossmod.data.overlap import dice
+    from crossmod.data.state import State
+    from crossmod.data.volumes import (
+        Case,
+        Cohort,
+        FloatArray,
+        LabelArray,
+        Pair,
+        Prediction,
+        Volume,
+    )
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
     from crossmod.options import (
         Count,
@@ -36,6 +46,7 @@ if TYPE_CHECKING:
         Spacing,
         Weight,
     )
+    from crossmod.scores.table import Masks, Metric
     from crossmod.stages.base import (
         Augmenter,
         Context,
@@ -57,10 +68,14 @@ __all__ = [
     "CrossmodError",
     "DataError",
     "FitOn",
+    "FloatArray",
     "Fraction",
     "History",
+    "LabelArray",
     "Lesion",
     "MachineError",
+    "Masks",
+    "Metric",
     "Options",
     "Pair",
     "PluginError",
@@ -80,6 +95,7 @@ __all__ = [
     "Weight",
     "Where",
     "__version__",
+    "dice",
     "distinct_names",
     "hookimpl",
     "keep_largest",
@@ -90,8 +106,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "crossmod.data.volumes": ("Case", "Cohort", "Pair", "Prediction", "State", "Volume"),
+    "crossmod.data.overlap": ("dice",),
+    "crossmod.data.state": ("State",),
+    "crossmod.data.volumes": (
+        "Case",
+        "Cohort",
+        "FloatArray",
+        "LabelArray",
+        "Pair",
+        "Prediction",
+        "Volume",
+    ),
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
+    "crossmod.scores.table": ("Masks", "Metric"),
     "crossmod.stages.hooks": ("hookimpl",),
     "crossmod.data.lesions": (
         "Bounds",

@@ -70,7 +70,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):  # none where it was closed
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
-        with _unwound():
+        with _exit_cleanly():
             app()
     except CrossmodError as error:
         _stop(error, error.exit_code)
@@ -86,8 +86,8 @@ def main() -> None:
 
 
 @contextmanager
-def _unwound() -> Iterator[None]:
-    """While this block runs, the system and a closed terminal end the program in good order.
+def _exit_cleanly() -> Iterator[None]:
+    """While this block runs, the system and a closed terminal let the program exit cleanly.
 
     So temporary files, which hold scans, are removed. The second signal ends it at once.
     """

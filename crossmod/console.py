@@ -23,6 +23,7 @@ from rich.text import Text
 
 from crossmod.scores.metrics import OVERALL, summarize
 from crossmod.scores.statistics import difference_text, p_text
+from crossmod.scores.table import reported
 
 if TYPE_CHECKING:  # an error is shown without waiting for what a run needs
     from crossmod.errors import CrossmodError
@@ -61,16 +62,7 @@ class RunConsole:
     """Shows runs: a bar with time left for each step at work, a line for each finished one."""
 
     def __init__(self) -> None:
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=out,
-            transient=True,
-        )
+        self.progress = _progress()
         self.stored = 0
         self.bars: dict[str, TaskID] = {}
         self.names: dict[str, str] = {}
@@ -122,12 +114,18 @@ class RunConsole:
         out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=not out.is_terminal)
 
 
-class StepBar:
-    """Wraps a step's loops in progress bars; there from the start, for steps without a loop."""
+class Bar:
+    """Shows how far the loop of a command is; nothing is there before the loop begins."""
 
-    def __init__(self, progress: Progress, name: str) -> None:
-        self.progress = progress
-        self.name = escape(name)
+    def __init__(self, name: str) -> None:
+        self.progress, self.name = _progress(), escape(name)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        if self.progress.live.is_started:
+            self.progress.stop()
 
     def __call__(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
@@ -136,6 +134,7 @@ class StepBar:
         if total is None and isinstance(items, Sequence):
             total = len(items)
         description = f"{self.name} {escape(label)}".strip()
+        self.progress.start()
         task = self.progress.add_task(description, total=total)
         try:
             for item in items:
@@ -145,8 +144,26 @@ class StepBar:
             self.progress.remove_task(task)
 
 
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=out,
+        transient=True,
+    )
+
+
+def remark(text: str) -> None:
+    """Print a line that somebody should read."""
+    out.print(text, style="yellow", markup=False, soft_wrap=True)
+
+
 def summary_tables(scores: Sequence[Score], structures: Iterable[str]) -> list[Table]:
-    """One table for each split: stages by centers, Dice and surface distance of each class."""
+    """One table for each split: stages by centers, the reported metrics of each class."""
     splits = [split for split in ("validation", "target") if any(s.split == split for s in scores)]
     return [_summary_table(scores, split, list(structures)) for split in splits]
 
@@ -156,16 +173,18 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
     for structure in structures:
         for row in summarize(scores, split, structure):
             cells = rows.setdefault((row.stage, row.center), [row.stage, row.center])
-            spread = f"{number(row.dice_mean)} ± {number(row.dice_sd)}"
-            cells += [spread, number(row.assd_mean_mm)]
+            first, *others = (row.spreads[metric.column] for metric in reported())
+            cells += [" ± ".join(map(number, first)), *(number(mean) for mean, _ in others)]
     cases = len({score.case for score in scores if score.split == split})
     table = Table(
         title=f"{split} split, {cases} scans of the target modality", title_justify="left"
     )
     table.add_column("segmenter after", no_wrap=True)
     table.add_column("center", no_wrap=True)
+    headings = [escape(metric.heading) for metric in reported()]
+    headings[0] += " ± sd"
     for structure in structures:
-        for heading in ("Dice ± sd", "ASSD mm"):
+        for heading in headings:
             table.add_column(f"{escape(structure)}\n{heading}", justify="right", no_wrap=True)
     previous = ""
     for (stage, center), cells in rows.items():
@@ -183,8 +202,8 @@ def number(value: float) -> str:
 
 
 def plugin_table(rows: Iterable[Sequence[str]]) -> Table:
-    """Name, stage, distribution, version and summary of each plugin."""
-    table = Table("name", "stage", "distribution", "version", "what it does", box=None)
+    """Name, kind, distribution, version and summary of each plugin and engine."""
+    table = Table("name", "kind", "distribution", "version", "what it does", box=None)
     for row in rows:
         table.add_row(*map(escape, row))
     return table
@@ -209,19 +228,20 @@ def _comparison_table(comparison: Comparison, structure: str) -> Table:
     )
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("variant", no_wrap=True)
-    heads = ("round", "n", "Dice", "ASSD mm", *comparison.size_names, "vs first", "p")
-    for heading in heads:
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = [metric.heading for metric in reported()]
+    for heading in ("round", "n", *headings, *comparison.size_names, "vs first", "p"):
+        table.add_column(escape(heading), justify="right", no_wrap=True)
     before = ""
     for row in comparison.of(structure):
+        first, *others = (row.spreads[metric.column] for metric in reported())
         sizes = [number(row.by_size.get(name, math.nan)) for name in comparison.size_names]
         test = row.versus
         table.add_row(
             "" if row.label == before else escape(row.label),
             "" if row.round is None else str(row.round),
             str(row.seeds) if row.seeds == row.runs else f"{row.seeds}/{row.runs}",
-            _spread(*row.dice),
-            number(row.assd_mm[0]),
+            _spread(*first),
+            *(number(mean) for mean, _ in others),
             *sizes,
             difference_text(test.paired.mean_difference) if test else "",
             p_text(test.wilcoxon_holm, test.paired) if test else "",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class CrossmodError(Exception):
     """An error shown to the user as a message, without a traceback.
@@ -11,6 +15,12 @@ class CrossmodError(Exception):
         where: file and line, recipe key, case or step the sentence is about.
         allowed: what would have been accepted.
         fix: what to do about it.
+
+    Example:
+        >>> print(DataError("cannot be read", where="a.nii", allowed=".nii.gz", fix="convert it"))
+        a.nii: cannot be read
+          allowed: .nii.gz
+          convert it
     """
 
     exit_code = 1
@@ -69,3 +79,36 @@ class PluginError(CrossmodError):
     """A plugin cannot be loaded or broke the contract of its stage."""
 
     exit_code = 4
+
+
+@contextmanager
+def reading(path: Path | str, what: str = "cannot be read") -> Iterator[None]:
+    """Tell an error of the operating system in this block as one of what is read.
+
+    Raises:
+        DataError: for any OSError; says what the system says, and of other text only its type.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DataError(f"{what}: {reason}", where=str(path)) from error
+
+
+@contextmanager
+def writing(
+    path: Path | str,
+    what: str = "cannot be written",
+    fix: str = "free space or name another place",
+) -> Iterator[None]:
+    """Tell an error of the operating system in this block as one of what is written.
+
+    Raises:
+        MachineError: for any OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"{what}: {error.strerror or error}", where=str(path), fix=fix
+        ) from error

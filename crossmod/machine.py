@@ -1,4 +1,4 @@
-"""What this machine has: cores, memory within the limits that are set for us, and GPUs."""
+"""What this machine has: cores, memory within the limits set for us, GPUs; what memory we hold."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from crossmod.errors import MachineError
+from crossmod.stages.guard import text_of
+
+GIB = 2**30
+
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
                     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
 """How many threads libraries use."""
+
+OF_GPU = ("CUDA", "CUDNN", "CUBLAS", "HIP")
+"""What libraries name where the memory of a GPU ran out."""
 
 
 def cores() -> int:
@@ -82,7 +90,7 @@ def gpu_model(device: str) -> str:
 
     for number in usable_gpus(device):
         gpu = torch.cuda.get_device_properties(number)
-        return f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB"
+        return f"{gpu.name}, {gpu.total_memory / GIB:.0f} GiB"
     return ""
 
 
@@ -115,3 +123,75 @@ def _may_have_gpus(device: str) -> bool:
     """Whether it is worth the time to load torch."""
     nodes = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
     return device != "cpu" and (sys.platform != "linux" or nodes)
+
+
+def held_at(error: BaseException) -> str:
+    """What this process held of the memory that ran out, in words."""
+    import torch
+
+    if not _is_of_gpu(error) or not torch.cuda.is_available():
+        return f"the process held {peak_bytes() / GIB:.1f} GiB"
+    gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+    held, whole = torch.cuda.max_memory_reserved() / GIB, gpu.total_memory / GIB
+    return f"the process held {held:.1f} GiB of the {whole:.1f} GiB of the GPU, {gpu.name}"
+
+
+def _is_of_gpu(error: BaseException) -> bool:
+    return any(word in text_of(error) for word in OF_GPU)
+
+
+def out_of_memory(error: BaseException, where: str, case: str) -> MachineError:
+    """The error for a step in whose process memory ran out.
+
+    Args:
+        error: how it showed.
+        where: the step.
+        case: what it was at; empty if unknown.
+    """
+    what = text_of(error).partition("\n")[0]
+    return memory_short(where, case, held_at(error), what)
+
+
+def memory_short(where: str, case: str, held: str, what: str) -> MachineError:
+    """The error for a step that needs more memory than there is.
+
+    Args:
+        where: the step.
+        case: what it was at; empty if unknown.
+        held: what its process held, in words.
+        what: how it showed; empty if that says nothing.
+    """
+    at = f", at case {case}" if case else ""
+    return MachineError(
+        f"out of memory: {what}" if what else "out of memory",
+        where=where + at,
+        allowed=held,
+        fix="a smaller patch, batch or crop, a lower memory_gb or cache_gb, or fewer workers "
+        "(--workers 1); then run again to resume",
+    )
+
+
+def forget_peak() -> None:
+    """Let the peak of memory count from now on, where Linux can."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def peak_bytes() -> int:
+    """The highest resident memory of this process since `forget_peak`."""
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text("ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else largest * 1024
+
+
+def resident_bytes() -> int:
+    """The memory this process holds now; 0 where Linux does not say."""
+    with suppress(OSError):
+        pages = Path("/proc/self/statm").read_text("ascii").split()[1]
+        return int(pages) * 4096
+    return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -54,7 +54,7 @@ Name = Annotated[str, AfterValidator(_is_printable)]
 
 
 class Options(BaseModel):
-    """Options of a stage, as they stand in its recipe table.
+    """Options of a stage or an engine, as they stand in its table of a recipe or profile.
 
     Unknown keys, NaN and infinity are refused; the docstring below an attribute is its help text.
     """
@@ -64,8 +64,36 @@ class Options(BaseModel):
     )
 
 
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+class HasOptions(Generic[OptionsT]):
+    """Knows its options class from the type parameter, e.g. ``class Blur(Stage[BlurOptions])``."""
+
+    options_type: ClassVar[type[Options]] = Options
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "options_type" in vars(cls):
+            return
+        for base in vars(cls).get("__orig_bases__", ()):  # its own: those above have been read
+            ours = issubclass(get_origin(base) or object, HasOptions)
+            parameters = get_args(base) if ours else ()
+            if parameters and isinstance(parameters[0], type):
+                cls.options_type = parameters[0]
+
+
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The first options class inside a type annotation, or None."""
+    """The first options class inside a type annotation, or None.
+
+    Example:
+        >>> class Group(Options):
+        ...     factor: float = 1.0
+        >>> model_in(tuple[Group, ...]).__name__
+        'Group'
+        >>> model_in(int | None) is None
+        True
+    """
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for argument in getattr(annotation, "__args__", ()):

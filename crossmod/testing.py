@@ -21,15 +21,14 @@ from typing import Any
 
 import numpy as np
 
-from crossmod.checkpoints import Checkpoints
-from crossmod.data.state import load_state, save_state
+from crossmod.data.crossmoda import DEFAULT_CENTERS, DEFAULT_CLASSES
+from crossmod.data.state import Arrays, State, load_state, save_state
 from crossmod.data.volumes import (
     Cohort,
     CohortWriter,
     FloatArray,
     LabelArray,
     Prediction,
-    State,
     Volume,
 )
 from crossmod.errors import PluginError
@@ -46,8 +45,9 @@ from crossmod.stages.base import (
     Translator,
 )
 from crossmod.stages.guard import guarded, programs
+from crossmod.store.checkpoints import Checkpoints
 
-CLASSES = {"tumor": 1, "cochlea": 2}
+CLASSES = dict(DEFAULT_CLASSES)
 SHAPE = (28, 32, 12)
 SPACING_MM = (1.5, 1.2, 2.0)
 
@@ -64,7 +64,7 @@ def small_cohort(folder: Path, *, labeled: bool, cases: int = 3, seed: int = 0) 
         image = np.clip(noise + 0.4 * (labels == 1), 0, 1).astype(np.float32)
         affine = np.diag([*SPACING_MM, 1.0])
         affine[:3, 3] = rng.normal(size=3)
-        center = "ldn" if number % 2 == 0 else "etz"
+        center = list(DEFAULT_CENTERS)[number % 2]
         volume = Volume.of(image[np.newaxis], affine, case=f"case-{number}", center=center)
         writer.add(volume, labels=labels.astype(np.uint8) if labeled else None)
     return writer.close()
@@ -213,7 +213,7 @@ class Watched(Checkpoints):
             raise Killed
 
 
-def check_resume(fit: Callable[[Context], State], folder: Path, steps: Iterable[int]) -> None:
+def check_resume(fit: Callable[[Context], Arrays], folder: Path, steps: Iterable[int]) -> None:
     """Kill trainings, let them go on, and compare everything with a training left alone.
 
     For each step a training is killed twice: after the step, before its checkpoint; and when it
@@ -248,9 +248,9 @@ Outcome = tuple[dict[str, Any], dict[str, bytes]]
 
 
 def _outcome(
-    fit: Callable[[Context], State], place: Path, checkpoints: Checkpoints | None, fault: str = ""
+    fit: Callable[[Context], Arrays], place: Path, checkpoints: Checkpoints | None, fault: str = ""
 ) -> Outcome | None:
-    """Arrays that were learned, and the content of the files; None if the training was killed."""
+    """What was learned, and the content of the files; None if the training was killed."""
     work = place / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -263,15 +263,17 @@ def _outcome(
     try:
         # As in a run, programs end with a training that is killed.
         with _happening(fault), programs.ended("fit", lambda text: None):
-            arrays = {name: np.asarray(array) for name, array in fit(ctx).items()}
+            learned = fit(ctx)
     except Killed:
         return None
     except RuntimeError as error:
         if fault and str(error) == f"fault {fault}":
             return None
         raise
+    notes = learned.notes if isinstance(learned, State) else {}
+    found = {name: np.asarray(array) for name, array in learned.items()} | {"notes": notes}
     files = [path for path in sorted(work.rglob("*")) if path.is_file()]
-    return arrays, {path.relative_to(work).as_posix(): path.read_bytes() for path in files}
+    return found, {path.relative_to(work).as_posix(): path.read_bytes() for path in files}
 
 
 @contextmanager

@@ -17,41 +17,49 @@ from crossmod_unet3d import UNet3D, UNet3DOptions
 from crossmod import Context
 from crossmod.testing import CLASSES, small_cohort
 
-GROUPS = [{"name": "all", "factors": [0.5]}]
-TINY_GAN = {
-    "base_channels": 2,
-    "blocks": 1,
-    "discriminator_channels": 2,
-    "discriminator_layers": 1,
-    "iterations": 2,
-    "pool_size": 1,
-    "weight_average": 0.9,
+OPTIONS = {
+    CycleGAN: CycleGANOptions(
+        base_channels=2,
+        blocks=1,
+        discriminator_channels=2,
+        discriminator_layers=1,
+        iterations=10,
+        pool_size=3,
+        weight_average=0.9,
+    ),
+    SinganGba: SinganGbaOptions(
+        groups=[{"name": "all", "factors": [0.5]}],
+        iterations=5,
+        min_size=21,
+        scale_factor=0.7,
+        max_size=24,
+        start_scales=[1],
+        width=2,
+        width_doubles_every=1,
+        steps=2,
+    ),
+    UNet3D: UNet3DOptions(
+        base_channels=2,
+        max_channels=4,
+        iterations=10,
+        iterations_per_epoch=4,
+        patch=(16, 16, 8),
+        mirror_predictions=False,
+    ),
 }
+"""Ten steps of each; SinGAN has two scales of five."""
+
+
+def tiny(trainer, **changes):
+    """A stage with these options but for some."""
+    return trainer(OPTIONS[trainer].model_copy(update=changes))
+
+
 STAGES = {
-    "cyclegan": CycleGAN(CycleGANOptions(**TINY_GAN)),
-    "cyclegan with resizing": CycleGAN(CycleGANOptions(**TINY_GAN, upsampling="resize")),
-    "singan-gba": SinganGba(
-        SinganGbaOptions(
-            groups=GROUPS,
-            iterations=2,
-            min_size=21,
-            scale_factor=0.7,
-            max_size=24,
-            start_scales=[1],
-            width=2,
-            width_doubles_every=1,
-            steps=2,
-        )
-    ),
-    "unet3d": UNet3D(
-        UNet3DOptions(
-            base_channels=2,
-            max_channels=4,
-            iterations=2,
-            iterations_per_epoch=1,
-            patch=(16, 16, 8),
-        )
-    ),
+    "cyclegan": tiny(CycleGAN, iterations=2, pool_size=1),
+    "cyclegan with resizing": tiny(CycleGAN, iterations=2, pool_size=1, upsampling="resize"),
+    "singan-gba": tiny(SinganGba, iterations=2),
+    "unet3d": tiny(UNet3D, iterations=2, iterations_per_epoch=1, mirror_predictions=True),
 }
 
 

@@ -32,8 +32,7 @@ def phantom(
     from crossmod.phantom import write_cohort
 
     require_new(out)
-    with console.RunConsole() as watcher:
-        bar = console.StepBar(watcher.progress, "phantom")
+    with console.Bar("phantom") as bar:
         write_cohort(
             out,
             source=source,
@@ -90,11 +89,8 @@ def _import_dicom(folder: Path, out: Path, role: Role, series: str) -> Imported:
     from crossmod import console
     from crossmod.exchange.dicom_folder import import_series
 
-    with console.RunConsole() as watcher:
-        bar = console.StepBar(watcher.progress, "import")
-        return import_series(
-            folder, out, role, series, lambda items, total: bar(items, total=total)
-        )
+    with console.Bar("import") as bar:
+        return import_series(folder, out, role, series, bar)
 
 
 def _show_import(done: Imported, out: Path) -> None:
@@ -132,8 +128,7 @@ def export(
 
     cohort = load_joined(cohorts)
     inputs = Inputs(searched=tuple(cohorts))
-    with console.RunConsole() as watcher:
-        bar = console.StepBar(watcher.progress, "export")
+    with console.Bar("export") as bar:
         done = export_raw(
             cohort,
             out,

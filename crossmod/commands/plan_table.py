@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.markup import escape
 from rich.table import Table
 
 from crossmod.cost.estimates import Estimate, Estimates
 from crossmod.cost.fits import Room, problems, said_once, size
-from crossmod.run.steps import Step
+from crossmod.cost.preview import PlannedStep
 
 MARKS = {"earlier": "e", "probe": "p", "": ""}
 UNKNOWN = "?"
 
 
-@dataclass(frozen=True)
-class Row:
-    """A step of a plan.
-
-    Attributes:
-        label: the variant and seed; empty for the only run of a recipe.
-        number: its place in the plan, from 1.
-        step: the step.
-        state: stored, to run, or shared with another variant.
-        why: why it is to run.
-    """
-
-    label: str
-    number: int
-    step: Step
-    state: str
-    why: str
-
-
-def plan_table(label: str, rows: Sequence[Row], estimates: Estimates) -> Table:
+def plan_table(label: str, rows: Sequence[PlannedStep], estimates: Estimates) -> Table:
     """One row for each step of a run."""
     table = Table(box=None, pad_edge=False, title=escape(label), title_justify="left")
     table.padding = (0, 1, 0, 0)
@@ -53,7 +33,9 @@ def plan_table(label: str, rows: Sequence[Row], estimates: Estimates) -> Table:
     return table
 
 
-def closing_lines(rows: Sequence[Row], estimates: Estimates, room: Room, workers: int) -> list[str]:
+def closing_lines(
+    rows: Sequence[PlannedStep], estimates: Estimates, room: Room, workers: int
+) -> list[str]:
     """Counts, totals, and what does not fit."""
     found = list(estimates.of.values())
     lines = [_count([row.state for row in rows])]

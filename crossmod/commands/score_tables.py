@@ -9,24 +9,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from crossmod.console import number
-from crossmod.scores.evaluation import BETTER, LARGE_MM3, RUNGS, SMALL_MM3, Group, Spread
-from crossmod.scores.metrics import EMPTY_PREDICTION_MM, OVERALL
+from crossmod.scores.evaluation import RUNGS, Group, Spread
+from crossmod.scores.metrics import OVERALL
 from crossmod.scores.ranking import Duel, Ranking
+from crossmod.scores.sizes import USUAL
 from crossmod.scores.statistics import difference_text, p_text
+from crossmod.scores.table import DICE, Metric, penalties, summarized
 
-HEADINGS = {
-    "dice": "Dice",
-    "assd_mm": "ASSD mm",
-    "hd95_mm": "HD95 mm",
-    "nsd": "NSD",
-    "volume_error": "volume error %",
-}
-NOTE = (
-    "sd: of the sample (n - 1); empty: predictions that lack the structure, counted as Dice 0,"
-    f" NSD 0 and {EMPTY_PREDICTION_MM:g} mm; small: below {SMALL_MM3:g} mm³; large: above"
-    f" {LARGE_MM3:g} mm³"
-)
-"""What the summary tables mean."""
+
+def note() -> str:
+    """What the summary tables mean."""
+    return (
+        "sd: of the sample (n - 1); empty: predictions that lack the structure, counted as"
+        f" {penalties(summarized())}; small: below {USUAL.small_below:g} mm³; large: above"
+        f" {USUAL.large_above:g} mm³"
+    )
 
 
 def summary_table(groups: Sequence[Group], structure: str) -> Table:
@@ -34,8 +31,8 @@ def summary_table(groups: Sequence[Group], structure: str) -> Table:
     table = Table(title=f"{escape(structure)}: mean ± sd", title_justify="left")
     table.add_column("cases")
     table.add_column("n", justify="right")
-    for heading in HEADINGS.values():
-        table.add_column(heading, justify="right")
+    for metric in summarized():
+        table.add_column(escape(metric.heading), justify="right")
     table.add_column("empty", justify="right")
     previous = ""
     for group in groups:
@@ -44,8 +41,8 @@ def summary_table(groups: Sequence[Group], structure: str) -> Table:
         if previous and group.by != previous:
             table.add_section()
         previous = group.by
-        spreads = [_mean_and_sd(name, spread) for name, spread in group.spreads.items()]
-        counts = str(group.spreads["dice"].cases), str(group.empty_predictions)
+        spreads = [_mean_and_sd(metric, group.spreads[metric.column]) for metric in summarized()]
+        counts = str(group.spreads[DICE.column].cases), str(group.empty_predictions)
         style = "bold" if group.name == OVERALL else ""
         table.add_row(escape(group.name), counts[0], *spreads, counts[1], style=style)
     return table
@@ -54,28 +51,20 @@ def summary_table(groups: Sequence[Group], structure: str) -> Table:
 def percentile_table(groups: Sequence[Group], structure: str) -> Table:
     """Percentiles of all cases of one structure, counted from the worst."""
     overall = next(g for g in groups if g.structure == structure and g.by == "all")
-    spreads = {name: overall.spreads[name] for name in HEADINGS if name in BETTER}
+    ranked = [metric for metric in summarized() if metric.better]
     title = f"{escape(structure)}: percentiles from the worst case"
     table = Table("", title=title, title_justify="left")
-    for name in spreads:
-        table.add_column(HEADINGS[name], justify="right")
+    for metric in ranked:
+        table.add_column(escape(metric.heading), justify="right")
     for i, rung in enumerate(RUNGS):
-        table.add_row(rung, *(_figure(name, spread.rungs[i]) for name, spread in spreads.items()))
+        table.add_row(rung, *(m.text(overall.spreads[m.column].rungs[i]) for m in ranked))
     return table
 
 
-def _figure(metric: str, value: float) -> str:
-    if math.isnan(value):
-        return "n/a"
-    if metric == "volume_error":
-        return f"{100 * value:.1f}"
-    return f"{value:.2f}" if metric.endswith("_mm") else f"{value:.3f}"
-
-
-def _mean_and_sd(metric: str, spread: Spread) -> str:
-    mean = _figure(metric, spread.mean)
+def _mean_and_sd(metric: Metric, spread: Spread) -> str:
+    mean = metric.text(spread.mean)
     # Without a second space a narrow terminal breaks the cell before the sign.
-    return mean if math.isnan(spread.sd) else f"{mean} ±{_figure(metric, spread.sd)}"
+    return mean if math.isnan(spread.sd) else f"{mean} ±{metric.text(spread.sd)}"
 
 
 def ranking_table(ranking: Ranking) -> Table:

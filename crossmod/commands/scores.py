@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-CLASSES = "tumor=1,cochlea=2"
-CENTERS = "ldn=crossmoda2021_ldn_*,etz=crossmoda2022_etz_*"
+from crossmod.data.crossmoda import CHALLENGE, DEFAULT_CENTERS, DEFAULT_CLASSES
+
+CLASSES = ",".join(f"{name}={label}" for name, label in DEFAULT_CLASSES.items())
+CENTERS = ",".join(f"{name}={pattern}" for name, pattern in DEFAULT_CENTERS.items())
 LARGEST_LABEL = 255
 SCANS = (".nii", ".nii.gz", ".dcm")
 """What names of scans end with."""
@@ -36,7 +38,7 @@ def evaluate(
         float, typer.Option(min=0, metavar="MM", help="Surfaces this close agree, for the NSD.")
     ] = 1.0,
     challenge: Annotated[
-        bool, typer.Option("--challenge", help="Measure distances as CrossMoDA 2022 did.")
+        bool, typer.Option("--challenge", help=f"Measure distances as {CHALLENGE} did.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Where the scores of each case go.")] = Path(
         "scores.csv"
@@ -51,44 +53,31 @@ def evaluate(
 ) -> None:
     """Score a folder of label maps against another: Dice, ASSD, HD95, NSD, volume error."""
     from crossmod import console
-    from crossmod.commands.score_tables import NOTE, percentile_table, summary_table
-    from crossmod.files.outputs import Inputs, Outputs
-    from crossmod.scores.evaluation import (
-        compare_all,
-        label_pairs,
-        summarize,
-        write_outcomes,
-        write_summary,
-    )
+    from crossmod.commands.score_tables import note, percentile_table, summary_table
+    from crossmod.scores import evaluation
 
     labels = _labels(classes)
     rest = _summary_file(out, summary)
-    pairs = label_pairs(predictions, references, _named(centers, "--centers"))
-    inputs = Inputs(tuple(file for pair in pairs for file in (pair.prediction, pair.reference)))
-    files = {
-        file: Outputs(file.parent, "crossmod evaluate", inputs) for file in (out, rest) if file
-    }
-    for file, outputs in files.items():
-        outputs.require([file.name], fix="name another file")
-    with console.RunConsole() as watcher:
-        bar = console.StepBar(watcher.progress, "evaluate")
-        outcomes, remarks = compare_all(
-            bar(pairs), labels, tolerance_mm=tolerance, challenge=challenge
+    with console.Bar("evaluate") as bar:
+        done = evaluation.evaluate(
+            predictions,
+            references,
+            labels,
+            _named(centers, "--centers"),
+            scores=out,
+            summary=rest,
+            tolerance_mm=tolerance,
+            challenge=challenge,
+            progress=bar,
         )
-    groups = summarize(outcomes, next(iter(labels)))
-    for remark in remarks:
-        console.out.print(f"note: {remark}", style="yellow", markup=False, soft_wrap=True)
-    with files[out].file(out.name) as file:
-        write_outcomes(file, outcomes)
-    if rest is not None:
-        with files[rest].file(rest.name) as file:
-            write_summary(file, groups)
+    for remark in done.remarks:
+        console.remark(f"note: {remark}")
     for structure in labels:
-        console.out.print(summary_table(groups, structure))
-    console.out.print(NOTE, style="dim")
+        console.out.print(summary_table(done.groups, structure))
+    console.out.print(note(), style="dim")
     for structure in labels:
-        console.out.print(percentile_table(groups, structure))
-    console.out.print(f"{len(pairs)} cases: {out}", markup=False)
+        console.out.print(percentile_table(done.groups, structure))
+    console.out.print(f"{done.cases} cases: {out}", markup=False)
     if rest is not None:
         console.out.print(f"means and percentiles: {rest}", markup=False)
 

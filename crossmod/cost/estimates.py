@@ -6,29 +6,10 @@ import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from crossmod.cost.extents import Extents
-from crossmod.cost.measured import LEARNERS, Earlier, Measured, phantom_cases
+from crossmod.cost.measured import Earlier, Measured
 from crossmod.cost.probing import Prober
-from crossmod.run.steps import (
-    Augment,
-    MakePhantom,
-    PluginStep,
-    Predict,
-    Prepare,
-    PseudoLabel,
-    Regrid,
-    Step,
-    Translate,
-)
-
-COHORTS = (Prepare, Translate, Augment, PseudoLabel, Regrid)
-"""Steps whose result is images, and label maps where there are any."""
-
-SCAN_BYTES = 2_500_000
-"""Of a case of the embedded cohort."""
-
-LABEL_BYTES = 0.01
-"""Of a voxel of a compressed label map, which is nearly empty."""
+from crossmod.run.steps import Step
+from crossmod.run.steps.extents import Extents
 
 
 @dataclass(frozen=True)
@@ -110,7 +91,7 @@ class Estimator:
     extents: Extents
     earlier: Earlier
     prober: Prober | None
-    wants: Callable[[PluginStep], bool]
+    wants: Callable[[Step], bool]
 
     def estimates(self, steps: Sequence[Step]) -> Estimates:
         """Estimate all steps that are to run; inputs come before what needs them."""
@@ -124,50 +105,30 @@ class Estimator:
 
     def _measured(self, step: Step, steps: Sequence[Step]) -> Measured | None:
         measured = self.earlier.of(step)
-        if measured or self.prober is None or not isinstance(step, PluginStep):
+        if measured or self.prober is None or not step.who:
             return measured
         kept = self.prober.kept(step)
         if kept or not self.wants(step):
             return kept
-        if not step.use.plugin.stage.probes:
-            return Measured("probe", problem=f"not measured: {step.use.who} allows no probe")
-        users = [
-            one
-            for one in steps
-            if isinstance(one, PluginStep) and step.key in one.content["inputs"].values()
-        ]
+        if not step.may_be_probed:
+            return Measured("probe", problem=f"not measured: {step.who} allows no probe")
+        users = [one for one in steps if one.who and step.key in one.content["inputs"].values()]
         others = [one for one in users if self.wants(one) and not self.earlier.of(one)]
         return self.prober.measure(step, others)
 
     def _estimate(self, step: Step, measured: Measured | None) -> Estimate:
-        load, disk = self.extents.load(step), self._disk(step, measured)
-        cases = load.count if load else phantom_cases(step.content)
-        if measured is None:
-            return Estimate(disk_bytes=disk)
-        if measured.problem:
-            problem, too_large = measured.problem, measured.too_large
-            return Estimate(disk_bytes=disk, problem=problem, too_large=too_large)
+        load = self.extents.load(step)
+        cases = load.count if load else step.cases_of(step.settings)
+        known = measured if measured and not measured.problem else None
+        learned = known.state_bytes if known else None  # the only size that is not arithmetic
+        disk = learned if step.is_learner else step.disk_bytes(self.extents)
+        if known is None:
+            why = measured or Measured("")
+            return Estimate(disk_bytes=disk, problem=why.problem, too_large=why.too_large)
         return Estimate(
-            seconds=measured.seconds + measured.case_seconds * cases,
-            memory_bytes=measured.memory_bytes or None,
-            gpu_bytes=measured.gpu_bytes or None,
+            seconds=known.seconds + known.case_seconds * cases,
+            memory_bytes=known.memory_bytes or None,
+            gpu_bytes=known.gpu_bytes or None,
             disk_bytes=disk,
-            source=measured.source,
+            source=known.source,
         )
-
-    def _disk(self, step: Step, measured: Measured | None) -> int | None:
-        """By arithmetic, except for what a training has learned."""
-        if isinstance(step, COHORTS):
-            extent = self.extents.of(step)
-            return extent.count * extent.volume_bytes if extent else None
-        if isinstance(step, Predict):
-            images, maps = self.extents.of(step.images), 1 + len(step.ensemble.classes.labels)
-            if images is None:
-                return None
-            kept = images.lattice.voxels * maps * 2 if step.keep_probabilities else 0
-            return images.count * (kept + int(images.native.voxels * LABEL_BYTES))
-        if isinstance(step, MakePhantom):
-            return phantom_cases(step.content) * SCAN_BYTES
-        if isinstance(step, LEARNERS):
-            return measured.state_bytes if measured and not measured.problem else None
-        return 0

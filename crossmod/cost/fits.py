@@ -105,7 +105,12 @@ SOURCES = {"earlier": "an earlier result", "probe": "a probe of its first steps"
 
 
 def size(count: float) -> str:
-    """A number of bytes for people."""
+    """A number of bytes for people.
+
+    Example:
+        >>> [size(count) for count in (950, 1500, 2.5e9)]
+        ['950 B', '1.5 KB', '2.5 GB']
+    """
     for unit in ("B", "KB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.0f} {unit}" if count >= 9.95 or unit == "B" else f"{count:.1f} {unit}"

@@ -6,21 +6,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from crossmod.cost.extents import (
-    Extent,
-    Extents,
-    Lattice,
-    cohort_in,
-    read_manifest,
-    stored_load,
-)
-from crossmod.run.steps import Fit, MakePhantom, PluginStep, Step, Train
+from crossmod.data.grids import Grid
+from crossmod.data.volumes import read_grid
+from crossmod.files.atomic import read_manifest
+from crossmod.run.steps import Step
+from crossmod.run.steps.extents import Extent, Extents, Lattice, cohort_in, typical_grid
 from crossmod.store.store import Store
-
-LEARNERS = (Fit, Train)
-"""Steps whose cost is that of a training; all others go case by case."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Earlier:
     def of(self, step: Step) -> Measured | None:
         """The cost of a step, from the result whose number of cases is nearest."""
         load = self.extents.load(step)
-        wanted = load.count if load else phantom_cases(step.content)
+        wanted = load.count if load else step.cases_of(step.settings)
         found = []
         for entry in self._entries.get(type(step).__name__, []):
             count = self._count(step, entry, load)
@@ -97,9 +91,9 @@ class Earlier:
 
     def _count(self, step: Step, entry: Mapping[str, Any], load: Extent | None) -> int:
         """The number of cases of an entry; 0 if it was other work, or that is not known."""
-        if not isinstance(step, PluginStep):
+        if not step.who:
             stored = self._load(entry)
-            return stored[0] if stored else phantom_cases(entry["content"])
+            return stored[0] if stored else step.cases_of(entry["content"]["settings"])
         stored = self._load(entry) if load and self._alike(step, entry) else None
         return stored[0] if load and stored and stored[1].resembles(load.lattice) else 0
 
@@ -107,7 +101,7 @@ class Earlier:
         from nibabel.filebasedimages import ImageFileError
 
         with suppress(OSError, ImageFileError):  # damaged; the run will notice
-            return stored_load(self.store, entry)
+            return _stored_load(self.store, entry)
         return None
 
     @cached_property
@@ -115,7 +109,7 @@ class Earlier:
         """Name of a class -> the manifests of its results."""
         found: dict[str, list[dict[str, Any]]] = {}
         for manifest in self.store.folder.glob("[0-9a-f][0-9a-f]/[0-9a-f]*/manifest.json"):
-            if entry := read_manifest(manifest.parent):
+            if entry := _manifest(manifest.parent):
                 found.setdefault(entry["content"]["step"], []).append(entry)
         return found
 
@@ -128,7 +122,7 @@ class Earlier:
 
     def _measured(self, step: Step, entry: Mapping[str, Any], count: int) -> Measured:
         seconds, memory = float(entry["seconds"]), int(entry.get("peak_bytes", 0))
-        if isinstance(step, LEARNERS):
+        if step.is_learner:
             size = sum(file["bytes"] for file in entry.get("files", {}).values())
             return Measured("earlier", seconds=seconds, memory_bytes=memory, state_bytes=size)
         made = cohort_in(self.store.path(entry["key"]))
@@ -142,9 +136,29 @@ def work_of(content: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in content["settings"].items() if name not in free}
 
 
-def phantom_cases(content: Mapping[str, Any]) -> int:
-    """The cases of the embedded cohort, if that is what a step makes."""
-    if content["step"] != MakePhantom.__name__:
-        return 0
-    size = content["settings"]["size"]
-    return int(size["source"] + size["target"] + size["validation"])
+def _stored_load(store: Store, manifest: Mapping[str, Any]) -> tuple[int, Lattice] | None:
+    """The number of cases that a stored step went through, and their grid.
+
+    Raises:
+        OSError: an image is damaged.
+    """
+    keys = list(manifest["content"]["inputs"].values())
+    images = [image for key in keys for image in _images(store, key)]
+    images = images or _images(store, manifest["key"])
+    if images:
+        grid = typical_grid(images, lambda path: Grid(*read_grid(path)))
+        return len(images), Lattice(grid.shape, grid.spacing_mm)
+    before = (_manifest(store.path(key)) for key in keys)
+    through = (_stored_load(store, one) for one in before if one)
+    return next((found for found in through if found), None)
+
+
+def _images(store: Store, key: str) -> list[Path]:
+    cohort = cohort_in(store.path(key))
+    return [case.image for case in cohort.cases] if cohort else []
+
+
+def _manifest(folder: Path) -> dict[str, Any] | None:
+    """What the manifest of a stored step says; its files are not looked at."""
+    content = read_manifest(folder)
+    return content if {"content", "seconds"} <= content.keys() else None

@@ -1,36 +1,38 @@
 """A process that does the first steps of a training, or the first cases of a step, and times them.
 
-A step is made as in a run, from stand-ins for its inputs, in a folder that is thrown away.
+A step is made as in a run, from stand-ins for its inputs, in a store that is thrown away.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import resource
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from crossmod.checkpoints import Checkpoints
 from crossmod.cost import synthetic
-from crossmod.cost.extents import Extent, cohort_in
-from crossmod.cost.measured import LEARNERS, Measured
+from crossmod.cost.measured import Measured
 from crossmod.data.state import STATE
 from crossmod.data.volumes import Cohort
-from crossmod.memory import forget_peak, held_at, is_out_of_memory, peak_bytes
-from crossmod.run.steps import PluginStep, Predict, Step
-from crossmod.run.task import Machine
-from crossmod.stages.base import Context
-from crossmod.stages.guard import guarded
+from crossmod.machine import held_at, peak_bytes
+from crossmod.run.execute import Maker
+from crossmod.run.steps import Step
+from crossmod.run.steps.extents import Extent, cohort_in
+from crossmod.run.task import Machine, Task
+from crossmod.stages.guard import is_out_of_memory
 from crossmod.stages.guard.programs import end_with_parent
+from crossmod.store.checkpoints import Checkpoints
+from crossmod.store.store import Store
 
 ItemT = TypeVar("ItemT")
 
@@ -39,7 +41,7 @@ CASES = 3
 
 
 @dataclass(frozen=True)
-class Job:
+class ProbeRequest:
     """What a process measures.
 
     Attributes:
@@ -50,7 +52,7 @@ class Job:
         limit_bytes: of memory that may be taken; 0 is no limit.
     """
 
-    steps: tuple[PluginStep, ...]
+    steps: tuple[Step, ...]
     extents: Mapping[str, Extent]
     classes: Mapping[str, int]
     machine: Machine
@@ -64,6 +66,12 @@ class FirstSteps(Checkpoints):
         super().__init__(work / "none", work, minutes=math.inf)
         self.finish = finish
         self.left_out_seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time that all steps would have taken, once the device has done what it was given."""
+        self.finish()
+        return super().seconds + self.left_out_seconds
 
     def steps(self, start: int, total: int, phase: int | None) -> Iterator[int]:
         """Two steps of each phase; the second one counts."""
@@ -101,120 +109,111 @@ class CaseTimer:
             yield item
 
 
+@dataclass
+class ProbeMaker(Maker):
+    """Makes the beginning of a task.
+
+    Attributes:
+        finish: waits until the device has done what it was given.
+        timer: notes when cases begin.
+    """
+
+    finish: Callable[[], None] = lambda: None
+    timer: CaseTimer = field(default_factory=CaseTimer, init=False)
+
+    def checkpoints(self, folder: Path) -> Checkpoints:
+        """None are kept; a training does its first steps."""
+        return FirstSteps(folder, self.finish)
+
+    def progress(
+        self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
+    ) -> Iterator[ItemT]:
+        """Yield the items."""
+        return self.timer(items, total=total, label=label)
+
+
 class Probe:
-    """Makes the steps of a job in a folder.
+    """Makes the steps of a request.
 
     Args:
-        job: what to measure.
+        request: what to measure.
         scratch: an empty folder.
     """
 
-    def __init__(self, job: Job, scratch: Path) -> None:
-        from crossmod.torch import resolve_device, resolve_precision, set_up
+    def __init__(self, request: ProbeRequest, scratch: Path) -> None:
+        import torch
 
-        self.job, self.scratch = job, scratch
-        self.device = resolve_device(job.machine.device)
-        self.precision = resolve_precision(job.machine.precision, self.device)
-        set_up(job.machine.determinism, self.device)
+        from crossmod.torch import resolve_device
 
-    def measure(self, step: PluginStep) -> Measured:
+        self.request, self.store = request, Store(scratch, shared=False)
+        self.device = resolve_device(request.machine.device)
+        self.cuda = torch.cuda if self.device.startswith("cuda") else None
+        self._learned = scratch / "nothing"
+
+    def measure(self, step: Step) -> Measured:
         """Make a step; what its result would have cost."""
-        learns = isinstance(step, LEARNERS)
-        folder = self.scratch / (_LEARNED if learns else f"made-{step.name}")
-        folder.mkdir()
-        place = partial(self._input, step)
         for needed in step.inputs:
-            place(needed)  # written now, so that it is not timed
-        steps, timer = FirstSteps(folder, self._finish), CaseTimer()
-        ctx = Context(
-            folder=folder,
-            seed=step.seed,
-            classes=self.job.classes,
-            device=self.device,
-            precision=self.precision,
-            checkpoints=steps,
-            progress=timer,
-        )
-        forget_peak()
-        self._forget_gpu()
-        begin = time.monotonic()
-        with guarded(step.use.who, step.seed, (folder,), self.scratch, lambda text: None):
-            step.make(place, ctx)
-        self._finish()
-        seconds = time.monotonic() - begin
-        cost = Measured("probe", memory_bytes=peak_bytes(), gpu_bytes=self._gpu_bytes())
-        if learns:
-            size = (folder / STATE).stat().st_size
-            return replace(cost, seconds=seconds + steps.left_out_seconds, state_bytes=size)
-        each, made = timer.last(seconds / CASES), cohort_in(folder)
+            self._place(needed, None if step.is_learner else CASES)
+        request = self.request
+        task = Task(step.key, step, self.store.folder, request.classes, request.machine)
+        maker = ProbeMaker(task, finish=self._finish)
+        if self.cuda:
+            self.cuda.empty_cache()
+            self.cuda.reset_peak_memory_stats(self.device)
+        seconds = maker.make() or 0.0
+        gpu_bytes = int(self.cuda.max_memory_reserved(self.device)) if self.cuda else 0
+        cost = Measured("probe", memory_bytes=peak_bytes(), gpu_bytes=gpu_bytes)
+        folder = step.folder(self.store)
+        if step.is_learner:
+            self._learned = folder
+            return replace(cost, seconds=seconds, state_bytes=(folder / STATE).stat().st_size)
+        each, made = maker.timer.last(seconds / CASES), cohort_in(folder)
         cost = replace(cost, seconds=max(0.0, seconds - CASES * each), case_seconds=each)
         return replace(cost, copies=len(made) / CASES) if made is not None else cost
 
-    def _input(self, of: PluginStep, step: Step) -> Path:
-        """The folder of a stand-in: all cases to learn from, few to go through one by one."""
-        if isinstance(step, LEARNERS):
-            return self.scratch / _LEARNED
-        most = None if isinstance(of, LEARNERS) else CASES
-        folder = self.scratch / f"{step.name}-{most}"
-        if not folder.exists():
-            self._write(of, step, folder, most)
-        return folder
-
-    def _write(self, of: PluginStep, step: Step, folder: Path, most: int | None) -> None:
-        if step.name in self.job.extents:
-            extent = self.job.extents[step.name]
+    def _place(self, step: Step, most: int | None) -> None:
+        """Write a stand-in: all cases to learn from, few to go through one by one."""
+        folder = self.store.path(step.key)
+        if step.is_learner:  # one training stands for all folds
+            if not folder.exists():
+                shutil.copytree(self._learned, folder, copy_function=os.link)
+            return
+        shutil.rmtree(folder, ignore_errors=True)  # a training had all cases
+        if extent := self.request.extents.get(step.name):
             few = replace(extent, cases=extent.cases[:most])
-            synthetic.write_cohort(folder, few, self.job.classes)
-        elif isinstance(step, Predict):
-            images = Cohort.load(self._input(of, step.images))
-            lattice = self.job.extents[step.images.name].lattice
-            synthetic.write_predictions(folder, images, lattice)
+            synthetic.write_cohort(folder, few, self.request.classes)
+        elif step.predicted is not None:
+            self._place(step.predicted, most)
+            cohort = Cohort.load(self.store.path(step.predicted.key))
+            lattice = self.request.extents[step.predicted.name].lattice
+            synthetic.write_predictions(folder, cohort, lattice)
 
     def _finish(self) -> None:
         """Wait until a GPU has done what it was given."""
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.synchronize(self.device)
-
-    def _forget_gpu(self) -> None:
-        if self.device.startswith("cuda"):
-            import torch
-
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
-
-    def _gpu_bytes(self) -> int:
-        if not self.device.startswith("cuda"):
-            return 0
-        import torch
-
-        return int(torch.cuda.max_memory_reserved(self.device))
-
-
-_LEARNED = "learned"
+        if self.cuda:
+            self.cuda.synchronize(self.device)
 
 
 def main() -> None:
-    """Measure the job in one file and write a line for each step into another."""
+    """Measure the request in one file and write a line for each step into another."""
     given, results = map(Path, sys.argv[1:3])
     end_with_parent(int(sys.argv[3]))
-    job: Job = pickle.loads(given.read_bytes())  # written by the parent
+    request: ProbeRequest = pickle.loads(given.read_bytes())  # written by the parent
     with suppress(OSError):  # if memory runs out, this process goes first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
-    if job.limit_bytes:
+    if limit := request.limit_bytes:
         with suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_DATA, (job.limit_bytes, job.limit_bytes))
+            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     with tempfile.TemporaryDirectory(dir=given.parent) as scratch, results.open("w") as file:
-        probe = Probe(job, Path(scratch))
-        for step in job.steps:
+        probe = Probe(request, Path(scratch))
+        for step in request.steps:
             measured = _measured(probe, step)
             print(json.dumps(asdict(measured)), file=file, flush=True)
             if measured.problem:
                 return
 
 
-def _measured(probe: Probe, step: PluginStep) -> Measured:
+def _measured(probe: Probe, step: Step) -> Measured:
     try:
         return probe.measure(step)
     except Exception as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -14,18 +13,19 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crossmod.cost.extents import Extent, Extents
-from crossmod.cost.measured import LEARNERS, Conditions, Measured, work_of
-from crossmod.cost.probe import Job
+from crossmod.cost.measured import Conditions, Measured, work_of
+from crossmod.cost.probe import ProbeRequest
 from crossmod.errors import MachineError
 from crossmod.files.atomic import write_file
+from crossmod.files.digests import digest_of_bytes
 from crossmod.machine import THREAD_VARIABLES, available_memory, memory_limit
-from crossmod.run.steps import PluginStep, Predict, Train
+from crossmod.run.steps import Step
 from crossmod.run.steps.base import library_versions
+from crossmod.run.steps.extents import Extent, Extents
 from crossmod.run.task import Machine
 from crossmod.stages.guard import programs
 from crossmod.store.store import Store
@@ -75,7 +75,7 @@ class Prober:
     _known: dict[str, Measured] = field(default_factory=dict, init=False)
     _too_large: dict[str, Measured] = field(default_factory=dict, init=False)
 
-    def kept(self, step: PluginStep) -> Measured | None:
+    def kept(self, step: Step) -> Measured | None:
         """What was measured before."""
         name = self._digest(step)
         if name not in self._known:
@@ -84,16 +84,16 @@ class Prober:
                 self._known[name] = Measured(**content)
         return self._known.get(name)
 
-    def measure(self, step: PluginStep, users: Sequence[PluginStep]) -> Measured:
+    def measure(self, step: Step, users: Sequence[Step]) -> Measured:
         """Measure a step, and in the same process those that use what it has learned.
 
         Args:
             step: what to measure.
             users: steps of the plan that read its result and are to run, too.
         """
-        learner = next((one for one in step.inputs if isinstance(one, LEARNERS)), None)
-        if isinstance(step, LEARNERS):
-            new = [one for one in users if not isinstance(one, LEARNERS) and not self.kept(one)]
+        learner = next((one for one in step.inputs if one.is_learner), None)
+        if step.is_learner:
+            new = [one for one in users if not one.is_learner and not self.kept(one)]
             steps = [step, *{self._digest(one): one for one in new}.values()]
         else:
             steps = [learner, step] if learner else [step]
@@ -115,16 +115,16 @@ class Prober:
             self._too_large[work] = found
         return found
 
-    def _run(self, steps: Sequence[PluginStep]) -> list[Measured]:
+    def _run(self, steps: Sequence[Step]) -> list[Measured]:
         """Measure steps in a process of their own; it may die."""
         extents = {n: e for step in steps for n, e in self.extents.read_by(step).items()}
         limit = 0 if self.gpu else max(int(FREE * available_memory()), LEAST)
-        alone = tuple(replace(s, start=None) if isinstance(s, Train) else s for s in steps)
+        alone = tuple(step.alone() for step in steps)
         machine = self.machine.seen_by_worker() if self.gpu else self.machine
-        job = Job(alone, extents, self.classes, machine, limit)
+        request = ProbeRequest(alone, extents, self.classes, machine, limit)
         with tempfile.TemporaryDirectory(prefix="crossmod-probe-") as place:
-            given, results = Path(place, "job"), Path(place, "results")
-            given.write_bytes(pickle.dumps(job))
+            given, results = Path(place, "request"), Path(place, "results")
+            given.write_bytes(pickle.dumps(request))
             try:
                 ended = _death(self._make([str(given), str(results)]))
             except subprocess.TimeoutExpired:
@@ -161,20 +161,19 @@ class Prober:
         gpu = {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else {}
         return {**os.environ, **threads, **gpu}
 
-    def _digest(self, step: PluginStep) -> str:
+    def _digest(self, step: Step) -> str:
         """What decides the outcome; names of cases and their images do not."""
-        read = self.extents.read_by(step).values()
-        learns = isinstance(step, LEARNERS)
+        read, learns = self.extents.read_by(step).values(), step.is_learner
         facts = {
             "probe": VERSION,
             "step": type(step).__name__,
             "work": work_of(step.content),
-            "inputs": len(step.inputs) if isinstance(step, Predict) else 0,
+            "inputs": len(step.inputs) if step.predicted else 0,
             "cohorts": [[one.lattice, one.count if learns else one.native] for one in read],
             "conditions": asdict(self.conditions),
             "libraries": library_versions(),
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+        return digest_of_bytes(json.dumps(facts, sort_keys=True))[:32]
 
     def _file(self, name: str) -> Path:
         return self.store.folder / "probes" / f"{name}.json"
@@ -185,19 +184,19 @@ class Prober:
             write_file(self._file(name), json.dumps(asdict(measured)) + "\n")
 
 
-def _kind(step: PluginStep) -> str:
+def _kind(step: Step) -> str:
     """The same for all that differ in cases alone."""
     return json.dumps([type(step).__name__, work_of(step.content)], sort_keys=True)
 
 
-def may_be_large(step: PluginStep, extent: Extent | None) -> bool:
+def may_be_large(step: Step, extent: Extent | None) -> bool:
     """Whether a step might need more than a quarter of this machine's memory.
 
     A bound from names alone: voxels of the grid or of a patch, times a batch, times channels.
     """
     if extent is None:
         return False
-    numbers = list(_numbers(step.use.options.model_dump()))
+    numbers = list(_numbers(step.settings["options"]))
     batch = max([1, *(n for name, n in numbers if "batch" in name)])
     channels = max([1, *(n for name, n in numbers if "channels" in name or "width" in name)])
     voxels = max([extent.lattice.voxels, *(n for name, n in numbers if name == PATCH)])
@@ -211,7 +210,7 @@ def _numbers(options: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
             yield from _numbers(value)
         elif type(value) is int and not name.startswith("max"):
             yield name, value
-        elif isinstance(value, tuple) and [type(n) for n in value] == [int] * 3:
+        elif isinstance(value, list) and [type(n) for n in value] == [int] * 3:
             yield PATCH, math.prod(value)
 
 

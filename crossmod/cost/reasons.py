@@ -13,7 +13,7 @@ from crossmod.files.atomic import MANIFEST
 from crossmod.run.steps import Step
 from crossmod.store.store import Store
 
-SHOWN = 2
+MAX_NAMED = 2
 """Differences that are named; the rest is counted."""
 
 LONGEST = 24
@@ -43,8 +43,8 @@ def reason(step: Step, folder: Path, store: Store) -> str:
         return "a stored result was removed"
     now = json.loads(json.dumps(step.content))  # as it was written: no tuples
     found = list(dict.fromkeys(differences(before.get("content", {}), now)))
-    more = [f"{len(found) - SHOWN} more"] if len(found) > SHOWN else []
-    return ", ".join([*found[:SHOWN], *more]) or "its key is another"
+    more = [f"{len(found) - MAX_NAMED} more"] if len(found) > MAX_NAMED else []
+    return ", ".join([*found[:MAX_NAMED], *more]) or "its key is another"
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

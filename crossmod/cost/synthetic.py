@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmod.cost.extents import Extent, Lattice
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import Case, Cohort, FloatArray, LabelArray, Prediction, write_nifti
-from crossmod.run.steps.files import save_grids, save_probabilities
+from crossmod.run.steps.extents import Extent, Lattice
+from crossmod.run.steps.scans import save_grids
+from crossmod.run.steps.segmentation import save_probabilities
 
 FILES = 2
 """Different images of a cohort; what one holds is read again under the names of others."""

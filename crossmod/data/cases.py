@@ -20,7 +20,12 @@ INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def fault_of_case(case: str) -> str:
-    """Why a case id cannot name files, in a few words; empty if it can."""
+    """Why a case id cannot name files, in a few words; empty if it can.
+
+    Example:
+        >>> fault_of_case("ldn_1"), fault_of_case("a/b")
+        ('', "holds '/'")
+    """
     size = len(unicodedata.normalize("NFC", case).encode("utf-8", "surrogatepass"))
     strange = sorted({c for c in case if c in '/\\<>:"|?*' or unicodedata.category(c) in INVISIBLE})
     faults = {
@@ -36,7 +41,12 @@ def fault_of_case(case: str) -> str:
 
 
 def faults_of_cases(cases: Iterable[str]) -> list[str]:
-    """What is wrong with the case ids of a set, a line for each; lookalikes are named together."""
+    """What is wrong with the case ids of a set, a line for each; lookalikes are named together.
+
+    Example:
+        >>> faults_of_cases(["ldn_1", "LDN_1", "a."])
+        ['ldn_1 and LDN_1: case ids that look alike', 'a.: the case id ends with a dot']
+    """
     problems = []
     seen: dict[str, str] = {}
     for case in cases:
@@ -62,6 +72,12 @@ def patient_of(case: str, pattern: str | None) -> str | None:
     Args:
         case: case id.
         pattern: of case ids, with `{patient}` and `*`; None where every case is another patient.
+
+    Example:
+        >>> patient_of("ldn_7_ceT1", "*_{patient}_*")
+        '7'
+        >>> patient_of("ldn_7_ceT1", None)
+        'ldn_7_ceT1'
     """
     if pattern is None:
         return case

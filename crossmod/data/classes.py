@@ -20,6 +20,15 @@ class Classes:
 
     Attributes:
         values: class name -> its values in label files; predictions are written with the first.
+
+    Example:
+        >>> classes = Classes({"tumor": (1, 2), "cochlea": (3,)})
+        >>> classes.labels
+        {'tumor': 1, 'cochlea': 2}
+        >>> classes.to_labels(np.array([0, 1, 2, 3, 9])).tolist()
+        [0, 1, 1, 2, 0]
+        >>> classes.to_values(np.array([0, 1, 2])).tolist()
+        [0, 1, 3]
     """
 
     values: Mapping[str, tuple[int, ...]]

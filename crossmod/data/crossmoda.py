@@ -1,13 +1,39 @@
-"""What CrossMoDA ships beside its scans: the table of the source scans."""
+"""The CrossMoDA challenge: what its data and its scores are like, and the paper's sizes.
+
+The defaults of crossmod are those of this challenge, under neutral names. Recipes say the rest;
+nothing else knows the challenge.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv
+
+CHALLENGE = "CrossMoDA 2022"
+"""The edition whose folders and scores are meant."""
+
+DEFAULT_CLASSES: Mapping[str, int] = {"tumor": 1, "cochlea": 2}
+"""Class name -> label, for whoever does not name classes."""
+
+DEFAULT_STRUCTURE = "tumor"
+"""The class that lesions are of, for recipes that do not name it."""
+
+DEFAULT_CENTERS: Mapping[str, str] = {"ldn": "crossmoda2021_ldn_*", "etz": "crossmoda2022_etz_*"}
+"""Center -> pattern of its case ids."""
+
+LABEL_ENDING = "_Label"
+"""How the names of label maps end."""
+
+EMPTY_PREDICTION_MM = 350.0
+"""The surface distance that the challenge charges where only one of two masks is empty."""
+
+SIZE_LIMITS_MM3 = (288.0, 2340.0)
+"""Tumors below the first and above the second volume are the paper's small and large ones."""
 
 INFOS = "infos_source_training.csv"
 """CrossMoDA's table of source scans; it lies beside their folder."""
@@ -51,6 +77,32 @@ def read_infos(path: Path) -> dict[str, Info]:
             case, *known = (row[names.index(name)] for name in columns)
             infos[case] = Info(*known)
     return infos
+
+
+def infos_beside(root: Path, images: str, centers: Mapping[str, str]) -> dict[str, Info]:
+    """What the table beside a folder of source scans says; nothing where there is none.
+
+    Args:
+        root: the data folder.
+        images: pattern of the source scans.
+        centers: case -> center, from its name.
+
+    Raises:
+        DataError: it is no such table, or contradicts the case names.
+    """
+    table = (root / images).parent.parent / INFOS
+    if not table.is_file():
+        return {}
+    infos = read_infos(table)
+    require_same_centers(centers, infos, table)
+    return infos
+
+
+def grades(infos: Iterable[Info]) -> str:
+    """How many tumors have which Koos grade, as "Koos 1: 3, 2: 5"; empty without tumors."""
+    counts = Counter(info.koos.removesuffix("-london") for info in infos)
+    listed = ", ".join(f"{grade}: {count}" for grade, count in sorted(counts.items()))
+    return f"Koos {listed}" if listed else ""
 
 
 def require_same_centers(

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from crossmod.data.cases import faults_of_cases, shown
-from crossmod.data.crossmoda import INFOS, Info, read_infos, require_same_centers
+from crossmod.data.crossmoda import Info, grades, infos_beside
 from crossmod.errors import DataError
 from crossmod.files.patterns import CASE, files_of, is_folder, matches
 
@@ -47,16 +47,13 @@ class Inventory:
     infos: Mapping[str, Info]
 
     def lines(self) -> list[str]:
-        """For each split, how many scans of which center; for the source, the Koos grades."""
+        """For each split, how many scans of which center; for the source, what the table says."""
         lines = []
         for split, scans in self.splits.items():
             centers = Counter(scan.center for scan in scans)
             text = f"{split:<10} " + ", ".join(f"{n} {center}" for center, n in centers.items())
-            koos = [self.infos[scan.case].koos for scan in scans if scan.case in self.infos]
-            if koos and split == "source":
-                grades = sorted(Counter(grade.removesuffix("-london") for grade in koos).items())
-                text += "; Koos " + ", ".join(f"{grade}: {n}" for grade, n in grades)
-            lines.append(text)
+            told = grades(self.infos[scan.case] for scan in scans if scan.case in self.infos)
+            lines.append(f"{text}; {told}" if told and split == "source" else text)
         return lines
 
 
@@ -73,18 +70,14 @@ def take_stock(
     Raises:
         DataError: names what is wrong in any of the splits.
     """
-    if not is_folder(root):
-        raise DataError("is not a folder", where=str(root))
     splits: dict[str, list[Scan]] = {}
     infos: dict[str, Info] = {}
     problems = []
     for split, (images, labels) in patterns.items():
         try:
             splits[split] = find_scans(root, images, labels, centers)
-            table = (root / images).parent.parent / INFOS
-            if split == "source" and table.is_file():
-                infos = read_infos(table)
-                require_same_centers({s.case: s.center for s in splits[split]}, infos, table)
+            if split == "source":
+                infos = infos_beside(root, images, {s.case: s.center for s in splits[split]})
         except DataError as error:
             problems.append(error)
     if problems:

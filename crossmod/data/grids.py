@@ -43,23 +43,30 @@ class Preprocess(Options):
     spacing_mm: Spacing
     """Voxel size along the left-right, back-front and foot-head axes of the acquisition."""
     crop: tuple[Size, Size] | None = None
-    """In-plane voxels kept around the center of the head; without it the whole plane is kept."""
+    """In-plane voxels kept around the center of the head; without it, the whole plane is kept."""
     center: Literal["bright", "head"] = "bright"
-    """Where the crop lies: around the mean position of the brightest quarter of all voxels (paper),
-    or in the middle of the head's outline. What is bright differs between modalities; where their
-    crops lie apart, a translator learns to shift anatomy, and labels no longer fit."""
+    """Center of the crop: the mean position of the brightest quarter of all voxels (paper), or the
+    middle of the head's outline. Different tissue is bright in each modality; if the crops of two
+    modalities lie apart, a translator learns to shift anatomy, and labels no longer fit."""
     interpolation: Interpolation = "linear"
-    """How images come onto the grid: linearly, or by cubic B-splines, which keep more of the fine
-    detail (nnU-Net's choice); what a spline overshoots is cut to the range of the scan before it is
-    scaled. Neither smooths before a coarser grid (no anti-aliasing; nor does nnU-Net). Label maps
-    and probabilities are always interpolated linearly."""
+    """How images are resampled: linearly, or with cubic B-splines, which preserve more fine detail
+    (nnU-Net's choice); overshoot is clipped to the range of the scan before scaling. Neither
+    smooths before resampling to a coarser grid (no anti-aliasing; nor does nnU-Net). Label maps and
+    probabilities are always interpolated linearly."""
     clip_fractions: tuple[Fraction, Fraction] = (0.0, 1.0)
-    """Quantiles of the cropped image that become 0 and 1; values beyond are clipped."""
+    """Quantiles of the cropped image that are mapped to 0 and 1; values beyond are clipped."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A voxel grid: ``shape`` (I, J, K) and ``affine`` voxel -> RAS+ mm."""
+    """A voxel grid: ``shape`` (I, J, K) and ``affine`` voxel -> RAS+ mm.
+
+    Example:
+        >>> grid = Grid((4, 4, 4), np.diag([2.0, 2.0, 2.0, 1.0]))
+        >>> part = grid.part((slice(1, 3), slice(0, 4), slice(2, 4)))
+        >>> part.shape, part.affine[:3, 3].tolist()
+        ((2, 4, 2), [2.0, 0.0, 4.0])
+    """
 
     shape: tuple[int, ...]
     affine: Affine
@@ -196,6 +203,13 @@ def to_common(
 
     Raises:
         DataError: the common grid has more voxels than that.
+
+    Example:
+        >>> scan = np.arange(64, dtype=np.float32).reshape(4, 4, 4)
+        >>> options = Preprocess(spacing_mm=(2.0, 2.0, 2.0))
+        >>> image, labels, affine = to_common(scan, None, np.eye(4), options)
+        >>> image.shape, float(image.min()), float(image.max())
+        ((2, 2, 2), 0.0, 1.0)
     """
     require_moderate(Grid(data.shape, affine), options, most)
     image, canonical = closest_canonical(data, affine)
@@ -212,7 +226,12 @@ def to_common(
 
 
 def to_unit_range(data: FloatArray, fractions: tuple[float, float]) -> FloatArray:
-    """Map the two quantiles of the data to 0 and 1 and clip."""
+    """Map the two quantiles of the data to 0 and 1 and clip.
+
+    Example:
+        >>> to_unit_range(np.array([0, 50, 100, 150, 200]), (0.25, 0.75)).tolist()
+        [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
     low, high = np.quantile(data, fractions)
     scaled: FloatArray = np.clip((data - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return scaled
@@ -225,7 +244,14 @@ def resample(
     outside: float = 0.0,
     interpolation: Interpolation = "linear",
 ) -> FloatArray:
-    """Interpolate ``(I, J, K)`` data on another grid; ``outside`` beyond their extent."""
+    """Interpolate ``(I, J, K)`` data on another grid; ``outside`` beyond their extent.
+
+    Example:
+        >>> data = np.array([0.0, 2.0, 4.0]).reshape(3, 1, 1)
+        >>> finer = Grid((5, 1, 1), np.diag([0.5, 1, 1, 1]))
+        >>> resample(data, np.eye(4), finer).ravel().tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
     matrix = np.linalg.inv(affine) @ grid.affine
     return interpolated(data, matrix, grid.shape, outside, interpolation)
 

@@ -1,16 +1,59 @@
-"""What a stage has learned, as a file of named arrays; no pickle."""
+"""What a stage has learned, and its file: named arrays and notes; no pickle."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
+from typing import IO, Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from crossmod.data.volumes import State
 from crossmod.errors import DataError
+
+Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
+"""Arrays by name."""
 
 STATE = "state.safetensors"
 """The file in the folder of a step."""
+
+NOTES = "notes"
+"""Where the metadata of that file keep the notes, as JSON."""
+
+
+@dataclass(frozen=True, eq=False)
+class State(Arrays):
+    """What a stage has learned: named arrays, and notes that say how to read them.
+
+    It is a mapping of the arrays. A stage without notes may return a plain dictionary of arrays.
+
+    Attributes:
+        arrays: name -> numbers of at most 8 bytes, of any shape, finite.
+        notes: what JSON can say of them, under names: texts, finite numbers, booleans, None, and
+            lists and dictionaries of these. They come back as JSON has them: tuples as lists.
+
+    Example:
+        >>> state = State({"kernel": np.ones((3, 3))}, {"channels": [8, 16]})
+        >>> state["kernel"].shape
+        (3, 3)
+        >>> state.notes["channels"]
+        [8, 16]
+    """
+
+    arrays: Arrays = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        return self.arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
 
 
 def save_state(folder: Path, state: State) -> None:
@@ -18,7 +61,8 @@ def save_state(folder: Path, state: State) -> None:
     from safetensors.numpy import save
 
     arrays = {name: np.asarray(array, order="C") for name, array in state.items()}
-    (folder / STATE).write_bytes(save(arrays))  # as bytes: a full disk is an OSError then
+    metadata = {NOTES: json.dumps(state.notes)} if state.notes else None
+    (folder / STATE).write_bytes(save(arrays, metadata))  # as bytes: a full disk is an OSError then
 
 
 def load_state(folder: Path) -> State:
@@ -31,18 +75,19 @@ def load_state(folder: Path) -> State:
     from safetensors.numpy import load_file
 
     try:
-        state: State = load_file(folder / STATE)
-    except (SafetensorError, TypeError) as error:  # TypeError: a type that numpy does not have
+        arrays = load_file(folder / STATE)
+        with (folder / STATE).open("rb") as file:
+            return State(arrays, _notes_in(file))
+    except (SafetensorError, TypeError, ValueError) as error:  # TypeError: numpy lacks the type
         raise DataError(
             f"not a file of learned arrays: {error}",
             where=str(folder / STATE),
             fix="remove this folder and run again to make it anew",
         ) from error
-    return state
 
 
-def arrays_in(content: bytes) -> State:
-    """The arrays of a safetensors file, which anybody may have made.
+def parse_state(content: bytes) -> State:
+    """The content of a safetensors file, which anybody may have made.
 
     Raises:
         ValueError: it is none, or holds numbers that numpy does not have.
@@ -51,9 +96,26 @@ def arrays_in(content: bytes) -> State:
     from safetensors.numpy import load
 
     try:
-        arrays: State = load(content)
+        arrays = load(content)
     except SafetensorError as error:
         raise ValueError(f"is no safetensors file: {error}") from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"holds numbers of the type {error}, which cannot be read") from error
-    return arrays
+    return State(arrays, _notes_in(BytesIO(content)))
+
+
+def _notes_in(file: IO[bytes]) -> dict[str, Any]:
+    """The notes in a file that safetensors could read; files from before they existed have none.
+
+    Raises:
+        ValueError: they are not as `save_state` wrote them.
+    """
+    size = int.from_bytes(file.read(8), "little")
+    metadata = json.loads(file.read(size)).get("__metadata__") or {}
+    try:
+        notes = json.loads(metadata.get(NOTES, "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"holds notes that are not JSON: {error}") from error
+    if not isinstance(notes, dict):
+        raise ValueError("holds notes that are not a JSON object")
+    return notes

@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.errors import DataError
 
-FloatArray = NDArray[np.float32]
-LabelArray = NDArray[np.uint8]
-Affine = NDArray[np.float64]
-State = Mapping[str, NDArray[np.generic]]
-"""What a stage has learned: named arrays, stored as safetensors."""
+FloatArray: TypeAlias = NDArray[np.float32]
+"""Intensities or probabilities, float32."""
+
+LabelArray: TypeAlias = NDArray[np.uint8]
+"""Labels, uint8: 0 is background, others are those of `Cohort.classes`."""
+
+Affine: TypeAlias = NDArray[np.float64]
+"""``(4, 4)``, voxel -> RAS+ mm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,13 @@ class Volume:
         center: the hospital it comes from.
         affine: ``(4, 4)`` voxel -> RAS+ mm.
         read: returns the data ``(C, I, J, K)``.
+
+    Example:
+        >>> scan = Volume.of(np.ones((1, 4, 4, 2)), np.diag([0.6, 0.6, 1.5, 1]), case="ldn_1")
+        >>> scan.grid, scan.spacing_mm
+        ((4, 4, 2), (0.6, 0.6, 1.5))
+        >>> float(scan.with_data(scan.data / 2).data.max())
+        0.5
     """
 
     case: str
@@ -102,6 +113,11 @@ class Prediction:
     Attributes:
         image: the image it was made from.
         probabilities: float32 ``(1 + classes, I, J, K)``, background first, summing to 1.
+
+    Example:
+        >>> scan = Volume.of(np.zeros((1, 1, 1, 2)), np.eye(4), case="ldn_1")
+        >>> Prediction(scan, np.array([[0.9, 0.3], [0.1, 0.7]])[:, None, None]).labels.tolist()
+        [[[0, 1]]]
     """
 
     image: Volume
@@ -117,6 +133,10 @@ class Prediction:
         """The most probable label, uint8 ``(I, J, K)``; label n is class channel n."""
         winner: LabelArray = np.argmax(self.probabilities, axis=0).astype(np.uint8)
         return winner
+
+    def pair(self, labels: LabelArray) -> Pair:
+        """The image with a label map ``(I, J, K)``; the core puts the patient in for the case."""
+        return Pair(self.image, labels, patient=self.case)
 
 
 def spacing_of(affine: Affine) -> tuple[float, float, float]:
@@ -215,14 +235,12 @@ class Cohort:
             )
         rng = np.random.default_rng([seed, count])
         order = [stratum[p] for stratum in strata for p in rng.permutation(len(stratum))]
-        fold_of = {patient: place % count for place, patient in enumerate(order)}
-        return [
-            (
-                self.only(lambda case, f=fold: fold_of[case.patient] != f),  # type: ignore[misc]
-                self.only(lambda case, f=fold: fold_of[case.patient] == f),  # type: ignore[misc]
-            )
-            for fold in range(count)
-        ]
+        return [self._split(set(order[fold::count])) for fold in range(count)]
+
+    def _split(self, held: set[str]) -> tuple[Cohort, Cohort]:
+        """The cases of all patients but some, and of these."""
+        rest = self.only(lambda case: case.patient not in held)
+        return rest, self.only(lambda case: case.patient in held)
 
     def _strata(self, origins: Mapping[str, int]) -> list[list[str]]:
         """The patients of every origin and center, each in the stratum of the first case."""
@@ -248,17 +266,11 @@ class Cohort:
     def load(cls, folder: Path) -> Cohort:
         """Read the manifest of a folder."""
         content = json.loads((folder / cls.MANIFEST).read_text(encoding="utf-8"))
-        cases = tuple(
-            Case(
-                row["case"],
-                row["patient"],
-                row["center"],
-                folder / row["image"],
-                folder / row["labels"] if row["labels"] else None,
-            )
-            for row in content["cases"]
-        )
-        return cls(cases, content["classes"])
+        cases = []
+        for row in content["cases"]:
+            image, labels = (folder / row[key] if row[key] else None for key in ("image", "labels"))
+            cases.append(Case(**row | {"image": image, "labels": labels}))
+        return cls(tuple(cases), content["classes"])
 
 
 class CohortWriter:

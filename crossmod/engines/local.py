@@ -8,19 +8,20 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
 from crossmod.engines.worker import PATIENCE_S, STOP
 from crossmod.errors import Interrupted, MachineError
-from crossmod.machine import THREAD_VARIABLES, cores, memory_limit
-from crossmod.memory import GIB, memory_short
+from crossmod.machine import THREAD_VARIABLES, cores, gpus, memory_limit
 from crossmod.options import Options, Size
-from crossmod.run.execute import place_of
+from crossmod.run.engine import Engine
+from crossmod.run.execute import killed_for_memory, place_of
 from crossmod.run.task import Advance, Event, Machine, Outcome, Task
 from crossmod.stages.guard import programs
+from crossmod.store.store import Store
 
 MOST_WORKERS = 4
 """On a CPU; each holds a few GB, and few recipes have more than four steps to make at once."""
@@ -69,21 +70,19 @@ class Process:
         self.log.close()
 
 
-@dataclass
-class Local:
-    """A pool of worker processes, started when they are needed.
+class Local(Engine[LocalOptions]):
+    """Makes steps on this machine, in processes that are started when they are needed.
 
     Attributes:
-        options: what the profile or the command line says.
         gpus: GPUs to share out; empty on a CPU.
-        exact: whether numbers may not depend on how many threads there are.
+        pool: the worker processes by number.
     """
 
-    options: LocalOptions
-    gpus: Sequence[str] = ()
-    exact: bool = False
-    pool: dict[int, Process] = field(default_factory=dict, init=False)
-    _known: set[int] = field(default_factory=set, init=False)
+    def __init__(self, options: LocalOptions, store: Store, machine: Machine) -> None:
+        super().__init__(options, store, machine)
+        self.gpus = gpus(machine.device)
+        self.pool: dict[int, Process] = {}
+        self._known: set[int] = set()
 
     @property
     def workers(self) -> int:
@@ -93,7 +92,7 @@ class Local:
     @property
     def threads(self) -> int:
         """Threads of each worker."""
-        if self.exact and not self.gpus:
+        if self.machine.determinism == "exact" and not self.gpus:
             return 1
         named = os.environ.get("OMP_NUM_THREADS", "")
         limit = int(named) if named.isdecimal() and int(named) else cores()
@@ -208,14 +207,12 @@ class Local:
 
 
 def _death(task: Task, last: Advance | None, code: int) -> MachineError:
-    where = place_of(task)
     if -code == signal.SIGKILL:
-        held = f"the process held {last.resident_bytes / GIB:.1f} GiB" if last else ""
         what = "the system killed the worker, most likely because memory was short"
-        return memory_short(where, last.item if last else "", held, what)
+        return killed_for_memory(task, last, what)
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return MachineError(
         f"the worker died ({name})",
-        where=where,
+        where=place_of(task),
         fix="--traceback shows what it printed; run again to go on",
     )

@@ -3,81 +3,134 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 
-from crossmod.engines.local import Local, LocalOptions
-from crossmod.engines.ray import RayOptions
-from crossmod.engines.slurm import SlurmOptions
-from crossmod.errors import RecipeError
-from crossmod.machine import gpus
+from crossmod.engines import door
+from crossmod.errors import PluginError, RecipeError
 from crossmod.options import Options
-from crossmod.recipe.files import read_documents
-from crossmod.recipe.problems import explain
+from crossmod.recipe.files import Document, merge, read_documents
+from crossmod.recipe.problems import explain, nearest
+from crossmod.recipe.text import Location
 from crossmod.run.engine import Engine
 from crossmod.run.task import Machine
 from crossmod.store.store import Store
 
-EngineName = Literal["local", "slurm", "ray"]
-
 VARIABLE = "CROSSMOD_PROFILE"
 """Names the profile where no option does."""
 
+LOCAL = "local"
+"""The engine of those who name none, by its entry point."""
+
+INSTALL = "install the package that brings the engine; `crossmod plugins` lists those installed"
+
 
 class Profile(Options):
-    """Where and how steps are made; it changes no result's meaning and no content key."""
+    """Where and how steps are made; it changes no result's meaning and no content key.
 
-    engine: EngineName = "local"
+    Beside these keys it has a table for each engine, which is called as the engine is.
+    """
+
+    engine: str = LOCAL
     """Where steps are made."""
     checkpoint_minutes: Annotated[float, Field(strict=True, ge=0.0, le=100_000.0)] = 5.0
     """Time between two checkpoints of a training; 0 keeps one after every step."""
-    local: LocalOptions = LocalOptions()
-    """Options of the engine on this machine."""
-    slurm: SlurmOptions = SlurmOptions()
-    """Options of the Slurm engine."""
-    ray: RayOptions = RayOptions()
-    """Options of the Ray engine."""
+    _tables: dict[str, Options] = PrivateAttr(default_factory=dict)
+
+    def options(self, engine: str) -> Options:
+        """The options of an engine: those of its table, else the defaults.
+
+        Raises:
+            PluginError: the engine is broken.
+        """
+        return self._tables.get(engine) or door.load(engine).options_type()
+
+    @property
+    def on_shared_disk(self) -> bool:
+        """Whether other machines make the steps, on a disk that all of them see.
+
+        Raises:
+            PluginError: the engine is broken.
+        """
+        return door.load(self.engine).on_shared_disk
 
 
-def read_profile(path: Path | None, settings: Sequence[str] = ()) -> Profile:
+def read_profile(
+    path: Path | None, *, engine: str | None = None, workers: int | None = None
+) -> Profile:
     """The profile in a file, in the file that $CROSSMOD_PROFILE names, or the defaults.
+
+    The table of an engine that is broken is not looked at before the engine is used.
 
     Args:
         path: the file.
-        settings: keys that the command line changes, ``a.b=c``.
+        engine: what the command line says of the engine.
+        workers: what it says of the steps made at the same time on this machine.
 
     Raises:
-        RecipeError: no such file, or something in it is not allowed; all problems at once.
+        RecipeError: no such file, no such engine, or something that is not allowed; all at once.
     """
     named = path or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
-    if named is None:
-        return Profile()
-    document = read_documents(named, settings).get("")
+    document = _read(named) if named else Document(Path(), {}, {}, ())
+    given = {("engine",): engine, (LOCAL, "workers"): workers}
+    return _checked(_changed(document, {k: v for k, v in given.items() if v is not None}))
+
+
+def _read(path: Path) -> Document:
+    document = read_documents(path, ()).get("")
     if document is None:
-        raise RecipeError("a profile has no variants", where=str(named))
+        raise RecipeError("a profile has no variants", where=str(path))
+    return document
+
+
+def _changed(document: Document, given: Mapping[Location, Any]) -> Document:
+    """A profile with what the command line says instead."""
+    tables, origins = document.tables, dict(document.origins)
+    for location, value in given.items():
+        nested = value
+        for part in reversed(location):
+            nested = {part: nested}
+        tables, origins[location] = merge(tables, nested), f"--{location[-1]}"
+    return replace(document, tables=tables, origins=origins)
+
+
+def _checked(document: Document) -> Profile:
+    known, tables, problems = door.available(), dict[str, Options](), list[str]()
+    named = known.keys() & document.tables.keys() - Profile.model_fields.keys()
+    for name in sorted(named):
+        try:
+            kind = door.load(name).options_type
+            tables[name] = kind.model_validate(document.tables[name])
+        except PluginError:
+            continue  # it is said where the engine is used
+        except ValidationError as error:
+            problems += explain(error, (name,), kind, document)
+    rest = {key: value for key, value in document.tables.items() if key not in named}
+    profile = Profile()
     try:
-        return Profile.model_validate(document.tables)
+        profile = Profile.model_validate(rest)
     except ValidationError as error:
-        problems = explain(error, (), Profile, document)
-        raise RecipeError("\n".join(problems)) from error
+        problems += explain(error, (), Profile, document, tuple(known))
+    asked, fix = rest.get("engine", LOCAL), ""
+    if isinstance(asked, str) and asked not in known:
+        text, near = f"no engine is called '{asked}'", nearest(asked, known)
+        problems.append(document.problem(("engine",), text, allowed=", ".join(known), near=near))
+        fix = INSTALL
+    if problems:
+        raise RecipeError("\n".join(problems), fix=fix)
+    profile._tables.update(tables)
+    return profile
 
 
-def open_engine(profile: Profile, store: Store, machine: Machine) -> Engine:
+def open_engine(profile: Profile, store: Store, machine: Machine) -> Engine[Any]:
     """The engine that a profile asks for.
 
     Raises:
         MachineError: what it needs is not installed or not running.
+        PluginError: it is broken.
     """
-    if profile.engine == "slurm":
-        from crossmod.engines.slurm import Slurm
-
-        return Slurm(profile.slurm, store, machine)
-    if profile.engine == "ray":
-        from crossmod.engines.ray import Ray
-
-        return Ray(profile.ray, store, machine)
-    exact = machine.determinism == "exact"
-    return Local(profile.local, gpus(machine.device), exact)
+    return door.load(profile.engine)(profile.options(profile.engine), store, machine)

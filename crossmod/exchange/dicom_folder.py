@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ from crossmod.exchange.data_folder import (
 from crossmod.files.outputs import Inputs
 from crossmod.intake import load_scan
 from crossmod.intake.dicom.files import HEAD_BYTES, is_marked
+from crossmod.stages.base import Progress, silent_progress
 
 ENDING = ".nii.gz"
 
@@ -36,12 +37,10 @@ STAGE = ".import-dicom-"
 LOCK = ".lock"
 """Held by the import that works in such a folder; the system frees it when the import ends."""
 
-Item = tuple[str, Path]
-Progress = Callable[[Iterable[Item], int], Iterable[Item]]
-"""Wraps the iteration over that many cases."""
 
-
-def import_series(folder: Path, out: Path, role: Role, series: str, progress: Progress) -> Imported:
+def import_series(
+    folder: Path, out: Path, role: Role, series: str, progress: Progress = silent_progress
+) -> Imported:
     """Read a series of every case and write it into a data folder; all of them or none.
 
     Args:
@@ -114,7 +113,7 @@ def _convert(
     remarks: list[str] = []
     with _stage(out) as stage:
         images = stage / role / "images"
-        for case, place in progress(cases.items(), len(cases)):
+        for case, place in progress(cases.items(), total=len(cases)):
             try:
                 loaded = load_scan(place, series=series)
             except DataError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +13,11 @@ from pydantic import ValidationError
 
 from crossmod.data.cases import faults_of_cases, shown
 from crossmod.data.volumes import Case, Cohort, write_nifti
-from crossmod.errors import DataError
+from crossmod.errors import DataError, reading
 from crossmod.files.outputs import NOTHING, Inputs, new_folder
 from crossmod.intake import load_labels, load_scan
 from crossmod.options import FileValue, Name, Options, problems_in
+from crossmod.stages.base import Progress, silent_progress
 
 ENDING = ".nii.gz"
 FOLDS = 5
@@ -24,8 +25,6 @@ FOLDS = 5
 
 SPLITS = "splits_final.json"
 """The file in a preprocessed folder from which nnU-Net takes its folds, if it is there."""
-
-Progress = Callable[[Sequence[Case]], Iterable[Case]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Exported:
     splits: Path | None
 
 
-class Row(Options):
+class ManifestRow(Options):
     """A case in a manifest; its files are named relative to the folder."""
 
     case: str
@@ -59,7 +58,7 @@ class Manifest(Options):
     """What `Cohort.save` writes."""
 
     classes: dict[Name, FileValue]
-    cases: tuple[Row, ...]
+    cases: tuple[ManifestRow, ...]
 
 
 def load_joined(folders: Sequence[Path]) -> Cohort:
@@ -96,9 +95,8 @@ def _load(folder: Path) -> Cohort:
     """The cohort of a folder that anybody may have made."""
     file = folder / Cohort.MANIFEST
     try:
-        manifest = Manifest.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(file)) from error
+        with reading(file):
+            manifest = Manifest.model_validate_json(file.read_bytes())
     except ValidationError as error:
         raise DataError(problems_in(error), where=str(file)) from error
     problems = faults_of_cases(row.case for row in manifest.cases)
@@ -135,8 +133,8 @@ def export_raw(
     number: int,
     name: str,
     channel: str,
-    progress: Progress,
     inputs: Inputs = NOTHING,
+    progress: Progress = silent_progress,
 ) -> Exported:
     """Write a cohort as ``out/Dataset{number}_{name}``; labeled cases are for training.
 
@@ -146,8 +144,8 @@ def export_raw(
         number: identifier of the data set, 1 to 999.
         name: name of the data set: letters, digits, `-` and `_`.
         channel: name of the one channel; nnU-Net normalizes by it (not "CT" for MRI).
-        progress: wraps the iteration over cases.
         inputs: the folders that the cohort lies in.
+        progress: wraps the iteration over cases.
 
     Raises:
         DataError: number or name is not allowed, the number is taken, or the folder lies in one

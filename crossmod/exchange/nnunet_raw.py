@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.data.cases import faults_of_cases, shown
-from crossmod.errors import DataError
-
-ENDINGS = (".nii.gz", ".nii")
-"""File endings that crossmod reads."""
+from crossmod.data.folder import NIFTI
+from crossmod.errors import DataError, reading
 
 NUMBER = re.compile(r"[0-9]{1,4}")
 """A channel, or a label in version 1."""
@@ -75,9 +73,9 @@ def read_raw(folder: Path, channel: int | None) -> RawDataset:
     problems: list[str] = []
     classes = _classes(_labels(content, problems), problems)
     ending = content.get("file_ending", ".nii.gz")
-    if ending not in ENDINGS:
+    if ending not in NIFTI:
         problems.append(
-            f"file_ending is {shown(repr(ending))}; crossmod reads {' and '.join(ENDINGS)}"
+            f"file_ending is {shown(repr(ending))}; crossmod reads {' and '.join(NIFTI)}"
         )
     if "dataset" in content:
         problems.append('files are listed under "dataset"; move them to imagesTr and labelsTr')
@@ -100,9 +98,8 @@ def _read_json(path: Path) -> dict[str, Any]:
             fix="name the folder of one data set, such as nnUNet_raw/Dataset501_Name",
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+        with reading(path):
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=str(path)) from error
     if not isinstance(content, dict):

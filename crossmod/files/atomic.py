@@ -1,7 +1,7 @@
-"""Folders that appear whole or not at all.
+"""Folders and files that appear whole or not at all.
 
-An entry is written beside its place, its manifest last, and renamed. The manifest holds the digest
-of every file; nothing inside says where the entry lies or when it was made.
+What is new is written beside its place and renamed once it is on the disk. An entry gets a manifest
+last, with the digest of every file; nothing inside says where the entry lies or when it was made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from crossmod.errors import MachineError, PluginError
+from crossmod.errors import MachineError, PluginError, writing
 from crossmod.faults import point
 from crossmod.files.digests import digest_on_disk
 
@@ -26,10 +26,18 @@ MANIFEST = "manifest.json"
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EFBIG)
 
 
+def read_manifest(entry: Path) -> dict[str, Any]:
+    """What the manifest of an entry says, whatever became of its files; empty if there is none."""
+    with suppress(OSError, ValueError):
+        content = json.loads((entry / MANIFEST).read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
+    return {}
+
+
 def manifest_of(entry: Path) -> dict[str, Any] | None:
     """The manifest of an entry whose files are all there in full size, else None."""
+    content = read_manifest(entry)
     try:
-        content: dict[str, Any] = json.loads((entry / MANIFEST).read_text("utf-8"))
         whole = all(
             (entry / name).stat().st_size == file["bytes"]
             for name, file in content["files"].items()
@@ -61,11 +69,18 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
     Raises:
         MachineError: the disk is full, broken or read-only.
         PluginError: the folder holds something that cannot be kept.
+
+    Example:
+        >>> with published(Path("entry"), {"step": "demo"}) as folder:
+        ...     written = (folder / "volumes.txt").write_text("1 2 3")
+        >>> damaged_files(Path("entry"))
+        []
+        >>> manifest_of(Path("entry"))["files"]["volumes.txt"]["bytes"]
+        5
     """
     draft = draft_of(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.mkdir()
+        draft.mkdir(parents=True)
         point("draft")
         yield draft
         point("written")
@@ -76,8 +91,18 @@ def published(target: Path, note: Mapping[str, Any]) -> Iterator[Path]:
     except OSError as error:
         if error.errno not in CANNOT_WRITE:
             raise
-        fix = "free space or choose another folder with --store, then run again to go on"
-        raise _cannot_write(error, target, draft, fix) from error
+        raise _cannot_write(error, target, draft) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """A new folder beside a target; what is not moved out of it by the end of the block is lost."""
+    draft = draft_of(target)
+    try:
+        draft.mkdir(parents=True)
+        yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -126,7 +151,7 @@ def _settle(draft: Path, target: Path) -> None:
     sync(target.parent)
 
 
-def _cannot_write(error: OSError, target: Path, draft: Path, fix: str) -> MachineError:
+def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
     written = sum(path.stat().st_size for path in draft.rglob("*") if path.is_file())
     with suppress(OSError):
         free = shutil.disk_usage(target.parent).free
@@ -134,30 +159,26 @@ def _cannot_write(error: OSError, target: Path, draft: Path, fix: str) -> Machin
         return MachineError(
             f"cannot write a result: {error.strerror or error}; {text}",
             where=str(error.filename or target),
-            fix=fix,
+            fix="free space or choose another folder with --store, then run again to go on",
         )
     return MachineError(f"cannot write a result: {error.strerror}", where=str(target))
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; text as UTF-8. A device or a pipe just takes it.
+def write_file(path: Path, content: str) -> None:
+    """Write a text as UTF-8, whole or not at all.
 
     Raises:
         MachineError: the disk is full, broken or read-only.
     """
-    raw = content.encode() if isinstance(content, str) else content
-    special = path.exists() and not path.is_file()  # /dev/null must not be replaced by a file
-    draft = path if special else draft_of(path)
-    try:
-        draft.write_bytes(raw)
-        if not special:
+    draft = draft_of(path)
+    with writing(path):
+        try:
+            draft.write_text(content, encoding="utf-8")
             point(f"write-{path.name}")
             sync(draft)
             draft.replace(path)
-    except OSError as error:
-        if not special:
+        finally:
             draft.unlink(missing_ok=True)
-        raise _cannot_write(error, path, draft, "free space or name another place") from error
 
 
 def append_line(path: Path, row: Mapping[str, Any]) -> None:
@@ -170,6 +191,13 @@ def append_line(path: Path, row: Mapping[str, Any]) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
     with os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8") as file:
         file.write(json.dumps(row) + "\n")
+
+
+def sync_all(folder: Path) -> None:
+    """Wait until all files in a folder, and below it, are on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            sync(path)
 
 
 def sync(path: Path) -> None:

@@ -15,11 +15,20 @@ def digest_of(path: Path) -> str:
 
     Raises:
         OSError: it cannot be read.
+
+    Example:
+        >>> for name in ("one/a.dcm", "two/b.dcm", "two/.hidden"):
+        ...     Path(name).parent.mkdir(exist_ok=True)
+        ...     written = Path(name).write_bytes(b"voxels")
+        >>> digest_of(Path("one")) == digest_of(Path("two"))
+        True
+        >>> digest_of(Path("one")) == digest_of(Path("one/a.dcm"))
+        False
     """
     if path.is_dir():
         files = (file for file in path.rglob("*") if file.name[0] != "." and not file.is_symlink())
         inside = sorted(digest_of(file) for file in files if file.is_file())
-        return hashlib.sha256("".join(inside).encode()).hexdigest()
+        return digest_of_bytes("".join(inside))
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -48,3 +57,9 @@ def digest_of_files(files: Sequence[Path]) -> str:
     for file in files:
         whole.update(hashlib.sha256(file.read_bytes()).digest())
     return whole.hexdigest()
+
+
+def digest_of_bytes(content: bytes | str) -> str:
+    """The sha256 of bytes, or of a text in UTF-8."""
+    raw = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(raw).hexdigest()

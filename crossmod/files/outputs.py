@@ -10,7 +10,6 @@ a file that somebody changed has another digest and counts as theirs.
 from __future__ import annotations
 
 import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,8 +17,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from crossmod.errors import DataError, MachineError
-from crossmod.files.atomic import draft_of, sync
+from crossmod.errors import DataError, writing
+from crossmod.faults import point
+from crossmod.files.atomic import drafted, sync, sync_all
 from crossmod.files.digests import digest_on_disk
 from crossmod.files.ledger import (
     ITSELF,
@@ -98,7 +98,7 @@ def require_new(folder: Path, inputs: Inputs = NOTHING) -> None:
     Raises:
         DataError: it does.
     """
-    with _explained(folder):
+    with writing(folder):
         _require_place(folder)
         if any(_inside(folder)):
             raise DataError(
@@ -116,15 +116,12 @@ def new_folder(folder: Path, inputs: Inputs = NOTHING) -> Iterator[Path]:
         MachineError: something cannot be written.
     """
     require_new(folder, inputs)
-    draft = draft_of(folder)
-    with _explained(folder):
-        try:
-            draft.mkdir(parents=True)
-            yield draft
-            require_new(folder, inputs)
-            draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with writing(folder), drafted(folder) as draft:
+        yield draft
+        sync_all(draft)
+        require_new(folder, inputs)
+        draft.rename(folder)
+        sync(folder.parent)
 
 
 @dataclass
@@ -172,20 +169,18 @@ class Outputs:
             MachineError: it cannot be written.
         """
         target = self.folder / name
-        if takes_all(target):
-            yield target
-            return
-        room = draft_of(target)
-        with _explained(target):
-            try:
-                room.mkdir(parents=True)
-                yield room / name
-                sync(room / name)
-                self.note(name, digest_on_disk(room / name))
+        with writing(target):
+            if takes_all(target):
+                yield target
+                return
+            with drafted(target) as room:  # a folder: writers go by the ending of a name
+                draft = room / name
+                yield draft
+                point(f"write-{name}")
+                sync(draft)
+                self.note(name, digest_on_disk(draft))
                 self._require_free([name], "name another folder")
-                (room / name).replace(target)
-            finally:
-                shutil.rmtree(room, ignore_errors=True)
+                draft.replace(target)
 
     def owns(self, name: str) -> bool:
         """Whether the command wrote the file of that name, as it is now."""
@@ -228,7 +223,7 @@ class Outputs:
         """
         self.require_claim()
         if owner_of(self.folder) is None:
-            with _explained(self.folder):
+            with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 self.note(ITSELF, "")
             self.require_claim()
@@ -334,15 +329,3 @@ def _identity(path: Path) -> Identity | None:
     except OSError:  # nothing is there
         return None
     return about.st_dev, about.st_ino
-
-
-@contextmanager
-def _explained(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise MachineError(
-            f"cannot be written: {error.strerror or error}",
-            where=str(target),
-            fix="free space or name another place",
-        ) from error

@@ -7,17 +7,22 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from crossmod.errors import DataError
+from crossmod.errors import DataError, reading
 
 CASE = "{case}"
 """What stands for the case id in a pattern."""
 
-SHOWN_LINKS = 20
+MAX_LINKS = 20
 """Links to the outside that a message lists."""
 
 
 def reference_of(root: Path, labels: str, case: str) -> Path:
-    """Where the label map lies that a case is scored against, whether or not it exists."""
+    """Where the label map lies that a case is scored against, whether or not it exists.
+
+    Example:
+        >>> reference_of(Path("data"), "hidden/{case}_Label.nii.gz", "ldn_7").as_posix()
+        'data/hidden/ldn_7_Label.nii.gz'
+    """
     return root / labels.replace(CASE, case)
 
 
@@ -30,9 +35,9 @@ def refuse_links(root: Path, patterns: Iterable[str]) -> None:
     links = {link for path in files_of(root, patterns) if (link := _way_out(root, path))}
     if links:
         lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
-        more = [f"and {len(lines) - SHOWN_LINKS} more"] if len(lines) > SHOWN_LINKS else []
+        more = [f"and {len(lines) - MAX_LINKS} more"] if len(lines) > MAX_LINKS else []
         raise DataError(
-            "\n".join(["links lead out of the data folder", *lines[:SHOWN_LINKS], *more]),
+            "\n".join(["links lead out of the data folder", *lines[:MAX_LINKS], *more]),
             where=str(root),
             fix="if you trust them, --allow-outside",
         )
@@ -78,6 +83,13 @@ def matches(root: Path, pattern: str) -> dict[str, Path]:
 
     Raises:
         DataError: it is no pattern, or folders cannot be read.
+
+    Example:
+        >>> for name in ("t2/a.nii.gz", "t2/b.nii.gz", "t2/b_seg.nii", "t1/a.nii.gz"):
+        ...     Path(name).parent.mkdir(exist_ok=True)
+        ...     Path(name).touch()
+        >>> {case: path.name for case, path in matches(Path(), "t2/{case}.nii.gz").items()}
+        {'a': 'a.nii.gz', 'b': 'b.nii.gz'}
     """
     if CASE not in pattern or Path(pattern).is_absolute():
         raise DataError(
@@ -120,7 +132,5 @@ def is_folder(path: Path) -> bool:
     Raises:
         DataError: nobody can know.
     """
-    try:
+    with reading(path):
         return path.is_dir()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error

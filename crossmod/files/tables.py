@@ -9,26 +9,19 @@ from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 
-from crossmod.errors import DataError, MachineError
-from crossmod.files.atomic import write_file
+from crossmod.errors import DataError, reading
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Write a header and rows; the folder of the file is made if it is missing.
+    """Write a header and rows.
 
     Raises:
-        MachineError: it cannot be written.
+        OSError: it cannot be written.
     """
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(map(_cell, row) for row in rows)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        what = f"cannot make this folder: {error.strerror}"
-        raise MachineError(what, where=str(path.parent)) from error
-    write_file(path, text.getvalue())
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(map(_cell, row) for row in rows)
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -37,6 +30,13 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     Raises:
         DataError: it cannot be read, is not UTF-8, or is no CSV, with its line; the mark that
             spreadsheets put in front of UTF-8 is no part of it.
+
+    Example:
+        >>> write_csv(Path("scores.csv"), ["case", "dice"], [["a", 0.5], ["b", math.nan]])
+        >>> [row for _, row in read_csv(Path("scores.csv"))]
+        [['case', 'dice'], ['a', '0.5'], ['b', '']]
+        >>> [Path(where).name for where, _ in read_csv(Path("scores.csv"))]
+        ['scores.csv:1', 'scores.csv:2', 'scores.csv:3']
     """
     reader = csv.reader(StringIO(_decoded(path), newline=""))
     try:
@@ -47,11 +47,10 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _decoded(path: Path) -> str:
-    try:
+    with reading(path):
         raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
         return raw.decode("utf-8")
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
         line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
         raise DataError(

@@ -1,26 +1,25 @@
 """Reading files that nobody vouches for: NIfTI files and DICOM series.
 
-Every path into the program leads through here. Files are found and named first, so that wrong paths
-are said before anything is read; then each is weighed, read and checked.
+Every path into the program leads through here. Files are found and named first (`find`), so that
+wrong paths are said before anything is read; then each is weighed, read and checked: scans in
+`scans`, label maps in `labels`, what is inside of the formats in `nifti` and `dicom`. `facts` keeps
+what was seen of a file; `survey` looks at a whole data set.
 """
 
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.faults import FileFault
 from crossmod.intake.find import ScanFile, find_scan_files
-from crossmod.intake.guess import Folder, Guesser
-from crossmod.intake.loaded import LabelMap, Loaded
+from crossmod.intake.guess import survey_folder
+from crossmod.intake.labels import difference, load_labels, on_grid
 from crossmod.intake.nifti.mend import mend
-from crossmod.intake.nifti.pairs import difference, on_grid
 from crossmod.intake.options import Intake, Limits
-from crossmod.intake.read import load_grid, load_labels, load_scan
-from crossmod.intake.survey import File, Part, Progress, Survey, survey
+from crossmod.intake.results import FileFault, LabelMap, Loaded
+from crossmod.intake.scans import load_grid, load_scan
+from crossmod.intake.survey import File, Part, Survey, survey
 
 __all__ = [
     "Facts",
     "File",
     "FileFault",
-    "Folder",
-    "Guesser",
     "Inspector",
     "Intake",
     "Kind",
@@ -28,7 +27,6 @@ __all__ = [
     "Limits",
     "Loaded",
     "Part",
-    "Progress",
     "ScanFile",
     "Survey",
     "difference",
@@ -39,4 +37,5 @@ __all__ = [
     "mend",
     "on_grid",
     "survey",
+    "survey_folder",
 ]

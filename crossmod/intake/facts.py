@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.grids import Grid
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError, MachineError, reading
 from crossmod.files.atomic import write_file
-from crossmod.files.digests import digest_of
-from crossmod.intake.loaded import LabelMap, Loaded
+from crossmod.files.digests import digest_of, digest_of_bytes
+from crossmod.intake.labels import load_labels
 from crossmod.intake.nifti.payload import slabs
 from crossmod.intake.options import Intake
-from crossmod.intake.read import load_labels, load_scan
+from crossmod.intake.results import LabelMap, Loaded
+from crossmod.intake.scans import load_scan
 
 VERSION = 2
 """Raise it when files are judged differently."""
@@ -97,12 +98,9 @@ class Inspector:
     def _digest(self, path: Path) -> str:
         known = {} if self.digests is None else self.digests
         if path not in known:
-            try:
-                # Of what is neither, such as a pipe, reading says what it is.
+            with reading(f"{path}: file"):
+                # Of what is neither, such as a pipe, loading it says what it is.
                 known[path] = digest_of(path) if path.is_file() or path.is_dir() else ""
-            except OSError as error:
-                what = f"cannot be read: {error.strerror}"
-                raise DataError(what, where=f"{path}: file") from error
         return known[path]
 
     def _seen(self, path: Path, digest: str, kind: Kind, series: str) -> Facts:
@@ -123,7 +121,7 @@ class Inspector:
         if self.memory is None:
             return None
         everything = [VERSION, *asked, self.options.model_dump(mode="json")]
-        name = hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:40]
+        name = digest_of_bytes(json.dumps(everything))[:40]
         return self.memory / f"{name}.json"
 
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossmod.data.cases import faults_of_cases
+from crossmod.data.folder import NIFTI
 from crossmod.errors import DataError
 from crossmod.files.outputs import Outputs
-
-NIFTI = (".nii.gz", ".nii")
-"""What names of NIfTI files end with."""
 
 PREDICT = "crossmod predict"
 """How a ledger names the command whose label maps are not scans."""

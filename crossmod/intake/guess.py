@@ -9,11 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from crossmod.data.classes import Classes
 from crossmod.data.folder import NIFTI
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.nifti.read import ROUNDED
-from crossmod.intake.survey import File
+from crossmod.intake.labels import ROUNDED
+from crossmod.intake.options import Intake
+from crossmod.intake.survey import File, Survey
+from crossmod.stages.base import Progress, silent_progress
 
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """The words of a name such as ``case_1-Label.nii.gz`` or ``labelsTr``."""
@@ -73,6 +76,28 @@ class Guesser(Inspector):
         scan = super().facts(path, "scan")
         remark = f"labels: {told}; taken for a scan, though the name says label map"
         return replace(scan, remarks=(*scan.remarks, remark))
+
+
+def survey_folder(root: Path, options: Intake, progress: Progress = silent_progress) -> Survey:
+    """Look into every file of a folder, each by itself.
+
+    Args:
+        root: the folder.
+        options: what is done with files that are not as they should be.
+        progress: wraps the iteration over files.
+
+    Raises:
+        DataError: it holds nothing to look into.
+    """
+    there = Folder.of(root)
+    if not there.files and not there.problems:
+        raise DataError("holds neither NIfTI nor DICOM files", where=str(root))
+    found = Survey((), Classes({}), problems=there.problems)
+    found.read(there.files, Guesser(options), progress)
+    for path, facts in sorted(found.facts.items()):
+        found.remarks += [("", f"{path}: {text}") for text in facts.remarks]
+    found.remarks += [("", f"{link}: link: is not followed") for link in there.links]
+    return found
 
 
 def _scans(here: Path, names: list[str]) -> Iterator[File]:

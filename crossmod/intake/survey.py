@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,18 +13,15 @@ from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.faults import FileFault
-from crossmod.intake.nifti.pairs import difference, rounding
+from crossmod.intake.labels import difference, rounding
+from crossmod.intake.results import FileFault
+from crossmod.stages.base import Progress, silent_progress
 
 THREADS = 8
 """Files looked at together at most; unpacking leaves Python's lock to the others."""
 
 HELD_OUT = "validation"
 """The split that no stage may have seen."""
-
-Progress = Callable[[Iterable[None], int], Iterable[None]]
-"""Wraps the iteration over files, of which there are that many."""
-
 
 File = tuple[Path, Kind, str]
 """A file, or folder of DICOM files; what it is; which series."""
@@ -109,7 +106,7 @@ class Survey:
         asked = list(dict.fromkeys(files))
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             looks = pool.map(lambda item: self._look(inspector, *item), asked)
-            for _ in progress(looks, len(asked)):
+            for _ in progress(looks, total=len(asked)):
                 pass
         self.problems.sort()
 
@@ -194,7 +191,7 @@ def survey(
     parts: Sequence[Part],
     classes: Classes,
     inspector: Inspector,
-    progress: Progress = lambda items, total: items,
+    progress: Progress = silent_progress,
 ) -> Survey:
     """Look at all files of a data set, and hold them against each other.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jinja2
 
 from crossmod.model.facts import ModelFacts
-from crossmod.scores.metrics import EMPTY_PREDICTION_MM
+from crossmod.scores.table import penalties, reported
 
 CARD_FILE = "README.md"
 
@@ -28,4 +28,7 @@ def card(model: ModelFacts) -> str:
         for name, split in model.origin.data.items()
     }
     template = environment.get_template("card.md.j2")
-    return template.render(model=model, splits=splits, penalty_mm=EMPTY_PREDICTION_MM)
+    metrics = reported()
+    return template.render(
+        model=model, splits=splits, metrics=metrics, penalties=penalties(metrics)
+    )

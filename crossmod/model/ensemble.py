@@ -13,9 +13,10 @@ import numpy as np
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, to_native
 from crossmod.data.lesions import keep_largest
-from crossmod.data.volumes import LabelArray, Prediction, State, Volume
+from crossmod.data.overlap import dice
+from crossmod.data.state import State
+from crossmod.data.volumes import LabelArray, Prediction, Volume
 from crossmod.options import Average
-from crossmod.scores.metrics import dice
 from crossmod.stages import contract
 from crossmod.stages.base import Context, Segmenter
 from crossmod.stages.find import StageUse

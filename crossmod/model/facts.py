@@ -9,11 +9,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
-from crossmod.files.atomic import write_file
 from crossmod.intake.options import Intake
 from crossmod.options import Average, FileValue, Name, Options, problems_in
 
@@ -108,7 +107,14 @@ class RunFacts(Options):
 
 
 class Scores(Options):
-    """How well one structure was outlined, over the scans of a center or all of them."""
+    """How well one structure was outlined, over the scans of a center or all of them.
+
+    The means and standard deviations of metrics that other packages add are further fields, named
+    alike.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float | None] = Field(init=False)
 
     split: str
     center: str
@@ -131,7 +137,7 @@ class Weights(Options):
 
     sha256: str
     notes: dict[str, Any]
-    """Arrays of bytes in it that are JSON, in plain text; nothing reads them from here."""
+    """Its notes, see `State`, for people: prediction reads those in the file."""
 
 
 class ModelFacts(Setup):
@@ -154,7 +160,7 @@ FactsT = TypeVar("FactsT", RunFacts, ModelFacts)
 def write_facts(path: Path, facts: RunFacts | ModelFacts) -> None:
     """Write one of the two files."""
     content = {"format": FORMAT, **facts.model_dump(mode="json")}
-    write_file(path, json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def read_facts(path: Path, kind: type[FactsT]) -> FactsT:

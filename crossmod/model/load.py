@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crossmod.data.classes import Classes
-from crossmod.data.state import arrays_in
-from crossmod.data.volumes import State
-from crossmod.errors import DataError, PluginError
+from crossmod.data.state import State, parse_state
+from crossmod.errors import DataError, PluginError, reading
+from crossmod.files.digests import digest_of_bytes
 from crossmod.model.ensemble import Ensemble
 from crossmod.model.facts import (
     MODEL_FILE,
@@ -23,7 +22,7 @@ from crossmod.model.facts import (
     require_usual_spacing,
 )
 from crossmod.options import problems_in
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.find import StageUse
 
 
@@ -78,14 +77,14 @@ def load_model(folder: Path) -> Model:
     return Model(facts, ensemble, _states(folder, facts), remarks)
 
 
-def _plugin(wanted: Identity, folder: Path) -> plugins.Plugin:
-    if wanted.name not in plugins.available():
+def _plugin(wanted: Identity, folder: Path) -> find.Plugin:
+    if wanted.name not in find.available():
         raise PluginError(
             f"needs the plugin {_who(wanted)}, which is not installed",
             where=str(folder),
             fix=_install(wanted),
         )
-    plugin = plugins.load(wanted.name)
+    plugin = find.load(wanted.name)
     if plugin.kind != "segment":
         raise PluginError(
             f"the installed plugin of this name is for [{plugin.kind}]",
@@ -121,9 +120,10 @@ def _states(folder: Path, facts: ModelFacts) -> tuple[State, ...]:
     problems = []
     for name, weights in facts.weights.items():
         try:
-            states.append(_state(folder / name, weights))
-        except OSError as error:
-            problems.append(f"{folder / name}: cannot be read: {error.strerror}")
+            with reading(folder / name):
+                states.append(_state(folder / name, weights))
+        except DataError as error:
+            problems.append(str(error))
         except ValueError as error:
             problems.append(f"{folder / name}: {error}")
     if problems:
@@ -134,6 +134,6 @@ def _states(folder: Path, facts: ModelFacts) -> tuple[State, ...]:
 def _state(file: Path, weights: Weights) -> State:
     """Raises ValueError where the file is not the one that was packaged, or no weights at all."""
     content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != weights.sha256:
+    if digest_of_bytes(content) != weights.sha256:
         raise ValueError("is damaged: its sha256 is not that of model.json")
-    return arrays_in(content)
+    return parse_state(content)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tomllib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from crossmod.data.state import STATE, arrays_in
+from crossmod.data.state import STATE, parse_state
 from crossmod.errors import DataError
 from crossmod.files.atomic import MANIFEST
+from crossmod.files.digests import digest_of_bytes
 from crossmod.files.outputs import Inputs, new_folder, require_new
 from crossmod.model.card import CARD_FILE, card
 from crossmod.model.facts import (
@@ -34,6 +33,7 @@ from crossmod.model.facts import (
 )
 from crossmod.options import Seed, problems_in
 from crossmod.scores.metrics import Summary, read_scores, summarize
+from crossmod.scores.table import reported
 
 AGAIN = "run the same recipe into the folder again"
 """What mends a run folder."""
@@ -137,7 +137,7 @@ def _state(folder: Path, fold: Fold) -> bytes:
     if manifest["key"] != fold.key:
         raise ValueError("holds the result of another run")
     content = (folder / STATE).read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest["files"][STATE]["sha256"]:
+    if digest_of_bytes(content) != manifest["files"][STATE]["sha256"]:
         raise ValueError(f"{STATE} is damaged")
     return content
 
@@ -157,14 +157,7 @@ def _lock(file: Path) -> tuple[str, Head]:
 
 
 def _weights(content: bytes) -> Weights:
-    notes = {}
-    for name, array in arrays_in(content).items():
-        if array.dtype == np.uint8 and array.ndim == 1:
-            try:
-                notes[name] = json.loads(array.tobytes())
-            except (ValueError, RecursionError):
-                continue
-    return Weights(sha256=hashlib.sha256(content).hexdigest(), notes=notes)
+    return Weights(sha256=digest_of_bytes(content), notes=dict(parse_state(content).notes))
 
 
 def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]:
@@ -180,8 +173,11 @@ def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]
 
 def _rounded(split: str, structure: str, summary: Summary) -> Scores:
     """A summary with four digits, without NaN and infinity, which JSON does not have."""
-    means = ("dice_mean", "dice_sd", "assd_mean_mm", "assd_sd_mm")
-    values = {name: getattr(summary, name) for name in means}
+    values = {
+        metric.named(statistic): value
+        for metric in reported()
+        for statistic, value in zip(("mean", "sd"), summary.spreads[metric.column], strict=True)
+    }
     return Scores(
         split=split,
         center=summary.center,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.errors import RecipeError
+from crossmod.recipe.model import CORE_KEYS, KINDS
 from crossmod.recipe.names import ENDING, SHIPPED, recipe_file, shipped
 from crossmod.recipe.text import MAX_DEPTH, Location, parse_value, read_tables
 
@@ -182,23 +183,17 @@ def _require_inside(named: str, leads_to: Path, home: Path, where: str) -> None:
         )
 
 
-CORE_KEYS = {
-    "average",
-    "fit_on",
-    "folds",
-    "keep_originals",
-    "largest_component",
-    "last",
-    "rounds",
-    "warm_start",
-}
-"""Keys of a stage table that the core reads; they outlive a change of plugin."""
-
-
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Tables merge key by key; `false` removes a table.
 
     Where another plugin is named, the options of the old one go.
+
+    Example:
+        >>> under = {"segment": {"use": "one", "epochs": 500, "folds": 5}, "augment": {}}
+        >>> merge(under, {"segment": {"epochs": 2}, "augment": False})
+        {'segment': {'use': 'one', 'epochs': 2, 'folds': 5}}
+        >>> merge(under, {"segment": {"use": "another"}})["segment"]
+        {'folds': 5, 'use': 'another'}
     """
     merged = dict(under)
     for key, value in over.items():
@@ -216,9 +211,10 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def prune(tables: Mapping[str, Any]) -> dict[str, Any]:
     """Drop what `false` removes: a kind of stage, one step of it, a class or a center."""
-    kept = {k: v for k, v in tables.items() if not (k in STAGES and v is False)}
-    for kind in STAGES & kept.keys():
-        if isinstance(kept[kind], Mapping) and "use" not in kept[kind]:
+    optional = [name for name, kind in KINDS.items() if kind.optional]
+    kept = {k: v for k, v in tables.items() if not (k in optional and v is False)}
+    for kind in optional:
+        if isinstance(kept.get(kind), Mapping) and "use" not in kept[kind]:
             kept[kind] = _without_false(kept[kind])
     data = kept.get("data")
     if isinstance(data, Mapping):
@@ -235,9 +231,6 @@ def _without_false(table: Mapping[str, Any]) -> dict[str, Any]:
 
 NAMES = {"classes", "centers"}
 """Tables in [data] of which `false` may remove an entry."""
-
-STAGES = {"translate", "augment", "pseudo_label"}
-"""The tables that `false` may remove."""
 
 
 def _apply(

@@ -15,17 +15,10 @@ from pydantic import BaseModel, ValidationError
 from crossmod.data.grids import Preprocess
 from crossmod.errors import PluginError, RecipeError
 from crossmod.recipe.files import Document, merge, read_documents
-from crossmod.recipe.model import (
-    AugmentTable,
-    LearningTable,
-    PseudoLabelTable,
-    Recipe,
-    SegmentTable,
-    StageTable,
-)
+from crossmod.recipe.model import KINDS, Recipe, SegmentTable
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
 from crossmod.recipe.text import Location
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.base import Segmenter
 from crossmod.stages.find import StageUse
 
@@ -55,10 +48,8 @@ class Checked:
         variant: name of the variant; empty where the recipe has none.
         label: variant and, where there are several seeds, the seed.
         recipe: the tables.
-        translators: in the order written.
-        augmenters: in the order written.
+        uses: (kind, name) -> stage, in the order written; the name of an only one is empty.
         segmentation: how every round segments.
-        pseudo_labeler: self-training, or None.
         last: how the last round segments, as [pseudo_label.last] says.
         document: where everything stands.
     """
@@ -66,12 +57,20 @@ class Checked:
     variant: str
     label: str
     recipe: Recipe
-    translators: tuple[StageUse, ...]
-    augmenters: tuple[StageUse, ...]
+    uses: Mapping[tuple[str, str], StageUse]
     segmentation: Segmentation
-    pseudo_labeler: StageUse | None
     last: Segmentation
     document: Document
+
+    @property
+    def translators(self) -> tuple[StageUse, ...]:
+        """Those of [translate]."""
+        return tuple(use for (kind, _), use in self.uses.items() if kind == "translate")
+
+    @property
+    def augmenters(self) -> tuple[StageUse, ...]:
+        """Those of [augment]."""
+        return tuple(use for (kind, _), use in self.uses.items() if kind == "augment")
 
 
 def load(path: Path, settings: Sequence[str] = (), *, allow_outside: bool = False) -> Checked:
@@ -135,12 +134,15 @@ def _check(variant: str, document: Document, problems: list[str]) -> Checked | N
     except ValidationError as error:
         problems += explain(error, (), Recipe, document)
     uses = {
-        (kind, name): resolver.use(kind, name, table) for kind, name, table in stage_tables(tables)
+        (name, step): use
+        for name, kind in KINDS.items()
+        for step, table in kind.tables(tables.get(name))
+        if (use := resolver.use(name, step, table))
     }
     if recipe is None:
         return None
     problems += contradictions(recipe, document)
-    segmenter, pseudo_labeler = uses.get(("segment", "")), uses.get(("pseudo_label", ""))
+    segmenter = uses.get(("segment", ""))
     if segmenter is None:
         return None
     if recipe.pseudo_label and recipe.pseudo_label.warm_start:
@@ -150,34 +152,11 @@ def _check(variant: str, document: Document, problems: list[str]) -> Checked | N
         variant,
         variant,
         recipe,
-        tuple(use for (kind, _), use in uses.items() if kind == "translate" and use),
-        tuple(use for (kind, _), use in uses.items() if kind == "augment" and use),
+        uses,
         segmentation,
-        pseudo_labeler,
         resolver.last(recipe, segmentation),
         document,
     )
-
-
-CORE_TABLES: Mapping[str, type[StageTable]] = {
-    "translate": LearningTable,
-    "augment": AugmentTable,
-    "segment": SegmentTable,
-    "pseudo_label": PseudoLabelTable,
-}
-
-
-def stage_tables(tables: Mapping[str, Any]) -> list[tuple[str, str, Mapping[str, Any]]]:
-    """(kind, step name, table) of every stage in the order written."""
-    found: list[tuple[str, str, Mapping[str, Any]]] = []
-    for kind in CORE_TABLES:
-        table = tables.get(kind)
-        if not isinstance(table, Mapping):
-            continue
-        many = kind in ("translate", "augment")
-        named = table.items() if many else [("", table)]
-        found += [(kind, name, one) for name, one in named if isinstance(one, Mapping)]
-    return found
 
 
 @dataclass(frozen=True)
@@ -201,7 +180,7 @@ class Resolver:
         plugin = self._plugin(kind, wanted, (*location, "use"))
         if plugin is None:
             return None
-        core = CORE_TABLES[kind].model_fields
+        core = KINDS[kind].table.model_fields
         own = {key: value for key, value in table.items() if key not in core}
         model = plugin.stage.options_type
         options = self._validated(model, own, location, [key for key in core if key not in own])
@@ -231,11 +210,11 @@ class Resolver:
             where = ("pseudo_label", "warm_start")
             self.problems.append(self.document.problem(where, text, allowed="false"))
 
-    def _plugin(self, kind: str, wanted: str, location: Location) -> plugins.Plugin | None:
+    def _plugin(self, kind: str, wanted: str, location: Location) -> find.Plugin | None:
         try:
-            plugin = plugins.load(wanted)
+            plugin = find.load(wanted)
         except PluginError as error:
-            known = plugins.available()
+            known = find.available()
             near = "" if wanted in known else nearest(wanted, known)
             text = ": ".join(filter(None, [error.where, error.what]))
             problem = self.document.problem(location, text, allowed=error.allowed, near=near)
@@ -243,7 +222,7 @@ class Resolver:
             return None
         if plugin.kind == kind:
             return plugin
-        fitting = ", ".join(name for name in plugins.available() if _kind_of(name) == kind)
+        fitting = ", ".join(name for name in find.available() if _kind_of(name) == kind)
         text = f"'{wanted}' is a plugin for [{plugin.kind}]"
         self.problems.append(self.document.problem(location, text, allowed=fitting))
         return None
@@ -264,6 +243,6 @@ class Resolver:
 
 def _kind_of(name: str) -> str:
     try:
-        return plugins.load(name).kind
+        return find.load(name).kind
     except PluginError:
         return ""

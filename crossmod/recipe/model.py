@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from crossmod.data.classes import Classes
+from crossmod.data.crossmoda import DEFAULT_STRUCTURE, SIZE_LIMITS_MM3
 from crossmod.data.grids import Preprocess
 from crossmod.data.lesions import FitOn
 from crossmod.intake.options import Intake
@@ -19,7 +21,9 @@ from crossmod.options import (
     Options,
     Positive,
     Seed,
+    model_in,
 )
+from crossmod.stages import find
 
 MAX_PARTS = 30
 """Folders inside each other that a pattern may name."""
@@ -29,7 +33,7 @@ MAX_PART_BYTES = 255
 
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
-Scans = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+ScanCount = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 """Becomes part of the name of a folder."""
 
@@ -108,21 +112,21 @@ class Files(Options):
     images: FilePattern
     """Pattern of the images."""
     series: str = ""
-    """Where images are folders of DICOM files: the SeriesInstanceUID or a pattern of
-    SeriesDescription; needed where a folder holds several series."""
+    """If images are folders of DICOM files: the SeriesInstanceUID or a pattern of
+    SeriesDescription; required if a folder holds several series."""
 
 
 class EmbeddedCohort(Options):
-    """Size of the embedded cohort, made when no data folder is given."""
+    """Size of the embedded cohort, generated if no data folder is given."""
 
-    source: Scans
+    source: ScanCount
     """Labeled source scans, half from each center."""
-    target: Scans
+    target: ScanCount
     """Unlabeled target scans."""
-    validation: Scans
+    validation: ScanCount
     """Target scans kept for scoring."""
     seed: Seed = 2022
-    """Another seed makes other patients."""
+    """Another seed generates other patients."""
 
 
 class Data(Options):
@@ -133,17 +137,17 @@ class Data(Options):
     target: Files
     """Unlabeled scans of the target modality."""
     validation: Files | None = None
-    """Scans of the target modality that no stage sees, to be scored."""
+    """Scans of the target modality that no stage sees, for scoring."""
     centers: dict[Name, str]
-    """Center -> pattern of its case ids, with `*`; the first match counts."""
+    """Center -> pattern of its case ids, with `*`; the first match decides."""
     patients: PatientPattern | None = None
     """Pattern of case ids with `{patient}`, such as `{patient}_ses-*`: scans of one patient stay in
-    one fold; without it every case is a patient of its own."""
+    one fold; without it, every case counts as another patient."""
     classes: dict[Name, FileValue | Annotated[tuple[FileValue, ...], Field(min_length=1)]]
-    """Class -> its value in label files, or several that are one class here; structures that are
-    not named count as background."""
+    """Class -> its value in label files, or several values that form one class; values that are
+    not listed are background."""
     phantom: EmbeddedCohort | None = None
-    """Without a data folder, make the embedded cohort of this size."""
+    """Size of the embedded cohort that is used without a data folder."""
 
     @property
     def class_table(self) -> Classes:
@@ -155,22 +159,22 @@ class Evaluate(Options):
     """What is scored, and what the method is compared with."""
 
     labels: FilePattern | None = None
-    """Pattern of label maps of target scans that exist only to be scored against."""
+    """Pattern of reference label maps of target scans, used for scoring only."""
     splits: tuple[Split, ...] = ("target", "validation")
-    """Scans that every stage is applied to; without "target", it is applied to target scans only
-    where self-training learns from them."""
+    """Splits that every stage is applied to; without "target", stages are applied to target scans
+    only if self-training learns from them."""
     compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
-    """Segmenters trained for comparison; they feed nothing."""
-    structure: str = "tumor"
+    """Segmenters trained for comparison only."""
+    structure: str = DEFAULT_STRUCTURE
     """The class whose appearance the report follows."""
-    size_limits_mm3: SizeLimits = (288.0, 2340.0)
-    """Structures below the first volume are called small, above the second large, where variants
-    are compared; the paper's augmentation draws its groups there."""
+    size_limits_mm3: SizeLimits = SIZE_LIMITS_MM3
+    """In comparisons of variants, structures below the first volume are small and those above the
+    second are large; the groups of the paper's augmentation have these limits."""
     continue_above: Fraction | None = None
     """Stop after the first segmentation with translated images if the mean Dice of `structure` on
-    validation scans is below this: the translation has failed. It looks at reference labels; for
-    ablations that do not pursue failures, as the paper's, not for a result. Without references
-    nothing is stopped."""
+    validation scans is below this, since the translation has failed. This uses reference labels:
+    set it in ablations that do not pursue failures, as the paper's, not in a recipe whose result
+    you report. It has no effect without reference labels."""
 
 
 class StageTable(BaseModel):
@@ -188,29 +192,30 @@ class LearningTable(StageTable):
     """A stage that may learn from a part of the cases only."""
 
     fit_on: FitOn = FitOn()
-    """Which cases it learns from; it is applied to all."""
+    """The cases it learns from; it is applied to all."""
 
 
 class AugmentTable(LearningTable):
     """A stage that adds labeled pairs."""
 
     keep_originals: bool = True
-    """Train on the originals too; off where the translator made lesions look like something else,
-    since originals would then teach that look."""
+    """Train on the originals too; switch off if the translator gave lesions a wrong appearance,
+    which the originals would teach."""
 
 
 class SegmentTable(StageTable):
     """The segmenter."""
 
     folds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
-    """Models trained by cross-validation over patients and averaged; 1 trains one on all. Each fold
-    holds a share of every center, and of the source and the pseudo-labeled target."""
+    """Number of models trained by cross-validation over patients and averaged; 1 trains one model
+    on all cases. Each fold holds a share of every center, and of the source and the pseudo-labeled
+    target."""
     average: Average = "probabilities"
     """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
     logits (nnU-Net v2)."""
     largest_component: tuple[str, ...] = ()
-    """Classes of which only the largest connected component of a prediction is kept; voxels belong
-    together where they share a face, an edge or a corner."""
+    """Classes of which only the largest connected component of a prediction is kept; voxels are
+    connected if they share a face, an edge or a corner."""
 
 
 class LastRound(Options):
@@ -229,9 +234,9 @@ class PseudoLabelTable(StageTable):
     """Self-training."""
 
     rounds: int = Field(default=1, strict=True, ge=1, le=100)
-    """Times the target scans are labeled and the segmenter trained again."""
+    """Number of times that target scans are labeled and the segmenter is trained again."""
     warm_start: bool = False
-    """Go on from the weights of the round before; otherwise every round starts from scratch."""
+    """Start from the weights of the previous round instead of from scratch."""
     last: LastRound | None = None
     """What the last round does differently."""
 
@@ -240,18 +245,18 @@ class Recipe(Options):
     """The whole experiment."""
 
     title: Title
-    """What this experiment is."""
+    """A description of the experiment."""
     seed: Seed = 2022
-    """Every random number follows from it."""
+    """All random numbers derive from it."""
     seeds: Seeds = ()
-    """Run everything once with each of these instead, and report the spread."""
+    """Run everything once with each of these seeds instead, and report the spread."""
     device: Device = "auto"
     """"auto", "cpu", "cuda" or "cuda:n"."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """"auto" is bf16 where the device computes it natively, fp16 on older GPUs with tensor cores,
-    else fp32."""
+    """"auto" is bf16 if the device supports it natively, fp16 on older GPUs with tensor cores, and
+    fp32 otherwise."""
     determinism: Determinism = "seeded"
-    """"exact": the same bits on the same kind of machine, however many workers there are and
+    """"exact": the same bits on the same kind of machine, whatever the number of workers and
     however often the run was interrupted. "seeded": the same random numbers; sums may round
     differently. "free": the fastest kernels."""
     data: Data
@@ -277,3 +282,35 @@ class Recipe(Options):
         if self.augment:
             return "augmented"
         return "translated" if self.translate else "no-adaptation"
+
+
+class Kind(NamedTuple):
+    """How a recipe writes the stages of a kind.
+
+    Attributes:
+        table: what the core reads of one; all else are options of its plugin.
+        named: whether there may be several, each a table with a name of its own.
+        optional: whether there may be none.
+    """
+
+    table: type[StageTable]
+    named: bool
+    optional: bool
+
+    def tables(self, found: object) -> list[tuple[str, Mapping[str, Any]]]:
+        """Name and table of each, whatever was written; the name of an only one is empty."""
+        each = found if self.named and isinstance(found, Mapping) else {"": found}
+        return [(name, table) for name, table in each.items() if isinstance(table, Mapping)]
+
+
+def _kind(name: str) -> Kind:
+    field = Recipe.model_fields[name]
+    table = cast("type[StageTable]", model_in(field.annotation))
+    return Kind(table, str(field.annotation).startswith("dict["), not field.is_required())
+
+
+KINDS = {name: _kind(name) for name in find.KINDS}
+"""Recipe table -> how it is written."""
+
+CORE_KEYS = {key for kind in KINDS.values() for key in kind.table.model_fields} - {"use"}
+"""Keys of a stage table that the core reads; they outlive a change of plugin."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from crossmod.options import model_in
 from crossmod.recipe.files import Document
-from crossmod.recipe.model import LastRound, Recipe
+from crossmod.recipe.model import KINDS, LastRound, Recipe
 from crossmod.recipe.text import Location
 
 MAX_PROBLEMS = 100
@@ -54,7 +54,7 @@ def _class_problems(recipe: Recipe, document: Document) -> list[str]:
 def _center_problems(recipe: Recipe, document: Document) -> list[str]:
     centers = recipe.data.centers
     problems = []
-    for kind in ("translate", "augment"):
+    for kind in [name for name, kind in KINDS.items() if kind.named]:
         for name, table in getattr(recipe, kind).items():
             center = table.fit_on.center
             if center is not None and not any(fnmatch(known, center) for known in centers):
@@ -100,7 +100,14 @@ def _needs_another_network(last: LastRound) -> bool:
 
 
 def nearest(word: str, known: Mapping[str, object] | Sequence[str]) -> str:
-    """The known name that looks most like ``word``, or nothing."""
+    """The known name that looks most like ``word``, or nothing.
+
+    Example:
+        >>> nearest("fold", ["folds", "epochs"])
+        'folds'
+        >>> nearest("xyz", ["folds", "epochs"])
+        ''
+    """
     close = difflib.get_close_matches(word, list(known), n=1)
     return close[0] if close else ""
 

@@ -75,6 +75,10 @@ def parse_value(text: str, where: str) -> Any:
 
     Raises:
         RecipeError: the text exceeds a limit.
+
+    Example:
+        >>> [parse_value(text, "--set") for text in ("5", "[1, 2]", "false", "mine")]
+        [5, [1, 2], False, 'mine']
     """
     if len(text) > MAX_BYTES:
         raise RecipeError(
@@ -150,9 +154,13 @@ def _place(text: str, position: int) -> tuple[int, int]:
 
 
 def locate(text: str) -> dict[Location, int]:
-    """Line of every table header and key that starts a line, by location.
+    r"""Line of every table header and key that starts a line, by location.
 
     tomllib gives no positions. Keys inside inline tables take the line of the key that holds them.
+
+    Example:
+        >>> locate("seed = 1\n[segment]\nfolds = 5")
+        {('seed',): 1, ('segment',): 2, ('segment', 'folds'): 3}
     """
     lines: dict[Location, int] = {}
     table: Location = ()

@@ -10,7 +10,8 @@ import numpy as np
 from crossmod.report.content import spread
 from crossmod.report.drawing import INK, MUTED, RULE, Chart, Key, center_colors, new_figure, to_svg
 from crossmod.report.survey import AIR, BINS, Sighting
-from crossmod.scores.metrics import EMPTY_PREDICTION_MM, Score
+from crossmod.scores.metrics import Score, known
+from crossmod.scores.table import Metric, penalties, reported
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 WIDTH = 10.8
 """Inches; fills the text column of the page."""
 
-FLOOR_MM = 0.05
-"""Smaller surface distances are drawn here, since a logarithmic axis has no zero."""
+FLOOR = 0.05
+"""Smaller values, as of distances, are drawn here, since a logarithmic axis has no zero."""
 
 MAX_POINTS = 150
 """Points drawn per box; the box is made from all."""
@@ -28,32 +29,42 @@ TRANSLATED_COLOR = "#8a63d2"
 
 
 def score_chart(scores: Sequence[Score], centers: Sequence[str], name: str) -> Chart:
-    """Boxes of Dice and surface distance, a row per stage, a color per center."""
+    """Boxes of every metric that reports show, a row per stage, a color per center."""
     stages = list(dict.fromkeys(item.stage for item in scores))
     rows = len(stages) * len(centers)
-    figure, (left, right) = new_figure(WIDTH, 1.0 + 0.3 * len(stages) + 0.16 * rows, 2)
+    metrics = reported()
+    figure, panels = new_figure(WIDTH, 1.0 + 0.3 * len(stages) + 0.16 * rows, len(metrics))
     for column, (center, color) in enumerate(center_colors(centers).items()):
-        kept = [s for s in scores if s.center == center and not np.isnan(s.dice)]
+        kept = [s for s in scores if s.center == center]
         offset = 0.76 * ((column + 0.5) / len(centers) - 0.5)
-        dice = {stage: [s.dice for s in kept if s.stage == stage] for stage in stages}
-        far = {s: [max(k.assd_mm, FLOOR_MM) for k in kept if k.stage == s] for s in stages}
-        _boxes(left, list(dice.values()), offset, 0.6 / len(centers), color)
-        _boxes(right, list(far.values()), offset, 0.6 / len(centers), color)
-    left.set(xlabel="Dice", xlim=(-0.02, 1.02), ylim=(len(stages) - 0.5, -0.5))
-    left.set_yticks(range(len(stages)), stages, color=INK)
-    for axes in (left, right):
+        for axes, metric in zip(panels, metrics, strict=True):
+            low = FLOOR if metric.limits is None else -np.inf
+            of_stages = [known((s for s in kept if s.stage == stage), metric) for stage in stages]
+            drawn = [[max(value, low) for value in values] for values in of_stages]
+            _boxes(axes, drawn, offset, 0.6 / len(centers), color)
+    panels[0].set(ylim=(len(stages) - 0.5, -0.5))
+    panels[0].set_yticks(range(len(stages)), stages, color=INK)
+    for axes, metric in zip(panels, metrics, strict=True):
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         for line in range(1, len(stages)):
             axes.axhline(line - 0.5, color=RULE, linewidth=0.6)
-    _distance_axis(right, [s.assd_mm for s in scores])
+        _score_axis(axes, metric, known(scores, metric))
     caption = (
         "Each point is a case; boxes span the quartiles, the bar is the median, whiskers reach"
-        " 1.5 times the box. Better is right for Dice and left for the average symmetric surface"
-        f" distance. Cases with only one empty mask count as {EMPTY_PREDICTION_MM:g} mm (dotted)."
+        f" 1.5 times the box. {_directions(metrics)}A structure that only one mask has counts as"
+        f" {penalties(metrics)} (dotted)."
     )
     keys = [Key(center, color, "dot") for center, color in center_colors(centers).items()]
     return Chart(to_svg(figure, name), keys, caption)
+
+
+def _directions(metrics: Sequence[Metric]) -> str:
+    """Where better values lie, as a sentence."""
+    sides = {"right": "higher", "left": "lower"}
+    labels = {side: [m.label for m in metrics if m.better == way] for side, way in sides.items()}
+    parts = [f"{side} for {' and '.join(named)}" for side, named in labels.items() if named]
+    return f"Better is {' and '.join(parts)}. " if parts else ""
 
 
 def _boxes(
@@ -80,14 +91,18 @@ def _boxes(
         axes.scatter(drawn, places, s=9, color=color, alpha=0.75, linewidths=0, zorder=3)
 
 
-def _distance_axis(axes: Axes, distances: Sequence[float]) -> None:
-    known = [value for value in distances if not np.isnan(value)]
-    penalized = EMPTY_PREDICTION_MM in known
+def _score_axis(axes: Axes, metric: Metric, values: Sequence[float]) -> None:
+    """Name and limits of the axis of a metric; a dotted line for missing structures."""
+    if metric.limits is not None:
+        low, high = metric.limits
+        margin = 0.02 * (high - low)
+        axes.set(xlabel=metric.title, xlim=(low - margin, high + margin))
+        return
     _logarithmic(axes)
-    axes.set_xlim(0.8 * FLOOR_MM, 1.5 * max([1.0, *known]))
-    axes.set_xlabel("average symmetric surface distance (mm, logarithmic)")
-    if penalized:
-        axes.axvline(EMPTY_PREDICTION_MM, color=MUTED, linewidth=0.8, linestyle=":")
+    axes.set_xlim(0.8 * FLOOR, 1.5 * max([1.0, *values]))
+    axes.set_xlabel(f"{metric.label} ({', '.join(filter(None, [metric.unit, 'logarithmic']))})")
+    if metric.missing is not None and metric.missing in values:
+        axes.axvline(metric.missing, color=MUTED, linewidth=0.8, linestyle=":")
 
 
 def _logarithmic(axes: Axes) -> None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crossmod.files.atomic import write_file
 from crossmod.report.drawing import (
     INK,
     MUTED,
@@ -21,6 +20,7 @@ from crossmod.report.drawing import (
 from crossmod.report.templates import render
 from crossmod.scores.comparison import Comparison, Row
 from crossmod.scores.statistics import difference_text, p_text
+from crossmod.scores.table import DICE, reported
 
 WIDTH = 10.8
 """Inches; fills the text column of the page."""
@@ -46,6 +46,7 @@ def write_comparison(
     page = render(
         "comparison.html.j2",
         comparison=comparison,
+        metrics=reported(),
         title=title,
         charts=charts,
         links=links,
@@ -54,7 +55,7 @@ def write_comparison(
         difference_text=difference_text,
         p_text=p_text,
     )
-    write_file(path, page)
+    path.write_text(page, encoding="utf-8")
 
 
 def comparison_chart(rows: Sequence[Row], structure: str, name: str) -> Chart:
@@ -68,7 +69,7 @@ def comparison_chart(rows: Sequence[Row], structure: str, name: str) -> Chart:
         share = 0.5 if row.round is None else (rounds.index(row.round) + 0.5) / len(rounds)
         place = labels.index(row.label) + 0.7 * (share - 0.5)
         color = MUTED if row.round is None else colors[row.round]
-        mean, spread = row.dice
+        mean, spread = row.spreads[DICE.column]
         error = 0.0 if math.isnan(spread) else spread
         axes.errorbar(mean, place, xerr=error, color=color, marker="o", markersize=5, linewidth=1.4)
         axes.scatter(row.dice_seeds, [place] * row.seeds, s=9, color=color, alpha=0.5, linewidths=0)

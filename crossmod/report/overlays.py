@@ -23,6 +23,7 @@ from crossmod.report.slices import (
     window,
 )
 from crossmod.scores.metrics import Score
+from crossmod.scores.table import DICE
 
 MAX_OVERLAYS = 8
 ADAPTED_COLOR, PLAIN_COLOR = "#45c4ff", "#ff7ac8"
@@ -53,13 +54,13 @@ def _dice(content: ReportContent, stage: str) -> dict[str, Score]:
         item.case: item
         for item in content.scores
         if (item.split, item.stage, item.structure) == ("validation", stage, content.structure)
-        and not math.isnan(item.dice)
+        and not math.isnan(item.of(DICE))
     }
 
 
 def _ranked(content: ReportContent, dice: Mapping[str, Score], cases: list[str]) -> dict[str, str]:
     """Case -> "best", "median", "worst" or "", sorted by Dice; all centers have a share."""
-    ranked = sorted((c for c in cases if c in dice), key=lambda case: -dice[case].dice)
+    ranked = sorted((c for c in cases if c in dice), key=lambda case: -dice[case].of(DICE))
     if not ranked:
         return {}
     tags = {ranked[len(ranked) // 2]: "median", ranked[-1]: "worst", ranked[0]: "best"}
@@ -113,5 +114,5 @@ def _mask(path: Path, content: ReportContent) -> Upright:
 
 def _dice_line(content: ReportContent, case: str, stage: str) -> str:
     found = {name: _dice(content, name).get(case) for name in (stage, NO_ADAPTATION)}
-    parts = [f"{name} {score.dice:.2f}" for name, score in found.items() if score]
+    parts = [f"{name} {score.of(DICE):.2f}" for name, score in found.items() if score]
     return "Dice: " + ", ".join(parts) if parts else "outlines"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crossmod.data.volumes import Cohort
-from crossmod.files.atomic import write_file
 from crossmod.report.charts import intensity_chart, lesion_chart, score_chart
 from crossmod.report.content import ReportContent, spread_cases
 from crossmod.report.drawing import Chart, drawing
@@ -24,6 +23,7 @@ from crossmod.report.tables import (
     timing_bars,
 )
 from crossmod.report.templates import render
+from crossmod.scores.table import penalties, reported
 
 MAX_SURVEYED = 120
 """Cases of a cohort that are opened for the charts."""
@@ -64,6 +64,8 @@ def write_report(path: Path, content: ReportContent) -> None:
     page = render(
         "report.html.j2",
         content=content,
+        metrics=reported(),
+        penalties=penalties(reported()),
         headline=headline(content),
         notes=stage_notes(content),
         results=results,
@@ -72,7 +74,7 @@ def write_report(path: Path, content: ReportContent) -> None:
         panels=drawn_panels(content),
         timings=timing_bars(content),
     )
-    write_file(path, page)
+    path.write_text(page, encoding="utf-8")
 
 
 def _survey(content: ReportContent) -> Surveyed:

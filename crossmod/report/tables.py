@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from crossmod.report.content import NO_ADAPTATION, ORACLE, ReportContent
 from crossmod.scores.metrics import OVERALL, Summary, summarize
+from crossmod.scores.table import DICE, Metric, reported
 
 NOTES = {
     ORACLE: "trained on labels of the target scans; a reference that feeds nothing",
@@ -44,7 +45,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One stage: for each column group (center or overall) Dice and surface distance."""
+    """One stage: for each column group (center or overall) the metrics that reports show."""
 
     stage: str
     is_reference: bool
@@ -88,7 +89,9 @@ def _table(content: ReportContent, split: str, structure: str) -> Table:
     rows = []
     for stage in dict.fromkeys(item.stage for item in summaries):
         cells = [
-            cell for group in groups for cell in _cells(by_place.get((stage, group)), *best[group])
+            _cell(metric, by_place.get((stage, group)), best[group][metric])
+            for group in groups
+            for metric in reported()
         ]
         total = by_place[stage, OVERALL]
         rows.append(
@@ -104,32 +107,24 @@ def _table(content: ReportContent, split: str, structure: str) -> Table:
     return Table(split, structure, groups, rows)
 
 
-def _best(summaries: Sequence[Summary]) -> tuple[float, float]:
-    own = [s for s in summaries if s.stage != ORACLE and s.dice_mean > 0]
-    dice = max((s.dice_mean for s in own), default=math.nan)
-    return dice, min((s.assd_mean_mm for s in own), default=math.nan)
+def _best(summaries: Sequence[Summary]) -> dict[Metric, float]:
+    """The best mean of every metric; NaN where a stage cannot be the best."""
+    own = [s for s in summaries if s.stage != ORACLE and s.spreads[DICE.column][0] > 0]
+    best = dict.fromkeys(reported(), math.nan)
+    for metric in best:
+        means = [s.spreads[metric.column][0] for s in own]
+        known = [mean for mean in means if not math.isnan(mean)]
+        if known and metric.better:
+            best[metric] = max(known) if metric.better == "higher" else min(known)
+    return best
 
 
-def _cells(summary: Summary | None, best_dice: float, best_mm: float) -> list[Cell]:
+def _cell(metric: Metric, summary: Summary | None, best: float) -> Cell:
     if summary is None or not summary.cases:
-        return [Cell("n/a", "", best=False)] * 2
-    own = summary.stage != ORACLE
-    return [
-        Cell(
-            f"{summary.dice_mean:.3f}",
-            _plus_minus(summary.dice_sd, 3),
-            best=own and summary.dice_mean == best_dice,
-        ),
-        Cell(
-            f"{summary.assd_mean_mm:.2f}",
-            _plus_minus(summary.assd_sd_mm, 2),
-            best=own and summary.assd_mean_mm == best_mm,
-        ),
-    ]
-
-
-def _plus_minus(value: float, digits: int) -> str:
-    return "" if math.isnan(value) else f"± {value:.{digits}f}"
+        return Cell("n/a", "", best=False)
+    mean, sd = summary.spreads[metric.column]
+    spread = "" if math.isnan(sd) else f"± {metric.text(sd)}"
+    return Cell(metric.text(mean), spread, best=summary.stage != ORACLE and mean == best)
 
 
 def stage_notes(content: ReportContent) -> list[tuple[str, str]]:
@@ -157,7 +152,7 @@ def headline(content: ReportContent) -> list[tuple[str, str]]:
             ORACLE: "trained on target labels",
         }
         return [
-            (words, f"{means[stage].dice_mean:.2f}")
+            (words, f"{means[stage].spreads[DICE.column][0]:.2f}")
             for stage, words in wanted.items()
             if stage in means
         ]

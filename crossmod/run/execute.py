@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from crossmod import errors
-from crossmod.checkpoints import Checkpoints
 from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
 from crossmod.faults import during, point
 from crossmod.files.atomic import CANNOT_WRITE, append_line
-from crossmod.memory import (
+from crossmod.machine import (
+    GIB,
     forget_peak,
-    is_out_of_memory,
+    memory_short,
     out_of_memory,
     peak_bytes,
     resident_bytes,
 )
-from crossmod.run.steps import DataFolder, PluginStep, Step
 from crossmod.run.task import WARNING, Advance, Event, Outcome, Remark, Task, versions
 from crossmod.stages.base import Context
-from crossmod.stages.guard import described, guarded, text_of, trusted
+from crossmod.stages.guard import described, guarded, is_out_of_memory, text_of, trusted
+from crossmod.store.checkpoints import Checkpoints
 from crossmod.store.store import Store
 
 ItemT = TypeVar("ItemT")
@@ -70,32 +70,33 @@ class Maker:
                 _require_same_versions(self.task)
                 if damaged := self._damaged_inputs():
                     return Outcome(key, damaged=damaged)
-                seconds = self._make_once()
+                seconds = self.make()
             except Exception as error:
                 text = "".join(traceback.format_exception(error))
                 return Outcome(key, error=self._explained(error), traceback=text)
         made = seconds is not None
-        return Outcome(key, made, seconds or 0.0, resident_bytes=resident_bytes())
+        spent = round(seconds or 0.0, 2)
+        return Outcome(key, made, spent, resident_bytes=resident_bytes())
 
     @cached_property
     def store(self) -> Store:
         """The store of the task."""
         return Store(self.task.store, self.task.shared)
 
-    def folder_of(self, step: Step) -> Path:
-        """Where the result of a step lies."""
-        return step.root if isinstance(step, DataFolder) else self.store.path(step.key)
-
     def _damaged_inputs(self) -> tuple[str, ...]:
         """Check the inputs; what is damaged is set aside, to be made anew."""
-        keys = [s.key for s in self.task.step.inputs if not isinstance(s, DataFolder)]
+        keys = [step.key for step in self.task.step.inputs if step.stored]
         damaged = tuple(key for key in dict.fromkeys(keys) if self.store.damaged(key))
         for key in damaged:
             self.store.quarantine(key)
         return damaged
 
-    def _make_once(self) -> float | None:
-        """Seconds, or None if the store has it by now."""
+    def make(self) -> float | None:
+        """Make the task; seconds, or None if the store has it by now.
+
+        Raises:
+            Exception: whatever the step or its plugin raises.
+        """
         store, key = self.store, self.task.key
         waiting = Remark(key, f"{self.task.name} is being made by another run; waiting", True)
         point("lock")
@@ -132,13 +133,7 @@ class Maker:
         forget_peak()
         point("begin")
         with self.store.publish(step.key, note) as folder:
-            checkpoints = Checkpoints(
-                self.store.checkpoints(step.key),
-                folder,
-                minutes=machine.checkpoint_minutes,
-                stopping=self.stopping,
-                warn=self._warn,
-            )
+            checkpoints = self.checkpoints(folder)
             said: dict[str, None] = {}
             ctx = Context(
                 folder=folder,
@@ -147,27 +142,37 @@ class Maker:
                 device=device,
                 precision=precision,
                 checkpoints=checkpoints,
-                progress=self._progress,
+                progress=self.progress,
                 log=lambda text: self._log(text_of(text), said),
                 metric=_metric_writer(folder),
             )
             with self._guarded(folder):
-                step.make(self.folder_of, ctx)
+                step.make(self.store, ctx)
             self.at = ""
-            seconds = round(checkpoints.seconds, 2)
-            note |= {"seconds": seconds, "device": device, "precision": precision}
+            seconds = checkpoints.seconds
+            note |= {"seconds": round(seconds, 2), "device": device, "precision": precision}
             note |= {"determinism": machine.determinism, "peak_bytes": peak_bytes()}
             note |= {"log": list(said)}
         checkpoints.clear()
         return seconds
 
+    def checkpoints(self, folder: Path) -> Checkpoints:
+        """The states that a training in a folder leaves on the way."""
+        return Checkpoints(
+            self.store.checkpoints(self.task.key),
+            folder,
+            minutes=self.task.machine.checkpoint_minutes,
+            stopping=self.stopping,
+            warn=self._warn,
+        )
+
     def _guarded(self, folder: Path) -> AbstractContextManager[None]:
         """Watches the plugin at work, if it is one that works."""
         step, store = self.task.step, self.store
-        if not isinstance(step, PluginStep):
+        if not step.who:
             return nullcontext()
         own = (folder, store.checkpoints(step.key))
-        return guarded(step.use.who, step.seed, own, store.folder, self._warn)
+        return guarded(step.who, step.seed, own, store.folder, self._warn)
 
     def _log(self, line: str, said: dict[str, None]) -> None:
         """Tell a line of a plugin; it is kept with the result, for runs that find that stored."""
@@ -181,7 +186,7 @@ class Maker:
     def _warn(self, text: str) -> None:
         self.tell(Remark(self.task.key, f"{self.task.name}: {text}", True))
 
-    def _progress(
+    def progress(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
     ) -> Iterator[ItemT]:
         """Yield the items while telling how far it is; ends at once where that was asked for."""
@@ -210,7 +215,7 @@ class Maker:
                 where=where,
                 fix="look at the disk, or choose another folder with --store; run again to go on",
             )
-        kind = PluginError if isinstance(self.task.step, PluginStep) else CrossmodError
+        kind = PluginError if self.task.step.who else CrossmodError
         return kind(
             described(error), where=at, fix="--traceback shows where; finished steps are kept"
         )
@@ -218,8 +223,19 @@ class Maker:
 
 def place_of(task: Task) -> str:
     """A task in messages: its step, and the plugin that works there."""
-    where = f"step {task.name}"
-    return f"{where}, {task.step.use.who}" if isinstance(task.step, PluginStep) else where
+    return ", ".join(filter(None, [f"step {task.name}", task.step.who]))
+
+
+def killed_for_memory(task: Task, last: Advance | None, what: str) -> MachineError:
+    """The error for a task whose process was killed because memory was short.
+
+    Args:
+        task: the task.
+        last: its last sign of life; None if it gave none.
+        what: who killed it.
+    """
+    held = f"the process held {last.resident_bytes / GIB:.1f} GiB" if last else ""
+    return memory_short(place_of(task), last.item if last else "", held, what)
 
 
 def _ours(error: CrossmodError, where: str) -> CrossmodError:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError, MachineError, writing
 from crossmod.faults import point
-from crossmod.files.atomic import MANIFEST, draft_of
+from crossmod.files.atomic import MANIFEST, draft_of, drafted, read_manifest
 from crossmod.files.digests import digest_on_disk
-from crossmod.files.outputs import Outputs
+from crossmod.files.outputs import Inputs, Outputs
+from crossmod.recipe.names import shipped
+from crossmod.store.store import require_store
 
 EVENTS = "events.jsonl"
 """The log of all runs in a folder."""
@@ -31,12 +31,52 @@ FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
 NUMBERED = re.compile(r"\d\d-.+")
 DRAFT = re.compile(r"\.\d\d-.+\.\d+\.[0-9a-f]{8}")
 
+NO_ROOM = "free space or choose another folder with --out, then run again"
+
 MOVE = "move them away, or choose another folder with --out"
 
 ANOTHER = (
     "name another folder with --out; if this is the folder of the same recipe, which was moved,"
     " remove it: the store keeps all results"
 )
+
+
+class Places(NamedTuple):
+    """Where a run writes.
+
+    Attributes:
+        outputs: into the run folder.
+        store: the folder of results.
+    """
+
+    outputs: Outputs
+    store: Path
+
+
+def choose_places(recipe: Path, out: Path | None, store: Path | None, inputs: Inputs) -> Places:
+    """The run folder and the store; what stands in the way is said before any work.
+
+    Args:
+        recipe: the file of the recipe.
+        out: the run folder; by default ``runs/`` and the recipe's name.
+        store: where results are kept; by default ``store/`` beside the run folder.
+        inputs: what the run reads.
+
+    Raises:
+        DataError: they hold something that is not a run of this recipe or not a store, or they
+            would mix with what is read.
+        MachineError: one is a file, or they are the same or one lies in the other.
+    """
+    folder = out or Path("runs") / recipe.stem
+    kept = (store or folder.parent / "store").absolute()
+    for place, option in ((folder, "--out"), (kept, "--store")):
+        if place.exists() and not place.is_dir():
+            raise MachineError("is a file", where=str(place), fix=f"name a folder with {option}")
+    _require_apart(folder, kept)
+    outputs = Outputs(folder, f"the run of {_known_as(recipe, folder)}", inputs)
+    RunFolder(outputs).require_own()
+    require_store(kept, inputs)
+    return Places(outputs, kept)
 
 
 @dataclass(frozen=True)
@@ -93,21 +133,12 @@ class RunFolder:
         shown = self.folder / name
         if _shows(shown, key):
             return
-        draft = draft_of(shown)
-        try:
+        with writing(shown, "cannot write the run folder", NO_ROOM), drafted(shown) as draft:
             point("show")
-            shutil.copytree(result, draft, copy_function=_link_or_copy)
+            shutil.copytree(result, draft, copy_function=_link_or_copy, dirs_exist_ok=True)
             self._remove(shown)
             self.outputs.note(f"{name}/{MANIFEST}", digest_on_disk(draft / MANIFEST))
             draft.rename(shown)
-        except OSError as error:
-            raise MachineError(
-                f"cannot write the run folder: {error}",
-                where=str(shown),
-                fix="free space or choose another folder with --out, then run again",
-            ) from error
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     def keep(self, names: Collection[str]) -> None:
         """Remove the results that earlier runs left here and this one does not have.
@@ -145,14 +176,36 @@ class RunFolder:
         if folder.is_symlink() or not folder.is_dir():
             yield folder
             return
-        files: dict[str, Mapping[str, Any]] = {}
+        files: dict[str, Any] = {}
         if self._made(folder):
-            manifest = folder / MANIFEST
-            files = {**_manifest(folder)["files"], MANIFEST: {"sha256": digest_on_disk(manifest)}}
+            files = read_manifest(folder)["files"]
+            files[MANIFEST] = {"sha256": digest_on_disk(folder / MANIFEST)}
         for path in sorted(folder.rglob("*")):
             known = files.get(path.relative_to(folder).as_posix(), {}).get("sha256")
             if path.is_symlink() or not (path.is_dir() or _is(path, known) or _of_system(path)):
                 yield path
+
+
+def _require_apart(folder: Path, store: Path) -> None:
+    one, other = folder.resolve(), store.resolve()
+    fix = "name another folder with --out or --store"
+    if one == other:
+        raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
+    if one.is_relative_to(other):
+        raise MachineError(f"the run folder lies in the store {store}", where=str(folder), fix=fix)
+    if other.is_relative_to(one):
+        raise MachineError(f"the store lies in the run folder {folder}", where=str(store), fix=fix)
+
+
+def _known_as(recipe: Path, folder: Path) -> str:
+    """What a run folder calls its recipe: its path from there, so that both may move together.
+
+    One that came with crossmod has a name that does not depend on where crossmod is installed.
+    """
+    own = shipped().get(recipe.stem)
+    if own is not None and own.samefile(recipe):
+        return recipe.stem
+    return os.path.relpath(recipe.resolve(), folder.resolve())
 
 
 def _refuse(files: list[str]) -> None:
@@ -163,15 +216,7 @@ def _refuse(files: list[str]) -> None:
 
 def _shows(folder: Path, key: str) -> bool:
     """Whether a folder holds the result with this key."""
-    return _manifest(folder).get("key") == key
-
-
-def _manifest(folder: Path) -> Mapping[str, Any]:
-    with suppress(OSError, ValueError):
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
+    return read_manifest(folder).get("key") == key
 
 
 def _is(path: Path, digest: str | None) -> bool:

@@ -9,18 +9,24 @@ Beside the chain stand segmenters trained for comparison; they feed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+import crossmod
+from crossmod.data.folder import find_scans
 from crossmod.data.grids import Preprocess
+from crossmod.errors import DataError
+from crossmod.files.digests import digest_of, digest_of_files
+from crossmod.files.patterns import files_of, matches
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
-from crossmod.recipe.model import Files, LearningTable, PseudoLabelTable
-from crossmod.run.scans import Scans
+from crossmod.recipe.model import Files, LabeledFiles, LearningTable, PseudoLabelTable
 from crossmod.run.steps import (
+    Apply,
     Augment,
+    DataFolder,
     Fit,
     Gate,
     MakePhantom,
@@ -28,6 +34,7 @@ from crossmod.run.steps import (
     Prepare,
     PseudoLabel,
     Regrid,
+    ScanSource,
     ScoreStage,
     Step,
     Train,
@@ -35,12 +42,19 @@ from crossmod.run.steps import (
 )
 from crossmod.stages.find import StageUse
 
+StepT = TypeVar("StepT", bound=Step)
+ApplyT = TypeVar("ApplyT", bound=Apply)
+
+PHANTOM = Path(crossmod.__file__).parent / "phantom"
+"""The code that makes the embedded cohort."""
+
 
 @dataclass
 class Plan:
     """The steps of a run, in an order in which they can be made.
 
     Attributes:
+        checked: the recipe, one variant of it with one seed.
         steps: every step; inputs come before what needs them.
         source: the labeled source cohort.
         target: the unlabeled target cohort.
@@ -52,6 +66,7 @@ class Plan:
         remarks: what the intake found odd, beside the step that reads it.
     """
 
+    checked: Checked
     source: Prepare
     target: Prepare
     validation: Prepare | None
@@ -63,49 +78,98 @@ class Plan:
     scores: list[ScoreStage] = field(default_factory=list)
     remarks: list[tuple[Step, str]] = field(default_factory=list)
 
+    def remark(self, found: Iterable[tuple[str, str]]) -> None:
+        """Note what the intake found odd: (split, text)."""
+        steps = {"source": self.source, "target": self.target, "validation": self.validation}
+        self.remarks += [(step, text) for split, text in found if (step := steps[split])]
+
 
 class Planner:
     """Builds the plan of one recipe on one data folder."""
 
     def __init__(
-        self,
-        checked: Checked,
-        root: Path | None,
-        digests: dict[Path, str] | None = None,
+        self, checked: Checked, root: Path | None, digests: dict[Path, str] | None = None
     ) -> None:
         """Plan for a data folder, or for the embedded cohort where ``root`` is None.
 
-        Plans of several variants share ``digests``, by file, so that each is read once.
+        Plans of several variants share ``digests``, by file or folder of DICOM files, so that each
+        is read once.
         """
-        self.checked = checked
-        self.recipe = checked.recipe
-        self.scans = Scans(checked.recipe, root, digests if digests is not None else {})
+        self.checked, self.recipe, self.root = checked, checked.recipe, root
+        self.digests = digests if digests is not None else {}
 
     def plan(self) -> Plan:
         """The whole plan; rounds that turn out unnecessary are skipped when it runs."""
         data = self.recipe.data
-        source = self.scans.prepare("source", data.source.images, data.source.labels)
-        target = self._unlabeled("target", data.target)
-        validation = self._unlabeled("validation", data.validation) if data.validation else None
-        self.made = Plan(source, target, validation)
-        if isinstance(source.data, MakePhantom):
-            self.made.steps.append(source.data)
-        self.made.steps += [step for step in (source, target, validation) if step]
+        source = self._prepare("source", data.source, data.source.labels)
+        target = self._prepare("target", data.target)
+        validation = self._prepare("validation", data.validation) if data.validation else None
+        first = [source.data] if source.data.stored else []
+        prepared = [step for step in (source, target, validation) if step]
+        self.made = Plan(self.checked, source, target, validation, [*first, *prepared])
         self._comparisons()
         self._chain()
         return self.made
 
-    def _unlabeled(self, name: str, files: Files, grid: Preprocess | None = None) -> Prepare:
-        return self.scans.prepare(name, files.images, None, series=files.series, options=grid)
+    def _prepare(
+        self,
+        name: str,
+        files: Files | LabeledFiles,
+        labels: str | None = None,
+        grid: Preprocess | None = None,
+    ) -> Prepare:
+        """The step that brings scans onto a common grid."""
+        data = self.recipe.data
+        return Prepare(
+            name=f"prepare-{name}",
+            data=self.scans_of(files.images, labels),
+            images=files.images,
+            labels=labels,
+            centers=data.centers,
+            classes=data.class_table,
+            options=grid or self.recipe.preprocess,
+            intake=self.recipe.intake,
+            series=files.series if isinstance(files, Files) else "",
+            patients=data.patients,
+        )
+
+    def scans_of(self, *patterns: str | None) -> ScanSource:
+        """The embedded cohort, or the digests of the user's files that match the patterns."""
+        if self.root is None:
+            size = self.recipe.data.phantom
+            if size is None:
+                raise DataError(
+                    "the recipe needs scans, and none are named",
+                    fix="give --data DIR or set CROSSMOD_DATA",
+                )
+            code = digest_of_files(sorted(PHANTOM.glob("*.py")))
+            return MakePhantom(name="phantom", size=size, code=code)
+        found: dict[str, str] = {}
+        for path in files_of(self.root, filter(None, patterns)):
+            if path not in self.digests:
+                self.digests[path] = digest_of(path)
+            found[path.relative_to(self.root).as_posix()] = self.digests[path]
+        return DataFolder(name="data", root=self.root, digests=found)
+
+    def _referenced(self, images: Prepare) -> Literal["all", "some", "none"]:
+        """How many scans of a split have label maps to score against."""
+        labels = self.recipe.evaluate.labels
+        if labels is None:
+            return "none"
+        if self.root is None:
+            return "all"
+        scans = find_scans(self.root, images.images, None, images.centers)
+        references = matches(self.root, labels)
+        found = [scan.case in references for scan in scans]
+        return "all" if all(found) else "some" if any(found) else "none"
 
     def _comparisons(self) -> None:
         """Segmenters the method is compared with, as far as the recipe asks for them."""
         target = self.made.target
         labels = self.recipe.evaluate.labels
-        if "oracle" in self.recipe.evaluate.compare and self.scans.referenced(target) == "all":
-            oracle = self.scans.prepare("oracle", target.images, labels, series=target.series)
-            self.made.steps.append(oracle)
-            self._segment("oracle", (oracle,))
+        if "oracle" in self.recipe.evaluate.compare and self._referenced(target) == "all":
+            oracle = self._prepare("oracle", self.recipe.data.target, labels)
+            self._segment("oracle", (self._add(oracle),))
         if "no-adaptation" in self.recipe.evaluate.compare:
             self._segment("no-adaptation", (self.made.source,))
 
@@ -113,8 +177,9 @@ class Planner:
         """Translate, augment, segment, and self-train."""
         plan, recipe = self.made, self.recipe
         base: Step = plan.source
-        for use, table in self._with_tables(self.checked.translators, recipe.translate):
-            base = self._translate(use, table, base)
+        for use, table in zip(self.checked.translators, recipe.translate.values(), strict=True):
+            base = self._apply(Translate, use, table, base)
+            plan.translations.append(base)
         training: tuple[Step, ...] = (base,)
         last = "no-adaptation"
         compared = "translated" in recipe.evaluate.compare
@@ -122,8 +187,8 @@ class Planner:
             last = "translated"
             self._segment(last, training)
             self._gate(last)
-        for use, table in self._with_tables(self.checked.augmenters, recipe.augment):
-            self._augment(use, table, base)
+        for use, table in zip(self.checked.augmenters, recipe.augment.values(), strict=True):
+            plan.copies.append(self._apply(Augment, use, table, base))
         if plan.copies:
             originals = all(table.keep_originals for table in recipe.augment.values())
             training = (*(training if originals else ()), *plan.copies)
@@ -132,21 +197,25 @@ class Planner:
             self._segment(last, training)
             if first:
                 self._gate(last)
-        if self.checked.pseudo_labeler and recipe.pseudo_label:
+        if recipe.pseudo_label:
             if (last, "target") not in plan.predictions:
                 self._segment(last, training)
-            self._self_train(self.checked.pseudo_labeler, recipe.pseudo_label, training, last)
+            use = self.checked.uses["pseudo_label", ""]
+            self._self_train(use, recipe.pseudo_label, training, last)
 
     def _self_train(
-        self,
-        use: StageUse,
-        table: PseudoLabelTable,
-        training: tuple[Step, ...],
-        last: str,
+        self, use: StageUse, table: PseudoLabelTable, training: tuple[Step, ...], last: str
     ) -> None:
         """Label the target scans with the stage before and train again, round after round."""
         for number in range(1, table.rounds + 1):
-            labeled: Step = self._pseudo_label(use, last, number)
+            chosen = PseudoLabel(
+                name=f"pseudo-label-{number}",
+                **self._by(use),
+                predictions=self.made.predictions[last, "target"],
+                earlier=tuple(self.made.rounds),
+            )
+            self.made.rounds.append(self._add(chosen))
+            labeled: Step = chosen
             setup = self.checked.segmentation
             if number == table.rounds:
                 setup = self.checked.last
@@ -154,7 +223,8 @@ class Planner:
                     training = ()
             images = self._images(setup)
             if setup.preprocess != self.recipe.preprocess:
-                labeled = self._regrid(self.made.rounds[-1], images["target"], number)
+                regrid = Regrid(name=f"regrid-{number}", labeled=chosen, images=images["target"])
+                labeled = self._add(regrid)
             before = self.made.predictions[last, "target"].models if table.warm_start else ()
             last = f"round-{number}"
             self._segment(last, (*training, labeled), setup, images, before)
@@ -165,85 +235,43 @@ class Planner:
         scores = [s for s in self.made.scores if (s.stage, s.split) == (stage, "validation")]
         if limit is not None and scores:
             structure = self.recipe.evaluate.structure
-            gate = Gate(name="continue", scores=scores[0], structure=structure, limit=limit)
-            self.made.steps.append(gate)
+            self._add(Gate(name="continue", scores=scores[0], structure=structure, limit=limit))
 
     def _images(self, setup: Segmentation) -> dict[str, Prepare]:
         """The target splits on the grid of a segmentation."""
         plan, data = self.made, self.recipe.data
-        usual = {"target": plan.target, "validation": plan.validation}
-        images = {split: step for split, step in usual.items() if step}
         if setup.preprocess == self.recipe.preprocess:
-            return images
-        for split in images:
-            files = data.target if split == "target" else data.validation
-            assert files is not None
-            images[split] = self._unlabeled(f"{split}-last", files, setup.preprocess)
-        plan.steps += images.values()
-        return images
+            usual = {"target": plan.target, "validation": plan.validation}
+            return {split: step for split, step in usual.items() if step}
+        files = {"target": data.target, "validation": data.validation}
+        return {
+            split: self._add(self._prepare(f"{split}-last", found, grid=setup.preprocess))
+            for split, found in files.items()
+            if found
+        }
 
-    def _regrid(self, labeled: PseudoLabel, images: Prepare, number: int) -> Regrid:
-        step = Regrid(name=f"regrid-{number}", labeled=labeled, images=images)
+    def _add(self, step: StepT) -> StepT:
         self.made.steps.append(step)
         return step
 
-    @property
-    def _numbers(self) -> dict[str, Any]:
-        """What every step of a plugin is told about its numbers."""
-        return {"determinism": self.recipe.determinism, "precision": self.recipe.precision}
+    def _by(self, use: StageUse) -> dict[str, Any]:
+        """What every step of a plugin is told: the plugin, and how its numbers come about."""
+        recipe = self.recipe
+        numbers = {"determinism": recipe.determinism, "precision": recipe.precision}
+        return {"use": use, "seed": recipe.seed, **numbers}
 
-    def _translate(self, use: StageUse, table: LearningTable, base: Step) -> Translate:
-        fit = self._fit(use, table, base)
-        step = Translate(
-            name=use.name,
-            seed=self.recipe.seed,
-            **self._numbers,
-            use=use,
-            fit=fit,
-            source=base,
-        )
-        self.made.steps.append(step)
-        self.made.translations.append(step)
-        return step
-
-    def _augment(self, use: StageUse, table: LearningTable, base: Step) -> None:
-        fit = self._fit(use, table, base)
-        step = Augment(
-            name=use.name,
-            seed=self.recipe.seed,
-            **self._numbers,
-            use=use,
-            fit=fit,
-            labeled=base,
-        )
-        self.made.steps.append(step)
-        self.made.copies.append(step)
-
-    def _fit(self, use: StageUse, table: LearningTable, base: Step) -> Fit:
+    def _apply(
+        self, kind: type[ApplyT], use: StageUse, table: LearningTable, images: Step
+    ) -> ApplyT:
+        """Let a translator or augmenter learn, then apply it."""
         fit = Fit(
             name=f"{use.name}-fit",
-            seed=self.recipe.seed,
-            **self._numbers,
-            use=use,
-            labeled=(base,),
+            **self._by(use),
+            labeled=(images,),
             target=self.made.target,
             fit_on=table.fit_on,
         )
-        self.made.steps.append(fit)
-        return fit
-
-    def _pseudo_label(self, use: StageUse, last: str, number: int) -> PseudoLabel:
-        step = PseudoLabel(
-            name=f"pseudo-label-{number}",
-            seed=self.recipe.seed,
-            **self._numbers,
-            use=use,
-            predictions=self.made.predictions[last, "target"],
-            earlier=tuple(self.made.rounds),
-        )
-        self.made.steps.append(step)
-        self.made.rounds.append(step)
-        return step
+        return self._add(kind(name=use.name, **self._by(use), fit=self._add(fit), images=images))
 
     def _segment(
         self,
@@ -259,9 +287,7 @@ class Planner:
         models = tuple(
             Train(
                 name=f"train-{stage}" + (f"-fold-{fold + 1}" if folds > 1 else ""),
-                seed=self.recipe.seed,
-                **self._numbers,
-                use=setup.use,
+                **self._by(setup.use),
                 labeled=labeled,
                 fold=fold,
                 folds=folds,
@@ -286,27 +312,24 @@ class Planner:
         table = setup.table
         predict = Predict(
             name=f"predict-{stage}-{split}",
-            use=setup.use,
-            **self._numbers,
+            **self._by(setup.use) | {"seed": 0},  # nothing in it is random
             models=models,
             images=images,
             ensemble=Ensemble(setup.use, classes, table.average, table.largest_component),
             keep_probabilities=split == "target" and self._feeds(stage),
         )
-        self.made.steps.append(predict)
-        self.made.predictions[stage, split] = predict
+        self.made.predictions[stage, split] = self._add(predict)
         evaluate = self.recipe.evaluate
-        if evaluate.labels and split in evaluate.splits and self.scans.referenced(images) != "none":
+        if evaluate.labels and split in evaluate.splits and self._referenced(images) != "none":
             score = ScoreStage(
                 name=f"score-{stage}-{split}",
                 predictions=predict,
-                data=self.scans.data([evaluate.labels]),
+                data=self.scans_of(evaluate.labels),
                 labels=evaluate.labels,
                 stage=stage,
                 split=split,
             )
-            self.made.steps.append(score)
-            self.made.scores.append(score)
+            self.made.scores.append(self._add(score))
 
     def _feeds(self, stage: str) -> bool:
         """Whether pseudo-labels are made from the predictions of a stage."""
@@ -315,9 +338,3 @@ class Planner:
             return False
         rounds = [f"round-{number}" for number in range(1, table.rounds)]
         return stage in (self.recipe.first_stage, *rounds)
-
-    @staticmethod
-    def _with_tables(
-        uses: tuple[StageUse, ...], tables: Mapping[str, LearningTable]
-    ) -> list[tuple[StageUse, LearningTable]]:
-        return list(zip(uses, tables.values(), strict=True))

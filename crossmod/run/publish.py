@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Sequence
+from functools import reduce
 from importlib.metadata import version
+from operator import add
 from pathlib import Path
 
 from crossmod.data.folder import Scan
 from crossmod.data.volumes import Cohort
-from crossmod.files.atomic import write_file
+from crossmod.files.digests import digest_of_bytes
 from crossmod.files.outputs import Outputs
 from crossmod.files.patterns import reference_of
-from crossmod.recipe.load import Checked
-from crossmod.run.plan import Plan
+from crossmod.recipe.lock import locked
+from crossmod.run.folder import LOCKED
 from crossmod.run.run import Run
-from crossmod.run.steps import Augment, Fit, label_map
+from crossmod.run.steps import Step, label_map
 from crossmod.scores.comparison import (
     Comparison,
     Sizes,
@@ -36,34 +37,38 @@ PROMISES = {
 }
 
 
-def publish_report(checked: Checked, run: Run, recipe: str) -> None:
-    """Write ``report.html`` unless the one in the run folder shows these very results."""
+def publish_report(run: Run) -> None:
+    """Write the locked recipe, and ``report.html`` unless it shows these very results already."""
+    recipe = locked(run.plan.checked)
+    with run.outputs.file(LOCKED) as file:
+        file.write_text(recipe, encoding="utf-8")
     keys = [step.key for step in run.reached]
-    digest = hashlib.sha256("\n".join([recipe, version("crossmod"), *keys]).encode()).hexdigest()
+    digest = digest_of_bytes("\n".join([recipe, version("crossmod"), *keys]))
     key_file = run.folder / KEY_FILE
     page = run.folder / "report.html"
     if page.exists() and key_file.exists() and key_file.read_text(encoding="utf-8") == digest:
         return
     from crossmod.report import ReportContent, write_report
 
-    plan = run.plan
-    scans = plan.validation.scans(run.folder_of) if plan.validation else []
+    plan, checked = run.plan, run.plan.checked
+    scans = plan.validation.scans(run.store) if plan.validation else []
+    copies = _cohorts(run, plan.copies).values()
     content = ReportContent(
         title=checked.recipe.title,
         recipe=recipe,
-        facts=_facts(checked, run),
+        facts=_facts(run),
         classes=checked.recipe.data.class_table.labels,
         file_values=checked.recipe.data.class_table.values,
         structure=checked.recipe.evaluate.structure,
         scores=run.scores(),
-        source=Cohort.load(run.folder_of(plan.source)),
-        target=Cohort.load(run.folder_of(plan.target)),
-        translated=[(step.name, Cohort.load(run.folder_of(step))) for step in plan.translations],
-        augmented=_augmented(run),
-        rounds=[Cohort.load(run.folder_of(step)) for step in plan.rounds if step in run.reached],
+        source=Cohort.load(plan.source.folder(run.store)),
+        target=Cohort.load(plan.target.folder(run.store)),
+        translated=list(_cohorts(run, plan.translations).items()),
+        augmented=reduce(add, copies) if copies else None,
+        rounds=list(_cohorts(run, plan.rounds).values()),
         panels=_panels(run),
-        predictions=_predictions(run, plan, scans),
-        references=_references(checked, run, scans),
+        predictions=_predictions(run, scans),
+        references=_references(run, scans),
         images={scan.case: scan.image for scan in scans},
         timings=run.seconds(),
         warnings=run.warnings(),
@@ -74,30 +79,29 @@ def publish_report(checked: Checked, run: Run, recipe: str) -> None:
     with run.outputs.file(page.name) as file:
         write_report(file, content)
     with run.outputs.file(KEY_FILE) as file:
-        write_file(file, digest)
+        file.write_text(digest, encoding="utf-8")
 
 
-def publish_comparison(runs: Sequence[tuple[Checked, Run]], outputs: Outputs) -> Comparison:
+def publish_comparison(runs: Sequence[Run], outputs: Outputs) -> Comparison:
     """Write the table over all variants and seeds as CSV, LaTeX and a page; return it.
 
     The split is the validation scans, or the target scans where none were held back.
     """
     from crossmod.report import write_comparison
 
-    evaluate = runs[0][0].recipe.evaluate
-    scores = [run.scores() for _, run in runs]
+    recipe, scores = runs[0].plan.checked.recipe, [run.scores() for run in runs]
     splits = {score.split for one in scores for score in one}
     split = "validation" if "validation" in splits else "target"
     trials = [
         Trial(
-            checked.variant or checked.recipe.title,
-            checked.recipe.seed,
-            checked.recipe.first_stage,
+            run.plan.checked.variant or run.plan.checked.recipe.title,
+            run.plan.checked.recipe.seed,
+            run.plan.checked.recipe.first_stage,
             [score for score in one if score.split == split],
         )
-        for (checked, _), one in zip(runs, scores, strict=True)
+        for run, one in zip(runs, scores, strict=True)
     ]
-    comparison = compare_trials(trials, Sizes(*evaluate.size_limits_mm3))
+    comparison = compare_trials(trials, Sizes(*recipe.evaluate.size_limits_mm3))
     for name, write in (
         ("comparison.csv", write_rows),
         ("differences.csv", write_differences),
@@ -105,21 +109,22 @@ def publish_comparison(runs: Sequence[tuple[Checked, Run]], outputs: Outputs) ->
     ):
         with outputs.file(name) as file:
             write(file, comparison)
-    links = {checked.label: f"{run.folder.name}/report.html" for checked, run in runs}
+    links = {run.label: f"{run.folder.name}/report.html" for run in runs}
     with outputs.file("report.html") as file:
-        write_comparison(file, comparison, runs[0][0].recipe.title, links)
+        write_comparison(file, comparison, recipe.title, links)
     return comparison
 
 
-def _facts(checked: Checked, run: Run) -> dict[str, str]:
+def _facts(run: Run) -> dict[str, str]:
+    recipe = run.plan.checked.recipe
     manifests = [run.store.manifest(step.key) for step in run.reached]
     made = [manifest for manifest in manifests if manifest]
     devices = sorted({f"{manifest['device']} {manifest['precision']}" for manifest in made})
     total = sum(manifest["seconds"] for manifest in made)
-    level = checked.recipe.determinism
+    level = recipe.determinism
     return {
         "crossmod": version("crossmod"),
-        "seed": str(checked.recipe.seed),
+        "seed": str(recipe.seed),
         "device": ", ".join(devices),
         "determinism": f"{level}: {PROMISES[level]}",
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -127,12 +132,9 @@ def _facts(checked: Checked, run: Run) -> dict[str, str]:
     }
 
 
-def _augmented(run: Run) -> Cohort | None:
-    steps = [step for step in run.reached if isinstance(step, Augment)]
-    cohorts = [Cohort.load(run.folder_of(step)) for step in steps]
-    if not cohorts:
-        return None
-    return sum(cohorts[1:], start=cohorts[0])
+def _cohorts(run: Run, steps: Sequence[Step]) -> dict[str, Cohort]:
+    """Name -> cohort of those of the steps that the run came to."""
+    return {one.name: Cohort.load(one.folder(run.store)) for one in steps if one in run.reached}
 
 
 def _panels(run: Run) -> list[tuple[str, Path]]:
@@ -140,24 +142,24 @@ def _panels(run: Run) -> list[tuple[str, Path]]:
     return [
         (f"{step.name}: {path.stem.replace('-', ' ')}", path)
         for step in run.reached
-        if isinstance(step, Fit | Augment)
-        for path in sorted((run.folder_of(step) / "panels").glob("*.png"))
+        if step.who
+        for path in sorted((step.folder(run.store) / "panels").glob("*.png"))
     ]
 
 
-def _predictions(run: Run, plan: Plan, scans: list[Scan]) -> list[tuple[str, dict[str, Path]]]:
+def _predictions(run: Run, scans: list[Scan]) -> list[tuple[str, dict[str, Path]]]:
     """Stage -> case -> label map, on validation scans."""
     return [
-        (stage, {scan.case: label_map(run.folder_of(step), scan.case) for scan in scans})
-        for (stage, split), step in plan.predictions.items()
+        (stage, {scan.case: label_map(step.folder(run.store), scan.case) for scan in scans})
+        for (stage, split), step in run.plan.predictions.items()
         if split == "validation" and step in run.reached
     ]
 
 
-def _references(checked: Checked, run: Run, scans: list[Scan]) -> dict[str, Path]:
-    labels = checked.recipe.evaluate.labels
+def _references(run: Run, scans: list[Scan]) -> dict[str, Path]:
+    labels = run.plan.checked.recipe.evaluate.labels
     if labels is None or not run.plan.scores:
         return {}
-    root = run.folder_of(run.plan.scores[0].data)
+    root = run.plan.scores[0].data.folder(run.store)
     found = {scan.case: reference_of(root, labels, scan.case) for scan in scans}
     return {case: path for case, path in found.items() if path.is_file()}

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import MachineError
+from crossmod.errors import writing
 from crossmod.faults import point
 from crossmod.files.atomic import append_line
 from crossmod.files.outputs import Outputs
@@ -18,7 +18,7 @@ from crossmod.model.facts import RUN_FILE
 from crossmod.run.folder import EVENTS, RunFolder
 from crossmod.run.plan import Plan
 from crossmod.run.record import write_record
-from crossmod.run.steps import DataFolder, ScoreStage, Step
+from crossmod.run.steps import Step
 from crossmod.run.task import WARNING, Machine, Task
 from crossmod.scores.metrics import Score, read_scores, write_scores
 from crossmod.store.store import Store
@@ -33,7 +33,6 @@ class Run:
         store: where results are kept.
         outputs: writes into the run folder people look at.
         machine: how to compute.
-        label: the variant and seed; empty for the only run of a recipe.
         memory_bytes: key -> what the step may take, where that is known.
         reached: the steps the run came to, in order. It may end early, and the store may hold
             results of later steps from another run.
@@ -44,12 +43,16 @@ class Run:
     store: Store
     outputs: Outputs
     machine: Machine
-    label: str = ""
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
     reached: list[Step] = field(default_factory=list, init=False)
     ended: Step | None = field(default=None, init=False)
     _whole: set[str] = field(default_factory=set, init=False)
     _shown: dict[str, str] = field(default_factory=dict, init=False)
+
+    @property
+    def label(self) -> str:
+        """The variant and seed; empty for the only run of a recipe."""
+        return self.plan.checked.label
 
     @property
     def folder(self) -> Path:
@@ -76,7 +79,7 @@ class Run:
             if self._has(step):
                 self._show(step)
                 self.reached.append(step)
-                if step.may_end and step.ends_run(self.folder_of(step)):
+                if step.may_end and step.ends_run(self.store):
                     self.ended = step
                     break
             else:
@@ -124,16 +127,12 @@ class Run:
             write_scores(file, self.scores())
         point("record")
         with self.outputs.file(RUN_FILE) as file:
-            write_record(file, self.plan, self._shown, self.folder_of)
-
-    def folder_of(self, step: Step) -> Path:
-        """Where the result of a step lies."""
-        return step.root if isinstance(step, DataFolder) else self.store.path(step.key)
+            write_record(file, self.plan, self._shown, self.store)
 
     def scores(self) -> list[Score]:
         """The scores of every stage and split that ran."""
-        steps = [step for step in self.reached if isinstance(step, ScoreStage)]
-        return [row for step in steps for row in read_scores(self.folder_of(step) / "metrics.csv")]
+        folders = [one.folder(self.store) for one in self.plan.scores if one in self.reached]
+        return [row for folder in folders for row in read_scores(folder / "metrics.csv")]
 
     def seconds(self) -> list[tuple[str, float]]:
         """How long each stored step took when it was made."""
@@ -175,17 +174,12 @@ class Run:
         """Add a line to events.jsonl."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = {"time": now, "event": name, "step": step.name, "key": step.key, **values}
-        try:
-            append_line(self.folder / EVENTS, row)
-        except OSError as error:
-            raise MachineError(
-                f"cannot write the log: {error.strerror}",
-                where=str(self.folder / EVENTS),
-                fix="free space, then run again to go on",
-            ) from error
+        log = self.folder / EVENTS
+        with writing(log, "cannot write the log", "free space, then run again to go on"):
+            append_line(log, row)
 
     def _has(self, step: Step) -> bool:
-        if isinstance(step, DataFolder) or step.key in self._whole:
+        if not step.stored or step.key in self._whole:
             return True
         if self.store.manifest(step.key) is None:
             return False
@@ -196,7 +190,7 @@ class Run:
         """Link the stored files into the run folder under a name people can read."""
         if step.name not in self._shown:
             name = self._name(step)
-            RunFolder(self.outputs).show(name, step.key, self.folder_of(step))
+            RunFolder(self.outputs).show(name, step.key, step.folder(self.store))
             self._shown[step.name] = name
 
     def _name(self, step: Step) -> str:

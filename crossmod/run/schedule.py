@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from crossmod.errors import CrossmodError, Interrupted
 from crossmod.run.engine import Engine
@@ -71,7 +71,7 @@ class Scheduler:
     """
 
     runs: Sequence[Run]
-    engine: Engine
+    engine: Engine[Any]
     observer: Observer
     stop_sign: StopSign = field(default_factory=StopSign)
     _working: dict[str, tuple[Run, Step]] = field(default_factory=dict, init=False)

@@ -19,7 +19,7 @@ NAMES = ("SIGINT", "SIGTERM", "SIGUSR2", "SIGHUP")
 
 
 @contextmanager
-def heeded(sign: StopSign, leave: Callable[[], None]) -> Iterator[None]:
+def stop_on_signal(sign: StopSign, leave: Callable[[], None]) -> Iterator[None]:
     """While this block runs, signals raise a sign instead of ending the program.
 
     Args:

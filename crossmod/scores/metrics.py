@@ -1,12 +1,12 @@
-"""How well a prediction matches a reference: per case, as files, and as means."""
+"""Scores of label maps: each class of a case by every metric, as files, and as means."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,46 +15,27 @@ from crossmod.data.volumes import Affine, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv, write_csv
 from crossmod.scores.statistics import mean_and_sd
-from crossmod.scores.surfaces import BoolArray, Definition, Spacing, surface_distances
-
-EMPTY_PREDICTION_MM = 350.0
-"""Surface distance charged where only one of two masks is empty (CrossMoDA's penalty)."""
-
-TOLERANCE_MM = 1.0
-"""Surfaces this close count as one for the normalized surface Dice, unless told otherwise."""
-
-COLUMNS = (
-    *("split", "stage", "case", "center", "class"),
-    *("dice", "assd_mm", "hd95_mm", "nsd", "volume_error", "volume_mm3"),
+from crossmod.scores.surfaces import Definition, Spacing
+from crossmod.scores.table import (
+    ASSD,
+    BUILT_IN,
+    DICE,
+    KEYS,
+    TOLERANCE_MM,
+    Masks,
+    Metric,
+    metrics,
+    reported,
 )
-"""The columns of a score file."""
+
+COLUMNS = (*KEYS, *(metric.column for metric in BUILT_IN))
+"""The columns that every score file begins with; those of metrics of other packages follow."""
 
 OVERALL = "overall"
 """The name of all centers together in a summary."""
 
-
-class Measures(NamedTuple):
-    """How well one mask matches another, and how much there was to outline.
-
-    Where one of the two is empty, Dice and NSD are 0 and both distances `EMPTY_PREDICTION_MM`;
-    where both are, these and the volume error are NaN.
-
-    Attributes:
-        dice: twice the overlap over the sum of sizes, in [0, 1].
-        assd_mm: average symmetric surface distance.
-        hd95_mm: 95th percentile of the surface distances.
-        nsd: share of both surfaces within a tolerance of the other, in [0, 1].
-        volume_error: (prediction - reference) / reference, -1 where only the prediction is empty
-            and more elsewhere; NaN where the reference is.
-        volume_mm3: volume of the reference.
-    """
-
-    dice: float
-    assd_mm: float
-    hd95_mm: float
-    nsd: float
-    volume_error: float
-    volume_mm3: float
+Measures = Mapping[str, float]
+"""Column of a metric -> its value, NaN where it is not defined."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +43,13 @@ class Score:
     """How well one structure of one case was outlined.
 
     Attributes:
-        split: which set the case belongs to, e.g. "validation" or "target".
-        stage: what made the prediction, e.g. "translated" or "round-2".
+        split: which set the case belongs to, e.g. "validation" or "target"; "" where there are no
+            sets.
+        stage: what made the prediction, e.g. "translated" or "round-2"; "" where that is unknown.
         case: case identifier.
-        center: the hospital it comes from.
+        center: the hospital it comes from, or "".
         structure: class name.
-        dice: as in `Measures`; so are the others.
+        measures: the metrics.
     """
 
     split: str
@@ -75,12 +57,11 @@ class Score:
     case: str
     center: str
     structure: str
-    dice: float
-    assd_mm: float
-    hd95_mm: float
-    nsd: float
-    volume_error: float
-    volume_mm3: float
+    measures: Measures
+
+    def of(self, metric: Metric) -> float:
+        """The value of a metric; NaN where it is not defined or was not measured."""
+        return self.measures.get(metric.column, math.nan)
 
 
 @dataclass(frozen=True)
@@ -92,11 +73,9 @@ class Summary:
         center: center name, or `OVERALL`.
         cases: how many cases the means are over.
         not_applicable: further cases in which neither mask has the structure.
-        penalized: how many of `cases` carry `EMPTY_PREDICTION_MM`.
-        dice_mean: mean Dice, NaN without cases.
-        dice_sd: sample standard deviation, NaN below two cases.
-        assd_mean_mm: mean distance, penalties included.
-        assd_sd_mm: sample standard deviation, penalties included.
+        penalized: in how many of `cases` only one mask has it.
+        spreads: column -> mean (NaN without cases) and sample standard deviation (NaN below two
+            cases) of every metric that reports show, penalties included.
     """
 
     stage: str
@@ -104,55 +83,7 @@ class Summary:
     cases: int
     not_applicable: int
     penalized: int
-    dice_mean: float
-    dice_sd: float
-    assd_mean_mm: float
-    assd_sd_mm: float
-
-
-def dice(prediction: BoolArray, reference: BoolArray) -> float:
-    """Twice the overlap over the sum of sizes, in [0, 1]; NaN where both masks are empty."""
-    total = np.count_nonzero(prediction) + np.count_nonzero(reference)
-    if total == 0:
-        return math.nan
-    return 2.0 * np.count_nonzero(prediction & reference) / total
-
-
-def compare(
-    prediction: BoolArray,
-    reference: BoolArray,
-    spacing_mm: Spacing,
-    *,
-    tolerance_mm: float = TOLERANCE_MM,
-    definition: Definition = "pooled",
-    voxel_mm3: float | None = None,
-) -> Measures:
-    """Compare two masks ``(I, J, K)`` on one grid; surfaces are measured once for all metrics.
-
-    Args:
-        prediction: what was outlined.
-        reference: what should have been.
-        spacing_mm: voxel size along I, J, K.
-        tolerance_mm: for the normalized surface Dice.
-        definition: which mean the average symmetric surface distance is.
-        voxel_mm3: volume of a voxel. Default: the product of `spacing_mm`.
-    """
-    voxel_mm3 = math.prod(spacing_mm) if voxel_mm3 is None else voxel_mm3
-    predicted, expected = np.count_nonzero(prediction), np.count_nonzero(reference)
-    error = (predicted - expected) / expected if expected else math.nan
-    sizes = error, expected * voxel_mm3
-    if not predicted and not expected:
-        return Measures(math.nan, math.nan, math.nan, math.nan, *sizes)
-    if not predicted or not expected:
-        return Measures(0.0, EMPTY_PREDICTION_MM, EMPTY_PREDICTION_MM, 0.0, *sizes)
-    distances = surface_distances(prediction, reference, spacing_mm)
-    return Measures(
-        dice(prediction, reference),
-        distances.assd_mm(definition),
-        distances.hd95_mm(),
-        distances.nsd(tolerance_mm),
-        *sizes,
-    )
+    spreads: Mapping[str, tuple[float, float]]
 
 
 def score(
@@ -183,6 +114,12 @@ def score(
 
     Raises:
         DataError: the grids differ, or the diagonal of the affine says nothing about voxels.
+
+    >>> found, truth = np.zeros((2, 3, 3, 3), np.uint8)
+    >>> truth[1, 1, 1] = 1
+    >>> scored = score(found, truth, np.eye(4), {"tumor": 1})
+    >>> scored["tumor"]["dice"], scored["tumor"]["assd_mm"]
+    (0.0, 350.0)
     """
     if prediction.shape != reference.shape:
         raise DataError(
@@ -193,16 +130,30 @@ def score(
     spacing_mm = _diagonal(affine) if challenge else spacing_of(affine)
     definition: Definition = "directed" if challenge else "pooled"
     return {
-        name: compare(
-            prediction == label,
-            reference == label,
-            spacing_mm,
-            tolerance_mm=tolerance_mm,
-            definition=definition,
-            voxel_mm3=abs(float(np.linalg.det(affine[:3, :3]))),
+        name: measure(
+            Masks(
+                prediction == label,
+                reference == label,
+                spacing_mm,
+                voxel_mm3=abs(float(np.linalg.det(affine[:3, :3]))),
+                tolerance_mm=tolerance_mm,
+                definition=definition,
+            )
         )
         for name, label in classes.items()
     }
+
+
+def measure(masks: Masks) -> dict[str, float]:
+    """Column -> value of every metric for two masks.
+
+    >>> first, second = np.zeros((2, 5, 5, 5), bool)
+    >>> first[2, 2, 2] = second[2, 2, 3] = True
+    >>> measured = measure(Masks(first, second, (1.0, 1.0, 2.5), voxel_mm3=2.5))
+    >>> measured["dice"], measured["assd_mm"], measured["volume_mm3"]
+    (0.0, 2.5, 2.5)
+    """
+    return {metric.column: metric.measure(masks) for metric in metrics()}
 
 
 def _diagonal(affine: Affine) -> Spacing:
@@ -216,22 +167,37 @@ def _diagonal(affine: Affine) -> Spacing:
     return x, y, z
 
 
-def write_scores(path: Path, scores: Iterable[Score]) -> None:
-    """Write a CSV with the columns `COLUMNS`; NaN becomes an empty cell."""
-    write_csv(path, COLUMNS, map(astuple, scores))
+def write_scores(path: Path, scores: Iterable[Score], *, keys: Sequence[str] = KEYS) -> None:
+    """Write a CSV with a row for each score: `keys`, then every metric; NaN becomes an empty cell.
+
+    Args:
+        path: the file.
+        scores: in the order of the rows.
+        keys: which of `KEYS` to write.
+    """
+    columns = [metric.column for metric in metrics()]
+    write_csv(path, [*keys, *columns], (_cells(item, keys, columns) for item in scores))
+
+
+def _cells(item: Score, keys: Sequence[str], columns: Sequence[str]) -> list[str | float]:
+    names = dict(
+        zip(KEYS, (item.split, item.stage, item.case, item.center, item.structure), strict=True)
+    )
+    return [*(names[key] for key in keys), *(item.measures.get(c, math.nan) for c in columns)]
 
 
 def read_scores(path: Path) -> list[Score]:
-    """Read what `write_scores` wrote.
+    """Read what `write_scores` wrote with all keys, here or where other metrics are installed.
 
     Raises:
-        DataError: the columns are not `COLUMNS`, or a cell is neither a finite number nor empty.
+        DataError: the columns do not begin with `COLUMNS`, one is there twice, or a cell is neither
+            a finite number nor empty.
     """
     rows = read_csv(path)
     _, header = next(rows, ("", []))
-    if tuple(header) != COLUMNS:
+    if tuple(header[: len(COLUMNS)]) != COLUMNS or len(set(header)) < len(header):
         raise DataError("is not a score file", where=str(path), allowed=",".join(COLUMNS))
-    return [_parse(row, where) for where, row in rows]
+    return [_parse(row, header[len(KEYS) :], where) for where, row in rows]
 
 
 def summarize(scores: Sequence[Score], split: str, structure: str) -> list[Summary]:
@@ -247,25 +213,30 @@ def summarize(scores: Sequence[Score], split: str, structure: str) -> list[Summa
 
 
 def _summary(scores: Sequence[Score], stage: str, center: str) -> Summary:
-    counted = [item for item in scores if not math.isnan(item.dice)]
-    distances = [item.assd_mm for item in counted]
+    counted = [item for item in scores if not math.isnan(item.of(DICE))]
     return Summary(
         stage,
         center,
         len(counted),
         len(scores) - len(counted),
-        distances.count(EMPTY_PREDICTION_MM),
-        *mean_and_sd([item.dice for item in counted]),
-        *mean_and_sd(distances),
+        sum(item.of(ASSD) == ASSD.missing for item in counted),
+        {m.column: mean_and_sd(known(counted, m)) for m in reported()},
     )
 
 
-def _parse(row: Sequence[str], where: str) -> Score:
+def known(scores: Iterable[Score], metric: Metric) -> list[float]:
+    """The values of a metric where it is defined."""
+    return [value for item in scores if not math.isnan(value := item.of(metric))]
+
+
+def _parse(row: Sequence[str], columns: Sequence[str], where: str) -> Score:
+    names, cells = row[: len(KEYS)], row[len(KEYS) :]
     try:
-        split, stage, case, center, structure, *cells = row
-        numbers = Measures(*(float(cell or "nan") for cell in cells))
-    except (TypeError, ValueError) as error:
+        values = [float(cell or "nan") for cell in cells]
+        measures = dict(zip(columns, values, strict=True))
+    except ValueError as error:
         raise DataError(f"is not a row of scores: {row}", where=where) from error
-    if any(map(math.isinf, numbers)):
+    if any(map(math.isinf, values)):
         raise DataError(f"holds an infinite number: {row}", where=where)
-    return Score(split, stage, case, center, structure, *numbers)
+    split, stage, case, center, structure = names
+    return Score(split, stage, case, center, structure, measures)

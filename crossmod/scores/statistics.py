@@ -48,6 +48,11 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
 
     Raises:
         ValueError: the samples differ in length.
+
+    >>> paired([0.8, 0.9, 0.7, 0.6], [0.7, 0.7, 0.7, math.nan]).cases
+    3
+    >>> paired([0.8], [0.5]).why_not
+    'one case'
     """
     difference = np.array([a - b for a, b in zip(first, second, strict=True)], dtype=np.float64)
     difference = difference[~np.isnan(difference)]
@@ -69,6 +74,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Returns:
         In the given order: the smallest of m values times m, the next times m - 1, and so on, none
         below the one before it and none above 1. NaN stays NaN and does not count as a test.
+
+    >>> holm([0.25, 0.125, math.nan, 0.75])
+    [0.5, 0.375, nan, 0.75]
     """
     values = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(values, kind="stable")  # NaN comes last
@@ -80,18 +88,34 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def mean_and_sd(values: Sequence[float]) -> tuple[float, float]:
-    """Mean (NaN of nothing) and sample standard deviation (n - 1; NaN below two values)."""
+    """Mean (NaN of nothing) and sample standard deviation (n - 1; NaN below two values).
+
+    >>> mean_and_sd([1.0, 3.0, 5.0])
+    (3.0, 2.0)
+    >>> mean_and_sd([3.0])
+    (3.0, nan)
+    """
     mean = float(np.mean(values)) if len(values) else math.nan
     return mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def difference_text(value: float) -> str:
-    """A difference as tables show it."""
+    """A difference as tables show it.
+
+    >>> difference_text(-0.0421)
+    '-0.042'
+    """
     return "n/a" if math.isnan(value) else f"{value:+.3f}"
 
 
 def p_text(value: float, test: Paired) -> str:
-    """A p-value of a test as tables show it, or why there is none."""
+    """A p-value of a test as tables show it, or why there is none.
+
+    >>> p_text(0.0004, paired([1.0, 2.0], [0.0, 0.0]))
+    '< 0.001'
+    >>> p_text(math.nan, paired([], []))
+    'n/a (no cases)'
+    """
     if math.isnan(value):
         return f"n/a ({test.why_not})"
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"

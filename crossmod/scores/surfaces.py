@@ -21,7 +21,7 @@ Definition = Literal["pooled", "directed"]
 """How two directions become one mean.
 
 "pooled": the mean of all distances of both directions (MedPy 0.5).
-"directed": the mean of the two directed means (MedPy 0.4, and so the scores of CrossMoDA 2022).
+"directed": the mean of the two directed means (MedPy 0.4, and so the scores of the challenge).
 """
 
 ROUNDING_MM = 1e-5
@@ -36,6 +36,14 @@ class Distances:
         from_prediction: ``(N,)`` mm, from each surface voxel of the prediction to the nearest one
             of the reference.
         from_reference: ``(M,)`` mm, the other way round.
+
+    >>> distances = Distances(np.array([0.0, 1.0]), np.array([2.0, 5.0]))
+    >>> distances.assd_mm(), distances.assd_mm("directed")
+    (2.0, 2.0)
+    >>> distances.nsd(tolerance_mm=1.0)
+    0.5
+    >>> round(distances.hd95_mm(), 2)
+    4.55
     """
 
     from_prediction: NDArray[np.float64]
@@ -66,13 +74,19 @@ class Distances:
         does; DeepMind's own code weighs them by the surface area they stand for.
         """
         within = self.pooled <= tolerance_mm + ROUNDING_MM
-        return np.count_nonzero(within) / len(within)
+        return float(np.count_nonzero(within) / len(within))
 
 
 def surface_distances(
     prediction: BoolArray, reference: BoolArray, spacing_mm: Spacing
 ) -> Distances:
-    """Measure two masks ``(I, J, K)``, each with at least one voxel."""
+    """Measure two masks ``(I, J, K)``, each with at least one voxel.
+
+    >>> masks = np.zeros((2, 4, 4, 4), bool)
+    >>> masks[0, 1, 1, 0] = masks[1, 1, 1, 3] = True
+    >>> surface_distances(masks[0], masks[1], (0.5, 0.5, 2.0)).from_prediction
+    array([6.])
+    """
     first, second = (_surface_mm(mask, spacing_mm) for mask in (prediction, reference))
     return Distances(_nearest_mm(first, second), _nearest_mm(second, first))
 

@@ -12,15 +12,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args, get_origin
+from typing import ClassVar, Protocol, TypeVar
 
 import numpy as np
 
-from crossmod.checkpoints import Checkpoints
-from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, State, Volume
-from crossmod.options import Options
+from crossmod.data.crossmoda import DEFAULT_CLASSES
+from crossmod.data.state import Arrays, State
+from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, Volume
+from crossmod.options import HasOptions, OptionsT
+from crossmod.store.checkpoints import Checkpoints
 
-OptionsT = TypeVar("OptionsT", bound=Options)
 ItemT = TypeVar("ItemT")
 
 
@@ -63,7 +64,7 @@ class Context:
 
     folder: Path
     seed: int = 0
-    classes: Mapping[str, int] = field(default_factory=lambda: {"tumor": 1, "cochlea": 2})
+    classes: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_CLASSES))
     device: str = "cpu"
     precision: str = "fp32"
     start: State | None = None
@@ -99,10 +100,9 @@ class History:
     rounds: tuple[Cohort, ...] = ()
 
 
-class Stage(ABC, Generic[OptionsT]):
+class Stage(HasOptions[OptionsT], ABC):
     """What all stages share: validated options, and their class as the type parameter."""
 
-    options_type: ClassVar[type[Options]] = Options
     code_of: ClassVar[tuple[str, ...]] = ()
     """Modules, distributions, and files or folders beside the module (as "data/weights.npy") that
     decide results, besides the plugin's own code: when they change, the steps of this stage are
@@ -112,15 +112,6 @@ class Stage(ABC, Generic[OptionsT]):
     """Whether `crossmod run --dry-run` may try the stage on stand-ins to see what it costs; False
     where it starts other programs or cannot stop after a few steps."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "options_type" in vars(cls):
-            return
-        for base in vars(cls).get("__orig_bases__", ()):  # its own: those above have been read
-            parameters = get_args(base) if issubclass(get_origin(base) or object, Stage) else ()
-            if parameters and isinstance(parameters[0], type):
-                cls.options_type = parameters[0]
-
     def __init__(self, options: OptionsT | None = None) -> None:
         self.options: OptionsT = options or self.options_type()  # type: ignore[assignment]
 
@@ -128,7 +119,7 @@ class Stage(ABC, Generic[OptionsT]):
 class Translator(Stage[OptionsT]):
     """Makes images of one modality look like another. Geometry stays untouched."""
 
-    def fit(self, source: Cohort, target: Cohort, ctx: Context) -> State:
+    def fit(self, source: Cohort, target: Cohort, ctx: Context) -> Arrays:
         """Learn from both modalities, unpaired. Default: nothing to learn.
 
         Args:
@@ -137,10 +128,10 @@ class Translator(Stage[OptionsT]):
             ctx: the run.
 
         Returns:
-            What was learned, as named arrays.
+            What was learned: named arrays, or a `State` that holds notes, too.
         """
         del source, target, ctx
-        return {}
+        return State()
 
     @abstractmethod
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
@@ -150,10 +141,10 @@ class Translator(Stage[OptionsT]):
 class Augmenter(Stage[OptionsT]):
     """Adds rare appearances: none, one or several new labeled pairs from each."""
 
-    def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> State:
+    def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> Arrays:
         """Learn from translated labeled images and real target images. Default: nothing."""
         del labeled, target, ctx
-        return {}
+        return State()
 
     @abstractmethod
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
@@ -167,7 +158,7 @@ class Segmenter(Stage[OptionsT]):
     """Whether `fit` goes on from `Context.start` where there is one."""
 
     @abstractmethod
-    def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
+    def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> Arrays:
         """Train on one fold.
 
         Args:
@@ -176,7 +167,7 @@ class Segmenter(Stage[OptionsT]):
             ctx: the run.
 
         Returns:
-            What was learned, as named arrays.
+            What was learned: named arrays, or a `State` that holds notes, too.
         """
 
     @abstractmethod

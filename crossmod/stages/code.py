@@ -26,10 +26,11 @@ from warnings import catch_warnings, simplefilter
 from packaging.utils import canonicalize_name
 
 import crossmod
+from crossmod.files.digests import digest_of_bytes
 
 CORE = "crossmod"
 
-NUMBERS = frozenset({"keep_largest", "match_groups", "measure", "rescale"})
+NUMBERS = frozenset({"dice", "keep_largest", "match_groups", "measure", "rescale"})
 """Public functions that compute what a plugin gives. The modules they come from count; those of
 data classes, options, stages and errors do not, or every edit there would rerun every plugin."""
 
@@ -103,7 +104,7 @@ class Code:
                 with file:
                     content = file.read()
                 content = _without_core(content) if name.endswith(".py") else content
-                digest = hashlib.sha256(content).hexdigest()
+                digest = digest_of_bytes(content)
                 self.digests[f"{CORE}/{digest}"] = digest
 
     def is_foreign(self, top: str, path: Path) -> bool:
@@ -117,7 +118,7 @@ class Code:
     def digest(self) -> str:
         """One digest of all names and contents."""
         lines = "".join(f"{name}\0{digest}\n" for name, digest in sorted(self.digests.items()))
-        return hashlib.sha256(lines.encode()).hexdigest()
+        return digest_of_bytes(lines)
 
     def _follow(self, source: bytes, package: tuple[str, ...], loose: Path | None) -> None:
         with catch_warnings(), suppress(SyntaxError, ValueError, RecursionError):  # not for us

@@ -8,6 +8,7 @@ geometry are those that were given, whatever a plugin says.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import zip_longest
@@ -17,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.cases import fault_of_case, shown
+from crossmod.data.state import State
 from crossmod.data.volumes import (
     Affine,
     Case,
     LabelArray,
     Pair,
     Prediction,
-    State,
     Volume,
     read_grid,
 )
@@ -40,16 +41,20 @@ NUMBERS = "biuf"
 WIDEST_BYTES = 8
 """What a number takes at most in files of learned arrays, complex ones included."""
 
+LONGEST_NOTES = 10_000_000
+"""Characters of the notes as JSON; the header of such a file takes 100 MB, names included."""
+
 RESERVED = "__metadata__"
 """What such files do not take as the name of an array."""
 
 
 def learned(state: object, who: str) -> State:
-    """What a stage has learned, as named arrays that can be stored.
+    """What a stage has learned, as it can be stored.
 
     Raises:
         PluginError: it is none, cannot be stored, or holds values that are NaN or infinite.
     """
+    notes = _notes(state.notes, who) if isinstance(state, State) else {}
     if not isinstance(state, Mapping):
         _refuse(who, "", f"fit returned {_kind(state)}", "a mapping of names to arrays")
     for name in state:
@@ -71,7 +76,23 @@ def learned(state: object, who: str) -> State:
             where=f"{who}, {broken[0]}",
             fix="nothing was stored; lower the learning rate, or look at the images",
         )
-    return arrays
+    return State(arrays, notes)
+
+
+def _notes(notes: object, who: str) -> dict[str, Any]:
+    """Notes as they come back from a file."""
+    if not isinstance(notes, Mapping):
+        _refuse(who, "", f"fit returned {_kind(notes)} as notes", "a mapping of names to JSON")
+    try:
+        text = json.dumps(dict(notes), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        allowed = "texts, finite numbers, true, false, None, and lists and dictionaries of these"
+        _refuse(who, "", f"fit returned notes that JSON cannot hold: {error}", allowed)
+    if len(text) > LONGEST_NOTES:
+        what = f"fit returned notes of {len(text)} characters"
+        _refuse(who, "", what, f"{LONGEST_NOTES}; store numbers as arrays")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def _can_be_stored(name: str) -> bool:

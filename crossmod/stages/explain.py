@@ -7,40 +7,42 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from crossmod.errors import PluginError
 from crossmod.options import model_in
-from crossmod.stages import find as plugins
+from crossmod.stages import find
+from crossmod.stages.entry_points import rows
 
 
 def plugin_rows() -> list[tuple[str, str, str, str, str]]:
-    """Name, stage, distribution, version and summary of each plugin; broken ones say why."""
-    rows = []
-    for name, entry in plugins.available().items():
-        distribution, version = plugins.distribution_of(entry)
-        try:
-            plugin = plugins.load(name)
-            kind, summary = plugin.kind, plugin.summary
-        except PluginError as error:
-            kind, summary = "broken", "; ".join(filter(None, [error.what, error.fix]))
-        rows.append((name, kind, distribution, version, summary))
-    return rows
+    """Name, kind, distribution, version and summary of each plugin; broken ones say why."""
+
+    def told(name: str) -> tuple[str, type]:
+        plugin = find.load(name)
+        return plugin.kind, plugin.stage
+
+    return rows(find.available(), told)
 
 
 def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str, str, str]]:
     """Key, type with range, default and meaning of every option, nested tables included."""
-    rows = []
+    listed = []
     for name, field in model.model_fields.items():
         key = prefix + name
         meaning = " ".join((field.description or "").split())
-        rows.append((key, type_text(field), _default(field), meaning))
+        listed.append((key, type_text(field), _default(field), meaning))
         inner = model_in(field.annotation)
         if inner is not None:
-            rows += option_rows(inner, f"{key}.")
-    return rows
+            listed += option_rows(inner, f"{key}.")
+    return listed
 
 
 def type_text(field: FieldInfo) -> str:
-    """The type of an option with its bounds, in plain words."""
+    """The type of an option with its bounds, in plain words.
+
+    Example:
+        >>> from crossmod.data.grids import Preprocess
+        >>> type_text(Preprocess.model_fields["clip_fractions"])
+        'tuple of float >= 0.0 <= 1.0'
+    """
     text = _name(field.annotation)
     bounds = [_bound(constraint) for constraint in field.metadata]
     return " ".join([text, *filter(None, bounds)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
@@ -17,5 +17,6 @@ hookimpl = pluggy.HookimplMarker("crossmod")
 
 
 @hookspec
-def crossmod_stage() -> type[Stage]:  # type: ignore[empty-body,type-arg]
+def crossmod_stage() -> type[Stage[Any]]:
     """Return the stage class this plugin offers."""
+    raise NotImplementedError

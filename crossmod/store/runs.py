@@ -6,7 +6,6 @@ can move together, and the keys of all steps, made or not.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,14 +18,15 @@ from pydantic import Field
 
 from crossmod.errors import Interrupted, MachineError
 from crossmod.files.atomic import write_file
+from crossmod.files.digests import digest_of_bytes
 from crossmod.options import Options
 from crossmod.store.store import Store
 
 LOCK = "registry"
 """Held by a run while it enters itself, and by a collector from reading records to removing."""
 
-Outcome = Literal["unfinished", "finished", "failed", "interrupted"]
-State = Literal["running", "gone"] | Outcome
+Ending = Literal["unfinished", "finished", "failed", "interrupted"]
+RunState = Literal["running", "gone"] | Ending
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 
@@ -40,7 +40,7 @@ class Record(Options):
     """The run folder, relative to the store."""
     title: str
     """The title of the recipe."""
-    outcome: Outcome = "unfinished"
+    outcome: Ending = "unfinished"
     """How it ended; unfinished where it had no time to say so."""
     steps: dict[str, dict[str, Key]]
     """Label of a variant and seed -> step -> key."""
@@ -60,7 +60,7 @@ class KnownRun:
     file: Path
     folder: Path
     record: Record
-    state: State
+    state: RunState
 
     @cached_property
     def keys(self) -> frozenset[str]:
@@ -132,7 +132,7 @@ def _known(store: Store, file: Path) -> KnownRun:
     if file.stem != _name(record.folder):
         raise ValueError(f"{file.name} was renamed")
     folder = Path(os.path.normpath(store.folder.resolve() / record.folder))
-    state: State = record.outcome
+    state: RunState = record.outcome
     if store.writable and store.busy(file.stem):
         state = "running"
     elif _is_gone(folder):
@@ -140,7 +140,7 @@ def _known(store: Store, file: Path) -> KnownRun:
     return KnownRun(file, folder, record, state)
 
 
-def _write(store: Store, record: Record, outcome: Outcome) -> None:
+def _write(store: Store, record: Record, outcome: Ending) -> None:
     with store.lock(LOCK):
         folder = records_folder(store)
         folder.mkdir(exist_ok=True)
@@ -163,4 +163,4 @@ def _relative(store: Store, folder: Path) -> str:
 
 
 def _name(relative: str) -> str:
-    return f"run-{hashlib.sha256(relative.encode()).hexdigest()[:16]}"
+    return f"run-{digest_of_bytes(relative)[:16]}"

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
-from crossmod.errors import MachineError
+from crossmod.errors import writing
 from crossmod.files.atomic import damaged_files, manifest_of, published
 from crossmod.files.ledger import owner_of
 from crossmod.files.outputs import Inputs, Outputs
@@ -91,13 +91,12 @@ class Store:
             waiting: called once where another process holds it.
         """
         lock = self._lock(key)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            waiting()
-            lock.acquire(poll_interval=0.1)
-        except OSError as error:
-            raise self._read_only(error) from error
+        with self._writing():
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                waiting()
+                lock.acquire(poll_interval=0.1)
         try:
             yield
         finally:
@@ -138,20 +137,15 @@ class Store:
 
     def _lock(self, key: str) -> BaseFileLock:
         locks = self.folder / "locks"
-        try:
+        with self._writing():
             locks.mkdir(exist_ok=True)
             if self.shared:
                 return SoftFileLease(locks / f"{key}.lease", lease_duration=LEASE_S)
             return FileLock(locks / f"{key}.lock")
-        except OSError as error:
-            raise self._read_only(error) from error
 
-    def _read_only(self, error: OSError) -> MachineError:
-        return MachineError(
-            f"results cannot be written: {error.strerror}",
-            where=str(self.folder),
-            fix="free space, or choose another folder with --store",
-        )
+    def _writing(self) -> AbstractContextManager[None]:
+        fix = "free space, or choose another folder with --store"
+        return writing(self.folder, "results cannot be written", fix)
 
 
 def require_store(folder: Path, inputs: Inputs) -> None:

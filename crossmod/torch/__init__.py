@@ -3,7 +3,7 @@
 No callbacks, no base class: every plugin owns its loop.
 """
 
-from crossmod.memory import is_out_of_memory
+from crossmod.stages.guard import is_out_of_memory
 from crossmod.torch.determinism import set_up
 from crossmod.torch.device import (
     autocast,
@@ -12,12 +12,13 @@ from crossmod.torch.device import (
     resolve_device,
     resolve_precision,
 )
-from crossmod.torch.losses import to_numbers
+from crossmod.torch.losses import Means, to_numbers
 from crossmod.torch.resume import resumable
 from crossmod.torch.snapshot import Part, Stateful, require_finite
 from crossmod.torch.weights import load_weights, weights_of
 
 __all__ = [
+    "Means",
     "Part",
     "Stateful",
     "autocast",

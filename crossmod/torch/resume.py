@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from crossmod.checkpoints import Checkpoints
 from crossmod.errors import Interrupted
 from crossmod.faults import point
+from crossmod.store.checkpoints import Checkpoints
 from crossmod.torch.snapshot import Part, read, write
 
 if TYPE_CHECKING:

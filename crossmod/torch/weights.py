@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from crossmod.data import State
+from crossmod.data.state import Arrays
 
 
 def weights_of(network: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
@@ -17,7 +17,7 @@ def weights_of(network: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
     }
 
 
-def load_weights(network: nn.Module, state: State, prefix: str = "") -> None:
+def load_weights(network: nn.Module, state: Arrays, prefix: str = "") -> None:
     """Put arrays named ``{prefix}{name}`` into a network.
 
     Raises:

@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from crossmod_cyclegan.train import Trainer
 from crossmod_singan_gba.cascade import Cascade
@@ -26,11 +25,12 @@ from crossmod_singan_gba.pyramid import ratios_of
 from crossmod_singan_gba.train import ScaleTrainer
 from crossmod_unet3d import WATCHES  # times a training predicts its validation fold
 from crossmod_unet3d.networks import build
-from crossmod_unet3d.plan import Plan, Wishes, make_plan
+from crossmod_unet3d.plan import Plan, make_plan
 from crossmod_unet3d.train import deep_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from crossmod import Context
 from crossmod.recipe.load import Checked, Segmentation, load, load_all
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -47,7 +47,6 @@ LESION_SLICES = {"large-heterogeneous": 20, "small": 8}  # assumed: slices of 1 
 # convolutions keep.
 BF16, FP32, SHARES = 989e12, 67e12, (0.30, 0.10)
 CALL_SECONDS = 10e-6  # assumed: what PyTorch takes to launch one operation on a GPU
-NO_AUTOCAST = torch.autocast("cpu", enabled=False)
 
 
 class Kept:
@@ -73,10 +72,7 @@ class Kept:
 class Count(TorchDispatchMode):
     """Counts operations, and calls that compute something."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
-        self.calls = 0
+    flops = calls = 0
 
     def __torch_dispatch__(
         self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
@@ -148,7 +144,7 @@ def images(*shape: int) -> torch.Tensor:
 
 def cyclegan(options: Any, side: int, slices: int) -> list[Work]:
     """Training on so many slices of each modality, translation of all source scans."""
-    trainer = Trainer(options, np.random.default_rng(0), "cpu", NO_AUTOCAST)
+    trainer = Trainer(options, Context(Path()))
     trainer.generators.to("meta")
     trainer.judges.to("meta")
     one = images(options.batch_size, 1, side, side)
@@ -162,9 +158,7 @@ def cyclegan(options: Any, side: int, slices: int) -> list[Work]:
 def singan(options: Any, side: int) -> list[Work]:
     """Training scale by scale, and redrawing the lesions."""
     ratios = ratios_of((side, side), options.scale_factor, options.min_size, options.max_size)
-    cascade = Cascade(ratios, [], [])
-    fixed: list[torch.Tensor] = []
-    scales = []
+    cascade, fixed, scales = Cascade(ratios, [], []), [], []
     for scale, size in enumerate(cascade.sides((side, side))):
         width = min(options.width * 2 ** (scale // options.width_doubles_every), options.max_width)
         cascade.generators.append(ScaleGenerator(width, options.kernel))
@@ -230,16 +224,14 @@ def unet_work(plan: Plan, batch_dice: bool) -> tuple[Work, Work]:
 
 def volume(setup: Segmentation) -> tuple[int, int, int]:
     """Voxels of a volume of mean height."""
-    assert setup.preprocess.crop
     return *setup.preprocess.crop, round(HEIGHT / setup.preprocess.spacing_mm[2])
 
 
 def planned(setup: Segmentation, cases: int) -> Plan:
     """The plan of a training on volumes of mean height."""
     options: Any = setup.use.options
-    wishes = Wishes(options.memory_gb, options.base_channels, options.max_channels)
     spacing_mm = setup.preprocess.spacing_mm
-    return make_plan(spacing_mm, volume(setup), cases=cases, classes=1, wishes=wishes)
+    return make_plan(spacing_mm, volume(setup), cases=cases, classes=1, options=options)
 
 
 def windows(shape: tuple[int, ...], plan: Plan, overlap: float) -> int:
@@ -252,7 +244,6 @@ def windows(shape: tuple[int, ...], plan: Plan, overlap: float) -> int:
 
 def all_work(checked: Checked) -> list[Work]:
     """Everything a recipe asks for."""
-    assert checked.recipe.pseudo_label
     side, slices = side_and_slices(checked)
     source, rounds = SOURCE + copies(checked), checked.recipe.pseudo_label.rounds
     cases = [source, *[source + TARGET] * (rounds - 1)]
@@ -266,7 +257,6 @@ def all_work(checked: Checked) -> list[Work]:
 
 def side_and_slices(checked: Checked) -> tuple[int, int]:
     """Pixels of a slice, and how many of each modality the translator learns from."""
-    assert checked.recipe.preprocess.crop
     center = checked.recipe.translate["gan"].fit_on.center
     return checked.recipe.preprocess.crop[0], SLICES[center or "*"]
 
@@ -296,7 +286,6 @@ def ablation(runs: list[Checked], one: list[Work]) -> dict[str, list[Work]]:
             gans.append(replace(cyclegan, times=cyclegan.times * slices / SLICES["ldn"]))
         if run.augmenters and run.augmenters[0].plugin.identity["name"] == "singan-gba":
             cascades.append(singan)
-        assert run.recipe.pseudo_label
         source, rounds = SOURCE + copies(run), run.recipe.pseudo_label.rounds
         cases = [source, *[source + TARGET] * rounds]
         segmenters.append(merged(unet("", run.segmentation, cases, labeled=rounds)))
@@ -311,7 +300,6 @@ def merged(work: list[Work]) -> Work:
 
 def disk(checked: Checked) -> list[tuple[str, float]]:
     """Bytes of what the store keeps: images float32, labels uint8, probabilities float16."""
-    assert checked.recipe.pseudo_label
     voxels, fine = (math.prod(volume(s)) for s in (checked.segmentation, checked.last))
     rounds = checked.recipe.pseudo_label.rounds
     with torch.device("meta"):
@@ -330,8 +318,7 @@ def disk(checked: Checked) -> list[tuple[str, float]]:
 
 
 def print_table(head: str, rows: list[str]) -> None:
-    columns = head.count("|") - 1
-    print(head, "|---|" + "---:|" * (columns - 1), *rows, "", sep="\n")
+    print(head, "|---|" + "---:|" * (head.count("|") - 2), *rows, "", sep="\n")
 
 
 def main() -> None:
@@ -350,11 +337,8 @@ def main() -> None:
     print_table("| in the store | GB |", [f"| {name} | {b / 1e9:.1f} |" for name, b in sizes])
     parts = ablation(load_all(RECIPES / "crossmoda2022-ablation.toml"), work)
     rows = [f"| {name} | {len(part)} | {total(part, 24)} |" for name, part in parts.items()]
-    whole = [one for part in parts.values() for one in part]
-    print_table(
-        "| the ablation | number | EFLOP in all | days on one H100 |",
-        [*rows, f"| **in all** | | {total(whole, 24)} |"],
-    )
+    rows.append(f"| **in all** | | {total([one for part in parts.values() for one in part], 24)} |")
+    print_table("| the ablation | number | EFLOP in all | days on one H100 |", rows)
 
 
 if __name__ == "__main__":

@@ -79,31 +79,20 @@ class CycleGAN(Translator[CycleGANOptions]):
 
     def fit(self, source: Cohort, target: Cohort, ctx: Context) -> State:
         """Train both generators and both discriminators on all slices that show something."""
-        from crossmod.torch import autocast, prepare, require_finite, resumable, weights_of
+        from crossmod.torch import prepare, weights_of
         from crossmod_cyclegan.train import train
 
         prepare(ctx.seed)
         sources, targets = self._slices("source", source), self._slices("target", target)
         self._refuse_shrinking(min(min(image.shape) for image, _ in sources + targets))
-        to_target, to_source = train(
-            sources,
-            targets,
-            self.options,
-            rng=ctx.rng,
-            device=ctx.device,
-            autocast=autocast(ctx.device, ctx.precision),
-            steps=lambda total, parts: resumable(ctx, total, parts, label="cyclegan"),
-            check=require_finite,
-            metric=ctx.metric,
-            panel=ctx.panel,
-        )
-        return weights_of(to_target, "to_target.") | weights_of(to_source, "to_source.")
+        to_target, to_source = train(sources, targets, self.options, ctx)
+        return State(weights_of(to_target, "to_target.") | weights_of(to_source, "to_source."))
 
     def _slices(self, modality: str, images: Cohort) -> list[Slice]:
         from crossmod_cyclegan.networks import smallest_side
         from crossmod_cyclegan.slices import foreground_slices
 
-        slices = foreground_slices((volume.case, volume.data[0]) for volume in images.volumes())
+        slices = foreground_slices(images)
         if not slices:
             raise DataError("every image is empty", where=f"{modality} images")
         side = min(min(image.shape) for image, _ in slices)
@@ -130,7 +119,7 @@ class CycleGAN(Translator[CycleGANOptions]):
 
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
         """Translate slice by slice; the network is loaded once."""
-        from crossmod.torch import autocast, load_weights
+        from crossmod.torch import load_weights
         from crossmod_cyclegan.networks import Generator, translate_volume
 
         options = self.options
@@ -139,13 +128,11 @@ class CycleGAN(Translator[CycleGANOptions]):
         )
         load_weights(generator, state, "to_target.")
         generator.eval().to(ctx.device)
-        number_format = autocast(ctx.device, ctx.precision)
         for volume in volumes:
-            data = translate_volume(generator, volume.data[0], ctx.device, number_format)
-            yield volume.with_data(data[None])
+            yield volume.with_data(translate_volume(generator, volume.data[0], ctx)[None])
 
 
 @hookimpl
-def crossmod_stage() -> type[Translator[CycleGANOptions]]:
+def crossmod_stage() -> type[CycleGAN]:
     """Offer the translator."""
     return CycleGAN

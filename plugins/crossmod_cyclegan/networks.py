@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from crossmod import Context, FloatArray
+from crossmod.torch import autocast
 from crossmod_cyclegan.resampling import Doubling, Reflection, reflected
-
-FloatArray = NDArray[np.float32]
 
 SLICES_AT_ONCE = 8
 
@@ -137,15 +136,13 @@ def smallest_side(discriminator_layers: int) -> int:
     return 3 << discriminator_layers
 
 
-def translate_volume(
-    generator: Generator, volume: FloatArray, device: str, autocast: torch.autocast
-) -> FloatArray:
+def translate_volume(generator: Generator, volume: FloatArray, ctx: Context) -> FloatArray:
     """Translate the slices of one volume ``(I, J, K)`` in [0, 1]; the same shape and range."""
     slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0)))[:, None]
     translated = []
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), autocast(ctx.device, ctx.precision):
         for batch in torch.split(slices, SLICES_AT_ONCE):
-            translated.append(generator(batch.to(device) * 2 - 1).float().cpu())
+            translated.append(generator(batch.to(ctx.device) * 2 - 1).float().cpu())
     result = torch.cat(translated)[:, 0].add_(1).div_(2).clamp_(0, 1)
     return np.ascontiguousarray(np.moveaxis(result.numpy(), 0, 2))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from crossmod import Cohort, Context, FloatArray
+
 if TYPE_CHECKING:
     from crossmod_cyclegan import CycleGANOptions
 
-Rng = Callable[..., np.random.Generator]
-"""Gives a generator that depends on a seed and on the words it is called with."""
-
-Pixels = NDArray[np.float16] | NDArray[np.float32]
+HalfArray = NDArray[np.float16]
 
 BACKGROUND = 0.05
 """A slice without a voxel above this is empty."""
@@ -27,20 +26,20 @@ BACKGROUND = 0.05
 class Slice(NamedTuple):
     """An image ``(I, J)`` in [0, 1], and what to call it."""
 
-    image: NDArray[np.float16]
+    image: HalfArray
     name: str
 
 
-def foreground_slices(volumes: Iterable[tuple[str, NDArray[np.float32]]]) -> list[Slice]:
-    """The slices along K of named volumes ``(I, J, K)`` in [0, 1] that show something.
+def foreground_slices(images: Cohort) -> list[Slice]:
+    """The slices along K of images in [0, 1] that show something.
 
     Half precision halves the memory of a cohort; its steps are 1/2048 at most.
     """
     return [
-        Slice(np.ascontiguousarray(volume[:, :, k], dtype=np.float16), f"{name} slice {k}")
-        for name, volume in volumes
-        for k in range(volume.shape[2])
-        if volume[:, :, k].max() > BACKGROUND
+        Slice(np.ascontiguousarray(volume.data[0, :, :, k], np.float16), f"{volume.case} slice {k}")
+        for volume in images.volumes()
+        for k in range(volume.grid[2])
+        if volume.data[0, :, :, k].max() > BACKGROUND
     ]
 
 
@@ -55,7 +54,7 @@ class Batches:
         slices: what there is.
         size: height and width of a batch, pixels.
         options: what the recipe says.
-        rng: decides the order, the crops and the flips.
+        ctx: the run; its seed decides the order, the crops and the flips.
     """
 
     def __init__(
@@ -64,10 +63,10 @@ class Batches:
         slices: list[Slice],
         size: NDArray[np.int64],
         options: CycleGANOptions,
-        rng: Rng,
+        ctx: Context,
     ) -> None:
         self.modality, self.slices, self.size = modality, slices, size
-        self.options, self.rng = options, rng
+        self.options, self.ctx = options, ctx
         self.scale = (options.resize_to or min(size)) / min(size)
         self._order = lru_cache(maxsize=1)(self._shuffled)
 
@@ -79,22 +78,24 @@ class Batches:
             epoch, item = divmod(step * len(images) + place, len(self.slices))
             chosen = self.slices[self._order(epoch)[item]]
             shown = resized(chosen.image, self.scale) if self.scale != 1 else chosen.image
-            image[:] = self._crop(shown, self.rng("crop", self.modality, epoch, item))
+            image[:] = self._crop(shown, self.ctx.rng("crop", self.modality, epoch, item))
             names.append(chosen.name)
         return torch.from_numpy(images * 2 - 1), names
 
     def _shuffled(self, epoch: int) -> list[int]:
-        rng = self.rng("order", self.modality, epoch)
+        rng = self.ctx.rng("order", self.modality, epoch)
         order: list[int] = rng.permutation(len(self.slices)).tolist()
         return order
 
-    def _crop(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+    def _crop(
+        self, image: HalfArray | FloatArray, rng: np.random.Generator
+    ) -> HalfArray | FloatArray:
         i, j = rng.integers(np.array(image.shape) - self.size + 1)
         crop = image[i : i + self.size[0], j : j + self.size[1]]
         return crop[::-1] if self.options.flip and rng.random() < 0.5 else crop
 
 
-def resized(image: NDArray[np.float16], scale: float) -> NDArray[np.float32]:
+def resized(image: HalfArray, scale: float) -> FloatArray:
     """Resize an image ``(I, J)`` in [0, 1] by bicubic interpolation; the same range."""
     rows, columns = (round(side * scale) for side in image.shape)
     picture = Image.fromarray(image.astype(np.float32))
@@ -110,11 +111,11 @@ class ImagePool:
     Args:
         size: how many are stored.
         modality: a name, so that two pools get other random numbers.
-        rng: decides, for each image anew.
+        ctx: the run; its seed decides, for each image anew.
     """
 
-    def __init__(self, size: int, modality: str, rng: Rng) -> None:
-        self.size, self.modality, self.rng = size, modality, rng
+    def __init__(self, size: int, modality: str, ctx: Context) -> None:
+        self.size, self.modality, self.ctx = size, modality, ctx
         self.images: list[Tensor] = []
         self.seen = 0
 
@@ -129,7 +130,7 @@ class ImagePool:
         if len(self.images) < self.size:
             self.images.append(image)
             return image
-        rng = self.rng("pool", self.modality, self.seen)
+        rng = self.ctx.rng("pool", self.modality, self.seen)
         if rng.random() < 0.5:
             return image
         place = int(rng.integers(self.size))

@@ -1,108 +1,64 @@
-"""The training loop of CycleGAN, on plain arrays: slices in, generators out.
-
-Knows no files and no stage; the options may be any object with the attributes it reads.
-"""
+"""The training of CycleGAN: the objective of Zhu et al. 2017, section 3, and its schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
-from crossmod.torch import to_numbers
+from crossmod import Context, FloatArray
+from crossmod.torch import Means, Part, autocast, require_finite, resumable, to_numbers
 from crossmod_cyclegan.networks import Discriminator, Generator
-from crossmod_cyclegan.slices import Batches, ImagePool, Rng, Slice
+from crossmod_cyclegan.slices import Batches, ImagePool, Slice
 
 if TYPE_CHECKING:
     from crossmod_cyclegan import CycleGANOptions
-
-FloatArray = NDArray[np.float32]
 
 REPORTS = 100
 PANELS = 4
 
 
 def train(
-    source: list[Slice],
-    target: list[Slice],
-    options: CycleGANOptions,
-    *,
-    rng: Rng,
-    device: str,
-    autocast: torch.autocast,
-    steps: Callable[[int, Mapping[str, Any]], Iterable[int]] = lambda total, parts: range(total),
-    check: Callable[[Mapping[str, float], str], None] = lambda losses, where: None,
-    metric: Callable[..., None] = lambda **values: None,
-    panel: Callable[[str, list[list[FloatArray]]], None] = lambda name, rows: None,
+    source: list[Slice], target: list[Slice], options: CycleGANOptions, ctx: Context
 ) -> tuple[Generator, Generator]:
-    """Train on unpaired slices.
+    """Train on unpaired slices; notes mean losses, and shows what becomes of two slices.
 
     Args:
         source: slices of the source modality.
         target: slices of the target modality.
         options: what the recipe says.
-        rng: decides the order, the crops and the flips; networks are seeded by torch.
-        device: a torch device.
-        autocast: the number format networks compute in.
-        steps: given their number and what they change, yields the steps to do.
-        check: takes the losses of a step, and what to call it, before anything of it is kept.
-        metric: takes the mean losses since the last report.
-        panel: takes a name and rows of images: real, translated, translated back.
+        ctx: the run; networks are seeded by torch.
 
     Returns:
         The generators source -> target and target -> source.
+
+    Raises:
+        CrossmodError: a loss is no longer a number.
     """
     size = np.min([image.shape for image, _ in source + target], axis=0)
     epoch = -(-max(len(source), len(target)) // options.batch_size)
     total = options.iterations or epoch * (options.epochs + options.decay_epochs)
-    trainer, means = Trainer(options, rng, device, autocast), Means()
-    sources = Batches("source", source, size, options, rng)
-    targets = Batches("target", target, size, options, rng)
-    for step in steps(total, {**trainer.networks, "trainer": trainer, "means": means}):
+    trainer, means = Trainer(options, ctx), Means()
+    sources = Batches("source", source, size, options, ctx)
+    targets = Batches("target", target, size, options, ctx)
+    parts: dict[str, Part] = {**trainer.networks, "trainer": trainer, "means": means}
+    for step in resumable(ctx, total, parts, label="cyclegan"):
         trainer.set_rate(learning_rate_factor(step, epoch, options))
         (real_source, names), (real_target, others) = sources.batch(step), targets.batch(step)
-        images = real_source.to(device), real_target.to(device)
+        images = real_source.to(ctx.device), real_target.to(ctx.device)
         losses = to_numbers(trainer.step(*images))
-        check(losses, f"step {step + 1}, {', '.join(names + others)}")
+        require_finite(losses, f"step {step + 1}, {', '.join(names + others)}")
         means.add(losses)
         if (step + 1) % max(1, total // REPORTS) == 0:
-            metric(step=step + 1, **means.take())
+            ctx.metric(step=step + 1, **means.take())
         if (step + 1) % max(1, total // PANELS) == 0:
-            panel(f"step-{step + 1:06d}", trainer.sample(*images))
+            ctx.panel(f"step-{step + 1:06d}", trainer.sample(*images))
     return trainer.result
-
-
-class Means:
-    """Mean losses since they were last taken."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, float] = {}
-        self.steps = 0
-
-    def add(self, losses: Mapping[str, float]) -> None:
-        """Count one step."""
-        self.sums = {name: loss + self.sums.get(name, 0.0) for name, loss in losses.items()}
-        self.steps += 1
-
-    def take(self) -> dict[str, float]:
-        """The means; begins anew."""
-        means = {name: total / self.steps for name, total in self.sums.items()}
-        self.sums, self.steps = {}, 0
-        return means
-
-    def state_dict(self) -> dict[str, Any]:
-        """What was added so far."""
-        return {"sums": self.sums, "steps": self.steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state."""
-        self.sums, self.steps = dict(state["sums"]), state["steps"]
 
 
 def learning_rate_factor(step: int, steps_per_epoch: int, options: CycleGANOptions) -> float:
@@ -124,27 +80,19 @@ class Trainer:
 
     Args:
         options: what the recipe says.
-        rng: decides what the image pools return.
-        device: a torch device.
-        autocast: the number format networks compute in.
+        ctx: the run.
     """
 
-    def __init__(
-        self,
-        options: CycleGANOptions,
-        rng: Rng,
-        device: str,
-        autocast: torch.autocast,
-    ) -> None:
+    def __init__(self, options: CycleGANOptions, ctx: Context) -> None:
         self.options = options
-        self.autocast = autocast
+        self.autocast = autocast(ctx.device, ctx.precision)
         self.steps = 0
         shape = (options.base_channels, options.blocks, options.downsamplings, options.upsampling)
         judge = (options.discriminator_channels, options.discriminator_layers)
-        self.generators = nn.ModuleList([Generator(*shape), Generator(*shape)]).to(device)
-        self.judges = nn.ModuleList([Discriminator(*judge), Discriminator(*judge)]).to(device)
+        self.generators = nn.ModuleList([Generator(*shape), Generator(*shape)]).to(ctx.device)
+        self.judges = nn.ModuleList([Discriminator(*judge), Discriminator(*judge)]).to(ctx.device)
         self.average = deepcopy(self.generators) if options.weight_average else self.generators
-        self.pools = [ImagePool(options.pool_size, name, rng) for name in ("target", "source")]
+        self.pools = [ImagePool(options.pool_size, name, ctx) for name in ("target", "source")]
         self.optimizers = [
             torch.optim.Adam(networks.parameters(), betas=(0.5, 0.999), fused=True)
             for networks in (self.generators, self.judges)

@@ -12,9 +12,9 @@ from crossmod import (
     Pair,
     Prediction,
     PseudoLabeler,
-    RecipeError,
     hookimpl,
     keep_largest,
+    label_of,
 )
 
 
@@ -44,8 +44,11 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
         from crossmod_self_training.clean import confidence
 
         del history
-        label = _label_of(self.options.structure, ctx)
-        cleaned = [_label_of(name, ctx) for name in self.options.largest_component]
+        label = label_of(self.options.structure, ctx.classes)
+        cleaned = [
+            label_of(name, ctx.classes, where="largest_component")
+            for name in self.options.largest_component
+        ]
         for prediction in predictions:
             labels = prediction.labels
             for value in cleaned:
@@ -57,7 +60,7 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
             elif not found and not self.options.keep_empty:
                 ctx.log(f"{prediction.case}: dropped, no {self.options.structure} found")
             else:
-                yield Pair(prediction.image, labels, patient=prediction.case)
+                yield prediction.pair(labels)
 
     def done(self, history: History) -> bool:
         """Whether the newest labels agree with those before."""
@@ -70,18 +73,7 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
         return 1 - agreement(older, newer, label) < self.options.tolerance
 
 
-def _label_of(name: str, ctx: Context) -> int:
-    if name in ctx.classes:
-        return ctx.classes[name]
-    raise RecipeError(
-        f"there is no class {name!r}",
-        where="pseudo_label",
-        allowed=", ".join(ctx.classes),
-        fix="name classes as in [data.classes]",
-    )
-
-
 @hookimpl
-def crossmod_stage() -> type[PseudoLabeler]:  # type: ignore[type-arg]
+def crossmod_stage() -> type[SelfTraining]:
     """Offer self-training."""
     return SelfTraining

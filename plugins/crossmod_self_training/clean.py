@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from crossmod import Cohort
+from crossmod import Cohort, FloatArray, LabelArray, dice
 
 
-def confidence(probabilities: np.ndarray, labels: np.ndarray, label: int) -> float:
+def confidence(probabilities: FloatArray, labels: LabelArray, label: int) -> float:
     """Mean probability of a structure over the voxels labeled so; 0 where there are none.
 
     Args:
@@ -22,19 +22,15 @@ def confidence(probabilities: np.ndarray, labels: np.ndarray, label: int) -> flo
 def agreement(older: Cohort, newer: Cohort, label: int) -> float:
     """Mean Dice of a structure between two rounds, over the cases of either.
 
-    A case that only one round has counts as 0: the rounds disagree about it.
+    A case that only one round has counts as 0: the rounds disagree about it. One in which neither
+    has found the structure counts as 1.
     """
-    before = {case.case: case for case in older.cases}
-    after = {case.case: case for case in newer.cases}
-    scores = [
-        _dice(before[name].pair().labels == label, after[name].pair().labels == label)
-        if name in before and name in after
-        else 0.0
-        for name in sorted(before.keys() | after.keys())
-    ]
-    return sum(scores) / len(scores) if scores else 0.0
-
-
-def _dice(one: np.ndarray, other: np.ndarray) -> float:
-    total = np.count_nonzero(one) + np.count_nonzero(other)
-    return 2 * np.count_nonzero(one & other) / total if total else 1.0
+    before, after = ({case.case: case for case in round_.cases} for round_ in (older, newer))
+    scores = []
+    for name in sorted(before.keys() | after.keys()):
+        if name in before and name in after:
+            one, other = (found[name].pair().labels == label for found in (before, after))
+            scores.append(dice(one, other))
+        else:
+            scores.append(0.0)
+    return float(np.nan_to_num(scores, nan=1.0).mean()) if scores else 0.0

@@ -6,8 +6,7 @@ Salle et al. 2024, section 3.3; SinGAN of Shaham et al. 2019.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -28,13 +27,7 @@ from crossmod import (
     hookimpl,
     label_of,
     match_groups,
-    rescale,
 )
-
-if TYPE_CHECKING:
-    from crossmod_singan_gba.cascade import Cascade
-
-PANELS = 6
 
 
 def _distinct(scales: tuple[int, ...]) -> tuple[int, ...]:
@@ -144,9 +137,9 @@ class SinganGba(Augmenter[SinganGbaOptions]):
 
     def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> State:
         """Train a SinGAN on one real target slice."""
-        from crossmod.torch import prepare, require_finite, resumable
+        from crossmod.torch import prepare
         from crossmod_singan_gba.choose import choose_slice
-        from crossmod_singan_gba.panels import scale_rows, upright
+        from crossmod_singan_gba.panels import upright
         from crossmod_singan_gba.train import train
 
         options = self.options
@@ -155,74 +148,22 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         for line in choice.lines():
             ctx.log(line)
         ctx.panel("training-slice", [[upright(one) for one in choice.slices.values()]])
-        image = choice.image
-        options.check_scales((image.shape[0], image.shape[1]))
+        height, width = choice.image.shape
+        options.check_scales((height, width))
         prepare(ctx.seed)
-        shown = []
-        cascade = train(
-            image,
-            options,
-            name=f"{choice.case} slice {choice.index}",
-            device=ctx.device,
-            steps=lambda total, parts, phase: resumable(
-                ctx, total, parts, label="singan", phase=phase
-            ),
-            check=require_finite,
-            metric=ctx.metric,
-            show=lambda scale, images: shown.append(images),
-        )
-        ctx.panel("scales", scale_rows(shown))
-        return cascade.arrays()
+        return train(choice, options, ctx).state()
 
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
         """Yield one copy for each match, factor and start scale; images stay in [0, 1]."""
         from crossmod_singan_gba.cascade import Cascade
+        from crossmod_singan_gba.copies import Copier
 
-        label = label_of(self.options.structure, ctx.classes)
-        cascade = Cascade.load(state, device=ctx.device, eight_bit=self.options.eight_bit)
-        matches = match_groups(pairs, self.options.groups, label, ctx.log)
-        for number, (pair, group, changes) in enumerate(matches):
-            copies = Copies(pair, label, group, changes, self.options.starts_of(group))
-            yield from self._blend(copies, cascade, ctx, show=number < PANELS)
-
-    def _blend(
-        self, copies: Copies, cascade: Cascade, ctx: Context, *, show: bool
-    ) -> Iterator[Pair]:
-        from crossmod_singan_gba.blend import SliceStack, weights_of
-        from crossmod_singan_gba.harmonize import harmonize
-        from crossmod_singan_gba.panels import LesionView
-
-        pair, options = copies.pair, self.options
-        mask = pair.labels == copies.label
-        stack = SliceStack(mask)
-        weights = weights_of(stack.masks, radius=options.mask_radius, sigma=options.mask_sigma)
-        view = LesionView(mask, pair.image.spacing_mm)
-        rows = []
-        for change, factor in copies.changes.items():
-            naive = rescale(pair, copies.label, factor, copies.group.texture)
-            slices = stack.take(naive[0])
-            row = [view(pair.image.data), view(naive)]
-            for start in copies.starts:
-                suffix = f"{change}-s{start}"
-                redrawn = harmonize(cascade, slices, start, ctx.rng(pair.case, suffix))
-                blended = weights * redrawn + (1 - weights) * slices
-                data = stack.put(naive[0], blended)[None]
-                row.append(view(data))
-                yield pair.copy_as(suffix, data)
-            rows.append(row)
-        if show:
-            ctx.panel(f"augmented-{pair.case}-{copies.group.name}", rows)
-
-
-@dataclass(frozen=True)
-class Copies:
-    """What to make of one pair: every change (suffix -> factor) at every start scale."""
-
-    pair: Pair
-    label: int
-    group: BlendGroup
-    changes: dict[str, float]
-    starts: tuple[int, ...]
+        options = self.options
+        label = label_of(options.structure, ctx.classes)
+        cascade = Cascade.load(state, device=ctx.device, eight_bit=options.eight_bit)
+        copier = Copier(cascade, label, options, ctx)
+        for pair, group, changes in match_groups(pairs, options.groups, label, ctx.log):
+            yield from copier.copies(pair, group, changes)
 
 
 @hookimpl

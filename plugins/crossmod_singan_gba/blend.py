@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-FloatArray = NDArray[np.float32]
+from crossmod import FloatArray
+
 Mask = NDArray[np.bool_]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 

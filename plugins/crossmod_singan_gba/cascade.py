@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from crossmod import State
+from crossmod.torch import load_weights, weights_of
 from crossmod_singan_gba.networks import Generator
 from crossmod_singan_gba.pyramid import Side, resize, sides_of, through_eight_bits
-
-Arrays = Mapping[str, NDArray[np.generic]]
 
 
 @dataclass
@@ -63,31 +62,21 @@ class Cascade:
             image = self.generators[scale](image + self.amplitudes[scale] * noise, image)
         return image
 
-    def arrays(self) -> dict[str, NDArray[np.generic]]:
-        """All that is needed to run it again, as named arrays."""
-        arrays: dict[str, NDArray[np.generic]] = {
-            "ratios": np.array(self.ratios),
-            "amplitudes": np.array(self.amplitudes),
-        }
+    def state(self) -> State:
+        """All that is needed to run it again."""
+        weights: dict[str, NDArray[np.generic]] = {}
         for scale, generator in enumerate(self.generators):
-            for name, tensor in generator.state_dict().items():
-                arrays[f"generator.{scale}.{name}"] = tensor.cpu().numpy().copy()
-        return arrays
+            weights |= weights_of(generator, f"generator.{scale}.")
+        shapes = [{"width": one.width, "kernel": one.kernel} for one in self.generators]
+        notes = {"ratios": self.ratios, "amplitudes": self.amplitudes, "generators": shapes}
+        return State(weights, notes)
 
     @classmethod
-    def load(cls, arrays: Arrays, *, device: str, eight_bit: bool) -> Cascade:
-        """Rebuild it; width and kernel of each generator are those of its weights."""
+    def load(cls, state: State, *, device: str, eight_bit: bool) -> Cascade:
+        """Rebuild it on a device, no longer in training."""
         generators = []
-        for scale in range(len(arrays["ratios"])):
-            prefix = f"generator.{scale}."
-            weights = {
-                name.removeprefix(prefix): torch.from_numpy(np.array(array))
-                for name, array in arrays.items()
-                if name.startswith(prefix)
-            }
-            width, _, kernel, _ = weights["layers.0.0.weight"].shape
-            generator = Generator(width, kernel)
-            generator.load_state_dict(weights)
+        for scale, shape in enumerate(state.notes["generators"]):
+            generator = Generator(**shape)
+            load_weights(generator, state, f"generator.{scale}.")
             generators.append(generator.to(device).requires_grad_(False).eval())
-        ratios, amplitudes = arrays["ratios"].tolist(), arrays["amplitudes"].tolist()
-        return cls(ratios, generators, amplitudes, eight_bit)
+        return cls(state.notes["ratios"], generators, state.notes["amplitudes"], eight_bit)

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crossmod import Case, Cohort, DataError, RecipeError, Volume
-from crossmod_singan_gba.blend import FloatArray
+from crossmod import Case, Cohort, DataError, FloatArray, RecipeError, Volume
 from crossmod_singan_gba.level import MeanHead
 
 SHOWN_MM = (-12.0, -6.0, 0.0, 6.0, 12.0)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from crossmod import FloatArray
 from crossmod_singan_gba.cascade import Cascade
 
 SLICES_AT_ONCE = 8
 
 
 def harmonize(
-    cascade: Cascade, slices: NDArray[np.float32], start: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
+    cascade: Cascade, slices: FloatArray, start: int, rng: np.random.Generator
+) -> FloatArray:
     """Equation (6) of Salle et al. 2024: shrink, then run the generators from ``start`` on.
 
     Args:

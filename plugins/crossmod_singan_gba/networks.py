@@ -71,7 +71,7 @@ class Generator(nn.Module):
 
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.kernel = width, kernel
         self.margin = LAYERS * (kernel - 1) // 2
         self.layers = layers(width, kernel, SliceNorm)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from crossmod_singan_gba.blend import FloatArray, Mask
+from crossmod import FloatArray
+from crossmod_singan_gba.blend import Mask
 
 WINDOW_MM = 60.0
 SHOWN_PIXELS = 180

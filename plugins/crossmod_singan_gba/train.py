@@ -1,24 +1,22 @@
-"""The training of SinGAN, scale after scale, on one slice.
-
-Knows no files and no stage; the options may be any object with the attributes it reads.
-"""
+"""The training of SinGAN, scale after scale, on one slice: Shaham et al. 2019, section 3.2."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from crossmod.torch import to_numbers
+from crossmod import Context, FloatArray
+from crossmod.torch import require_finite, resumable, to_numbers
 from crossmod_singan_gba.cascade import Cascade
+from crossmod_singan_gba.choose import Choice
 from crossmod_singan_gba.networks import Discriminator, Generator, initialize
+from crossmod_singan_gba.panels import scale_rows
 from crossmod_singan_gba.pyramid import ratios_of
 
 if TYPE_CHECKING:
@@ -28,45 +26,30 @@ LEARNING_RATE_DROP = 0.1
 DROP_AFTER = 0.8  # of the iterations of a scale
 REPORT_EVERY = 100
 
-Steps = Callable[[int, Mapping[str, Any], int], Iterable[int]]
-"""Given the number of steps, what they change, and the steps of a scale: yields those to do."""
 
-
-def train(
-    image: NDArray[np.float32],
-    options: SinganGbaOptions,
-    *,
-    name: str = "the slice",
-    device: str,
-    steps: Steps = lambda total, parts, phase: range(total),
-    check: Callable[[Mapping[str, float], str], None] = lambda losses, where: None,
-    metric: Callable[..., None] = lambda **values: None,
-    show: Callable[[int, NDArray[np.float32]], None] = lambda scale, images: None,
-) -> Cascade:
-    """Learn one slice; random numbers are torch's.
+def train(choice: Choice, options: SinganGbaOptions, ctx: Context) -> Cascade:
+    """Learn one slice; notes losses now and then, and shows what every scale makes at the end.
 
     Args:
-        image: the slice, ``(H, W)`` in [0, 1].
+        choice: the slice.
         options: what the recipe says.
-        name: what to call the slice.
-        device: a torch device.
-        steps: yields the steps of all scales, one scale after the other.
-        check: takes the losses of a step, and what to call it, before anything of it is kept.
-        metric: takes losses now and then.
-        show: takes each scale, at the end, with ``(4, h, w)``: the slice, its reconstruction and
-            two images from noise alone, in [0, 1].
+        ctx: the run; random numbers are torch's.
+
+    Raises:
+        CrossmodError: a loss is no longer a number.
     """
-    pyramid = PyramidTrainer(image, options, device)
-    iterations, last = options.iterations, pyramid.cascade.last
-    for number in steps((last + 1) * iterations, {"pyramid": pyramid}, iterations):
+    pyramid = PyramidTrainer(choice.image, options, ctx)
+    iterations, scales = options.iterations, pyramid.cascade.last + 1
+    parts = {"pyramid": pyramid}
+    for number in resumable(ctx, scales * iterations, parts, label="singan", phase=iterations):
         scale, step = divmod(number, iterations)
         losses = to_numbers(pyramid.trainer_of(scale).step())
-        check(losses, f"step {step + 1} of scale {scale}, {name}")
+        where = f"step {step + 1} of scale {scale}, {choice.case} slice {choice.index}"
+        require_finite(losses, where)
         if step % REPORT_EVERY == 0 or step == iterations - 1:
-            metric(scale=scale, step=step, **losses)
+            ctx.metric(scale=scale, step=step, **losses)
     pyramid.finish_scale()
-    for scale, images in enumerate(pyramid.shown):
-        show(scale, images.numpy())
+    ctx.panel("scales", scale_rows([images.numpy() for images in pyramid.shown]))
     return pyramid.cascade
 
 
@@ -76,19 +59,14 @@ class PyramidTrainer:
     Args:
         image: the slice, ``(H, W)`` in [0, 1].
         options: what the recipe says.
-        device: a torch device.
+        ctx: the run.
     """
 
-    def __init__(
-        self,
-        image: NDArray[np.float32],
-        options: SinganGbaOptions,
-        device: str,
-    ) -> None:
+    def __init__(self, image: FloatArray, options: SinganGbaOptions, ctx: Context) -> None:
         shape = (image.shape[0], image.shape[1])
         ratios = ratios_of(shape, options.scale_factor, options.min_size, options.max_size)
         self.options = options
-        self.whole = torch.from_numpy(image).to(device)[None, None] * 2 - 1
+        self.whole = torch.from_numpy(image).to(ctx.device)[None, None] * 2 - 1
         self.cascade = Cascade(ratios, [], [], options.eight_bit)
         self.sides = self.cascade.sides(shape)
         self.fixed: list[Tensor] = []
@@ -277,7 +255,7 @@ class ScaleTrainer:
         return {"adversarial": adversarial.detach(), "reconstruction": reconstruction.detach()}
 
     @torch.no_grad()
-    def samples(self) -> NDArray[np.float32]:
+    def samples(self) -> FloatArray:
         """The slice, its reconstruction and two images from noise, ``(4, h, w)`` in [0, 1]."""
         rebuilt = self.generate(self.fixed[-1], self.base)
         fakes = self.generate(torch.randn_like(self.real).repeat(2, 1, 1, 1), self.random_bases(2))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from crossmod import (
@@ -17,7 +16,6 @@ from crossmod import (
     Positive,
     Prediction,
     Rate,
-    RecipeError,
     Segmenter,
     Size,
     State,
@@ -26,14 +24,6 @@ from crossmod import (
     hookimpl,
 )
 
-if TYPE_CHECKING:
-    from crossmod_unet3d.patches import PatchSource
-    from crossmod_unet3d.plan import Plan
-    from crossmod_unet3d.predict import Predictor
-    from crossmod_unet3d.sampling import TrainingCases
-    from crossmod_unet3d.train import Schedule
-
-PLAN, WEIGHTS = "plan", "network."
 WATCHES = 5  # times the validation cases are scored during a training
 
 
@@ -109,6 +99,16 @@ class UNet3DOptions(Options):
     cache_gb: Positive = 8.0
     """Memory for training volumes; what does not fit is read again when needed."""
 
+    @property
+    def steps(self) -> int:
+        """Steps of a training."""
+        return self.iterations or self.epochs * self.iterations_per_epoch
+
+    @property
+    def mirror_axes(self) -> tuple[int, ...]:
+        """`mirror` by number."""
+        return tuple("ijk".index(axis) for axis in self.mirror)
+
 
 class UNet3D(Segmenter[UNet3DOptions]):
     """A 3D U-Net whose shape follows from voxel size and image size."""
@@ -117,145 +117,51 @@ class UNet3D(Segmenter[UNet3DOptions]):
 
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
         """Train on patches; the final weights are kept, as in nnU-Net."""
-        from crossmod.torch import load_weights, prepare, weights_of
+        from crossmod.torch import load_weights, prepare
         from crossmod_unet3d.memory import give_back_large_blocks, is_large
-        from crossmod_unet3d.networks import build
-        from crossmod_unet3d.plan import Plan
+        from crossmod_unet3d.networks import WEIGHTS, build, learned
+        from crossmod_unet3d.patches import PatchSource
+        from crossmod_unet3d.plan import Plan, make_plan
+        from crossmod_unet3d.predict import Predictor, agreement
         from crossmod_unet3d.sampling import TrainingCases
         from crossmod_unet3d.train import train as steps_of
 
         prepare(ctx.seed)
-        cases = TrainingCases(train, self.options.cache_gb, ctx.rng("foreground"))
-        plan = self._plan(cases, len(ctx.classes))
+        options, classes = self.options, len(ctx.classes)
+        cases = TrainingCases(train, options.cache_gb, ctx.rng("foreground"))
+        given = cases.spacing_mm, cases.median_shape
+        plan = make_plan(*given, cases=len(cases), classes=classes, options=options)
         ctx.log(f"patch {plan.patch}, batch {plan.batch}, {len(plan.strides)} stages")
         if ctx.device == "cpu" and is_large(plan):
             give_back_large_blocks()
-        network = build(plan, len(ctx.classes)).to(ctx.device)
+        network = build(plan, classes).to(ctx.device)
         if ctx.start is not None:
-            _require_same_network(plan, Plan.from_array(np.asarray(ctx.start[PLAN])))
-            load_weights(network, _weights_in(ctx.start), WEIGHTS)
-        schedule = self._schedule()
-        watched = schedule.report_every * max(schedule.steps // schedule.report_every // WATCHES, 1)
-        patches = self._patches(cases, plan, ctx)
-        with patches.ahead(schedule.steps, _threads(ctx)) as batch_of:
-            for step in steps_of(network, batch_of, plan, schedule, ctx):
+            plan.require_same_network(Plan.of(ctx.start))
+            load_weights(network, ctx.start, WEIGHTS)
+        every = options.iterations_per_epoch
+        watched = every * max(options.steps // every // WATCHES, 1)
+        threads = 1 if ctx.device == "cpu" else 4  # on a CPU they compete with the network
+        with PatchSource(cases, plan, options, ctx).ahead(options.steps, threads) as batch_of:
+            for step in steps_of(network, batch_of, plan, options, ctx):
                 if len(validation) and step % watched == 0:
-                    state = {PLAN: plan.to_array(), **weights_of(network, WEIGHTS)}
-                    ctx.metric(step=step, **self._dice(validation, state, ctx))
-        return {PLAN: plan.to_array(), **weights_of(network, WEIGHTS)}
+                    predictor = Predictor.of(learned(network, plan), options, ctx)
+                    ctx.metric(step=step, **agreement(predictor, validation, ctx))
+        return learned(network, plan)
 
     def predict(
         self, volumes: Iterable[Volume], state: State, ctx: Context
     ) -> Iterator[Prediction]:
         """Slide a window over each volume and blend what the network says."""
         from crossmod.torch import prepare
+        from crossmod_unet3d.predict import Predictor
 
         prepare(ctx.seed)
-        predictor = self._predictor(state, ctx)
+        predictor = Predictor.of(state, self.options, ctx)
         for volume in volumes:
             yield Prediction(volume, predictor(volume.data[0]))
 
-    def _plan(self, cases: TrainingCases, classes: int) -> Plan:
-        from crossmod_unet3d.plan import Wishes, make_plan
-
-        wishes = Wishes(
-            self.options.memory_gb,
-            self.options.base_channels,
-            self.options.max_channels,
-            self.options.patch,
-            self.options.batch_size,
-        )
-        shape = np.median(np.array(cases.shapes), axis=0).astype(int).tolist()
-        return make_plan(cases.spacing_mm, shape, cases=len(cases), classes=classes, wishes=wishes)
-
-    def _schedule(self) -> Schedule:
-        from crossmod_unet3d.train import Schedule
-
-        options = self.options
-        return Schedule(
-            steps=options.iterations or options.epochs * options.iterations_per_epoch,
-            report_every=options.iterations_per_epoch,
-            optimizer=options.optimizer,
-            learning_rate=options.learning_rate,
-            weight_decay=options.weight_decay,
-            batch_dice=options.batch_dice,
-        )
-
-    def _patches(self, cases: TrainingCases, plan: Plan, ctx: Context) -> PatchSource:
-        from crossmod_unet3d.patches import PatchSource
-
-        options = self.options
-        return PatchSource(
-            cases, plan, options.augmentation, self._axes(), options.foreground_fraction, ctx
-        )
-
-    def _predictor(self, state: State, ctx: Context) -> Predictor:
-        from crossmod.torch import load_weights
-        from crossmod_unet3d.networks import build, for_inference
-        from crossmod_unet3d.plan import Plan
-        from crossmod_unet3d.predict import Predictor
-
-        plan = Plan.from_array(np.asarray(state[PLAN]))
-        network = build(plan, len(ctx.classes))
-        load_weights(network, _weights_in(state), WEIGHTS)
-        return Predictor(
-            for_inference(network.to(ctx.device), ctx.device),
-            plan.patch,
-            overlap=self.options.overlap,
-            mirror=self._axes() if self.options.mirror_predictions else (),
-            device=ctx.device,
-            precision=ctx.precision,
-            at_once=1 if ctx.device == "cpu" else plan.batch,
-            log=ctx.log,
-        )
-
-    def _axes(self) -> tuple[int, ...]:
-        return tuple("ijk".index(axis) for axis in self.options.mirror)
-
-    def _dice(self, cohort: Cohort, state: State, ctx: Context) -> dict[str, float]:
-        """Mean Dice of every class with the labels of the cases that have it.
-
-        It is called agreement, because these labels may be pseudo-labels.
-        """
-        predictor = self._predictor(state, ctx)
-        scores: dict[str, list[float]] = {name: [] for name in ctx.classes}
-        for pair in cohort.pairs():
-            found = predictor(pair.image.data[0]).argmax(axis=0)
-            for name, label in ctx.classes.items():
-                truth, guess = pair.labels == label, found == label
-                if truth.any():
-                    common = np.count_nonzero(truth & guess)
-                    scores[name].append(2 * common / (truth.sum() + guess.sum()))
-        return {f"agreement_{name}": float(np.mean(row)) for name, row in scores.items() if row}
-
-
-def _weights_in(state: State) -> State:
-    return {name: array for name, array in state.items() if name != PLAN}
-
-
-def _require_same_network(plan: Plan, before: Plan) -> None:
-    """Weights can be taken over only where every layer has the same shape.
-
-    Raises:
-        RecipeError: the plans differ in strides, kernels or channels.
-    """
-    for what in ("strides", "kernels", "channels"):
-        new, old = getattr(plan, what), getattr(before, what)
-        if new != old:
-            raise RecipeError(
-                f"this network cannot go on from the weights of the round before: its {what} are"
-                f" {new}, theirs {old}",
-                where="pseudo_label.warm_start",
-                allowed="false, or the same spacing and network options in every round",
-            )
-
-
-def _threads(ctx: Context) -> int:
-    # A GPU waits for patches; on a CPU they compete with the network.
-    return 1 if ctx.device == "cpu" else 4
-
 
 @hookimpl
-def crossmod_stage() -> type[Segmenter]:  # type: ignore[type-arg]
+def crossmod_stage() -> type[UNet3D]:
     """Offer the 3D U-Net."""
     return UNet3D

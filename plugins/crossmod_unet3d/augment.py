@@ -17,9 +17,10 @@ from numpy.polynomial import polynomial
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 
+from crossmod import FloatArray
 from crossmod_unet3d import Augmentation
 
-Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Change = Callable[[FloatArray, np.random.Generator], FloatArray]
 """Takes an image ``(I, J, K)`` and returns another of the same shape."""
 
 NOISE = (0.0, 0.1)  # a standard deviation, though nnU-Net calls it a variance
@@ -32,8 +33,8 @@ BIAS_ORDER = 3
 
 
 def recolor(
-    image: np.ndarray, thick: int | None, chances: Augmentation, rng: np.random.Generator
-) -> np.ndarray:
+    image: FloatArray, thick: int | None, chances: Augmentation, rng: np.random.Generator
+) -> FloatArray:
     """Change the intensities of a patch, in nnU-Net's order.
 
     Args:
@@ -68,31 +69,31 @@ def draw_factor(bounds: tuple[float, float], rng: np.random.Generator) -> np.flo
     return np.float32(rng.uniform(low, 1) if rng.random() < 0.5 else rng.uniform(1, high))
 
 
-def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _noise(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     spread = np.float32(rng.uniform(*NOISE))
     return np.asarray(image + rng.standard_normal(image.shape, dtype=np.float32) * spread)
 
 
-def _blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _blur(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     widths = rng.uniform(*BLUR_VOXELS, image.ndim)
     # The length of batchgeneratorsv2's kernels: the odd number nearest to 6 widths + 0.5.
     radii = [int(3 * width + 0.25) for width in widths]
     return np.asarray(gaussian_filter(image, widths, mode="mirror", radius=radii))
 
 
-def _brightness(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _brightness(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     return image * draw_factor(BRIGHTNESS, rng)
 
 
-def _contrast(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _contrast(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     mean, low, high = image.mean(), image.min(), image.max()
     stretched = (image - mean) * draw_factor(CONTRAST, rng) + mean
     return np.asarray(np.clip(stretched, low, high))
 
 
 def _low_resolution(
-    image: np.ndarray, rng: np.random.Generator, *, thick: int | None
-) -> np.ndarray:
+    image: FloatArray, rng: np.random.Generator, *, thick: int | None
+) -> FloatArray:
     factor = rng.uniform(*RESOLUTION)
     small = [
         size if axis == thick else max(round(size * factor), 1)
@@ -104,7 +105,7 @@ def _low_resolution(
     return np.asarray(fine[0, 0])
 
 
-def _gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _gamma(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     low, high = image.min(), image.max()
     unit = (image - low) / max(high - low, 1e-7)
     curved = unit ** draw_factor(GAMMA, rng)
@@ -112,11 +113,11 @@ def _gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray((curved - curved.mean()) * spread + image.mean())
 
 
-def _inverted_gamma(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _inverted_gamma(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     return -_gamma(-image, rng)
 
 
-def _bias_field(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _bias_field(image: FloatArray, rng: np.random.Generator) -> FloatArray:
     """Multiply by the exponential of a random cubic polynomial, as TorchIO's `BiasField`."""
     weights = np.zeros((BIAS_ORDER + 1,) * 3)
     used = np.indices(weights.shape).sum(axis=0) <= BIAS_ORDER

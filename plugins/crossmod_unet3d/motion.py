@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from crossmod import FloatArray, LabelArray
 from crossmod_unet3d import Augmentation
 from crossmod_unet3d.plan import Axes
 
@@ -66,13 +67,13 @@ def draw_motion(
 
 
 def move(
-    image: np.ndarray,
-    labels: np.ndarray,
+    image: FloatArray,
+    labels: LabelArray,
     center: np.ndarray,
     patch: Axes,
     spacing_mm: tuple[float, ...],
     motion: Motion,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[FloatArray, LabelArray]:
     """The patch around a voxel, rotated and scaled about its middle; 0 outside the volume.
 
     Linear interpolation: of the image, and of the share of every label, the largest of which wins.
@@ -109,8 +110,8 @@ def move(
 
 
 def _look_up_planes(
-    maps: np.ndarray, matrix: np.ndarray, middle: np.ndarray, patch: Axes, thick: int
-) -> np.ndarray:
+    maps: FloatArray, matrix: np.ndarray, middle: np.ndarray, patch: Axes, thick: int
+) -> FloatArray:
     """`_look_up` in every plane across the thick axis, which stays exactly as it is."""
     plane = [axis for axis in range(3) if axis != thick]
     stacked = np.moveaxis(maps, 1 + thick, 1)
@@ -124,8 +125,8 @@ def _look_up_planes(
 
 
 def _look_up(
-    maps: np.ndarray, matrix: np.ndarray, middle: np.ndarray, patch: tuple[int, ...]
-) -> np.ndarray:
+    maps: FloatArray, matrix: np.ndarray, middle: np.ndarray, patch: tuple[int, ...]
+) -> FloatArray:
     """Maps ``(C, ...)`` of two or three axes at ``matrix @ step + middle``, linear, 0 outside.
 
     ``step`` runs over a grid of ``patch`` voxels, counted from its middle.
@@ -146,7 +147,7 @@ def _look_up(
     return np.asarray(found[0])
 
 
-def _winner(shares: np.ndarray) -> np.ndarray:
+def _winner(shares: FloatArray) -> LabelArray:
     """Labels, uint8, from the shares of labels 1, 2, ... ``(C, ...)``; the rest is background."""
     background = 1 - shares.sum(axis=0)
     return np.asarray(np.argmax(np.stack([background, *shares]), axis=0), dtype=np.uint8)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 from monai.networks.nets.dynunet import DynUNet
 from torch import Tensor, nn
 
-from crossmod_unet3d.plan import Plan
+from crossmod import State
+from crossmod.torch import weights_of
+from crossmod_unet3d.plan import PLAN, Plan
+
+WEIGHTS = "network."
 
 
 class UNet(DynUNet):  # type: ignore[misc]
@@ -47,6 +53,11 @@ def build(plan: Plan, classes: int) -> UNet:
         deep_supervision=heads > 0,
         deep_supr_num=max(heads, 1),
     )
+
+
+def learned(network: UNet, plan: Plan) -> State:
+    """What prediction needs: weights and plan."""
+    return State(weights_of(network, WEIGHTS), {PLAN: asdict(plan)})
 
 
 def for_inference(network: nn.Module, device: str) -> nn.Module:

@@ -6,17 +6,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crossmod import Context
-from crossmod_unet3d import Augmentation
+from crossmod import Context, FloatArray, LabelArray
 from crossmod_unet3d.augment import recolor
 from crossmod_unet3d.motion import draw_motion, move
 from crossmod_unet3d.plan import Plan
 from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
+
+if TYPE_CHECKING:
+    from crossmod_unet3d import UNet3DOptions
 
 AHEAD = 3  # batches waiting per thread
 
@@ -43,17 +46,13 @@ class PatchSource:
     Attributes:
         cases: where patches are cut from.
         plan: patch size, voxel size and patches per batch.
-        augmentation: how often patches are changed in which way.
-        mirror: axes that are flipped, each in one patch of two.
-        foreground_fraction: share of a batch that is centered on a structure.
+        options: what the recipe says.
         ctx: gives each patch its random numbers.
     """
 
     cases: TrainingCases
     plan: Plan
-    augmentation: Augmentation
-    mirror: tuple[int, ...]
-    foreground_fraction: float
+    options: UNet3DOptions
     ctx: Context
 
     def batch(self, step: int) -> Batch:
@@ -74,19 +73,19 @@ class PatchSource:
 
     def _patch(
         self, index: int, item: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        patch, thick = self.plan.patch, self.plan.thick_axis
+    ) -> tuple[FloatArray, LabelArray]:
+        options, patch, thick = self.options, self.plan.patch, self.plan.thick_axis
         case, shape = self.cases[index], self.cases.shapes[index]
-        forced = is_forced(item, self.plan.batch, self.foreground_fraction)
+        forced = is_forced(item, self.plan.batch, options.foreground_fraction)
         center = draw_center(shape, patch, self.cases.voxels[index], forced, rng)
-        motion = draw_motion(thick, self.augmentation, rng)
+        motion = draw_motion(thick, options.augmentation, rng)
         if motion:
             spacing = self.plan.spacing_mm
             image, labels = move(case.image, case.labels, center, patch, spacing, motion)
         else:
             image, labels = cut(case.image, center, patch), cut(case.labels, center, patch)
-        image = recolor(image, thick, self.augmentation, rng)
-        axes = tuple(axis for axis in self.mirror if rng.random() < 0.5)
+        image = recolor(image, thick, options.augmentation, rng)
+        axes = tuple(axis for axis in options.mirror_axes if rng.random() < 0.5)
         return np.flip(image, axes), np.flip(labels, axes)
 
     @contextmanager

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossmod import RecipeError, State
+
+if TYPE_CHECKING:
+    from crossmod_unet3d import UNet3DOptions
+
 Axes = tuple[int, int, int]
+
+PLAN = "plan"  # among the notes of a state
 
 REFERENCE_FEATURES = 560_000_000  # feature map values that fit in 8 GB with two patches
 REFERENCE_MEMORY_GB = 8.0
@@ -56,41 +64,28 @@ class Plan:
         axis = max(range(3), key=lambda axis: (self.spacing_mm[axis], axis))
         return axis if max(self.patch) > THIN * self.patch[axis] else None
 
-    def to_array(self) -> np.ndarray:
-        """The plan as bytes of JSON, to be kept beside the weights."""
-        return np.frombuffer(json.dumps(asdict(self)).encode(), dtype=np.uint8).copy()
-
     @classmethod
-    def from_array(cls, array: np.ndarray) -> Plan:
-        """The plan `to_array` wrote."""
-        content = json.loads(array.astype(np.uint8).tobytes())
-        return cls(
-            spacing_mm=_triple(content["spacing_mm"]),
-            patch=_triple(content["patch"]),
-            batch=content["batch"],
-            strides=tuple(_triple(row) for row in content["strides"]),
-            kernels=tuple(_triple(row) for row in content["kernels"]),
-            channels=tuple(content["channels"]),
-        )
+    def of(cls, state: State) -> Plan:
+        """The plan by which a state was learned."""
+        # Models from before states had notes keep it as bytes of JSON.
+        content = state.notes.get(PLAN) or json.loads(state[PLAN].tobytes())
+        return cls(**{name: _tuples(value) for name, value in content.items()})
 
+    def require_same_network(self, before: Plan) -> None:
+        """Weights can be taken over only where every layer has the same shape.
 
-@dataclass(frozen=True)
-class Wishes:
-    """What the user decides about a plan; the rest follows from the data.
-
-    Attributes:
-        memory_gb: memory of the training device.
-        base_channels: channels of the first stage.
-        max_channels: channels of the deepest stages at most.
-        patch: voxels of a patch, or None to plan it.
-        batch: patches per step, or None to plan it.
-    """
-
-    memory_gb: float = REFERENCE_MEMORY_GB
-    base_channels: int = 32
-    max_channels: int = 320
-    patch: Axes | None = None
-    batch: int | None = None
+        Raises:
+            RecipeError: the plans differ in strides, kernels or channels.
+        """
+        for what in ("strides", "kernels", "channels"):
+            new, old = getattr(self, what), getattr(before, what)
+            if new != old:
+                raise RecipeError(
+                    f"this network cannot go on from the weights of the round before: its {what}"
+                    f" are {new}, theirs {old}",
+                    where="pseudo_label.warm_start",
+                    allowed="false, or the same spacing and network options in every round",
+                )
 
 
 def make_plan(
@@ -99,7 +94,7 @@ def make_plan(
     *,
     cases: int,
     classes: int,
-    wishes: Wishes,
+    options: UNet3DOptions,
 ) -> Plan:
     """Plan a network for a data set.
 
@@ -108,24 +103,26 @@ def make_plan(
         median_shape: median number of voxels along I, J, K.
         cases: number of training images.
         classes: number of classes without background.
-        wishes: what is decided already.
+        options: what the recipe decides.
     """
-    start = wishes.patch or _start_patch(spacing_mm, median_shape)
-    budget = REFERENCE_FEATURES * wishes.memory_gb / REFERENCE_MEMORY_GB
+    start = options.patch or _start_patch(spacing_mm, median_shape)
+    budget = REFERENCE_FEATURES * options.memory_gb / REFERENCE_MEMORY_GB
     strides, kernels = _topology(spacing_mm, start)
     patch = _padded(start, strides)
 
     def cost() -> float:
-        channels = _channels(len(strides), wishes)
+        channels = _channels(len(strides), options)
         return feature_values(patch, strides, channels, outputs=1 + classes)
 
-    while wishes.patch is None and cost() > budget:
+    while options.patch is None and cost() > budget:
         smaller = _shrunk(spacing_mm, patch, median_shape, strides)
         if smaller == patch:
             break
         strides, kernels = _topology(spacing_mm, smaller)
         patch = _padded(smaller, strides)
-    batch = wishes.batch or _batch(patch, cost() / budget, float(np.prod(median_shape)) * cases)
+    batch = options.batch_size or _batch(
+        patch, cost() / budget, float(np.prod(median_shape)) * cases
+    )
     missing = FEWEST_STAGES - len(strides)
     return Plan(
         spacing_mm=_triple(spacing_mm),
@@ -133,7 +130,7 @@ def make_plan(
         batch=batch,
         strides=strides + ((1, 1, 1),) * missing,
         kernels=kernels + ((3, 3, 3),) * missing,
-        channels=_channels(max(len(strides), FEWEST_STAGES), wishes),
+        channels=_channels(max(len(strides), FEWEST_STAGES), options),
     )
 
 
@@ -213,8 +210,8 @@ def _batch(patch: Axes, share: float, voxels: float) -> int:
     return int(max(min(by_memory, by_data), REFERENCE_BATCH))
 
 
-def _channels(stages: int, wishes: Wishes) -> tuple[int, ...]:
-    return tuple(min(wishes.base_channels * 2**s, wishes.max_channels) for s in range(stages))
+def _channels(stages: int, options: UNet3DOptions) -> tuple[int, ...]:
+    return tuple(min(options.base_channels * 2**s, options.max_channels) for s in range(stages))
 
 
 def _divisor(strides: Sequence[Axes]) -> Axes:
@@ -226,6 +223,11 @@ def _padded(patch: Sequence[int], strides: Sequence[Axes]) -> Axes:
     return _triple([-(-size // d) * d for size, d in zip(patch, divisor, strict=True)])
 
 
-def _triple(values: Sequence[float] | np.ndarray) -> tuple:  # type: ignore[type-arg]
+def _triple(values: Sequence[float] | np.ndarray) -> tuple[Any, Any, Any]:
     first, second, third = np.asarray(values).tolist()
     return first, second, third
+
+
+def _tuples(value: Any) -> Any:
+    """What JSON has as lists, as tuples."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -1,19 +1,24 @@
-"""Prediction with a sliding window."""
+"""Prediction with a sliding window, and how well it agrees with labels."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
-from crossmod.torch import autocast, is_out_of_memory
-from crossmod_unet3d.plan import Axes
+from crossmod import Cohort, Context, FloatArray, State, dice
+from crossmod.torch import autocast, is_out_of_memory, load_weights
+from crossmod_unet3d.networks import WEIGHTS, build, for_inference
+from crossmod_unet3d.plan import Axes, Plan
 from crossmod_unet3d.sampling import z_score
+
+if TYPE_CHECKING:
+    from crossmod_unet3d import UNet3DOptions
 
 BLUR = 0.125  # of the window's edge: nnU-Net's weight of a prediction far from the middle
 
@@ -30,28 +35,39 @@ class Predictor:
         window: voxels of one patch.
         overlap: share that neighboring windows have in common.
         mirror: axes of the volume; predictions are averaged over all flips along them.
-        device: "cpu", "cuda" or "cuda:1".
-        precision: "fp32", "bf16" or "fp16".
+        ctx: the run; a line is logged when memory was too small.
         at_once: windows that pass the network together.
-        log: takes a line when memory was too small.
     """
 
     network: nn.Module
     window: Axes
     overlap: float
     mirror: tuple[int, ...]
-    device: str
-    precision: str
+    ctx: Context
     at_once: int = 1
-    log: Callable[[str], None] = lambda text: None
     _ways: list[tuple[int, str]] = field(init=False)
+
+    @classmethod
+    def of(cls, state: State, options: UNet3DOptions, ctx: Context) -> Predictor:
+        """Predicts by what was learned."""
+        plan = Plan.of(state)
+        network = build(plan, len(ctx.classes))
+        load_weights(network, state, WEIGHTS)
+        return cls(
+            for_inference(network.to(ctx.device), ctx.device),
+            plan.patch,
+            options.overlap,
+            options.mirror_axes if options.mirror_predictions else (),
+            ctx,
+            at_once=1 if ctx.device == "cpu" else plan.batch,
+        )
 
     def __post_init__(self) -> None:
         halves = [self.at_once >> n for n in range(self.at_once.bit_length())]
-        self._ways = [*((count, self.device) for count in halves), (1, "cpu")]
+        self._ways = [*((count, self.ctx.device) for count in halves), (1, "cpu")]
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: FloatArray) -> FloatArray:
         """Probabilities, float32 ``(1 + classes, I, J, K)``, of an image ``(I, J, K)``.
 
         Raises:
@@ -66,7 +82,7 @@ class Predictor:
                 return probabilities
         raise torch.OutOfMemoryError("one window of a prediction does not fit into memory")
 
-    def _blend(self, tensor: Tensor, count: int, blended_on: str) -> np.ndarray | None:
+    def _blend(self, tensor: Tensor, count: int, blended_on: str) -> FloatArray | None:
         """Weighted means over windows, or None if memory is too small."""
         try:
             blended = sliding_window_inference(
@@ -77,7 +93,7 @@ class Predictor:
                 overlap=self.overlap,
                 mode="gaussian",
                 sigma_scale=BLUR,
-                sw_device=self.device,
+                sw_device=self.ctx.device,
                 device=blended_on,
             )
             total = blended[0].clamp_min(0)
@@ -91,7 +107,7 @@ class Predictor:
         """Go on with what has worked."""
         self._ways = self._ways[tried:]
         count, blended_on = self._ways[0]
-        self.log(
+        self.ctx.log(
             f"out of memory in prediction: went on with {count} window(s) at once,"
             f" blended on {blended_on}"
         )
@@ -100,10 +116,25 @@ class Predictor:
         flips = _all_flips(self.mirror)
         total = torch.zeros((), device=patches.device)
         for axes in flips:
-            with autocast(self.device, self.precision, fp16_is_safe=True):
+            with autocast(self.ctx.device, self.ctx.precision, fp16_is_safe=True):
                 scores = self.network(patches.flip(axes))
             total = total + scores.float().softmax(1).flip(axes)
         return total / len(flips)
+
+
+def agreement(predictor: Predictor, cohort: Cohort, ctx: Context) -> dict[str, float]:
+    """Mean Dice of every class with the labels of the cases that have it.
+
+    It is called agreement, because these labels may be pseudo-labels.
+    """
+    scores: dict[str, list[float]] = {name: [] for name in ctx.classes}
+    for pair in cohort.pairs():
+        found = predictor(pair.image.data[0]).argmax(axis=0)
+        for name, label in ctx.classes.items():
+            truth = pair.labels == label
+            if truth.any():
+                scores[name].append(dice(found == label, truth))
+    return {f"agreement_{name}": float(np.mean(row)) for name, row in scores.items() if row}
 
 
 def _all_flips(axes: tuple[int, ...]) -> list[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from threading import Lock
 
 import numpy as np
 
-from crossmod import Case, Cohort, DataError
+from crossmod import Case, Cohort, DataError, FloatArray, LabelArray
 from crossmod_unet3d.plan import Axes
 
 KEPT_VOXELS = 10_000  # foreground voxels remembered per class, as in nnU-Net
@@ -24,11 +24,11 @@ class Loaded:
         labels: uint8 ``(I, J, K)``.
     """
 
-    image: np.ndarray
-    labels: np.ndarray
+    image: FloatArray
+    labels: LabelArray
 
 
-def z_score(image: np.ndarray) -> np.ndarray:
+def z_score(image: FloatArray) -> FloatArray:
     """An image ``(I, J, K)`` with mean 0 and standard deviation 1, float32."""
     spread = max(float(image.std()), 1e-8)
     return np.asarray((image - image.mean()) / spread, dtype=np.float32)
@@ -42,6 +42,7 @@ class TrainingCases:
     Attributes:
         names: case identifiers.
         shapes: voxels ``(I, J, K)`` of each case.
+        median_shape: median of these along each axis.
         spacing_mm: median voxel size.
         voxels: per case, class -> ``(N, 3)`` voxel indices.
     """
@@ -63,6 +64,7 @@ class TrainingCases:
             self.shapes.append(loaded.image.shape)
             self.voxels.append(_foreground(loaded.labels, list(cohort.classes.values()), rng))
             spacings.append(case.volume().spacing_mm)
+        self.median_shape: list[int] = np.median(np.array(self.shapes), axis=0).astype(int).tolist()
         median = np.median(np.array(spacings), axis=0)
         self.spacing_mm = (float(median[0]), float(median[1]), float(median[2]))
 
@@ -87,7 +89,7 @@ class TrainingCases:
 
 
 def _foreground(
-    labels: np.ndarray, classes: Sequence[int], rng: np.random.Generator
+    labels: LabelArray, classes: Sequence[int], rng: np.random.Generator
 ) -> dict[int, np.ndarray]:
     found = {}
     for label in classes:

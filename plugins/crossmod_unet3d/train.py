@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from crossmod import Context
-from crossmod.torch import Part, autocast, loss_scaler, require_finite, resumable
+from crossmod.torch import (
+    Means,
+    Part,
+    autocast,
+    loss_scaler,
+    require_finite,
+    resumable,
+    to_numbers,
+)
 from crossmod_unet3d.networks import UNet
 from crossmod_unet3d.patches import Batch
 from crossmod_unet3d.plan import Plan
+
+if TYPE_CHECKING:
+    from crossmod_unet3d import UNet3DOptions
 
 SMOOTH = 1e-5
 MOMENTUM = 0.99
@@ -22,32 +32,11 @@ POWER = 0.9
 LARGEST_GRADIENT = 12.0
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How to optimize.
-
-    Attributes:
-        steps: in all.
-        report_every: steps between two notes of the mean loss.
-        optimizer: "sgd" or "adamw".
-        learning_rate: at the first step; it falls to 0 by a power of 0.9.
-        weight_decay: of all weights.
-        batch_dice: one Dice over all patches of a batch instead of one for each.
-    """
-
-    steps: int
-    report_every: int
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    batch_dice: bool
-
-
 def train(
     network: UNet,
     batch_of: Callable[[int], Batch],
     plan: Plan,
-    schedule: Schedule,
+    options: UNet3DOptions,
     ctx: Context,
 ) -> Iterator[int]:
     """Train a network in place; yields the number of steps done after each report.
@@ -56,58 +45,37 @@ def train(
         network: on the device of ``ctx``.
         batch_of: the batch of a step, counted from 0.
         plan: the plan of the network.
-        schedule: how to optimize.
+        options: what the recipe says.
         ctx: the run.
 
     Raises:
         CrossmodError: the loss is no longer a number.
     """
-    optimizer = make_optimizer(network, schedule)
+    optimizer = make_optimizer(network, options)
     network.train()
-    scaler, losses = loss_scaler(ctx.device, ctx.precision), Losses()
+    scaler, means = loss_scaler(ctx.device, ctx.precision), Means()
     parts: dict[str, Part] = {
         "network": network,
         "optimizer": optimizer,
         "scaler": scaler,
-        "losses": losses,
+        "means": means,
     }
-    for number in resumable(ctx, schedule.steps, parts, label="train"):
+    for number in resumable(ctx, options.steps, parts, label="train"):
         step, batch = number + 1, batch_of(number)
-        set_rate(optimizer, schedule, number)
+        set_rate(optimizer, options, number)
         optimizer.zero_grad(set_to_none=True)  # before the activations take their memory
-        loss = train_step(network, batch, plan, schedule.batch_dice, ctx)
-        value = loss.item()
-        require_finite({"loss": value}, f"step {step}, cases {', '.join(batch.names)}")
-        losses.values.append(value)
+        loss = train_step(network, batch, plan, options.batch_dice, ctx)
+        losses = to_numbers({"loss": loss})
+        require_finite(losses, f"step {step}, cases {', '.join(batch.names)}")
+        means.add(losses)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         scaler.step(optimizer)
         scaler.update()
-        if step % schedule.report_every == 0 or step == schedule.steps:
-            ctx.metric(step=step, loss=losses.take_mean())
+        if step % options.iterations_per_epoch == 0 or step == options.steps:
+            ctx.metric(step=step, **means.take())
             yield step
-
-
-class Losses:
-    """The losses since the last report."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def take_mean(self) -> float:
-        """Their mean; begins anew."""
-        mean = sum(self.values) / len(self.values)
-        self.values = []
-        return mean
-
-    def state_dict(self) -> dict[str, Any]:
-        """The losses."""
-        return {"values": self.values}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state."""
-        self.values = list(state["values"])
 
 
 def train_step(network: UNet, batch: Batch, plan: Plan, batch_dice: bool, ctx: Context) -> Tensor:
@@ -119,16 +87,16 @@ def train_step(network: UNet, batch: Batch, plan: Plan, batch_dice: bool, ctx: C
     return deep_loss(levels, labels, plan.strides, batch_dice=batch_dice)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, done: int) -> None:
+def set_rate(optimizer: torch.optim.Optimizer, options: UNet3DOptions, done: int) -> None:
     """Set the learning rate of the next step: it falls to 0 by a power of 0.9, as nnU-Net's."""
     for group in optimizer.param_groups:
-        group["lr"] = schedule.learning_rate * (1 - done / schedule.steps) ** POWER
+        group["lr"] = options.learning_rate * (1 - done / options.steps) ** POWER
 
 
-def make_optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    """The optimizer of a schedule."""
-    rate, decay = schedule.learning_rate, schedule.weight_decay
-    if schedule.optimizer == "adamw":
+def make_optimizer(network: nn.Module, options: UNet3DOptions) -> torch.optim.Optimizer:
+    """The optimizer that the options name."""
+    rate, decay = options.learning_rate, options.weight_decay
+    if options.optimizer == "adamw":
         return torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
     return torch.optim.SGD(
         network.parameters(), rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay

@@ -96,6 +96,6 @@ class VanCittert(Translator[VanCittertOptions]):
 
 
 @hookimpl
-def crossmod_stage() -> type[Translator[VanCittertOptions]]:
+def crossmod_stage() -> type[VanCittert]:
     """Offer the translator."""
     return VanCittert

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-FloatArray = NDArray[np.float32]
+from crossmod import FloatArray
 
 AIR = 0.05
 """Voxels that are not brighter lie outside of the head."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.testing import check_stage
 
 GROUP = {"name": "all", "factors": [0.7, 1.2]}
@@ -36,5 +36,5 @@ FAST: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", FAST)
 def test_the_plugin_keeps_the_contract(name: str, tmp_path: Path) -> None:
-    stage = plugins.load(name).stage
+    stage = find.load(name).stage
     check_stage(stage(stage.options_type.model_validate(FAST[name])), tmp_path)

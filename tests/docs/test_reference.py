@@ -7,23 +7,28 @@ from itertools import groupby
 from pathlib import Path
 
 from crossmod.recipe.model import Recipe
+from crossmod.scores.table import BUILT_IN
 from crossmod.stages.explain import option_rows
 
-PAGE = Path(__file__).parents[2] / "docs" / "reference" / "recipe.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "reference" / "recipe.md"
 HEAD = """\
 # The keys of a recipe
 
-What the core reads. A stage table (`[translate.NAME]`, `[augment.NAME]`, `[segment]`,
-`[pseudo_label]`) also holds the options of its plugin: `crossmod plugins NAME` lists them.
-`extends = "other.toml"` starts from another recipe; tables merge key by key, another `use`
-drops the old plugin's options, and `false` removes a table, a class or a center. The name is
-relative to this recipe, with or without `.toml`. What lies there comes first, then the recipes that
-come with crossmod: `extends = "quickstart"` works in any folder. A recipe that is itself called
-`quickstart.toml` extends the shipped one by that name. The other recipe lies in the folder of this
-one or below, in the current folder or below, or comes with crossmod; elsewhere only with
-`--allow-outside`. `crossmod run quickstart` looks in the same order. `schema = 1` is the version of
-this language, also where it is left out: a crossmod that does not know the version says so.
-`[variants.NAME]` holds what a variant changes: [compare variants and
+This page lists the keys that the core reads. A stage table (`[translate.NAME]`, `[augment.NAME]`,
+`[segment]`, `[pseudo_label]`) also holds the options of its plugin; `crossmod plugins NAME` lists
+them.
+
+`extends = "other.toml"` starts from another recipe. Tables merge key by key; naming another plugin
+with `use` drops the options of the old one; and `false` removes a table, a class or a center. The
+name is relative to this recipe, with or without `.toml`. A file there takes precedence over the
+recipes that come with crossmod, so `extends = "quickstart"` works in any folder. A recipe that is
+itself called `quickstart.toml` extends the shipped one by that name. The other recipe must lie in
+or below the folder of this one or the current folder, or come with crossmod; `--allow-outside`
+lifts this restriction. `crossmod run quickstart` searches in the same order.
+
+`schema = 1` is the version of this language, and the default. A crossmod that does not know the
+version says so. `[variants.NAME]` holds the changes of a variant: [compare variants and
 seeds](../how-to/variants.md).
 """
 
@@ -51,3 +56,11 @@ def test_every_key_of_a_recipe_is_in_the_reference() -> None:
     if os.environ.get("CROSSMOD_WRITE_DOCS"):
         PAGE.write_text(reference(), encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == reference()
+
+
+def test_every_metric_is_in_the_reference() -> None:
+    page = (DOCS / "how-to" / "evaluate.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    for metric in BUILT_IN:
+        assert any(row.startswith(f"| `{metric.column}` | {metric.meaning} |") for row in rows)
+    assert ",".join(metric.column for metric in BUILT_IN) in page

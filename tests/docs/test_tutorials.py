@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 DOCS = Path(__file__).parents[2] / "docs"
+PLUGINS = DOCS.with_name("plugins")
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -31,6 +32,6 @@ def test_the_metadata_of_the_tutorial_is_an_entry_point() -> None:
 
 
 def test_pages_link_to_files_that_exist() -> None:
-    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]:
+    for page in [*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md"), *PLUGINS.glob("*/README.md")]:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name} links to {link}"

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tiny_stages
 import torch
+from crossmod_unet3d.predict import Predictor
 from tiny_stages import STAGES
 
 from crossmod import Context
-from crossmod.memory import out_of_memory
+from crossmod.machine import out_of_memory
 from crossmod.testing import CLASSES, check_resume
 from crossmod.torch import set_up
 
@@ -74,7 +75,9 @@ def test_a_prediction_that_does_not_fit_is_made_in_smaller_parts(cohorts, tmp_pa
     stage, said = STAGES["unet3d"], []
     ctx = Context(tmp_path, classes=CLASSES, device="cuda", log=said.append)
     state = tiny_stages.learned(stage, cohorts, ctx)
-    predictor = replace(stage._predictor(state, ctx), window=(64, 64, 64), mirror=(), at_once=4)
+    predictor = replace(
+        Predictor.of(state, stage.options, ctx), window=(64, 64, 64), mirror=(), at_once=4
+    )
     limit_memory(0.25e9)  # the blend alone takes 3 x 256^3 floats, 0.2 GB, twice
     found = predictor(np.random.default_rng(0).random((256, 256, 256), np.float32))
     assert found.shape == (3, 256, 256, 256)

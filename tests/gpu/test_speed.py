@@ -17,8 +17,8 @@ from crossmod_singan_gba import SinganGba, SinganGbaOptions
 from crossmod_unet3d import UNet3D, UNet3DOptions
 from crossmod_unet3d.networks import build
 from crossmod_unet3d.patches import Batch
-from crossmod_unet3d.plan import Wishes, make_plan
-from crossmod_unet3d.train import Schedule, train
+from crossmod_unet3d.plan import make_plan
+from crossmod_unet3d.train import train
 
 from crossmod import Context, Volume
 from crossmod.data.volumes import CohortWriter
@@ -125,7 +125,7 @@ def test_unet_of_the_challenge(level, cohorts, tmp_path, note):
 
 def patches_that_wait():
     """The plan of the challenge, and a batch that lies where a GPU can take it."""
-    plan = make_plan(SPACING_MM, SHAPE, cases=100, classes=1, wishes=Wishes())
+    plan = make_plan(SPACING_MM, SHAPE, cases=100, classes=1, options=UNet3DOptions())
     images = torch.randn(plan.batch, 1, *plan.patch).pin_memory()
     labels = (torch.rand(plan.batch, *plan.patch) < 0.02).to(torch.uint8).pin_memory()
     return plan, Batch(images, labels, ["a"] * plan.batch)
@@ -140,8 +140,8 @@ def test_unet_on_patches_that_wait(level, tmp_path, note):
     clock = Clock(warm=6, watched=8)
     ctx = Context(tmp_path, classes=CLASSES, device="cuda", precision="bf16", progress=clock)
     network = build(plan, 1).to("cuda")
-    schedule = Schedule(30, 30, "sgd", 0.01, 3e-5, batch_dice=False)
-    for _ in train(network, lambda step: batch, plan, schedule, ctx):
+    options = UNet3DOptions(iterations=30, iterations_per_epoch=30)
+    for _ in train(network, lambda step: batch, plan, options, ctx):
         pass
     gib = torch.cuda.max_memory_reserved() / 2**30
     what = f"U-Net alone, {plan.batch} x {plan.patch}"

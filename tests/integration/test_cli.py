@@ -75,9 +75,13 @@ def test_plugins_are_listed_and_explained(program: Program) -> None:
     listed = program.as_installed("plugins").stdout
     assert "cyclegan" in listed
     assert "pseudo_label" in listed
+    assert {"local", "ray", "slurm"} <= {row.split()[0] for row in listed.splitlines()}
     explained = program("plugins", "van-cittert").stdout
     assert "psf_mm" in explained
-    assert "no plugin is called" in program("plugins", "van-citert", code=4).stderr
+    assert "time_minutes" in program("plugins", "slurm").stdout
+    unknown = program("plugins", "van-citert", code=4).stderr
+    assert "no plugin or engine is called" in unknown
+    assert "slurm" in unknown
 
 
 def test_the_embedded_cohort_can_be_written(program: Program, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from program import SMOKE, Program
 from tiny import Tiny, settings
 
 from crossmod import DataError
-from crossmod.commands.data_fix import write_fixed
 from crossmod.data.classes import Classes
 from crossmod.intake import Inspector, Intake, Limits, Survey
+from crossmod.intake.fix import write_fixed
 
 SOURCE = "crossmoda2022_training/training_source"
 TARGET = "crossmoda2022_training/training_target"

@@ -29,8 +29,8 @@ from crossmod_singan_gba.pyramid import sides_of
 from crossmod_unet3d.plan import Plan
 from processor import AFFINE_MM, rounding
 from program import ROOT, Result
-from safetensors.numpy import load_file
 
+from crossmod.data.state import State, load_state
 from crossmod.data.volumes import write_nifti
 from crossmod.phantom.anatomy import TEMPLATE_ORIGIN_MM, Frame, draw_frame, template
 from crossmod.phantom.cohort import IMAGES, LABELS
@@ -184,10 +184,10 @@ class Watched:
                 found.append((event["step"], float(event["seconds"]), max(inside, default=0)))
         return found
 
-    def state(self, step: str) -> dict[str, np.ndarray]:
+    def state(self, step: str) -> State:
         """What a step has learned."""
-        [path] = self.result.folder.glob(f"[0-9][0-9]-{step}/state.safetensors")
-        return load_file(path)
+        [folder] = self.result.folder.glob(f"[0-9][0-9]-{step}")
+        return load_state(folder)
 
 
 def resident_bytes(process: int) -> int:
@@ -259,13 +259,13 @@ def test_the_networks_have_the_size_of_the_paper(full_size: Watched) -> None:
     blocks = {name.split(".")[2] for name, array in generator.items()
               if name.startswith("to_target") and array.shape == (256, 256, 3, 3)}  # fmt: skip
     assert len(blocks) == 9
-    ratios = full_size.state("augment-tumors-fit")["ratios"].tolist()
+    ratios = full_size.state("augment-tumors-fit").notes["ratios"]
     assert [side for side, _ in sides_of((256, 256), ratios)] == SINGAN_SIDES
 
 
 @pytest.mark.parametrize(("step", "patch"), PATCHES.items())
 def test_patches_are_planned(full_size: Watched, step: str, patch: tuple[int, ...]) -> None:
-    plan = Plan.from_array(full_size.state(step)["plan"])
+    plan = Plan.of(full_size.state(step))
     assert plan.patch == patch
     assert plan.batch == 2
     assert plan.channels == (32, 64, 128, 256, 320, 320)

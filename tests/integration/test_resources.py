@@ -126,7 +126,7 @@ def test_x04_a_gpu_out_of_memory_names_step_and_remedy(
     [checked] = load_all(copied.folder / "tiny.toml", [])
     step = next(s for s in Planner(checked, None).plan().steps if s.name == "train-augmented")
 
-    def fail(self: object, folder_of: object, ctx: object) -> None:
+    def fail(self: object, store: object, ctx: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr(type(step), "make", fail)

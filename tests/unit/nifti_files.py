@@ -15,7 +15,7 @@ import crossmod
 from crossmod import DataError
 from crossmod.intake import Intake, Loaded, Survey, load_scan
 from crossmod.recipe.load import load_all
-from crossmod.run.scans import check_data, survey_data
+from crossmod.run.data import check_data, survey_data
 
 SHAPE = (8, 7, 6)
 AFFINE = np.array([[-1.0, 0, 0, 5], [0, 2, 0, -3], [0, 0, 1.5, 1], [0, 0, 0, 1]])
@@ -84,7 +84,7 @@ def small_cohort(root: Path) -> Path:
 def survey_of(root: Path, *more: str) -> Survey:
     """What a survey with the smoke recipe and settings finds."""
     recipe = load_all(SMOKE, more)[0].recipe
-    return survey_data(recipe, root, check_data(recipe.data, root))
+    return survey_data(recipe, root, check_data(recipe, root, allow_outside=True))
 
 
 def refused(path: Path, *words: str, options: Intake | None = None) -> str:

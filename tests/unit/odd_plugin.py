@@ -13,11 +13,11 @@ from crossmod import (
     FitOn,
     PluginError,
 )
+from crossmod.engines import door
 from crossmod.run.execute import Maker
 from crossmod.run.steps import Fit, Step, Translate
 from crossmod.run.task import Event, Outcome, Remark, Task
-from crossmod.stages import code as plugin_code
-from crossmod.stages import find as plugins
+from crossmod.stages import code, entry_points, find
 from crossmod.stages.find import StageUse
 from crossmod.store.store import Store
 from crossmod.testing import small_cohort
@@ -46,9 +46,10 @@ Install = Callable[..., None]
 
 def forget() -> None:
     """Let plugins be looked for anew."""
-    plugins._offers.cache_clear()
-    plugins.load.cache_clear()
-    plugin_code._owners.cache_clear()
+    entry_points.offers.cache_clear()
+    find.load.cache_clear()
+    door.load.cache_clear()
+    code._owners.cache_clear()
     importlib.invalidate_caches()
 
 
@@ -66,7 +67,7 @@ class Given(Step):
     def settings(self) -> dict[str, Any]:
         return {"labeled": self.labeled}
 
-    def make(self, folder_of: Any, ctx: Any) -> None:
+    def make(self, store: Any, ctx: Any) -> None:
         small_cohort(ctx.folder, labeled=self.labeled)
 
 
@@ -82,20 +83,20 @@ class Bench:
 
     def offer(self, body: str, fit: str = "return {}") -> None:
         """Install a translator with the lines of its two methods."""
-        code = (
+        source = (
             f"{HEAD}OUT = Path({str(self.folder)!r})\nclass Odd(Translator):\n"
             f"    def fit(self, source, target, ctx):\n        {fit}\n"
             "    def translate(self, volumes, state, ctx):\n"
             + "".join(f"        {line}\n" for line in body.splitlines())
         )
-        self.install(self.site, "odd", code + HOOK)
-        plugin = plugins.load("odd")
+        self.install(self.site, "odd", source + HOOK)
+        plugin = find.load("odd")
         use = StageUse("translate-odd", plugin, plugin.stage.options_type())
         source, target = Given(name="source", labeled=True), Given(name="target", labeled=False)
         self.fit = Fit(
             name="fit-odd", seed=5, use=use, labeled=(source,), target=target, fit_on=FitOn()
         )
-        self.translate = Translate(name="odd", seed=5, use=use, fit=self.fit, source=source)
+        self.translate = Translate(name="odd", seed=5, use=use, fit=self.fit, images=source)
         for step in (source, target):
             assert self.make(step).error is None
 

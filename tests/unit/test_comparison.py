@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy import stats
+from scored import scored
 
 from crossmod.console import comparison_tables
 from crossmod.report import write_comparison
@@ -31,7 +32,7 @@ VOLUMES = (50.0, 500.0, 5000.0, 60.0, 70.0, 80.0)
 
 def score(stage: str, case: int, dice: float) -> Score:
     numbers = (dice, 10 * (1 - dice), 1.0, 0.5, 0.0, VOLUMES[case])
-    return Score("validation", stage, f"case-{case}", "ldn", "tumor", *numbers)
+    return scored("validation", stage, f"case-{case}", "ldn", "tumor", *numbers)
 
 
 def scores(stage: str, dice: float) -> list[Score]:
@@ -72,15 +73,15 @@ def test_rows_are_in_the_order_of_the_recipe(comparison: Comparison) -> None:
 
 def test_means_spread_and_sizes(comparison: Comparison) -> None:
     oracle, first, *_ = comparison.rows
-    assert oracle.dice == pytest.approx((0.85, math.sqrt(0.5) * 0.1))
-    assert first.dice == pytest.approx((0.55, math.sqrt(0.5) * 0.1))
+    assert oracle.spreads["dice"] == pytest.approx((0.85, math.sqrt(0.5) * 0.1))
+    assert first.spreads["dice"] == pytest.approx((0.55, math.sqrt(0.5) * 0.1))
     assert first.dice_seeds == pytest.approx([0.5, 0.6])
-    assert first.assd_mm[0] == pytest.approx(4.5)
+    assert first.spreads["assd_mm"][0] == pytest.approx(4.5)
     assert first.dice_cases_sd == pytest.approx(np.std(0.01 * np.arange(6), ddof=1))
     offsets = {"small": (-2.5 + 0.5 + 1.5 + 2.5) / 4, "medium": -1.5, "large": -0.5}
     assert first.by_size == pytest.approx({k: 0.55 + 0.01 * v for k, v in offsets.items()})
     failed = comparison.rows[-1]
-    assert math.isnan(failed.dice[0])
+    assert math.isnan(failed.spreads["dice"][0])
     assert failed.cases == 0
 
 
@@ -116,7 +117,7 @@ def test_everything_is_written(comparison: Comparison, tmp_path: Path) -> None:
     with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["variant"] for row in rows] == ["oracle", "a", "a", "b", "failed"]
-    assert float(rows[1]["dice_mean"]) == comparison.rows[1].dice[0]
+    assert float(rows[1]["dice_mean"]) == comparison.rows[1].spreads["dice"][0]
     assert rows[4]["dice_mean"] == ""
     write_differences(tmp_path / "differences.csv", comparison)
     assert len((tmp_path / "differences.csv").read_text().splitlines()) == 3
@@ -140,7 +141,7 @@ def test_without_scores_there_is_nothing_to_compare(tmp_path: Path) -> None:
 
 
 def test_m05_a_comparison_without_differences_or_numbers_says_so(tmp_path: Path) -> None:
-    nothing = [replace(row, dice=math.nan, assd_mm=math.nan) for row in scores("augmented", 0.5)]
+    nothing = [replace(row, measures={}) for row in scores("augmented", 0.5)]
     same = [trial("a", 1, augmented=0.5), trial("b", 1, augmented=0.5)]
     one = [replace(found, scores=found.scores[:1]) for found in same]
     unknown = [Trial(name, 1, "augmented", nothing) for name in "ab"]

@@ -18,9 +18,10 @@ from crossmod_cyclegan.networks import Discriminator, Generator
 from crossmod_cyclegan.train import learning_rate_factor
 from crossmod_singan_gba import train as singan
 from crossmod_singan_gba.pyramid import ratios_of, sides_of
+from crossmod_unet3d import UNet3DOptions
 from crossmod_unet3d import train as unet
 from crossmod_unet3d.memory import is_large
-from crossmod_unet3d.plan import Wishes, make_plan
+from crossmod_unet3d.plan import make_plan
 from torch import nn
 
 from crossmod.data.grids import BRIGHT_PERCENTILE
@@ -229,14 +230,9 @@ def test_singan_slows_down_as_in_the_reference() -> None:
 def test_the_planner_is_left_to_itself(checked: Checked) -> None:
     """So that the plans of test_unet_plan.py are those of this recipe."""
     for setup in (checked.segmentation, checked.last):
-        options = setup.use.options
-        assert Wishes() == Wishes(
-            options.memory_gb,
-            options.base_channels,
-            options.max_channels,
-            options.patch,
-            options.batch_size,
-        )
+        options, default = setup.use.options, UNet3DOptions()
+        for name in ("memory_gb", "base_channels", "max_channels", "patch", "batch_size"):
+            assert getattr(options, name) == getattr(default, name)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +246,8 @@ def test_the_planner_is_left_to_itself(checked: Checked) -> None:
 def test_only_networks_of_this_size_return_their_memory_at_once(
     shape: tuple[int, ...], spacing_mm: tuple[float, ...], large: bool
 ) -> None:
-    assert is_large(make_plan(spacing_mm, shape, cases=210, classes=1, wishes=Wishes())) == large
+    plan = make_plan(spacing_mm, shape, cases=210, classes=1, options=UNet3DOptions())
+    assert is_large(plan) == large
 
 
 def test_the_segmenter_is_optimized_as_in_the_reference() -> None:

@@ -20,13 +20,13 @@ from crossmod_cyclegan.networks import (
 from crossmod_cyclegan.resampling import Doubling, Reflection, reflected
 from crossmod_cyclegan.slices import Batches, ImagePool, Slice, foreground_slices, resized
 from crossmod_cyclegan.train import Trainer, learning_rate_factor, train
+from PIL import Image
 from pydantic import ValidationError
 
 from crossmod import Context, DataError, RecipeError, Volume
 from crossmod.data.volumes import CohortWriter
-from crossmod.torch import autocast
 
-FP32 = autocast("cpu", "fp32")
+CTX = Context(Path("nowhere"))
 UNIT = 2.0**-24
 """The largest relative error of one rounding to float32."""
 TINY = CycleGANOptions(
@@ -49,21 +49,19 @@ def parameters(network):
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def rng_of(seed):
-    """Like `Context.rng`: a generator that depends on the seed and the words alone."""
-    return lambda *words: np.random.default_rng([seed, *" ".join(map(str, words)).encode()])
-
-
 def scan(seed, shape=(26, 30, 3)):
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
 
 
-def cohort(folder, *, center, seeds, shape=(26, 30, 3)):
+def cohort_of(folder, **scans):
     writer = CohortWriter(folder, {"tumor": 1})
-    affine = np.diag([0.6, 0.7, 1.5, 1.0])
-    for seed in seeds:
-        writer.add(Volume.of(scan(seed, shape)[None], affine, case=f"{center}_{seed}"))
+    for case, data in scans.items():
+        writer.add(Volume.of(data[None], np.diag([0.6, 0.7, 1.5, 1.0]), case=case))
     return writer.close()
+
+
+def cohort(folder, *, seeds, shape=(26, 30, 3)):
+    return cohort_of(folder, **{f"ldn_{seed}": scan(seed, shape) for seed in seeds})
 
 
 def test_networks_have_the_published_size():
@@ -163,7 +161,7 @@ def test_smallest_side_is_the_smallest(layers):
 
 
 def test_pool_returns_new_images_until_full_then_half_old_ones():
-    pool = ImagePool(10, "target", rng_of(0))
+    pool = ImagePool(10, "target", CTX)
     images = [torch.full((1, 1, 2, 2), float(value)) for value in range(400)]
     returned = [float(pool.exchange(image)[0, 0, 0, 0]) for image in images]
     assert returned[:10] == list(range(10))
@@ -175,7 +173,7 @@ def test_pool_returns_new_images_until_full_then_half_old_ones():
 
 def test_pool_of_size_zero_is_no_pool():
     images = torch.rand(2, 1, 2, 2)
-    assert ImagePool(0, "target", rng_of(0)).exchange(images) is images
+    assert ImagePool(0, "target", CTX).exchange(images) is images
 
 
 def test_learning_rate_falls_linearly_in_the_decay_epochs():
@@ -195,7 +193,7 @@ def test_learning_rate_falls_in_the_second_half_of_iterations():
 
 def batches_of(images, size):
     slices = [Slice(image, f"a slice {k}") for k, image in enumerate(images)]
-    return Batches("source", slices, np.array(size), TINY, rng_of(0))
+    return Batches("source", slices, np.array(size), TINY, CTX)
 
 
 def test_batches_show_every_slice_once_before_repeating():
@@ -237,7 +235,7 @@ def test_resized_slices_are_cropped_to_their_size_at_random():
     column, row = np.meshgrid(np.linspace(0, 1, 16), np.linspace(0, 1, 24))
     image = ((row + column) / 2).astype(np.float16)
     options = resizing(20).model_copy(update={"flip": False})
-    batches = Batches("source", [Slice(image, "a")], np.array((24, 16)), options, rng_of(0))
+    batches = Batches("source", [Slice(image, "a")], np.array((24, 16)), options, CTX)
     enlarged = resized(image, 20 / 16) * 2 - 1
     assert enlarged.shape == (30, 20)
     places = set()
@@ -273,40 +271,41 @@ def test_resizing_stays_within_the_range():
 
 def test_slices_of_all_sizes_are_enlarged_alike():
     slices = [Slice(np.zeros(shape, np.float16), "a") for shape in ((16, 20), (32, 40))]
-    batches = Batches("source", slices, np.array((16, 20)), resizing(24), rng_of(0))
+    batches = Batches("source", slices, np.array((16, 20)), resizing(24), CTX)
     assert [resized(image, batches.scale).shape for image, _ in slices] == [(24, 30), (48, 60)]
 
 
-def test_training_with_resized_slices():
-    rows = []
-    train_tiny(resizing(30), metric=lambda **values: rows.append(values))
+def test_training_with_resized_slices(tmp_path):
+    rows, _ = train_tiny(tmp_path, resizing(30))
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
 
 
 def test_resizing_to_less_than_a_crop_is_refused(tmp_path):
-    images = cohort(tmp_path, center="ldn", seeds=(1,))
+    images = cohort(tmp_path, seeds=(1,))
     with pytest.raises(RecipeError, match=r"^resize_to: 20 is less .* 26 pixels") as error:
         CycleGAN(resizing(20)).fit(images, images, Context(tmp_path))
     assert "resize_to = 29" in str(error.value)
 
 
-def test_empty_slices_are_left_out():
+def test_empty_slices_are_left_out(tmp_path):
     volume = scan(0)
     volume[:, :, 1] = 0.01
-    slices = foreground_slices([("ldn_1", volume)])
+    slices = foreground_slices(cohort_of(tmp_path, ldn_1=volume))
     assert [name for _, name in slices] == ["ldn_1 slice 0", "ldn_1 slice 2"]
     assert slices[1].image == pytest.approx(volume[:, :, 2], abs=2.0**-12)  # half a step below 1
 
 
-def train_tiny(options=TINY, **kwargs):
+def train_tiny(folder, options=TINY):
+    """What is noted in a short training, and the generators."""
     torch.manual_seed(0)
-    slices = [foreground_slices([(f"case-{seed}", scan(seed))]) for seed in (1, 2)]
-    return train(*slices, options, rng=rng_of(0), device="cpu", autocast=FP32, **kwargs)
-
-
-def test_losses_of_the_first_steps():
+    slices = [foreground_slices(cohort(folder / str(seed), seeds=(seed,))) for seed in (1, 2)]
     rows = []
-    train_tiny(metric=lambda **values: rows.append(values))
+    ctx = Context(folder, metric=lambda **values: rows.append(values))
+    return rows, train(*slices, options, ctx)
+
+
+def test_losses_of_the_first_steps(tmp_path):
+    rows, _ = train_tiny(tmp_path)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     names = ("adversarial", "cycle", "identity", "discriminator")
     expected = [
@@ -321,8 +320,8 @@ def test_losses_of_the_first_steps():
         assert [row[name] for name in names] == pytest.approx(values, rel=2e-3)
 
 
-def test_training_repeats_exactly():
-    (first, _), (second, _) = train_tiny(), train_tiny()
+def test_training_repeats_exactly(tmp_path):
+    (_, (first, _)), (_, (second, _)) = train_tiny(tmp_path), train_tiny(tmp_path)
     for one, two in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(one, two)
 
@@ -330,7 +329,7 @@ def test_training_repeats_exactly():
 def test_average_of_weights_lies_between_start_and_end():
     torch.manual_seed(0)
     options = TINY.model_copy(update={"weight_average": 0.9})
-    trainer = Trainer(options, rng_of(0), "cpu", FP32)
+    trainer = Trainer(options, CTX)
     start = trainer.generators[0].layers[1].weight.detach().clone()
     trainer.set_rate(1.0)
     trainer.step(torch.rand(2, 1, 26, 30), torch.rand(2, 1, 26, 30))
@@ -342,27 +341,23 @@ def test_average_of_weights_lies_between_start_and_end():
     assert torch.allclose(average, expected, rtol=0, atol=8 * UNIT * largest)  # roundings of both
 
 
-def test_without_identity_loss_it_is_not_computed():
-    rows = []
-    train_tiny(
-        TINY.model_copy(update={"identity_weight": 0.0}),
-        metric=lambda **values: rows.append(values),
-    )
+def test_without_identity_loss_it_is_not_computed(tmp_path):
+    rows, _ = train_tiny(tmp_path, TINY.model_copy(update={"identity_weight": 0.0}))
     assert "identity" not in rows[0]
 
 
-def test_panels_show_real_translated_and_back():
-    panels = {}
-    train_tiny(panel=panels.__setitem__)
-    assert list(panels) == [f"step-{step:06d}" for step in (1, 2, 3, 4)]
-    assert [[image.shape for image in row] for row in panels["step-000004"]] == [[(30, 26)] * 3] * 2
+def test_panels_show_real_translated_and_back(tmp_path):
+    train_tiny(tmp_path)
+    panels = sorted((tmp_path / "panels").iterdir())
+    assert [path.name for path in panels] == [f"step-{step:06d}.png" for step in (1, 2, 3, 4)]
+    assert np.asarray(Image.open(panels[-1])).shape == (2 * 30, 3 * 26)
 
 
 def test_fit_and_translate(tmp_path):
     stage = CycleGAN(TINY)
     context = Context(tmp_path, seed=3)
-    source = cohort(tmp_path / "source", center="ldn", seeds=(1, 2))
-    target = cohort(tmp_path / "target", center="ldn", seeds=(3,), shape=(24, 32, 4))
+    source = cohort(tmp_path / "source", seeds=(1, 2))
+    target = cohort(tmp_path / "target", seeds=(3,), shape=(24, 32, 4))
     state = stage.fit(source, target, context)
     assert {name.split(".")[0] for name in state} == {"to_target", "to_source"}
     assert all(isinstance(array, np.ndarray) for array in state.values())
@@ -379,8 +374,8 @@ def test_fit_and_translate(tmp_path):
 def test_a_slice_is_translated_the_same_alone_and_in_a_volume():
     generator = Generator(4, 1, 1)
     volume = scan(0, (17, 13, 11))
-    whole = translate_volume(generator, volume, "cpu", FP32)
-    alone = translate_volume(generator, volume[:, :, 10:], "cpu", FP32)
+    whole = translate_volume(generator, volume, CTX)
+    alone = translate_volume(generator, volume[:, :, 10:], CTX)
     # Batches of another size may be summed in another order: at most 4 * 7 * 7 roundings in each of
     # six layers. Other slices differ by more than ten times that.
     close = 6 * 4 * 7 * 7 * UNIT
@@ -389,7 +384,7 @@ def test_a_slice_is_translated_the_same_alone_and_in_a_volume():
 
 
 def test_slices_too_small_for_the_discriminator(tmp_path):
-    small = cohort(tmp_path, center="ldn", seeds=(1,), shape=(20, 30, 2))
+    small = cohort(tmp_path, seeds=(1,), shape=(20, 30, 2))
     with pytest.raises(DataError, match="side of 20 pixels") as error:
         CycleGAN().fit(small, small, Context(tmp_path))
     assert "24 or more" in str(error.value)

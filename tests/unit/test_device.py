@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from crossmod import machine
-from crossmod.commands.dry_run import Preview
 from crossmod.cost.estimates import Estimate
 from crossmod.cost.fits import Room, lacking_gpu
 from crossmod.cost.fits import _memory as memory_problem
+from crossmod.cost.preview import Preview
 from crossmod.errors import MachineError
-from crossmod.machine import gpu_memory, gpu_model
-from crossmod.memory import held_at, is_out_of_memory, out_of_memory
+from crossmod.machine import gpu_memory, gpu_model, held_at, out_of_memory
 from crossmod.run.task import Event, Machine, Remark
+from crossmod.stages.guard import is_out_of_memory
 from crossmod.torch import autocast, loss_scaler, resolve_device, resolve_precision
 
 HOPPER = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]

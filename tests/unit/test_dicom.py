@@ -27,8 +27,8 @@ from crossmod.files.digests import digest_of
 from crossmod.intake.dicom import files, process, read_series
 from crossmod.intake.dicom import read as read_module
 from crossmod.intake.dicom import series as series_module
-from crossmod.intake.loaded import Loaded
 from crossmod.intake.options import Limits
+from crossmod.intake.results import Loaded
 
 TEXT_REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
 

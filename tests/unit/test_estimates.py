@@ -12,10 +12,9 @@ import pytest
 
 from crossmod.cost import probing
 from crossmod.cost.estimates import Estimate, Estimates
-from crossmod.cost.extents import Extent, Extents, Lattice
 from crossmod.cost.fits import Room, problems, require, size
 from crossmod.cost.measured import Conditions, Earlier
-from crossmod.cost.probe import CaseTimer, FirstSteps, Job, Probe
+from crossmod.cost.probe import CaseTimer, FirstSteps, Probe, ProbeRequest
 from crossmod.cost.reasons import differences, reason
 from crossmod.cost.synthetic import write_cohort
 from crossmod.data.volumes import Cohort, read_grid, write_nifti
@@ -24,6 +23,7 @@ from crossmod.machine import memory_limit, total_memory
 from crossmod.recipe.load import load
 from crossmod.run.plan import Plan, Planner
 from crossmod.run.steps import Fit, Predict, PseudoLabel, Step, Train
+from crossmod.run.steps.extents import Extent, Extents, Lattice
 from crossmod.run.task import Machine
 from crossmod.stages.base import Context
 from crossmod.store.store import Store
@@ -82,7 +82,7 @@ def test_extents_of_a_data_folder_are_those_that_preparing_gives(
         assert source is not None
         made = tmp_path / f"made-{len(settings)}"
         made.mkdir()
-        plan.source.make(lambda step: root, Context(made))
+        plan.source.make(store, Context(made))
         cohort = Cohort.load(made)
         assert tuple((case.case, case.center) for case in cohort.cases) == source.cases
         assert read_grid(cohort.cases[0].image)[0] == source.lattice.shape
@@ -252,7 +252,7 @@ def test_every_kind_of_step_with_a_plugin_can_be_probed(store: Store, tmp_path: 
         scratch = tmp_path / steps[0].name
         scratch.mkdir()
         machine = Machine("cpu", "fp32")
-        probe = Probe(Job(steps, known, plan.source.classes.labels, machine), scratch)
+        probe = Probe(ProbeRequest(steps, known, plan.source.classes.labels, machine), scratch)
         for step in steps:
             found = probe.measure(step)
             assert found.seconds + found.case_seconds > 0

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scored import Measured, scored
 
 from crossmod.data.volumes import Affine, write_nifti
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError
 from crossmod.scores.evaluation import (
     RUNGS,
     Group,
     LabelPair,
-    Outcome,
     compare_all,
+    evaluate,
     label_pairs,
     summarize,
-    write_outcomes,
     write_summary,
 )
-from crossmod.scores.metrics import Measures
+from crossmod.scores.metrics import Score, write_scores
 
 NAN = math.nan
 OFFICIAL = Path(__file__).parents[3] / "shared" / "crossmoda2022" / "score_test.csv"
@@ -60,13 +60,37 @@ def outcome(
     error: float = -0.2,
     center: str = "ldn",
     structure: str = "tumor",
-) -> Outcome:
-    measures = Measures(dice, assd, 2 * assd, dice / 2, error, volume_mm3)
-    return Outcome(case, center, structure, measures)
+) -> Score:
+    numbers = dice, assd, 2 * assd, dice / 2, error, volume_mm3
+    return scored("", "", case, center, structure, *numbers)
 
 
 def group(groups: list[Group], structure: str, name: str) -> Group:
     return next(g for g in groups if (g.structure, g.name) == (structure, name))
+
+
+def test_two_folders_are_evaluated_from_python(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    predictions, references = (maps(tmp_path / one, "a.nii", "b.nii") for one in ("p", "r"))
+    watched: list[str] = []
+
+    def progress(items, *, total=None, label=""):
+        assert total == 2
+        for item in items:
+            watched.append(item.case)
+            yield item
+
+    scores, summary = tmp_path / "scores.csv", tmp_path / "summary.csv"
+    done = evaluate(predictions, references, CLASSES, {}, scores=scores, summary=summary,
+                    progress=progress)  # fmt: skip
+    assert (done.cases, watched, list(done.remarks)) == (2, ["a", "b"], [])
+    assert group(list(done.groups), "tumor", "overall").spreads["dice"].mean == 1.0
+    assert len(scores.read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(CLASSES)
+    assert summary.is_file()
+    with pytest.raises(DataError, match="the command reads it"):
+        evaluate(predictions, references, CLASSES, {}, scores=predictions / "a.nii")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_files_are_matched_by_case(tmp_path: Path) -> None:
@@ -125,11 +149,11 @@ def test_outcomes_of_one_case(tmp_path: Path) -> None:
     reference[1:3, 2, 2] = 1
     prediction[1:4, 2, 2] = 1
     prediction[5, 5, 5] = 2
-    tumor, cochlea = pair(tmp_path, prediction, reference).compare(CLASSES).outcomes
+    tumor, cochlea = pair(tmp_path, prediction, reference).compare(CLASSES).scores
     assert (tumor.case, tumor.center, tumor.structure) == ("a", "ldn", "tumor")
-    assert tumor.measures == pytest.approx((0.8, 0.1, 0.4, 1.0, 0.5, 1.0))
+    assert Measured(**tumor.measures) == pytest.approx((0.8, 0.1, 0.4, 1.0, 0.5, 1.0))
     expected = (0.0, 350.0, 350.0, 0.0, NAN, 0.0)
-    assert cochlea.measures == pytest.approx(expected, nan_ok=True)
+    assert Measured(**cochlea.measures) == pytest.approx(expected, nan_ok=True)
 
 
 def test_options_reach_the_metrics(tmp_path: Path) -> None:
@@ -137,19 +161,19 @@ def test_options_reach_the_metrics(tmp_path: Path) -> None:
     reference[1, 2, 2] = prediction[1, 2, 2] = prediction[1, 2, 5] = prediction[1, 4, 2] = 1
     maps = pair(tmp_path, prediction, reference)
     values = [
-        maps.compare({"tumor": 1}, tolerance_mm=mm, challenge=challenge).outcomes[0].measures
+        maps.compare({"tumor": 1}, tolerance_mm=mm, challenge=challenge).scores[0].measures
         for mm, challenge in ((0.9, False), (1.0, False), (6.0, True))
     ]
-    assert [value.nsd for value in values] == [0.5, 0.75, 1.0]
-    assert [value.assd_mm for value in values] == pytest.approx([7 / 4, 7 / 4, 7 / 6])
+    assert [value["nsd"] for value in values] == [0.5, 0.75, 1.0]
+    assert [value["assd_mm"] for value in values] == pytest.approx([7 / 4, 7 / 4, 7 / 6])
 
 
 def test_whole_numbers_of_any_type_are_labels(tmp_path: Path) -> None:
     reference = np.zeros((4, 4, 4), np.uint8)
     reference[1, 1, 1] = 1
     for kind in (np.int16, np.float32, np.float64):
-        (tumor,) = pair(tmp_path, reference.astype(kind), reference).compare({"tumor": 1}).outcomes
-        assert tumor.measures.dice == 1
+        (tumor,) = pair(tmp_path, reference.astype(kind), reference).compare({"tumor": 1}).scores
+        assert tumor.measures["dice"] == 1
     wrapped = reference.astype(np.int16) * 257  # 1 in eight bits
     with pytest.raises(DataError, match="labels: values from 0 to 257"):
         pair(tmp_path, wrapped, reference).compare({"tumor": 1})
@@ -204,7 +228,7 @@ def test_what_is_odd_about_label_maps_is_said(tmp_path: Path) -> None:
     references = maps(tmp_path / "r", *names[1:])
     maps(references, names[0], data=np.full((4, 4, 4), 1.0001, np.float32))
     outcomes, remarks = compare_all(label_pairs(predictions, references, {}), {"tumor": 1})
-    assert [item.measures.dice for item in outcomes] == [0, 0, 0]
+    assert [item.measures["dice"] for item in outcomes] == [0, 0, 0]
     assert remarks == [
         f"{references / 'a.nii.gz'}: labels: rounded to whole numbers",
         f"{predictions}: labels: values 7 are of no class and count as background:"
@@ -239,7 +263,7 @@ def test_other_grids_are_refused(tmp_path: Path) -> None:
         moved[1, 3] += gap
         maps = pair(tmp_path, labels, labels, moved)
         if accepted:
-            assert maps.compare(CLASSES).outcomes
+            assert maps.compare(CLASSES).scores
         else:
             with pytest.raises(DataError, match=r"prediction\.nii: .* up to 0\.002 mm elsewhere"):
                 maps.compare(CLASSES)
@@ -312,16 +336,10 @@ def test_percentiles_of_the_paper() -> None:
     assert assd.rungs == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_table_needs_a_folder(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(MachineError, match="cannot make this folder"):
-        write_outcomes(tmp_path / "file" / "scores.csv", [])
-
-
 def test_files_hold_every_digit(tmp_path: Path) -> None:
     outcomes = [outcome("a", 1 / 3, 0.1), outcome("b", NAN, NAN, center="", error=-1.0)]
-    write_outcomes(tmp_path / "new" / "scores.csv", outcomes)
-    lines = (tmp_path / "new" / "scores.csv").read_text(encoding="utf-8").splitlines()
+    write_scores(tmp_path / "scores.csv", outcomes, keys=("case", "center", "class"))
+    lines = (tmp_path / "scores.csv").read_text(encoding="utf-8").splitlines()
     header = "case,center,class,dice,assd_mm,hd95_mm,nsd,volume_error,volume_mm3"
     assert lines == [
         header,
@@ -329,8 +347,8 @@ def test_files_hold_every_digit(tmp_path: Path) -> None:
         "b,,tumor,,,,,-1.0,500.0",
     ]
     groups = summarize(outcomes, "tumor")
-    write_summary(tmp_path / "new" / "summary.csv", groups)
-    with (tmp_path / "new" / "summary.csv").open(newline="", encoding="utf-8") as file:
+    write_summary(tmp_path / "summary.csv", groups)
+    with (tmp_path / "summary.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5 * len(groups)
     first = rows[0]

@@ -20,7 +20,7 @@ from crossmod.exchange.data_folder import Role, import_raw
 from crossmod.exchange.nnunet_export import export_raw, load_joined
 from crossmod.exchange.nnunet_raw import read_raw
 from crossmod.recipe.load import load
-from crossmod.run.scans import check_data
+from crossmod.run.data import check_data
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CLASSES = {"background": 0, "tumor": 1, "cochlea": 2}
@@ -83,7 +83,7 @@ def cohort(folder: Path, names: Sequence[str], *, labels: bool = True) -> Path:
 
 
 def export(joined: Cohort, out: Path, number: int = 501, name: str = "FakeT2") -> Path:
-    done = export_raw(joined, out, number=number, name=name, channel="T2", progress=list)
+    done = export_raw(joined, out, number=number, name=name, channel="T2")
     return done.folder
 
 
@@ -127,7 +127,7 @@ def test_a_recipe_reads_what_was_imported(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'extends = "{RECIPES / "quickstart.toml"}"\n{done.table}', encoding="utf-8")
     checked = load(recipe).recipe
-    found = check_data(checked.data, out)
+    found = check_data(checked, out)
     assert {split: [scan.case for scan in scans] for split, scans in found.splits.items()} == {
         "source": ["a"],
         "target": ["b"],

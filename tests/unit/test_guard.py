@@ -28,7 +28,7 @@ from crossmod import (
 )
 from crossmod.run.execute import Maker
 from crossmod.run.task import Event, Task
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.guard import guarded
 from crossmod.testing import check_stage
 
@@ -417,7 +417,7 @@ def test_g04_check_stage_finds_it(body: str, words: str, bench: Bench, tmp_path:
     bench.offer(body)
     (tmp_path / "check").mkdir()
     with pytest.raises(PluginError, match=words):
-        check_stage(plugins.load("odd").stage(), tmp_path / "check")
+        check_stage(find.load("odd").stage(), tmp_path / "check")
 
 
 def test_check_stage_hands_on_what_is_stored(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from crossmod.data.crossmoda import Info, read_infos
 from crossmod.data.folder import Scan, find_scans
 from crossmod.files.patterns import refuse_links
 from crossmod.recipe.load import load
-from crossmod.run.scans import Scans, check_data
+from crossmod.run.data import check_data
+from crossmod.run.plan import Planner
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -77,8 +78,8 @@ LAYOUTS = {
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_shipped_recipe_finds_the_scans_of_its_release(name: str, tmp_path: Path) -> None:
     files, centers = LAYOUTS[name]
-    data = load(RECIPES / f"{name}.toml").recipe.data
-    found = check_data(data, write(tmp_path, files))
+    recipe = load(RECIPES / f"{name}.toml").recipe
+    found = check_data(recipe, write(tmp_path, files))
     assert {
         split: [scan.center for scan in scans] for split, scans in found.splits.items()
     } == centers
@@ -96,7 +97,7 @@ def test_tumor_parts_of_2023_are_one_class() -> None:
 def test_the_recipe_of_another_release_says_what_it_found_instead(tmp_path: Path) -> None:
     root = write(tmp_path, LAYOUTS["crossmoda2021"][0])
     with pytest.raises(DataError) as caught:
-        check_data(load(RECIPES / "crossmoda2022.toml").recipe.data, root)
+        check_data(load(RECIPES / "crossmoda2022.toml").recipe, root)
     message = str(caught.value)
     assert message.count("no scan matches") == 3  # every split at once
     assert f"{root} holds crossmoda_training/, crossmoda_validation/" in message
@@ -121,7 +122,7 @@ def test_bids_names_as_in_the_guide(tmp_path: Path) -> None:
     cases = ("london01", "tilburg02")
     for kinds in patterns.values():
         write(root, [str(pattern).format(case=case) for pattern in kinds for case in cases])
-    found = check_data(data, root)
+    found = check_data(checked, root)
     for split, (images, *labels) in patterns.items():
         maps = root / labels[0] if split == "source" else None
         assert found.splits[split] == [
@@ -185,16 +186,17 @@ def test_a_table_that_contradicts_names_is_refused(tmp_path: Path) -> None:
     root = write(tmp_path, LAYOUTS["crossmoda2022"][0])
     infos(root, ["crossmoda2021_ldn_1,training_source,Tilburg,2",
                  "crossmoda2022_etz_0,training_source,London,3"])  # fmt: skip
-    data = load(RECIPES / "crossmoda2022.toml").recipe.data
+    recipe = load(RECIPES / "crossmoda2022.toml").recipe
     with pytest.raises(DataError) as caught:
-        check_data(data, root)
+        check_data(recipe, root)
     assert "crossmoda2021_ldn_1: Tilburg in the table, ldn by its name" in str(caught.value)
     assert "crossmoda2022_etz_0: London in the table, etz by its name" in str(caught.value)
-    elsewhere = data.model_copy(update={"centers": EVERYONE})
+    data = recipe.data.model_copy(update={"centers": EVERYONE})
+    elsewhere = recipe.model_copy(update={"data": data})
     assert check_data(elsewhere, root).lines()[0].startswith("source     2 all; Koos 2: 1, 3: 1")
     infos(root, [], header="crossmoda_name,center")
     with pytest.raises(DataError, match="has no column koos"):
-        check_data(data, root)
+        check_data(recipe, root)
 
 
 TABLES = {
@@ -225,8 +227,7 @@ def test_folders_whose_names_have_brackets_count(tmp_path: Path) -> None:
     root = write(tmp_path, ["s [T1]/a.nii.gz", "l[x]?/a.nii.gz", "lx1/a.nii.gz"])
     [scan] = find_scans(root, "s [T1]/{case}.nii.gz", "l[x]?/{case}.nii.gz", EVERYONE)
     assert scan.labels == root / "l[x]?" / "a.nii.gz"
-    recipe = load(RECIPES / "smoke.toml").recipe
-    data = Scans(recipe, root, {}).data(["l[x]?/{case}.nii.gz"])
+    data = Planner(load(RECIPES / "smoke.toml"), root).scans_of("l[x]?/{case}.nii.gz")
     assert list(data.settings["files"]) == ["l[x]?/a.nii.gz"]
 
 
@@ -235,10 +236,10 @@ def test_hidden_files_are_no_scans(tmp_path: Path) -> None:
     root = write(tmp_path, names)
     (root / "t" / ".link.nii.gz").symlink_to("/etc/passwd")
     refuse_links(root, ["t/{case}.nii.gz"])
-    recipe = load(RECIPES / "smoke.toml").recipe
+    planner = Planner(load(RECIPES / "smoke.toml"), root)
     for pattern, case in {"t/{case}.nii.gz": "a", "p/{case}/x.nii.gz": "c"}.items():
         assert [scan.case for scan in find_scans(root, pattern, None, EVERYONE)] == [case]
-        files = Scans(recipe, root, {}).data([pattern]).settings["files"]
+        files = planner.scans_of(pattern).settings["files"]
         assert list(files) == [pattern.format(case=case)]
     assert len(find_scans(root, "p/.d/{case}.nii.gz", None, EVERYONE)) == 1
 
@@ -255,13 +256,14 @@ def test_n23_all_folders_without_permission_are_named_at_once(as_nobody: Path) -
     labels = "hidden/{case}.nii.gz"
     locked = [root / name for name in (SOURCE, TARGET, "hidden")]
     (root / "hidden").mkdir()
-    data = load(RECIPES / "smoke.toml").recipe.data
+    recipe = load(RECIPES / "smoke.toml").recipe
+    data = recipe.data
     for folder in locked:
         folder.chmod(0)
     with pytest.raises(DataError) as linked:
         refuse_links(root, [data.source.images, data.target.images, labels])
     with pytest.raises(DataError) as found:
-        check_data(data, root)
+        check_data(recipe, root, allow_outside=True)
     for folder in locked:
         assert f"{folder}: cannot be read: Permission denied" in str(linked.value)
     assert f"{locked[0]}: cannot be read" in str(found.value)
@@ -282,9 +284,9 @@ def test_n23_a_case_whose_folder_cannot_be_read_is_not_left_out(as_nobody: Path)
 
 
 def test_n23_a_name_that_no_file_can_have_is_no_folder() -> None:
-    data = load(RECIPES / "smoke.toml").recipe.data
+    recipe = load(RECIPES / "smoke.toml").recipe
     with pytest.raises(DataError, match="a: cannot be read: File name too long"):
-        check_data(data, Path("a" * 300))
+        check_data(recipe, Path("a" * 300))
 
 
 LAST = ("pseudo_label.last.train_on=target", "pseudo_label.last.preprocess.crop=[10000, 10000]")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from crossmod.torch import to_numbers
+from crossmod.torch import Means, to_numbers
 
 
 def test_numbers_are_those_of_float():
@@ -34,3 +34,15 @@ def test_the_device_is_asked_once(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "tolist", lambda self: asked.append(1) or transfer(self))
     to_numbers({name: torch.tensor(1.0) for name in "abc"})
     assert asked == [1]
+
+
+def test_means_go_on_from_their_state():
+    values = [0.1, 0.2, 0.4]
+    one, other = Means(), Means()
+    one.add({"loss": values[0]})
+    other.load_state_dict(one.state_dict())
+    for means in (one, other):
+        for value in values[1:]:
+            means.add({"loss": value})
+    assert one.take() == other.take() == {"loss": sum(values) / 3}
+    assert one.take() == {}

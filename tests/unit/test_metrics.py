@@ -1,29 +1,31 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from medpy.metric import binary as medpy
+from scored import Measured, scored
 
+from crossmod.data.crossmoda import EMPTY_PREDICTION_MM
 from crossmod.data.volumes import Affine
 from crossmod.errors import DataError
+from crossmod.scores import metrics
 from crossmod.scores.metrics import (
     COLUMNS,
-    EMPTY_PREDICTION_MM,
     OVERALL,
     Score,
-    compare,
     read_scores,
-    score,
     summarize,
     write_scores,
 )
 from crossmod.scores.surfaces import BoolArray, Distances, Spacing
+from crossmod.scores.table import Masks
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 NAN = math.nan
@@ -41,13 +43,19 @@ def blob(
 
 def row(case: str, center: str, value: float, distance: float, **changes: str) -> Score:
     words = {"split": "validation", "stage": "translated", "structure": "tumor", **changes}
-    rest = {
-        "hd95_mm": 2 * distance,
-        "nsd": value / 2,
-        "volume_error": value - 1,
-        "volume_mm3": 99.0,
-    }
-    return Score(case=case, center=center, dice=value, assd_mm=distance, **rest, **words)
+    numbers = value, distance, 2 * distance, value / 2, value - 1, 99.0
+    return replace(scored("", "", case, center, "", *numbers), **words)
+
+
+def compare(
+    prediction: BoolArray, reference: BoolArray, spacing_mm: Spacing, **options: Any
+) -> Measured:
+    masks = Masks(prediction, reference, spacing_mm, math.prod(spacing_mm), **options)
+    return Measured(**metrics.measure(masks))
+
+
+def score(*given: Any, **options: Any) -> dict[str, Measured]:
+    return {name: Measured(**found) for name, found in metrics.score(*given, **options).items()}
 
 
 class MaskPair(NamedTuple):
@@ -157,12 +165,12 @@ def test_m01_an_empty_prediction_is_charged_and_counted() -> None:
     assert missed[:4] == (0.0, EMPTY_PREDICTION_MM, EMPTY_PREDICTION_MM, 0.0)
     scores = [
         row("a", "London", 0.8, 1.0),
-        Score("validation", "translated", "b", "London", "tumor", *missed),
+        scored("validation", "translated", "b", "London", "tumor", *missed),
     ]
     overall = summarize(scores, "validation", "tumor")[-1]
     assert (overall.cases, overall.penalized, overall.not_applicable) == (2, 1, 0)
-    assert overall.dice_mean == pytest.approx(0.4)
-    assert overall.assd_mean_mm == pytest.approx((1 + EMPTY_PREDICTION_MM) / 2)
+    assert overall.spreads["dice"][0] == pytest.approx(0.4)
+    assert overall.spreads["assd_mm"][0] == pytest.approx((1 + EMPTY_PREDICTION_MM) / 2)
 
 
 def test_m02_what_is_nowhere_does_not_apply_and_what_is_only_predicted_counts() -> None:
@@ -174,12 +182,12 @@ def test_m02_what_is_nowhere_does_not_apply_and_what_is_only_predicted_counts() 
     assert invented[:4] == (0.0, EMPTY_PREDICTION_MM, EMPTY_PREDICTION_MM, 0.0)
     assert invented.volume_mm3 == 0
     scores = [
-        Score("validation", "translated", case, "London", "tumor", *measures)
+        scored("validation", "translated", case, "London", "tumor", *measures)
         for case, measures in (("a", nowhere), ("b", invented))
     ]
     overall = summarize(scores, "validation", "tumor")[-1]
     assert (overall.cases, overall.penalized, overall.not_applicable) == (1, 1, 1)
-    assert (overall.dice_mean, overall.assd_mean_mm) == (0.0, EMPTY_PREDICTION_MM)
+    assert [mean for mean, _ in overall.spreads.values()] == [0.0, EMPTY_PREDICTION_MM]
 
 
 def test_what_each_metric_reads_from_the_distances() -> None:
@@ -263,13 +271,13 @@ def test_score_files_come_back_as_they_were(tmp_path: Path) -> None:
         row("ü", "", NAN, NAN),
         row("c", "Tilburg", 0.0, EMPTY_PREDICTION_MM),
     ]
-    write_scores(tmp_path / "new" / "scores.csv", scores)
-    text = (tmp_path / "new" / "scores.csv").read_text(encoding="utf-8")
+    write_scores(tmp_path / "scores.csv", scores)
+    text = (tmp_path / "scores.csv").read_text(encoding="utf-8")
     header = "split,stage,case,center,class,dice,assd_mm,hd95_mm,nsd,volume_error,volume_mm3"
     assert text.splitlines()[0] == ",".join(COLUMNS) == header
     assert "translated,ü,,tumor,,,,,,99.0\n" in text
     assert "translated,c,Tilburg,tumor,0.0,350.0,700.0,0.0,-1.0,99.0\n" in text
-    back = read_scores(tmp_path / "new" / "scores.csv")
+    back = read_scores(tmp_path / "scores.csv")
     assert repr(back) == repr(scores)
 
 
@@ -307,17 +315,16 @@ def test_m01_m02_summary_counts_penalties_and_what_does_not_apply() -> None:
     london, tilburg, overall = rows[2:]
     assert (london.cases, london.penalized, london.not_applicable) == (2, 1, 0)
     assert (tilburg.cases, tilburg.penalized, tilburg.not_applicable) == (1, 0, 1)
-    assert london.dice_mean == pytest.approx(0.4)
-    assert london.dice_sd == pytest.approx(0.4 * math.sqrt(2))
-    assert london.assd_mean_mm == pytest.approx(175.25)
-    assert math.isnan(tilburg.dice_sd)
-    assert overall.dice_mean == pytest.approx(1.4 / 3)
+    assert london.spreads["dice"] == pytest.approx((0.4, 0.4 * math.sqrt(2)))
+    assert london.spreads["assd_mm"][0] == pytest.approx(175.25)
+    assert math.isnan(tilburg.spreads["dice"][1])
+    assert overall.spreads["dice"][0] == pytest.approx(1.4 / 3)
 
 
 def test_summary_of_nothing() -> None:
     assert summarize([], "validation", "tumor") == []
     only = summarize([row("a", "London", NAN, NAN)], "validation", "tumor")
-    assert all(r.cases == 0 and math.isnan(r.dice_mean) for r in only)
+    assert all(r.cases == 0 and math.isnan(r.spreads["dice"][0]) for r in only)
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -7,7 +7,6 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, version
 from pathlib import Path
@@ -31,7 +30,7 @@ from crossmod import (
 )
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, Preprocess
-from crossmod.data.state import save_state
+from crossmod.data.state import State, save_state
 from crossmod.intake import Intake, Limits, ScanFile
 from crossmod.model import predict as prediction
 from crossmod.model.confidence import AGREEING, confidence, write_confidence
@@ -51,7 +50,7 @@ from crossmod.model.load import load_model
 from crossmod.model.package import package
 from crossmod.model.predict import Failed, Outlined, predict
 from crossmod.scores.metrics import COLUMNS, Score, write_scores
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.base import Context
 from crossmod.stages.find import StageUse
 
@@ -106,22 +105,22 @@ def offer(monkeypatch: pytest.MonkeyPatch, stage: type, name: str = "level") -> 
     module.__spec__ = ModuleSpec(module.__name__, None)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     point = EntryPoint(name, f"fake_{name}", "crossmod.plugins")
-    monkeypatch.setattr(plugins, "available", lambda: {name: point})
-    plugins.load.cache_clear()
+    monkeypatch.setattr(find, "available", lambda: {name: point})
+    find.load.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def _level(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     offer(monkeypatch, Level)
     yield
-    plugins.load.cache_clear()
+    find.load.cache_clear()
 
 
 def a_stage(folds: list[Fold], **changes: Any) -> Stage:
     content = {
         "classes": {"tumor": (4, 5)},
         "preprocess": Preprocess(spacing_mm=(2.0, 2.0, 2.0)),
-        "segmenter": Identity(**plugins.load("level").identity),
+        "segmenter": Identity(**find.load("level").identity),
         "options": {"ahead": 0},
         "average": "probabilities",
         "largest_component": (),
@@ -140,8 +139,7 @@ def a_run(folder: Path, levels: tuple[float, ...] = (0.5, 0.6), **changes: Any) 
         for number, level in enumerate(levels):
             step = folder / f"{name}-{number}"
             step.mkdir(parents=True)
-            note = np.frombuffer(b'{"patch": [1, 2]}', np.uint8)
-            save_state(step, {"level": np.array([level]), "plan": note, "raw": np.uint8([255])})
+            save_state(step, State({"level": np.array([level])}, {"plan": {"patch": [1, 2]}}))
             digest = hashlib.sha256((step / "state.safetensors").read_bytes()).hexdigest()
             files = {"state.safetensors": {"bytes": 1, "sha256": digest}}
             manifest = {"key": f"{name}{number}", "files": files}
@@ -152,8 +150,8 @@ def a_run(folder: Path, levels: tuple[float, ...] = (0.5, 0.6), **changes: Any) 
     origin = Origin(embedded=False, data=data, crossmod=core, libraries={"numpy": "2"})
     write_facts(folder / RUN_FILE, RunFacts(origin=origin, stages=stages))
     (folder / "recipe.lock.toml").write_text(LOCK, encoding="utf-8")
-    measures = [0.5] * (len(fields(Score)) - 5)
-    scores = [Score("validation", name, "c1", "a", "tumor", *measures) for name in stages]
+    measures = dict.fromkeys(COLUMNS[5:], 0.5)
+    scores = [Score("validation", name, "c1", "a", "tumor", measures) for name in stages]
     write_scores(folder / "metrics.csv", scores)
     return folder
 
@@ -437,7 +435,7 @@ def test_options_of_another_version_of_the_plugin_are_refused(tmp_path: Path) ->
 
 
 def test_changed_code_is_remarked(tmp_path: Path) -> None:
-    same = plugins.load("level").identity
+    same = find.load("level").identity
     package(a_run(tmp_path / "same"), tmp_path / "a")
     assert load_model(tmp_path / "a").remarks == ()
     changed = Identity(**{**same, "code": "other"})
@@ -570,7 +568,7 @@ def box(*corner: int) -> np.ndarray:
 
 def judged(mask: np.ndarray, *folds: np.ndarray, keep: tuple[str, ...] = ()) -> Any:
     predictions = members(*folds)
-    use = StageUse("segment", plugins.load("level"), LevelOptions())
+    use = StageUse("segment", find.load("level"), LevelOptions())
     ensemble = Ensemble(use, Classes({"tumor": (4,)}), "probabilities", keep)
     native = Grid((9, 9, 9), np.eye(4))
     outline = 4 * mask.astype(np.uint8)

@@ -41,8 +41,9 @@ from crossmod import DataError
 from crossmod.data.grids import Grid, Preprocess, to_common, to_native
 from crossmod.intake import Inspector, Intake, Limits, load_grid, load_labels, load_scan
 from crossmod.recipe.load import load_all
-from crossmod.run.scans import Scans
+from crossmod.run.plan import Planner
 from crossmod.stages.base import Context
+from crossmod.store.store import Store
 
 TINY = content(some_data((3, 2, 2), "u1"))  # header and voxels come out of zlib at once
 QUIET = settings(max_examples=60)
@@ -575,13 +576,11 @@ def test_n23_no_permission(as_nobody: Path) -> None:
 def test_n24_a_file_that_changes_between_intake_and_use(
     ending: str, root: Path, tmp_path: Path
 ) -> None:
-    recipe = load_all(SMOKE)[0].recipe
-    scans = Scans(recipe, root, survey_of(root).digests)
-    step = scans.prepare("source", recipe.data.source.images, recipe.data.source.labels)
+    step = Planner(load_all(SMOKE)[0], root, survey_of(root).digests).plan().source
     changed = root / SOURCE / f"crossmoda2022_etz_1_{ending}.nii.gz"
     write(changed, data=some_data(kind="u1") % 3)
     made = tmp_path / "made"
     made.mkdir()
     with pytest.raises(DataError, match=rf"{changed.name}: content: changed since the intake"):
-        step.make(lambda step: root, Context(made))
+        step.make(Store(tmp_path / "store"), Context(made))
     assert not (made / "cohort.json").exists()

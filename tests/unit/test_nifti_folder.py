@@ -12,7 +12,8 @@ import pytest
 from nifti_files import some_data, write
 
 from crossmod import DataError
-from crossmod.intake import Folder, Guesser, Intake
+from crossmod.intake import Intake
+from crossmod.intake.guess import Folder, Guesser
 
 NOBODY = 65534
 LABELS = (some_data() > 80).astype("u1")

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from crossmod import DataError, MachineError, cli
-from crossmod.commands.run import _places
 from crossmod.data.volumes import write_nifti
 from crossmod.files.ledger import LEDGER
 from crossmod.files.outputs import Inputs, Outputs, new_folder
 from crossmod.recipe.names import find_recipe
+from crossmod.run.folder import choose_places
 
 Tree = dict[str, bytes | str | None]
 
@@ -248,7 +248,7 @@ def test_a_run_folder_knows_its_recipe_where_the_project_has_moved(
 
 
 def place(recipe: Path, folder: Path) -> Outputs:
-    return _places(recipe, folder, None, Inputs()).outputs
+    return choose_places(recipe, folder, None, Inputs()).outputs
 
 
 # The ledger.
@@ -419,6 +419,40 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="exists already"):
         work(lambda: put(str(target / "theirs")) and None)
     assert [path.name for path in target.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_appears_is_on_the_disk(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power failure right after the end of the block would find."""
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    target = tmp_path / "model"
+    if kind == "folder":
+        with new_folder(target) as draft:
+            (draft / "inner").mkdir()
+            for name in ("a", "inner/b"):
+                (draft / name).write_text("text", encoding="utf-8")
+        files = [target / "a", target / "inner/b"]
+        assert synced[-1] == tmp_path.stat().st_ino  # after the move
+    else:
+        write(Outputs(target, "x"), "a", "text")
+        files = [target / "a"]
+    assert {path.stat().st_ino for path in files} <= set(synced)
+
+
+def test_a_device_that_takes_nothing_is_an_error(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("Linux has it")
+    with pytest.raises(MachineError, match="full: cannot be written: No space left"):
+        write(Outputs(Path("/dev"), "x"), "full", "text")
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(MachineError, match="cannot be written: Not a directory"):
+        write(Outputs(tmp_path / "file" / "new", "x"), "a", "text")
 
 
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path: Path) -> None:

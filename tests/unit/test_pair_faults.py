@@ -24,8 +24,9 @@ from crossmod.data.grids import Grid
 from crossmod.intake import Survey, difference, load_grid
 from crossmod.intake.nifti.geometry import corner_distance
 from crossmod.recipe.load import load_all
-from crossmod.run.scans import Scans
+from crossmod.run.plan import Planner
 from crossmod.stages.base import Context
+from crossmod.store.store import Store
 
 LDN, ETZ = "crossmoda2021_ldn_1", "crossmoda2022_etz_1"
 LABELS = (some_data() > 80).astype("u1")
@@ -53,11 +54,9 @@ def told(found: Survey) -> str:
 
 def prepared(root: Path, made: Path, *more: str) -> Cohort:
     """The source scans on their common grid."""
-    recipe = load_all(SMOKE, more)[0].recipe
-    scans = Scans(recipe, root, survey_of(root, *more).digests)
-    step = scans.prepare("source", recipe.data.source.images, recipe.data.source.labels)
+    step = Planner(load_all(SMOKE, more)[0], root, survey_of(root, *more).digests).plan().source
     made.mkdir()
-    step.make(lambda step: root, Context(made))
+    step.make(Store(made.with_name("store")), Context(made))
     return Cohort.load(made)
 
 

@@ -17,7 +17,7 @@ from crossmod import (
     RecipeError,
 )
 from crossmod.recipe import load as recipe
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.explain import plugin_rows
 
 # --- G01: it cannot be imported -----------------------------------------------------------------
@@ -48,7 +48,7 @@ def test_g01_a_plugin_that_cannot_be_imported_breaks_itself_only(
     code, words = FAILING_IMPORTS[name]
     install(site, "odd", code)
     with pytest.raises(PluginError, match=words) as caught:
-        plugins.load("odd")
+        find.load("odd")
     assert caught.match(WHO)
     rows = {row[0]: row for row in plugin_rows()}
     assert rows["odd"][1:4] == ("broken", "odd", "1.2")
@@ -64,7 +64,7 @@ def test_g01_what_a_plugin_prints_does_not_mix_with_results(
 ) -> None:
     hook = HOOK.replace("return", "print('asked')\n    return")
     install(site, "odd", f"print('hello')\n{HEAD}{ODD}{hook}")
-    assert plugins.load("odd").kind == "translate"
+    assert find.load("odd").kind == "translate"
     assert capsys.readouterr() == ("", "hello\nasked\n")
 
 
@@ -72,7 +72,7 @@ def test_g01_the_streams_of_the_program_stay_in_place(site: Path, install: Insta
     install(site, "odd", "import io, sys\nsys.stdout = sys.stderr = io.StringIO()\n1 / 0")
     before = sys.stdout, sys.stderr
     with pytest.raises(PluginError, match="ZeroDivisionError"):
-        plugins.load("odd")
+        find.load("odd")
     assert (sys.stdout, sys.stderr) == before
 
 
@@ -81,14 +81,14 @@ def test_g01_processes_that_a_plugin_begins_at_import_may_end(site: Path, instal
     wait = "assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7\n"
     install(site, "odd", f"{fork}{wait}{HEAD}{ODD}{HOOK}")
     leave = os._exit
-    assert plugins.load("odd").kind == "translate"
+    assert find.load("odd").kind == "translate"
     assert os._exit is leave
 
 
 def test_g01_ctrl_c_during_an_import_is_heeded(site: Path, install: Install) -> None:
     install(site, "odd", "raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
-        plugins.load("odd")
+        find.load("odd")
 
 
 # --- G02: metadata and hook ---------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_g02_a_name_taken_twice_is_broken_alone(name: str, site: Path, install: 
     for module in ("odd", "other"):
         install(site, module, HEAD + ODD + HOOK, f"[crossmod.plugins]\n{name} = {module}\n")
     with pytest.raises(PluginError, match=rf"plugins are called '{name}': .*odd 1\.2") as caught:
-        plugins.load(name)
+        find.load(name)
     assert caught.match(r"other 1\.2")
     assert caught.match("uninstall")
     rows = {row[0]: row for row in plugin_rows()}
@@ -115,7 +115,7 @@ def test_g02_the_same_distribution_twice_on_the_path_is_one(
     install(further, "odd", "1 / 0", "[crossmod.plugins]\nodd = odd_old\n")
     monkeypatch.setattr(sys, "path", [*sys.path, str(further)])
     install(site, "odd", HEAD + ODD + HOOK)
-    assert plugins.load("odd").kind == "translate"
+    assert find.load("odd").kind == "translate"
 
 
 WRONG_HOOKS = {
@@ -138,7 +138,7 @@ def test_g02_a_wrong_hook_is_named_with_its_plugin(name: str, site: Path, instal
     code, words = WRONG_HOOKS[name]
     install(site, "odd", code)
     with pytest.raises(PluginError, match=words) as caught:
-        plugins.load("odd")
+        find.load("odd")
     assert caught.match(WHO)
 
 
@@ -150,7 +150,7 @@ def test_g02_a_plugin_for_another_crossmod_is_refused(
 ) -> None:
     install(site, "odd", HEAD + ODD + HOOK, requires=f"Requires-Dist: {needed}\n")
     with pytest.raises(PluginError, match=r"needs crossmod[<>=0-9.]+, this is 0\.1") as caught:
-        plugins.load("odd")
+        find.load("odd")
     assert caught.match(WHO)
     assert "odd" not in sys.modules
 
@@ -161,7 +161,7 @@ def test_g02_a_plugin_for_another_crossmod_is_refused(
 )
 def test_g02_other_requirements_do_not_matter(needed: str, site: Path, install: Install) -> None:
     install(site, "odd", HEAD + ODD + HOOK, requires=f"Requires-Dist: {needed}\n")
-    assert plugins.load("odd").kind == "translate"
+    assert find.load("odd").kind == "translate"
 
 
 def test_g02_broken_metadata_harm_nobody_else(site: Path, install: Install) -> None:
@@ -176,4 +176,4 @@ def test_g02_broken_metadata_harm_nobody_else(site: Path, install: Install) -> N
     assert "alien" not in rows
     (site / "other-1.2.dist-info" / "METADATA").unlink()
     forget()
-    assert plugins.load("other").identity["distribution"] == "?"
+    assert find.load("other").identity["distribution"] == "?"

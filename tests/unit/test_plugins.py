@@ -11,7 +11,7 @@ import pytest
 
 import crossmod
 from crossmod import PluginError, Translator, hookimpl
-from crossmod.stages import find as plugins
+from crossmod.stages import entry_points, find
 from crossmod.stages.explain import option_rows, plugin_rows
 
 BUILT_IN = {
@@ -25,7 +25,7 @@ BUILT_IN = {
 
 
 def test_the_six_built_in_plugins_come_through_entry_points() -> None:
-    found = {name: plugins.load(name).kind for name in plugins.available()}
+    found = {name: find.load(name).kind for name in find.available()}
     assert {name: found[name] for name in BUILT_IN} == BUILT_IN
 
 
@@ -38,8 +38,8 @@ def test_the_core_names_no_plugin() -> None:
 
 def test_importing_crossmod_and_every_plugin_does_not_import_torch() -> None:
     code = (
-        "import sys; from crossmod import cli; from crossmod.stages import find as plugins; "
-        "[plugins.load(name) for name in plugins.available()]; "
+        "import sys; from crossmod import cli; from crossmod.stages import find; "
+        "[find.load(name) for name in find.available()]; "
         "assert 'torch' not in sys.modules and 'monai' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -47,7 +47,7 @@ def test_importing_crossmod_and_every_plugin_does_not_import_torch() -> None:
 
 def test_every_option_of_every_plugin_is_explained() -> None:
     for name in BUILT_IN:
-        rows = option_rows(plugins.load(name).stage.options_type)
+        rows = option_rows(find.load(name).stage.options_type)
         assert rows or name == "none"
         assert not [key for key, _, _, meaning in rows if not meaning], name
     assert all(row[1] != "broken" and row[4] for row in plugin_rows())
@@ -58,7 +58,7 @@ def test_each_readme_names_every_option_and_has_a_recipe_block() -> None:
     for name in BUILT_IN:
         readme = (folder / f"crossmod_{name.replace('-', '_')}" / "README.md").read_text("utf-8")
         assert f'use = "{name}"' in readme
-        for key, *_ in option_rows(plugins.load(name).stage.options_type):
+        for key, *_ in option_rows(find.load(name).stage.options_type):
             assert f"`{key.split('.')[0]}" in readme, f"{name}: {key}"
 
 
@@ -77,9 +77,10 @@ def offer(monkeypatch: pytest.MonkeyPatch, **entries: ModuleType | Exception) ->
         points[name] = point
         if isinstance(module, ModuleType):
             monkeypatch.setitem(sys.modules, f"fake_{name}", module)
-    monkeypatch.setattr(plugins, "available", lambda: points)
-    plugins.load.cache_clear()
-    monkeypatch.setattr(plugins, "distribution_of", lambda entry: ("fakes", "1.2"))
+    monkeypatch.setattr(find, "available", lambda: points)
+    find.load.cache_clear()
+    for module in (find, entry_points):
+        monkeypatch.setattr(module, "distribution_of", lambda entry: ("fakes", "1.2"))
 
 
 def module_with(**attributes: Any) -> ModuleType:
@@ -99,7 +100,7 @@ def returning(value: Any) -> Any:
 
 def test_a_good_plugin_loads(monkeypatch: pytest.MonkeyPatch) -> None:
     offer(monkeypatch, echo=module_with(crossmod_stage=returning(Echo)))
-    plugin = plugins.load("echo")
+    plugin = find.load("echo")
     assert (plugin.kind, plugin.summary) == ("translate", "Gives back what it gets.")
 
 
@@ -125,7 +126,7 @@ def test_a_broken_plugin_is_named_with_its_version(
     module, words = BROKEN[name]
     offer(monkeypatch, **{name: module if module is not None else ImportError()})
     with pytest.raises(PluginError, match=words) as caught:
-        plugins.load(name)
+        find.load(name)
     assert f"plugin '{name}' (fakes 1.2)" in str(caught.value)
 
 
@@ -145,7 +146,7 @@ def test_a_misspelled_or_wrong_hook_is_refused(monkeypatch: pytest.MonkeyPatch) 
     )
     for name in ("misspelled", "wrong"):
         with pytest.raises(PluginError, match="crossmod_stage"):
-            plugins.load(name)
+            find.load(name)
 
 
 def test_a_broken_plugin_leaves_the_others_listed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,4 +158,4 @@ def test_a_broken_plugin_leaves_the_others_listed(monkeypatch: pytest.MonkeyPatc
 @pytest.fixture(autouse=True)
 def _fresh_plugins() -> Any:
     yield
-    plugins.load.cache_clear()
+    find.load.cache_clear()

@@ -16,16 +16,16 @@ from odd_plugin import SMOKE, Bench, forget
 
 from crossmod import Context, PluginError, State
 from crossmod.cost.estimates import Estimator
-from crossmod.cost.extents import Extents
 from crossmod.cost.measured import Conditions, Earlier
 from crossmod.cost.probing import Prober
 from crossmod.errors import Interrupted
 from crossmod.recipe.load import load
 from crossmod.run.execute import Maker
 from crossmod.run.plan import Planner
-from crossmod.run.steps import PluginStep
+from crossmod.run.steps import Step
+from crossmod.run.steps.extents import Extents
 from crossmod.run.task import Machine, Task
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 from crossmod.stages.guard import programs
 from crossmod.testing import check_resume, check_stage
 
@@ -176,7 +176,7 @@ def test_check_stage_finds_it(bench: Bench, tmp_path: Path) -> None:
     offer(bench, STARTS["a program"], "yield from volumes")
     (tmp_path / "check").mkdir()
     with pytest.raises(PluginError, match="left programs running"):
-        check_stage(plugins.load("odd").stage(), tmp_path / "check")
+        check_stage(find.load("odd").stage(), tmp_path / "check")
 
 
 def test_a_training_that_check_resume_kills_leaves_nothing_running(
@@ -213,12 +213,14 @@ PROGRAM = """
 import pickle, sys, time
 from crossmod.engines.local import Local, LocalOptions
 from crossmod.run.schedule import StopSign
-from crossmod.run.signals import heeded
-from crossmod.run.task import Outcome
+from crossmod.run.signals import stop_on_signal
+from crossmod.run.task import Machine, Outcome
+from crossmod.store.store import Store
 
 task, sign = pickle.loads(open(sys.argv[1], "rb").read()), StopSign()
-engine, outcomes, stopping = Local(LocalOptions(workers=1)), [], False
-with heeded(sign, engine.close):
+engine = Local(LocalOptions(workers=1), Store(task.store), Machine(device="cpu"))
+outcomes, stopping = [], False
+with stop_on_signal(sign, engine.close):
     engine.submit([task])
     while not outcomes:
         outcomes = [event for event in engine.wait(0.1) if isinstance(event, Outcome)]
@@ -320,11 +322,11 @@ CONDITIONS = Conditions("cpu", "auto", 1)
 SMALL = ("preprocess.crop=[40, 32]", "augment=false", "pseudo_label=false")
 
 
-def probed(bench: Bench) -> tuple[Prober, list[PluginStep]]:
+def probed(bench: Bench) -> tuple[Prober, list[Step]]:
     """What measures the steps of the plugin, and these steps."""
     forget()
     plan = Planner(load(SMOKE, ["translate.gan.use=odd", *SMALL]), None).plan()
-    steps = [s for s in plan.steps if isinstance(s, PluginStep) and s.use.plugin.name == "odd"]
+    steps = [s for s in plan.steps if "plugin 'odd'" in s.who]
     classes = plan.source.classes.labels
     found = Prober(
         bench.store, Extents(bench.store), CONDITIONS, Machine("cpu"), classes, notify=print

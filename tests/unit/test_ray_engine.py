@@ -12,10 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from crossmod_ray import Ray, RayOptions, cluster, engine, work
+from crossmod_ray.work import Board, Line
 from pydantic import ValidationError
 
-from crossmod.engines.ray import Ray, RayOptions, cluster, engine, work
-from crossmod.engines.ray.work import Board, Line
 from crossmod.errors import CrossmodError, Interrupted, MachineError
 from crossmod.recipe.model import EmbeddedCohort
 from crossmod.run.steps import MakePhantom

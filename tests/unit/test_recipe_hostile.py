@@ -31,7 +31,7 @@ from crossmod.recipe.load import load, load_all
 from crossmod.recipe.lock import locked
 from crossmod.recipe.model import Recipe
 from crossmod.recipe.text import MAX_BYTES
-from crossmod.stages import find as plugins
+from crossmod.stages import find
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "recipes" / "smoke.toml"
@@ -315,7 +315,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def every_model() -> list[type[BaseModel]]:
     """The options of the core and of every built-in plugin."""
-    stages = [plugins.load(name).stage.options_type for name in plugins.available()]
+    stages = [find.load(name).stage.options_type for name in find.available()]
     found = [model for root in (Recipe, Profile, *stages) for model in models_in(root)]
     return list(dict.fromkeys(found))
 
@@ -648,12 +648,12 @@ def test_r08_strings_of_a_recipe_are_shown_literally(text: str, tmp_path: Path) 
 
 def test_r08_names_of_classes_are_shown_literally() -> None:
     from rich.console import Console
+    from scored import scored
 
     from crossmod.console import summary_tables
-    from crossmod.scores.metrics import Score
 
     numbers = (0.5, 1.0, 2.0, 0.5, 0.1, 500.0)
-    scores = [Score("target", "translated", "a", text, text, *numbers) for text in TEXTS[:4]]
+    scores = [scored("target", "translated", "a", text, text, *numbers) for text in TEXTS[:4]]
     with (console := Console(width=1000)).capture() as shown:
         for table in summary_tables(scores, TEXTS[:4]):
             console.print(table, emoji=False)

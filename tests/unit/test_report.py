@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scored import scored
 
+from crossmod.data.crossmoda import EMPTY_PREDICTION_MM
 from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume, write_nifti
 from crossmod.report import ReportContent, write_report
 from crossmod.report.content import MAX_CENTERS, spread, spread_cases
 from crossmod.report.galleries import drawn_panels
 from crossmod.report.slices import Outline, Upright, box_around, picture
 from crossmod.report.tables import duration, score_tables
-from crossmod.scores.metrics import EMPTY_PREDICTION_MM, Score
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 HOSTILE = "<script>alert(1)<"
@@ -90,7 +91,7 @@ def full(tmp_path: Path) -> ReportContent:
     panel = tmp_path / "panel.png"
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(panel)
     scores = [
-        Score(split, stage, case, ("London", "Tilburg")[i % 2], structure, *numbers, *UNSHOWN)
+        scored(split, stage, case, ("London", "Tilburg")[i % 2], structure, *numbers, *UNSHOWN)
         for split in ("target", "validation")
         for stage in ("oracle", "no-adaptation", "translated", "round-1")
         for i, case in enumerate(scans)
@@ -247,7 +248,7 @@ def test_strange_centers_do_not_break_the_charts(tmp_path: Path) -> None:
     names = ["$x^$", "_hidden", "東京", HOSTILE]
     source = cohort(tmp_path / "s", ["a", "b", "c", "d"])
     cases = tuple(replace(c, center=n) for c, n in zip(source.cases, names, strict=True))
-    scores = [Score("validation", n, "a", n, "tumor", 0.5, 1.0, *UNSHOWN) for n in names]
+    scores = [scored("validation", n, "a", n, "tumor", 0.5, 1.0, *UNSHOWN) for n in names]
     content = replace(empty(tmp_path), source=replace(source, cases=cases), scores=scores)
     page = page_of(content, tmp_path)
     assert "東京" in page
@@ -284,7 +285,7 @@ def test_r08_strings_of_a_recipe_are_shown_literally(text: str, tmp_path: Path) 
         source=source,
         target=source,
         translated=[(text, source)],
-        scores=[Score("validation", text, text, text, text, 0.5, 1.0, *UNSHOWN)],
+        scores=[scored("validation", text, text, text, text, 0.5, 1.0, *UNSHOWN)],
         timings=[(text, 1.0)],
     )
     page = page_of(content, tmp_path)
@@ -303,7 +304,7 @@ def test_m06_five_hundred_cases_render_soon_and_stay_small(tmp_path: Path) -> No
     images = {name: few.cases[i % 4].image for i, name in enumerate(names)}
     assert None not in maps.values()
     scores = [
-        Score("validation", stage, case.case, case.center, "tumor", i % 90 / 100, 1.0, *UNSHOWN)
+        scored("validation", stage, case.case, case.center, "tumor", i % 90 / 100, 1.0, *UNSHOWN)
         for stage in ("no-adaptation", "translated", "round-1")
         for i, case in enumerate(cases)
     ]
@@ -323,7 +324,7 @@ def test_m06_five_hundred_cases_render_soon_and_stay_small(tmp_path: Path) -> No
 def test_m06_many_cases_and_centers_stay_bounded(tmp_path: Path) -> None:
     source = cohort(tmp_path / "s", [f"case{i}" for i in range(500)], centers=12)
     scores = [
-        Score("validation", f"round-{r}", c.case, c.center, "tumor", i % 100 / 100, 1.0, *UNSHOWN)
+        scored("validation", f"round-{r}", c.case, c.center, "tumor", i % 100 / 100, 1.0, *UNSHOWN)
         for r in range(4)
         for i, c in enumerate(source.cases)
     ]

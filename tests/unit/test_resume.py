@@ -25,8 +25,8 @@ from toy_training import (
 )
 
 from crossmod import Context, CrossmodError, DataError, MachineError, PluginError
-from crossmod.checkpoints import Checkpoints
 from crossmod.errors import Interrupted
+from crossmod.store.checkpoints import Checkpoints
 from crossmod.testing import Watched, check_resume
 from crossmod.torch import resumable
 

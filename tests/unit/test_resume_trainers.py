@@ -10,48 +10,17 @@ import numpy as np
 import pytest
 import tiny_stages
 import torch
-from crossmod_cyclegan import CycleGAN, CycleGANOptions
-from crossmod_singan_gba import SinganGba, SinganGbaOptions
-from crossmod_unet3d import UNet3D, UNet3DOptions
+from crossmod_cyclegan import CycleGAN
+from crossmod_singan_gba import SinganGba
+from crossmod_unet3d import UNet3D
 from safetensors.torch import load_file
 
 from crossmod import Context, CrossmodError
-from crossmod.checkpoints import Checkpoints
+from crossmod.store.checkpoints import Checkpoints
 from crossmod.testing import CLASSES, Watched, check_resume
 
 STEPS = range(1, 11)
-GROUPS = [{"name": "all", "factors": [0.5]}]
-OPTIONS = {
-    CycleGAN: CycleGANOptions(
-        base_channels=2,
-        blocks=1,
-        discriminator_channels=2,
-        discriminator_layers=1,
-        iterations=10,
-        pool_size=3,
-        weight_average=0.9,
-    ),
-    SinganGba: SinganGbaOptions(
-        groups=GROUPS,
-        iterations=5,
-        min_size=21,
-        scale_factor=0.7,
-        max_size=24,
-        start_scales=[1],
-        width=2,
-        width_doubles_every=1,
-        steps=2,
-    ),
-    UNet3D: UNet3DOptions(
-        base_channels=2,
-        max_channels=4,
-        iterations=10,
-        iterations_per_epoch=4,
-        patch=(16, 16, 8),
-        mirror_predictions=False,
-    ),
-}
-TRAINERS = list(OPTIONS)
+TRAINERS = list(tiny_stages.OPTIONS)
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +29,7 @@ def cohorts(tmp_path_factory):
 
 
 def fit_of(trainer, cohorts, **changes):
-    labeled, target = cohorts
-    given = labeled.folds(3, seed=0)[0] if trainer is UNet3D else (labeled, target)
-    options = OPTIONS[trainer].model_copy(update=changes)
-    return lambda ctx: trainer(options).fit(*given, ctx)
+    return lambda ctx: tiny_stages.learned(tiny_stages.tiny(trainer, **changes), cohorts, ctx)
 
 
 @pytest.mark.parametrize("trainer", TRAINERS)

@@ -98,3 +98,10 @@ def test_a_case_of_one_round_only_is_disagreement(tmp_path):
     one = cohort(tmp_path / "1", a=two_lumps(), b=two_lumps())
     two = cohort(tmp_path / "2", a=two_lumps())
     assert agreement(one, two, 1) == 0.5
+
+
+def test_rounds_that_find_nothing_agree(tmp_path):
+    nothing = np.zeros(SHAPE, np.uint8)
+    one = cohort(tmp_path / "1", a=nothing, b=two_lumps())
+    two = cohort(tmp_path / "2", a=nothing, b=two_lumps())
+    assert agreement(one, two, 1) == 1

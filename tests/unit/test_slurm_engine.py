@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crossmod_slurm import Slurm, SlurmOptions, engine
+from crossmod_slurm.job import STOP, Diary, Job
+from crossmod_slurm.queue import State, parse
 from pydantic import ValidationError
 
 from crossmod.engines.profile import read_profile
-from crossmod.engines.slurm import Slurm, SlurmOptions, engine
-from crossmod.engines.slurm.job import STOP, Diary, Job
-from crossmod.engines.slurm.queue import State, parse
 from crossmod.errors import Interrupted, MachineError
-from crossmod.run.steps.base import Step, Where
+from crossmod.run.steps import Step
 from crossmod.run.task import Advance, Event, Machine, Outcome, Remark, Task
 from crossmod.stages.base import Context
 from crossmod.store.store import Store
@@ -48,7 +48,7 @@ class Waiting(Step):
     def settings(self) -> Mapping[str, Any]:
         return {"name": self.name}
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
+    def make(self, store: Store, ctx: Context) -> None:
         if self.number:
             os.kill(os.getpid(), self.number)
         for word in ctx.progress(["one", "two"]):
@@ -449,7 +449,7 @@ def test_the_profile_of_the_how_to_is_valid(tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     profile = read_profile(path)
     assert profile.engine == "slurm"
-    assert profile.slurm.model_fields_set == set(SlurmOptions.model_fields) - {"qos"}
+    assert profile.options("slurm").model_fields_set == set(SlurmOptions.model_fields) - {"qos"}
 
 
 def test_no_slurm_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

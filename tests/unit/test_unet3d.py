@@ -4,9 +4,11 @@ Everything is float32: one operation rounds by 6e-8 of its result, and by how mu
 depends on the processor. Tolerances are at least ten times what the operations can add up to.
 """
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +16,16 @@ import torch
 from crossmod_unet3d import Augmentation, UNet3D, UNet3DOptions
 from crossmod_unet3d.networks import build, for_inference
 from crossmod_unet3d.patches import PatchSource
-from crossmod_unet3d.plan import Plan, Wishes, make_plan
+from crossmod_unet3d.plan import Plan, make_plan
 from crossmod_unet3d.predict import Predictor
 from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
 from crossmod_unet3d.train import deep_loss, dice_and_cross_entropy
+from safetensors.numpy import save
 
 from crossmod import Context, RecipeError, Volume
+from crossmod.data.state import load_state, parse_state, save_state
 from crossmod.data.volumes import CohortWriter
+from crossmod.stages import contract
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (24, 20, 16)
@@ -219,7 +224,7 @@ def test_coarse_stages_count_less():
 
 
 def test_inference_form_is_the_same_function():
-    plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, wishes=Wishes(base_channels=4))
+    plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, options=UNet3DOptions(base_channels=4))
     torch.manual_seed(0)
     network = build(plan, 2).eval()
     image = torch.randn(1, 1, *plan.patch)
@@ -230,9 +235,21 @@ def test_inference_form_is_the_same_function():
     torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-3)
 
 
-def test_plan_survives_storage():
-    plan = make_plan((1.0, 0.6, 0.6), (80, 256, 256), cases=9, classes=2, wishes=Wishes())
-    assert Plan.from_array(plan.to_array()) == plan
+def test_models_packaged_before_states_had_notes_predict_the_same(tmp_path, cohort):
+    """They keep the plan as bytes of JSON among the arrays."""
+    stage = UNet3D(UNet3DOptions(**TINY, iterations=1, mirror_predictions=False))
+    ctx, _ = make_context(tmp_path)
+    state = stage.fit(cohort, no_cases(cohort), ctx)
+    save_state(tmp_path, contract.learned(state, "unet3d"))
+    plan = np.frombuffer(json.dumps(state.notes["plan"]).encode(), np.uint8)
+    before = parse_state(save({**state, "plan": plan}))
+    assert before.notes == {}
+    found = [
+        [prediction.probabilities for prediction in stage.predict(cohort.volumes(), one, ctx)]
+        for one in (load_state(tmp_path), before)
+    ]
+    np.testing.assert_array_equal(*found)
+    assert Plan.of(before) == Plan.of(load_state(tmp_path))
 
 
 def test_a_warm_start_takes_over_weights_and_refuses_another_network(tmp_path, cohort):
@@ -254,9 +271,11 @@ def test_a_warm_start_takes_over_weights_and_refuses_another_network(tmp_path, c
 def test_batches_are_made_ahead_from_any_step(tmp_path, cohort):
     ctx, _ = make_context(tmp_path)
     cases = TrainingCases(cohort, 1.0, ctx.rng("foreground"))
-    wishes = Wishes(base_channels=4, patch=(8, 8, 8), batch=1)
-    plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, wishes=wishes)
-    source = PatchSource(cases, plan, Augmentation(**PLAIN), (0,), 0.33, ctx)
+    options = UNet3DOptions(
+        base_channels=4, patch=(8, 8, 8), batch_size=1, augmentation=PLAIN, mirror=("i",)
+    )
+    plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, options=options)
+    source = PatchSource(cases, plan, options, ctx)
     made = []
     counting = replace(source)
     object.__setattr__(counting, "batch", lambda step: made.append(step) or source.batch(step))
@@ -269,9 +288,9 @@ def test_batches_are_made_ahead_from_any_step(tmp_path, cohort):
     assert len(made) == len(set(made))
 
 
-def predictor_of(network, said, **changes):
-    settings = {"overlap": 0.5, "mirror": (), "device": "cpu", "precision": "fp32"}
-    return Predictor(network, (8, 8, 8), log=said.append, **{**settings, **changes})
+def predictor_of(network, said, at_once=1, device="cpu"):
+    ctx = Context(Path("nowhere"), device=device, log=said.append)
+    return Predictor(network, (8, 8, 8), overlap=0.5, mirror=(), ctx=ctx, at_once=at_once)
 
 
 class Small(torch.nn.Module):

@@ -1,7 +1,8 @@
 """The planner against plans made by nnU-Net's rules."""
 
 import pytest
-from crossmod_unet3d.plan import Wishes, make_plan
+from crossmod_unet3d import UNet3DOptions
+from crossmod_unet3d.plan import make_plan
 
 GOLDEN = [
     ((1.0, 0.6, 0.6), (80, 256, 256), 210, (64, 192, 192), 6, (3, 3, 3)),
@@ -14,7 +15,7 @@ GOLDEN = [
 
 @pytest.mark.parametrize(("spacing", "shape", "cases", "patch", "stages", "first"), GOLDEN)
 def test_golden_plan(spacing, shape, cases, patch, stages, first):
-    plan = make_plan(spacing, shape, cases=cases, classes=2, wishes=Wishes())
+    plan = make_plan(spacing, shape, cases=cases, classes=2, options=UNet3DOptions())
     assert plan.patch == patch
     assert plan.batch == 2
     assert len(plan.strides) == len(plan.kernels) == len(plan.channels) == stages
@@ -23,7 +24,7 @@ def test_golden_plan(spacing, shape, cases, patch, stages, first):
 
 @pytest.mark.parametrize(("spacing", "shape", "cases", "patch", "stages", "first"), GOLDEN)
 def test_order_of_axes_does_not_matter(spacing, shape, cases, patch, stages, first):
-    plan = make_plan(spacing[::-1], shape[::-1], cases=cases, classes=2, wishes=Wishes())
+    plan = make_plan(spacing[::-1], shape[::-1], cases=cases, classes=2, options=UNet3DOptions())
     assert plan.patch == patch[::-1]
     assert plan.kernels[0] == first[::-1]
 
@@ -41,7 +42,7 @@ THICK = [
 
 @pytest.mark.parametrize(("spacing", "patch", "thick"), THICK)
 def test_patches_are_thin_along_the_largest_voxel_edge_only(spacing, patch, thick):
-    wishes = Wishes(patch=patch)
-    plan = make_plan(spacing, patch, cases=20, classes=2, wishes=wishes)
+    options = UNet3DOptions(patch=patch)
+    plan = make_plan(spacing, patch, cases=20, classes=2, options=options)
     assert plan.patch == patch
     assert plan.thick_axis == thick

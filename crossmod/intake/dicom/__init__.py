@@ -14,8 +14,8 @@ import numpy as np
 
 from crossmod.data.volumes import Affine, LabelArray
 from crossmod.intake.dicom.process import require_extra, run_child
-from crossmod.intake.loaded import Loaded
 from crossmod.intake.options import Limits
+from crossmod.intake.results import Loaded
 
 __all__ = ["read_series", "require_extra", "write_seg"]
 

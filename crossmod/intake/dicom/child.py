@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import CrossmodError, DataError, MachineError
+from crossmod.errors import CrossmodError, DataError, MachineError, reading
 from crossmod.intake.dicom.bounds import end_with_parent, limit
 from crossmod.intake.dicom.process import ANSWER, LABELS, REQUEST, more_by
 
@@ -31,15 +31,14 @@ def main(task: str, room: Path) -> None:
 def answered(task: str, request: dict[str, Any], room: Path) -> dict[str, Any]:
     """Do a task; what is wrong is an answer as well."""
     try:
-        return TASKS[task](request, room)
+        with reading(""):
+            return TASKS[task](request, room)
     except CrossmodError as error:
         return _told(error)
     except RecursionError:
         return _told(DataError("its tags are nested too deeply"))
     except MemoryError:
         return _told(_too_much(request["memory_bytes"], request["may_take_bytes"]))
-    except OSError as error:  # its text is the system's
-        return _told(DataError(f"cannot be read: {error.strerror or type(error).__name__}"))
     except Exception as error:  # its text may quote values of tags
         return _told(DataError(f"cannot be read as DICOM ({type(error).__name__})"))
 

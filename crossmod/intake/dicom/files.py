@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import CrossmodError, DataError
+from crossmod.errors import CrossmodError, DataError, reading
 from crossmod.intake.dicom.tags import tag_name
 
 NAMES = (".dcm", ".dicom", ".ima")
@@ -113,7 +113,12 @@ def _ending(path: Path) -> str:
 
 
 def listed(names: Sequence[str], most: int = 5) -> str:
-    """Some names and how many more there are."""
+    """Some names and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -126,14 +131,12 @@ def parsing(name: str) -> Iterator[None]:
         DataError: the file is damaged.
     """
     try:
-        yield
+        with reading(name):
+            yield
     except (CrossmodError, MemoryError):
         raise
     except RecursionError as error:
         raise DataError("its tags are nested too deeply", where=name) from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise DataError(f"cannot be read: {reason}", where=name) from error
     except Exception as error:
         what = f"is damaged: it cannot be parsed ({type(error).__name__})"
         raise DataError(what, where=name, fix="copy it again") from error

@@ -61,10 +61,10 @@ def run_child(
         memory = int(limits.dicom_memory_gb * 1e9)
         content = {"folder": str(folder.absolute()), "memory_bytes": memory,
                    "seconds": limits.dicom_seconds, **request}  # fmt: skip
-        with writing(room / REQUEST) as path:
+        with temporary(room / REQUEST) as path:
             path.write_text(json.dumps(content), encoding="utf-8")
         if labels is not None:
-            with writing(room / LABELS) as path:
+            with temporary(room / LABELS) as path:
                 np.save(path, labels, allow_pickle=False)
         code = _run([task, str(room)], folder, limits)
         yield room, _answer(room, code, folder, limits)
@@ -83,7 +83,7 @@ def require_extra(task: Literal["read", "seg"]) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def temporary(path: Path) -> Iterator[Path]:
     """Write a temporary file, which is removed where it does not fit.
 
     Raises:

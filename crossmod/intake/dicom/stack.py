@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from crossmod.errors import DataError
 from crossmod.intake.dicom.files import listed
-from crossmod.intake.dicom.frames import Frame
-from crossmod.intake.dicom.kinds import differing
+from crossmod.intake.dicom.frames import Frame, differing
 from crossmod.intake.dicom.tags import unusable
 
 UNEVEN = 0.01

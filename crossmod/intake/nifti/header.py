@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.volumes import Affine
-from crossmod.intake.faults import FileFault
+from crossmod.intake.results import FileFault
 
 MM_OF = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """NIfTI's code of the spatial unit -> mm; without a unit, millimeters are meant."""

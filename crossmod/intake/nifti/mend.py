@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from crossmod.data.volumes import Affine
 from crossmod.intake.facts import Facts
-from crossmod.intake.faults import FileFault
+from crossmod.intake.labels import SAME_VOXELS, difference, whole
 from crossmod.intake.nifti.geometry import corner_distance, straightened
-from crossmod.intake.nifti.pairs import SAME_VOXELS, difference
 from crossmod.intake.nifti.payload import Payload, read_payload, slabs
-from crossmod.intake.nifti.read import named_as_gzip, naming, whole
+from crossmod.intake.nifti.read import named_as_gzip, naming
 from crossmod.intake.options import Limits
+from crossmod.intake.results import FileFault
 
 UINT8 = 2
 """NIfTI's code of the type."""

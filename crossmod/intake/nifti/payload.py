@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.intake.faults import FileFault
 from crossmod.intake.nifti.header import LONGEST, Header, parse_header
 from crossmod.intake.options import Limits
+from crossmod.intake.results import FileFault
 
 READ = 1 << 16
 """Bytes read at once; what is left of them is copied whenever some are unpacked."""

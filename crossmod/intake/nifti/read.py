@@ -1,4 +1,4 @@
-"""NIfTI files from outside: weighed, read, and held against what a reader makes of them."""
+"""One NIfTI file: header, bytes and geometry, checked and compared with what nibabel reads."""
 
 from __future__ import annotations
 
@@ -8,81 +8,52 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from crossmod.data.grids import Grid
-from crossmod.data.volumes import Affine, FloatArray, LabelArray
+from crossmod.data.volumes import Affine
 from crossmod.errors import MachineError
-from crossmod.intake.faults import FileFault
-from crossmod.intake.loaded import LabelMap, Loaded
 from crossmod.intake.nifti.geometry import affine_of
 from crossmod.intake.nifti.header import Header
-from crossmod.intake.nifti.payload import (
-    Payload,
-    joined,
-    read_header,
-    read_payload,
-    slabs_of,
-    values_of,
-)
+from crossmod.intake.nifti.payload import Payload, read_header, read_payload
 from crossmod.intake.options import Intake
-
-ROUNDING = 1e-3
-"""Labels this close to a whole number are meant to be it."""
-
-LARGEST_LABEL = 255
-
-ROUNDED = "labels: rounded to whole numbers"
-"""The remark on a label map whose values were none."""
-
-ALLOWED_LABELS = f"whole numbers from 0 to {LARGEST_LABEL}"
+from crossmod.intake.results import FileFault
 
 
-def load_nifti(path: Path, options: Intake) -> Loaded:
-    """Read a scan; every byte that has a checksum is checked.
+@dataclass(frozen=True, eq=False)
+class NiftiFile:
+    """A file whose header and bytes have been checked.
 
-    At no time this takes more than twice the memory of the voxels, as they are stored or as
-    float32, whichever is more.
-
-    Raises:
-        DataError: it is damaged, not one 3D image of real numbers, or has no usable geometry or
-            values; names file, field, what was found and what was expected.
-        MachineError: there is not enough memory.
+    Attributes:
+        payload: header and voxels.
+        affine: ``(4, 4)`` voxel -> RAS+ mm.
+        remarks: what was odd and could be mended.
     """
-    with naming(path):
-        file = _Read.of(path, options)
-        data, mended = finite(values_of(file.payload), options)
-    return Loaded(data, file.affine, file.digest, (*file.remarks, *mended))
 
+    payload: Payload
+    affine: Affine
+    remarks: tuple[str, ...]
 
-def load_nifti_labels(path: Path, options: Intake) -> LabelMap:
-    """Read a label map; values that are whole but for rounding are rounded.
+    @classmethod
+    def of(cls, path: Path, options: Intake) -> NiftiFile:
+        """Read a file.
 
-    At no time this takes more than twice the memory of the voxels as they are stored.
+        Raises:
+            FileFault: it is damaged, too large, or has no usable geometry.
+        """
+        payload = read_payload(path, options.limits)
+        affine, remarks = affine_of(payload.header, options.assume_affine)
+        _compare_with_reader(payload.header)
+        named = [*payload.header.remarks, *remarks]
+        if payload.gzipped != named_as_gzip(path):
+            kind = "gzip" if payload.gzipped else "plain NIfTI"
+            named.append(f"name: the content is {kind}, the name says otherwise")
+        return cls(payload, affine, tuple(named))
 
-    Raises:
-        DataError: as `load_nifti`, or values that are not whole numbers from 0 to 255.
-        MachineError: there is not enough memory.
-    """
-    with naming(path):
-        file = _Read.of(path, options)
-        labels, mended = whole(file.payload)
-    return LabelMap(labels, file.affine, file.digest, (*file.remarks, *mended))
-
-
-def load_nifti_grid(path: Path, options: Intake) -> Grid:
-    """Where the voxels of a file lie; only the header is read.
-
-    Raises:
-        DataError: it cannot be true.
-    """
-    with naming(path):
-        header = read_header(path)
-        affine, _ = affine_of(header, options.assume_affine)
-    return Grid(header.shape, affine)
+    @property
+    def digest(self) -> str:
+        """The sha256 of the file."""
+        return self.payload.digest
 
 
 @contextmanager
@@ -106,30 +77,6 @@ def naming(path: Path) -> Iterator[None]:
             where=f"{path}: memory",
             fix="free memory, or take a machine that has more",
         ) from error
-
-
-@dataclass(frozen=True, eq=False)
-class _Read:
-    """A file whose header and bytes have been checked."""
-
-    payload: Payload
-    affine: Affine
-    remarks: tuple[str, ...]
-
-    @classmethod
-    def of(cls, path: Path, options: Intake) -> _Read:
-        payload = read_payload(path, options.limits)
-        affine, remarks = affine_of(payload.header, options.assume_affine)
-        _compare_with_reader(payload.header)
-        named = [*payload.header.remarks, *remarks]
-        if payload.gzipped != named_as_gzip(path):
-            kind = "gzip" if payload.gzipped else "plain NIfTI"
-            named.append(f"name: the content is {kind}, the name says otherwise")
-        return cls(payload, affine, tuple(named))
-
-    @property
-    def digest(self) -> str:
-        return self.payload.digest
 
 
 def named_as_gzip(path: Path) -> bool:
@@ -157,80 +104,3 @@ def _compare_with_reader(header: Header) -> None:
     ):
         if not same:
             raise FileFault(field, f"nibabel reads {theirs}", f"{ours}")
-
-
-def finite(values: NDArray[Any], options: Intake) -> tuple[FloatArray, list[str]]:
-    """An image as float32 ``(I, J, K)``.
-
-    Args:
-        values: the voxels ``(I, J, K)``; if they are float32, those that are not finite become 0
-            in place where the options say so.
-        options: what is done with voxels that are not finite.
-
-    Raises:
-        FileFault: voxels are NaN or infinite, or all are the same.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        data = values.astype(np.float32, copy=False)  # in the order of the file, which is faster
-        low, high = _span(values)  # stored numbers are often shorter
-    remarks = []
-    if not np.isfinite([low, high]).all():
-        wrong = np.isfinite(data)
-        np.logical_not(wrong, out=wrong)
-        first = tuple(int(n) for n in np.unravel_index(wrong.argmax(), wrong.shape))
-        many = f"{np.count_nonzero(wrong)} of {data.size}"
-        found = f"{many} are NaN or infinite as float32, first at {first}"
-        if options.nonfinite == "refuse":
-            fix = 'intake.nonfinite = "zero" in the recipe sets them to 0'
-            raise FileFault("voxels", found, "finite numbers", fix)
-        np.copyto(data, 0, where=wrong)
-        remarks.append(f"voxels: {found}; set to 0")
-        low, high = _span(data)
-    if low == high:
-        differ = not remarks and values.min() < values.max()
-        found = f"all have the value {low:g}" + " as float32" * bool(differ)
-        raise FileFault("voxels", found, "an image", "scale or shift the values" * bool(differ))
-    return data, remarks
-
-
-def whole(payload: Payload) -> tuple[LabelArray, list[str]]:
-    """A label map as uint8 ``(I, J, K)``.
-
-    Raises:
-        FileFault: values are not whole numbers from 0 to 255.
-    """
-    with np.errstate(invalid="ignore"):
-        spans = [(part.min(), part.max()) for part in slabs_of(payload)]
-    low, high = np.min([span[0] for span in spans]), np.max([span[1] for span in spans])
-    if not (low > -ROUNDING and high < LARGEST_LABEL + ROUNDING):
-        raise FileFault("labels", f"values from {low:g} to {high:g}", ALLOWED_LABELS)
-    stored, shape = payload.voxels.view(payload.header.kind), payload.header.shape
-    if stored.dtype.kind in "iu" and not payload.header.is_scaled:
-        return stored.astype(np.uint8, copy=False).reshape(shape, order="F"), []
-    farthest = _farthest_from_whole(payload)
-    nearest = (np.rint(part) for part in slabs_of(payload))
-    labels = joined(nearest, np.empty(stored.size, np.uint8)).reshape(shape, order="F")
-    return labels, [ROUNDED] if farthest else []
-
-
-def _farthest_from_whole(payload: Payload) -> float:
-    """How far values are from whole numbers at most.
-
-    Raises:
-        FileFault: so far that they are not meant to be whole.
-    """
-    farthest, count, first = 0.0, 0, None
-    for part in slabs_of(payload):
-        off = np.abs(part - np.rint(part))
-        farthest = max(farthest, float(off.max()))
-        if off.max() > ROUNDING:
-            wrong = part[off > ROUNDING]
-            count, first = count + wrong.size, wrong[0] if first is None else first
-    if count:
-        raise FileFault("labels", f"{count} voxels such as {first:g}", ALLOWED_LABELS)
-    return farthest
-
-
-def _span(data: NDArray[Any]) -> tuple[float, float]:
-    """Least and largest value as float32; NaN where there is one."""
-    return float(np.float32(data.min())), float(np.float32(data.max()))

@@ -1,12 +1,20 @@
 """The steps of a run. Each says what its result depends on, and makes it in a folder."""
 
-from crossmod.run.steps.appearance import Augment, Fit, PluginStep, Translate
-from crossmod.run.steps.base import Step
-from crossmod.run.steps.files import label_map
-from crossmod.run.steps.scans import DataFolder, MakePhantom, Prepare
-from crossmod.run.steps.segmentation import Gate, Predict, PseudoLabel, Regrid, ScoreStage, Train
+from crossmod.run.steps.appearance import Apply, Augment, Fit, Translate
+from crossmod.run.steps.base import PluginStep, Step
+from crossmod.run.steps.scans import DataFolder, MakePhantom, Prepare, ScanSource
+from crossmod.run.steps.segmentation import (
+    Gate,
+    Predict,
+    PseudoLabel,
+    Regrid,
+    ScoreStage,
+    Train,
+    label_map,
+)
 
 __all__ = [
+    "Apply",
     "Augment",
     "DataFolder",
     "Fit",
@@ -17,6 +25,7 @@ __all__ = [
     "Prepare",
     "PseudoLabel",
     "Regrid",
+    "ScanSource",
     "ScoreStage",
     "Step",
     "Train",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import tee
 from typing import Any, cast
 
@@ -11,53 +11,30 @@ from crossmod.data.lesions import FitOn
 from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import Cohort, CohortWriter, read_labels
 from crossmod.errors import DataError
-from crossmod.options import Determinism
-from crossmod.run.steps.base import Step, Where
-from crossmod.run.steps.files import load_cohorts
+from crossmod.run.steps.base import PluginStep, Step, load_cohorts
+from crossmod.run.steps.extents import Extent, Extents
 from crossmod.stages import contract
 from crossmod.stages.base import Augmenter, Context, Translator
-from crossmod.stages.find import StageUse
-
-
-@dataclass(frozen=True, kw_only=True)
-class PluginStep(Step):
-    """A step whose work a plugin does."""
-
-    use: StageUse
-    determinism: Determinism = "seeded"
-    precision: str = "auto"
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        options = self.use.options.model_dump(mode="json")
-        settings = {
-            "plugin": self.use.plugin.content,
-            "options": options,
-            "determinism": self.determinism,
-        }
-        # "auto" leaves the choice to each machine, as `device` does; a recipe that asks gets it.
-        return settings if self.precision == "auto" else {**settings, "precision": self.precision}
+from crossmod.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(PluginStep):
     """Let a translator or augmenter learn."""
 
+    is_learner = True
+
     labeled: tuple[Step, ...]
     target: Step
     fit_on: FitOn
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (*self.labeled, self.target)
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {**super().settings, "fit_on": self.fit_on.model_dump()}
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
-        labeled = load_cohorts(self.labeled, folder_of).only(self.fit_on.keeps)
-        target = Cohort.load(folder_of(self.target)).only(self.fit_on.keeps)
+    def make(self, store: Store, ctx: Context) -> None:
+        labeled = load_cohorts(self.labeled, store).only(self.fit_on.keeps)
+        target = Cohort.load(self.target.folder(store)).only(self.fit_on.keeps)
         for what, cohort in (("source", labeled), ("target", target)):
             if not len(cohort):
                 raise DataError(
@@ -70,21 +47,25 @@ class Fit(PluginStep):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Translate(PluginStep):
-    """Translate every source image; label maps come along unchanged."""
+class Apply(PluginStep):
+    """Apply what a translator or augmenter has learned to each image of a cohort."""
 
     fit: Fit
-    source: Step
+    images: Step
 
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.fit, self.source)
+    def extent(self, extents: Extents) -> Extent | None:
+        return extents.of(self.images)
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
-        source = Cohort.load(folder_of(self.source))
+
+@dataclass(frozen=True, kw_only=True)
+class Translate(Apply):
+    """Translate every source image; label maps come along unchanged."""
+
+    def make(self, store: Store, ctx: Context) -> None:
+        source = Cohort.load(self.images.folder(store))
         stage = cast("Translator[Any]", self.use.stage())
         given, checked = tee(ctx.progress(source.volumes(), total=len(source)))
-        results = stage.translate(given, load_state(folder_of(self.fit)), ctx)
+        results = stage.translate(given, load_state(self.fit.folder(store)), ctx)
         writer = CohortWriter(ctx.folder, source.classes)
         for volume, case in zip(
             contract.translations(checked, results, self.use.who), source.cases, strict=True
@@ -95,23 +76,25 @@ class Translate(PluginStep):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augment(PluginStep):
+class Augment(Apply):
     """Make augmented copies; the originals are not repeated here."""
 
-    fit: Fit
-    labeled: Step
-
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.fit, self.labeled)
-
-    def make(self, folder_of: Where, ctx: Context) -> None:
-        cohort = Cohort.load(folder_of(self.labeled))
+    def make(self, store: Store, ctx: Context) -> None:
+        cohort = Cohort.load(self.images.folder(store))
         stage = cast("Augmenter[Any]", self.use.stage())
         pairs = ctx.progress(cohort.pairs(), total=len(cohort))
-        results = stage.augment(pairs, load_state(folder_of(self.fit)), ctx)
+        results = stage.augment(pairs, load_state(self.fit.folder(store)), ctx)
         given = {case.case: case for case in cohort.cases}
         writer = CohortWriter(ctx.folder, cohort.classes)
         for pair in contract.copies(given, results, cohort.classes, self.use.who):
             writer.add_pair(pair)
         writer.close()
+
+    def extent(self, extents: Extents) -> Extent | None:
+        given = extents.of(self.images)
+        if given is None:
+            return None
+        count = round(given.count * extents.copies.get(self.key, 1.0))
+        cases = [given.cases[n % given.count] for n in range(count)]
+        named = tuple((f"{case}+{n}", center) for n, (case, center) in enumerate(cases))
+        return replace(given, cases=named)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +15,65 @@ import numpy as np
 from crossmod.data.cases import patient_of
 from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan, find_scans
-from crossmod.data.grids import Grid, Preprocess, to_common
+from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid, to_common
 from crossmod.data.volumes import CohortWriter, LabelArray, Volume
 from crossmod.errors import DataError
 from crossmod.files.digests import digest_of
 from crossmod.files.patterns import files_of
-from crossmod.intake import FileFault, Intake, load_labels, load_scan, on_grid
+from crossmod.intake import FileFault, Intake, load_grid, load_labels, load_scan, on_grid
 from crossmod.recipe.model import EmbeddedCohort
-from crossmod.run.steps.base import Step, Where
-from crossmod.run.steps.files import save_grids
+from crossmod.run.steps.base import Step
+from crossmod.run.steps.extents import Extent, Extents, Lattice, typical_grid
 from crossmod.stages.base import Context
+from crossmod.store.store import Store
 
-SHOWN = 5
+MAX_NAMED = 5
 """Files that a message names."""
+
+SCAN_BYTES = 2_500_000
+"""Of a case of the embedded cohort."""
+
+GRIDS = "grids.json"
+
+
+class ScanSource(Step):
+    """Where scans come from."""
+
+    def require_same_files(self, patterns: Iterable[str]) -> None:
+        """Check that the files which match are those of the intake; the store looks after its own.
+
+        Raises:
+            DataError: some have come or gone.
+        """
+
+    def require_unchanged(self, path: Path, digest: str) -> None:
+        """Check that a file that was read is the one that the plan was made for.
+
+        Raises:
+            DataError: it is another one by now.
+        """
+
+    def has_reference(self, path: Path) -> bool:
+        """Whether there is a label map to score against."""
+        return path.is_file()
+
+    @abstractmethod
+    def scanned(self, split: Prepare, store: Store) -> tuple[dict[str, str], Grid]:
+        """Case -> center of a split, empty where that is not known; the grid of a typical scan."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MakePhantom(Step):
+class MakePhantom(ScanSource):
     """Make the embedded cohort in the CrossMoDA 2022 folder layout."""
 
     size: EmbeddedCohort
     code: str
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return ()
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {"size": self.size.model_dump(), "code": self.code}
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
+    def make(self, store: Store, ctx: Context) -> None:
         from crossmod.phantom import write_cohort
 
         size = self.size
@@ -55,37 +86,71 @@ class MakePhantom(Step):
             progress=lambda items, total: ctx.progress(items, total=total),
         )
 
+    def scanned(self, split: Prepare, store: Store) -> tuple[dict[str, str], Grid]:
+        from crossmod.phantom.cohort import IMAGES
+        from crossmod.phantom.scanner import CENTERS
+
+        folder = Path(split.images).parent
+        name = next((name for name, path in IMAGES.items() if path == folder), "")
+        protocol = CENTERS[0].source if name == "source" else CENTERS[0].target
+        cases = [f"{CENTERS[n % 2].prefix}_{n}" for n in range(getattr(self.size, name, 0))]
+        centers = split.centers.items()
+        of = {c: next((n for n, one in centers if fnmatchcase(c, one)), "") for c in cases}
+        return of, Grid(protocol.shape, np.diag([*protocol.spacing_mm, 1.0]))
+
+    def disk_bytes(self, extents: Extents) -> int | None:
+        return self.cases_of(self.settings) * SCAN_BYTES
+
+    def cases_of(self, settings: Mapping[str, Any]) -> int:
+        return sum(int(settings["size"][split]) for split in ("source", "target", "validation"))
+
 
 @dataclass(frozen=True, kw_only=True)
-class DataFolder(Step):
+class DataFolder(ScanSource):
     """Scans that lie in a folder of the user; nothing is made, their digests are the key."""
+
+    stored = False
 
     root: Path
     digests: Mapping[str, str]
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return ()
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {"files": self.digests}
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
+    def make(self, store: Store, ctx: Context) -> None:
         raise NotImplementedError("a data folder is read where it lies")
 
-    def require_same_files(self, patterns: Iterable[str]) -> None:
-        """Hold the files that are there against those of the intake.
+    def folder(self, store: Store) -> Path:
+        return self.root
 
-        Raises:
-            DataError: some have come or gone.
-        """
+    def file_digests(self, store: Store) -> Mapping[str, str]:
+        return self.digests
+
+    def require_same_files(self, patterns: Iterable[str]) -> None:
         found = {path.relative_to(self.root).as_posix() for path in files_of(self.root, patterns)}
         if differing := sorted(found ^ self.digests.keys()):
-            names = ", ".join(differing[:SHOWN]) + ", …" * (len(differing) > SHOWN)
+            names = ", ".join(differing[:MAX_NAMED]) + ", …" * (len(differing) > MAX_NAMED)
             raise _changed(f"{self.root}: {names}")
 
-    def digest_at_intake(self, path: Path) -> str | None:
+    def require_unchanged(self, path: Path, digest: str) -> None:
+        found = digest_of(path) if path.is_dir() else digest
+        if found != self._digest_at_intake(path):
+            raise _changed(f"{path}: content")
+
+    def has_reference(self, path: Path) -> bool:
+        known = self._digest_at_intake(path)
+        if known and not path.is_file():
+            self.require_unchanged(path, "")
+        return bool(known)
+
+    def scanned(self, split: Prepare, store: Store) -> tuple[dict[str, str], Grid]:
+        scans = split.scans(store)
+        images = [scan.image for scan in scans]
+        grid = typical_grid(images, lambda path: load_grid(path, split.intake, split.series))
+        return {scan.case: scan.center for scan in scans}, grid
+
+    def _digest_at_intake(self, path: Path) -> str | None:
         """The digest of a file when the plan was made; None where there was no such file."""
         return self.digests.get(path.relative_to(self.root).as_posix())
 
@@ -94,28 +159,15 @@ def _changed(where: str) -> DataError:
     return DataError(
         "changed since the intake",
         where=where,
-        fix="run again; leave the data alone while a run works on them",
+        fix="run again; do not modify the data during a run",
     )
-
-
-def require_unchanged(data: Step, path: Path, digest: str) -> None:
-    """Hold a file that was read against what the plan was made for.
-
-    Raises:
-        DataError: it is another one by now.
-    """
-    if not isinstance(data, DataFolder):
-        return  # the store has looked at it
-    found = digest_of(path) if path.is_dir() else digest
-    if found != data.digest_at_intake(path):
-        raise _changed(f"{path}: content")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepare(Step):
     """Bring the scans of one split onto the common grid."""
 
-    data: Step
+    data: ScanSource
     images: str
     labels: str | None
     centers: Mapping[str, str]
@@ -126,10 +178,6 @@ class Prepare(Step):
     patients: str | None = None
 
     code_version = 4
-
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.data,)
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -144,23 +192,22 @@ class Prepare(Step):
             "patients": self.patients,
         }
 
-    def scans(self, folder_of: Where) -> list[Scan]:
+    def scans(self, store: Store) -> list[Scan]:
         """The scans of this split.
 
         Raises:
             DataError: files have come or gone since the intake.
         """
-        if isinstance(self.data, DataFolder):
-            self.data.require_same_files(filter(None, (self.images, self.labels)))
-        return find_scans(folder_of(self.data), self.images, self.labels, self.centers)
+        self.data.require_same_files(filter(None, (self.images, self.labels)))
+        return find_scans(self.data.folder(store), self.images, self.labels, self.centers)
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
+    def make(self, store: Store, ctx: Context) -> None:
         writer = CohortWriter(ctx.folder, self.classes.labels)
         grids = {}
-        for scan in ctx.progress(self.scans(folder_of)):
+        for scan in ctx.progress(self.scans(store)):
             found = load_scan(scan.image, self.intake, self.series)
             native = Grid(found.data.shape, found.affine)
-            require_unchanged(self.data, scan.image, found.digest)
+            self.data.require_unchanged(scan.image, found.digest)
             labels = self._labels(scan.labels, native) if scan.labels else None
             most = self.intake.limits.max_voxels
             data, labels, affine = to_common(found.data, labels, found.affine, self.options, most)
@@ -170,6 +217,20 @@ class Prepare(Step):
         save_grids(ctx.folder, grids)
         writer.close()
 
+    def extent(self, extents: Extents) -> Extent | None:
+        cases, scanned = self.data.scanned(self, extents.store)
+        if not cases:
+            return None
+        native = Lattice(scanned.shape, scanned.spacing_mm)
+        # Where the crop lies makes no difference to its size.
+        whole = self.options.model_copy(update={"crop": None})
+        nothing = np.broadcast_to(np.float32(0), scanned.shape)
+        shape = common_grid(*closest_canonical(nothing, scanned.affine), whole).shape
+        if self.options.crop is not None:
+            shape = (*self.options.crop, *shape[2:])
+        lattice = Lattice(shape, tuple(self.options.spacing_mm))
+        return Extent(tuple(cases.items()), lattice, native, self.labels is not None)
+
     def _patient(self, case: str) -> str:
         patient = patient_of(case, self.patients)
         if patient is None:
@@ -178,9 +239,21 @@ class Prepare(Step):
 
     def _labels(self, path: Path, native: Grid) -> LabelArray:
         found = load_labels(path, self.intake)
-        require_unchanged(self.data, path, found.digest)
+        self.data.require_unchanged(path, found.digest)
         try:
             labels, _ = on_grid(found, native, self.intake.resample_labels)
         except FileFault as fault:
             raise fault.of(path) from fault
         return self.classes.to_labels(labels)
+
+
+def save_grids(folder: Path, grids: Mapping[str, Grid]) -> None:
+    """Note the grid of each scan, so that nothing has to read the scans for it again."""
+    rows = {c: {"shape": g.shape, "affine": g.affine.tolist()} for c, g in grids.items()}
+    (folder / GRIDS).write_text(json.dumps(rows), encoding="utf-8")
+
+
+def load_grids(folder: Path) -> dict[str, Grid]:
+    """Case -> grid of the scan."""
+    rows = json.loads((folder / GRIDS).read_text(encoding="utf-8"))
+    return {c: Grid(tuple(row["shape"]), np.array(row["affine"])) for c, row in rows.items()}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 
@@ -15,25 +15,26 @@ from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import (
     Cohort,
     CohortWriter,
+    FloatArray,
+    Prediction,
+    Volume,
     read_labels,
     write_nifti,
 )
 from crossmod.files.patterns import reference_of
 from crossmod.intake import load_labels
 from crossmod.model.ensemble import Ensemble
-from crossmod.run.steps.appearance import PluginStep
-from crossmod.run.steps.base import Step, Where
-from crossmod.run.steps.files import (
-    label_map,
-    load_cohorts,
-    load_grids,
-    load_prediction,
-    save_probabilities,
-)
-from crossmod.run.steps.scans import DataFolder, Prepare, require_unchanged
+from crossmod.run.steps.base import PluginStep, Step, load_cohorts
+from crossmod.run.steps.extents import Extent, Extents
+from crossmod.run.steps.scans import Prepare, ScanSource, load_grids
 from crossmod.scores.metrics import Score, read_scores, score, write_scores
+from crossmod.scores.table import DICE, code_of_further
 from crossmod.stages import contract
 from crossmod.stages.base import Context, History, PseudoLabeler, Segmenter
+from crossmod.store.store import Store
+
+LABEL_BYTES = 0.01
+"""Of a voxel of a compressed label map, which is nearly empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,31 +47,31 @@ class Train(PluginStep):
     start: Train | None = None
 
     code_version = 2
-
-    @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (*self.labeled, self.start) if self.start else self.labeled
+    is_learner = True
 
     @property
     def settings(self) -> Mapping[str, Any]:
         return {**super().settings, "fold": self.fold, "folds": self.folds}
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
-        cohort = load_cohorts(self.labeled, folder_of)
-        origins = _origins(self.labeled, folder_of)
+    def make(self, store: Store, ctx: Context) -> None:
+        cohort = load_cohorts(self.labeled, store)
+        origins = _origins(self.labeled, store)
         train, validation = cohort.folds(self.folds, self.seed, origins)[self.fold]
         stage = cast("Segmenter[Any]", self.use.stage())
-        start = load_state(folder_of(self.start)) if self.start else None
+        start = load_state(self.start.folder(store)) if self.start else None
         seeded = replace(ctx, seed=self.seed + self.fold, start=start)
         save_state(ctx.folder, contract.learned(stage.fit(train, validation, seeded), self.use.who))
 
+    def alone(self) -> Self:
+        return replace(self, start=None)
 
-def _origins(labeled: Sequence[Step], folder_of: Where) -> dict[str, int]:
+
+def _origins(labeled: Sequence[Step], store: Store) -> dict[str, int]:
     """Patient -> the first of the steps that shows the patient: copies stay with originals."""
     return {
         case.patient: number
         for number, step in reversed(list(enumerate(labeled)))
-        for case in Cohort.load(folder_of(step)).cases
+        for case in Cohort.load(step.folder(store)).cases
     }
 
 
@@ -86,10 +87,6 @@ class Predict(PluginStep):
     code_version = 2
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (*self.models, self.images)
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {
             **super().settings,
@@ -98,10 +95,10 @@ class Predict(PluginStep):
             "keep_probabilities": self.keep_probabilities,
         }
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
-        cohort = Cohort.load(folder_of(self.images))
-        grids = load_grids(folder_of(self.images))
-        states = [load_state(folder_of(model)) for model in self.models]
+    def make(self, store: Store, ctx: Context) -> None:
+        cohort = Cohort.load(self.images.folder(store))
+        grids = load_grids(self.images.folder(store))
+        states = [load_state(model.folder(store)) for model in self.models]
         given = ctx.progress(cohort.volumes(), total=len(cohort))
         for folds in self.ensemble.members(given, states, ctx):
             prediction = self.ensemble.joined(folds)
@@ -110,6 +107,36 @@ class Predict(PluginStep):
             write_nifti(label_map(ctx.folder, prediction.case), labels, native.affine)
             if self.keep_probabilities:
                 save_probabilities(ctx.folder, prediction)
+
+    @property
+    def predicted(self) -> Step:
+        return self.images
+
+    def disk_bytes(self, extents: Extents) -> int | None:
+        images, maps = extents.of(self.images), 1 + len(self.ensemble.classes.labels)
+        if images is None:
+            return None
+        kept = images.lattice.voxels * maps * 2 if self.keep_probabilities else 0
+        return images.count * (kept + int(images.native.voxels * LABEL_BYTES))
+
+
+def label_map(folder: Path, case: str) -> Path:
+    """Where a Predict step keeps the label map of a case, on the grid of the scan."""
+    return folder / "labels" / f"{case}.nii.gz"
+
+
+def save_probabilities(folder: Path, prediction: Prediction) -> None:
+    """Keep class probabilities ``(1 + classes, I, J, K)`` in half precision."""
+    path = folder / "probabilities" / f"{prediction.case}.npy"
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, prediction.probabilities.astype(np.float16), allow_pickle=False)
+
+
+def load_prediction(folder: Path, image: Volume) -> Prediction:
+    """The prediction a Predict step kept for an image."""
+    path = folder / "probabilities" / f"{image.case}.npy"
+    probabilities: FloatArray = np.load(path, allow_pickle=False).astype(np.float32)
+    return Prediction(image, probabilities)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +153,11 @@ class PseudoLabel(PluginStep):
     def inputs(self) -> tuple[Step, ...]:
         return (self.predictions, self.predictions.images, *self.earlier)
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
-        cohort = Cohort.load(folder_of(self.predictions.images))
-        history = History(tuple(Cohort.load(folder_of(step)) for step in self.earlier))
+    def make(self, store: Store, ctx: Context) -> None:
+        cohort = Cohort.load(self.predictions.images.folder(store))
+        history = History(tuple(Cohort.load(step.folder(store)) for step in self.earlier))
         stage = cast("PseudoLabeler[Any]", self.use.stage())
-        folder = folder_of(self.predictions)
+        folder = self.predictions.folder(store)
         given = (load_prediction(folder, volume) for volume in cohort.volumes())
         results = stage.select(ctx.progress(given, total=len(cohort)), history, ctx)
         images = {case.case: case for case in cohort.cases}
@@ -140,8 +167,12 @@ class PseudoLabel(PluginStep):
         done = stage.done(History((*history.rounds, writer.close())))
         _note_end(ctx.folder, contract.decision(done, self.use.who))
 
-    def ends_run(self, folder: Path) -> bool:
-        return _is_end(folder)
+    def extent(self, extents: Extents) -> Extent | None:
+        images = extents.of(self.predictions.images)
+        return images and replace(images, labeled=True)
+
+    def ends_run(self, store: Store) -> bool:
+        return _is_end(self.folder(store))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,16 +183,12 @@ class Regrid(Step):
     images: Prepare
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.labeled, self.images)
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {}
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
-        labeled = Cohort.load(folder_of(self.labeled))
-        images = {case.case: case for case in Cohort.load(folder_of(self.images)).cases}
+    def make(self, store: Store, ctx: Context) -> None:
+        labeled = Cohort.load(self.labeled.folder(store))
+        images = {case.case: case for case in Cohort.load(self.images.folder(store)).cases}
         writer = CohortWriter(ctx.folder, labeled.classes)
         for pair in ctx.progress(labeled.pairs(), total=len(labeled)):
             image = images[pair.case].volume()
@@ -169,13 +196,17 @@ class Regrid(Step):
             writer.add(image, patient=pair.patient, labels=labels)
         writer.close()
 
+    def extent(self, extents: Extents) -> Extent | None:
+        images, labeled = extents.of(self.images), extents.of(self.labeled)
+        return images and labeled and replace(images, cases=labeled.cases, labeled=True)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreStage(Step):
     """Score the predictions of one stage on one split against label maps nobody learned from."""
 
     predictions: Predict
-    data: Step
+    data: ScanSource
     labels: str
     stage: str
     split: str
@@ -183,23 +214,21 @@ class ScoreStage(Step):
     code_version = 2
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.predictions, self.data)
-
-    @property
     def settings(self) -> Mapping[str, Any]:
-        return {"labels": self.labels, "stage": self.stage, "split": self.split}
+        settings = {"labels": self.labels, "stage": self.stage, "split": self.split}
+        further = code_of_further()
+        return {**settings, "metrics": further} if further else settings
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
+    def make(self, store: Store, ctx: Context) -> None:
         images = self.predictions.images
-        root, rows = folder_of(self.data), []
-        for scan in ctx.progress(images.scans(folder_of)):
+        root, rows = self.data.folder(store), []
+        for scan in ctx.progress(images.scans(store)):
             reference = reference_of(root, self.labels, scan.case)
-            if not self._is_scored(reference):
+            if not self.data.has_reference(reference):
                 continue  # only some scans of this split have one
-            prediction = label_map(folder_of(self.predictions), scan.case)
+            prediction = label_map(self.predictions.folder(store), scan.case)
             expected = load_labels(reference, images.intake)
-            require_unchanged(self.data, reference, expected.digest)
+            self.data.require_unchanged(reference, expected.digest)
             results = score(
                 images.classes.to_labels(read_labels(prediction)),
                 images.classes.to_labels(expected.labels),
@@ -207,19 +236,10 @@ class ScoreStage(Step):
                 images.classes.labels,
             )
             rows += [
-                Score(self.split, self.stage, scan.case, scan.center, name, *measures)
+                Score(self.split, self.stage, scan.case, scan.center, name, measures)
                 for name, measures in results.items()
             ]
         write_scores(ctx.folder / "metrics.csv", rows)
-
-    def _is_scored(self, reference: Path) -> bool:
-        """Whether there is a label map; in a data folder, whether there was one at the intake."""
-        if not isinstance(self.data, DataFolder):
-            return reference.is_file()
-        known = self.data.digest_at_intake(reference)
-        if known and not reference.is_file():
-            require_unchanged(self.data, reference, "")
-        return bool(known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,20 +253,16 @@ class Gate(Step):
     limit: float
 
     @property
-    def inputs(self) -> tuple[Step, ...]:
-        return (self.scores,)
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         return {"structure": self.structure, "limit": self.limit}
 
-    def make(self, folder_of: Where, ctx: Context) -> None:
-        rows = read_scores(folder_of(self.scores) / "metrics.csv")
-        reached = [row.dice for row in rows if row.structure == self.structure]
+    def make(self, store: Store, ctx: Context) -> None:
+        rows = read_scores(self.scores.folder(store) / "metrics.csv")
+        reached = [row.of(DICE) for row in rows if row.structure == self.structure]
         _note_end(ctx.folder, bool(np.nanmean(reached) < self.limit))
 
-    def ends_run(self, folder: Path) -> bool:
-        return _is_end(folder)
+    def ends_run(self, store: Store) -> bool:
+        return _is_end(self.folder(store))
 
 
 END = "done.json"

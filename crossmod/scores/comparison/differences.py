@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 
-from crossmod.scores.metrics import Score
+from crossmod.scores.metrics import Score, known
 from crossmod.scores.statistics import Paired, holm, mean_and_sd, paired
+from crossmod.scores.table import DICE, VOLUME, Metric
 
 
 @dataclass
@@ -33,24 +33,22 @@ class Cell:
         """Take in the score of one case; a step shared by variants counts once."""
         self.seeds.setdefault(seed, {})[score.case] = score
 
-    def by_case(self, metric: str, seeds: Sequence[int] | None = None) -> dict[str, float]:
+    def by_case(self, metric: Metric, seeds: Sequence[int] | None = None) -> dict[str, float]:
         """Case -> mean over seeds."""
         chosen = [self.seeds[seed] for seed in seeds or self.seeds]
         cases = chosen[0] if chosen else ()
         return {
-            case: float(np.mean([getattr(scores[case], metric) for scores in chosen]))
-            for case in cases
+            case: float(np.mean([scores[case].of(metric) for scores in chosen])) for case in cases
         }
 
-    def seed_means(self, metric: str) -> list[float]:
+    def seed_means(self, metric: Metric) -> list[float]:
         """For every seed the mean over its cases that have the structure."""
-        values = [[getattr(s, metric) for s in scores.values()] for scores in self.seeds.values()]
-        return [mean_and_sd([v for v in seed if not math.isnan(v)])[0] for seed in values]
+        return [mean_and_sd(known(of.values(), metric))[0] for of in self.seeds.values()]
 
     def volumes(self) -> dict[str, float]:
         """Case -> volume of the reference, mm3."""
         first: Mapping[str, Score] = next(iter(self.seeds.values()), {})
-        return {case: score.volume_mm3 for case, score in first.items()}
+        return {case: score.of(VOLUME) for case, score in first.items()}
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def _test(first: Cell, second: Cell) -> Difference:
     seeds = [seed for seed in first.seeds if seed in second.seeds]
     result = paired([], [])
     if seeds:
-        before, after = first.by_case("dice", seeds), second.by_case("dice", seeds)
+        before, after = first.by_case(DICE, seeds), second.by_case(DICE, seeds)
         cases = [case for case in after if case in before]
         result = paired([after[case] for case in cases], [before[case] for case in cases])
     rounds = (first.round, second.round)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from crossmod.files.atomic import write_file
 from crossmod.files.tables import write_csv
 from crossmod.scores.comparison.trials import Comparison, Row
+from crossmod.scores.table import DICE, Metric, reported
 
-NUMBERS = ("dice_mean", "dice_seeds_sd", "dice_cases_sd", "assd_mean_mm", "assd_seeds_sd_mm")
-ROW_COLUMNS = ("class", "variant", "round", "seeds", "runs", "cases", *NUMBERS)
+ROW_COLUMNS = ("class", "variant", "round", "seeds", "runs", "cases")
 DIFFERENCE_COLUMNS = (
     *("class", "first", "first_round", "second", "second_round", "cases", "dice_difference"),
     *("t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"),
@@ -25,12 +24,22 @@ def write_rows(path: Path, comparison: Comparison) -> None:
         [
             *(row.structure, row.label, "" if row.round is None else row.round),
             *(row.seeds, row.runs, row.cases),
-            *(*row.dice, row.dice_cases_sd, *row.assd_mm),
+            *(value for metric in reported() for value in _numbers(row, metric)),
             *(row.by_size.get(size, math.nan) for size in sizes),
         ]
         for row in comparison.rows
     ]
-    write_csv(path, [*ROW_COLUMNS, *(f"dice_{size}" for size in sizes)], lines)
+    numbers = [metric.named(text) for metric in reported() for text in _statistics(metric)]
+    write_csv(path, [*ROW_COLUMNS, *numbers, *(f"dice_{size}" for size in sizes)], lines)
+
+
+def _statistics(metric: Metric) -> tuple[str, ...]:
+    return ("mean", "seeds_sd", "cases_sd") if metric is DICE else ("mean", "seeds_sd")
+
+
+def _numbers(row: Row, metric: Metric) -> tuple[float, ...]:
+    spread = row.spreads[metric.column]
+    return (*spread, row.dice_cases_sd) if metric is DICE else spread
 
 
 def write_differences(path: Path, comparison: Comparison) -> None:
@@ -50,11 +59,12 @@ def write_differences(path: Path, comparison: Comparison) -> None:
 def write_latex(path: Path, comparison: Comparison) -> None:
     r"""Write one ``tabular`` for each structure; needs ``\usepackage{booktabs}``."""
     tables = [_table(comparison, structure) for structure in comparison.structures]
-    write_file(path, "\n".join(tables))
+    path.write_text("\n".join(tables), encoding="utf-8")
 
 
 def _table(comparison: Comparison, structure: str) -> str:
-    heads = ["Variant", "Round", "Dice", "ASSD (mm)", *map(str.capitalize, comparison.size_names)]
+    titles = [_safe(metric.title) for metric in reported()]
+    heads = ["Variant", "Round", *titles, *map(str.capitalize, comparison.size_names)]
     lines = [
         f"% {structure}, {comparison.split} scans; mean and standard deviation over seeds",
         rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
@@ -70,14 +80,16 @@ def _table(comparison: Comparison, structure: str) -> str:
 
 
 def _latex_cells(row: Row, sizes: list[str], before: str) -> list[str]:
-    name = "" if row.label == before else "".join(UNSAFE.get(c, c) for c in row.label)
     return [
-        name,
+        "" if row.label == before else _safe(row.label),
         "" if row.round is None else str(row.round),
-        _plus_minus(*row.dice),
-        _plus_minus(*row.assd_mm),
+        *(_plus_minus(*row.spreads[metric.column]) for metric in reported()),
         *(_number(row.by_size.get(size, math.nan)) for size in sizes),
     ]
+
+
+def _safe(text: str) -> str:
+    return "".join(UNSAFE.get(c, c) for c in text)
 
 
 def _plus_minus(mean: float, spread: float) -> str:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from crossmod.scores.comparison.differences import Cell, Difference, all_differences
 from crossmod.scores.metrics import Score
+from crossmod.scores.sizes import NAMES, Sizes
 from crossmod.scores.statistics import mean_and_sd
+from crossmod.scores.table import DICE, reported
 
 REFERENCES = ("oracle", "no-adaptation")
 """Stages that a method is compared with."""
@@ -47,20 +47,6 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Which lesions are small and which are large, mm3."""
-
-    small_below: float
-    large_above: float
-
-    def name(self, volume_mm3: float) -> str:
-        """What a volume is called: small, medium or large."""
-        if volume_mm3 < self.small_below:
-            return "small"
-        return "large" if volume_mm3 > self.large_above else "medium"
-
-
-@dataclass(frozen=True)
 class Row:
     """One structure as one variant outlines it after one round of self-training.
 
@@ -71,10 +57,10 @@ class Row:
         seeds: how many runs came this far.
         runs: how many there are.
         cases: cases with the structure.
-        dice: mean over cases and seeds, and standard deviation over the seeds' means.
-        dice_seeds: mean over cases, for each seed.
+        spreads: column of a metric that reports show -> mean over cases and seeds, and standard
+            deviation over the seeds' means.
+        dice_seeds: mean Dice over cases, for each seed.
         dice_cases_sd: standard deviation over cases, each case averaged over seeds.
-        assd_mm: as `dice`.
         by_size: "small", "medium", "large" -> mean Dice; sizes without a case are missing.
         versus: the test against the first variant after the same round, where there is one.
     """
@@ -85,10 +71,9 @@ class Row:
     seeds: int
     runs: int
     cases: int
-    dice: tuple[float, float]
+    spreads: Mapping[str, tuple[float, float]]
     dice_seeds: Sequence[float]
     dice_cases_sd: float
-    assd_mm: tuple[float, float]
     by_size: Mapping[str, float]
     versus: Difference | None
 
@@ -117,8 +102,7 @@ class Comparison:
     @cached_property
     def size_names(self) -> list[str]:
         """The sizes that occur."""
-        return [name for name in ("small", "medium", "large")
-                if any(name in row.by_size for row in self.rows)]  # fmt: skip
+        return [name for name in NAMES if any(name in row.by_size for row in self.rows)]
 
     def of(self, structure: str) -> list[Row]:
         """The rows of one structure."""
@@ -172,30 +156,27 @@ def _cells(trials: Sequence[Trial]) -> dict[tuple[str, str, int | None], Cell]:
 
 
 def _row(cell: Cell, runs: int, sizes: Sizes, tests: Sequence[Difference], first: str) -> Row:
-    dice = cell.by_case("dice")
+    dice = {case: value for case, value in cell.by_case(DICE).items() if not math.isnan(value)}
     volumes = cell.volumes()
     groups: dict[str, list[float]] = {}
     for case, value in dice.items():
-        if not math.isnan(value):
-            groups.setdefault(sizes.name(volumes[case]), []).append(value)
-    versus = [
+        groups.setdefault(sizes.name(volumes[case]), []).append(value)
+    place = cell.structure, cell.label, (cell.round, cell.round)
+    versus = (
         test
         for test in tests
-        if (test.structure, test.second, test.rounds)
-        == (cell.structure, cell.label, (cell.round, cell.round))
-        and test.first == first
-    ]
+        if (test.structure, test.second, test.rounds) == place and test.first == first
+    )
     return Row(
         cell.structure,
         cell.label,
         cell.round,
         len(cell.seeds),
         runs,
-        int(np.count_nonzero(~np.isnan(list(dice.values())))),
-        mean_and_sd(cell.seed_means("dice")),
-        cell.seed_means("dice"),
-        mean_and_sd([value for value in dice.values() if not math.isnan(value)])[1],
-        mean_and_sd(cell.seed_means("assd_mm")),
-        {name: float(np.mean(values)) for name, values in groups.items()},
-        versus[0] if versus else None,
+        len(dice),
+        {m.column: mean_and_sd(cell.seed_means(m)) for m in reported()},
+        cell.seed_means(DICE),
+        mean_and_sd(list(dice.values()))[1],
+        {name: mean_and_sd(values)[0] for name, values in groups.items()},
+        next(versus, None),
     )

@@ -10,35 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.data.crossmoda import LABEL_ENDING
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import LabelArray
-from crossmod.errors import DataError
-from crossmod.files.tables import write_csv
+from crossmod.errors import DataError, reading
 from crossmod.intake import LabelMap, difference, load_labels
-from crossmod.scores.metrics import TOLERANCE_MM, Measures, score
-
-LABEL = "_Label"
-"""How the names of CrossMoDA's label maps end."""
-
-COLUMNS = ("case", "center", "class", *Measures._fields)
-"""The columns of the file of outcomes."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How well one structure of one case was outlined.
-
-    Attributes:
-        case: case identifier.
-        center: the hospital it comes from, or "".
-        structure: class name.
-        measures: the metrics.
-    """
-
-    case: str
-    center: str
-    structure: str
-    measures: Measures
+from crossmod.scores.metrics import Score, score
+from crossmod.scores.table import TOLERANCE_MM
 
 
 @dataclass(frozen=True)
@@ -46,12 +24,12 @@ class Compared:
     """What comparing the two label maps of one case gave.
 
     Attributes:
-        outcomes: one for each class.
+        scores: one for each class.
         remarks: what was odd about the files and could be mended.
         strange: file -> the values in it that are of no class.
     """
 
-    outcomes: Sequence[Outcome]
+    scores: Sequence[Score]
     remarks: Sequence[str]
     strange: Mapping[Path, Sequence[int]]
 
@@ -94,7 +72,7 @@ class LabelPair:
                 fix="resample the prediction to the grid of the reference, nearest neighbor",
             )
         try:
-            scores = score(
+            results = score(
                 prediction.labels,
                 reference.labels,
                 reference.affine,
@@ -106,7 +84,7 @@ class LabelPair:
             raise DataError(error.what, where=self.case, fix=error.fix) from error
         maps = dict(zip(files, (prediction, reference), strict=True))
         return Compared(
-            [Outcome(self.case, self.center, *item) for item in scores.items()],
+            [Score("", "", self.case, self.center, *item) for item in results.items()],
             [f"{path}: {text}" for path, one in maps.items() for text in one.remarks],
             {path: _strange(one.labels, classes) for path, one in maps.items()},
         )
@@ -118,11 +96,11 @@ def compare_all(
     *,
     tolerance_mm: float = TOLERANCE_MM,
     challenge: bool = False,
-) -> tuple[list[Outcome], list[str]]:
+) -> tuple[list[Score], list[str]]:
     """Compare every pair; arguments as for `crossmod.scores.metrics.score`.
 
     Returns:
-        The outcomes, and what was odd about the files.
+        The scores, and what was odd about the files.
 
     Raises:
         DataError: names all that is wrong with any of them.
@@ -138,15 +116,15 @@ def compare_all(
         cases = f"{len(problems)} of {len(problems) + len(found)} cases cannot be scored:"
         raise DataError("\n".join([cases, *problems]))
     remarks = [text for one in found for text in one.remarks]
-    return [item for one in found for item in one.outcomes], remarks + _told(found)
+    return [item for one in found for item in one.scores], remarks + _told(found)
 
 
 def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str]) -> list[LabelPair]:
     """The label maps that two folders hold of the same cases, sorted by case.
 
     The case is the name of a file without ``.nii``, ``.nii.gz`` and an ending ``_Label``. In a
-    folder with names ending in ``_Label`` other files are no label maps: CrossMoDA keeps scans and
-    label maps together.
+    folder with names ending in ``_Label`` other files are no label maps: data sets may keep scans
+    and label maps together.
 
     Args:
         predictions: folder of predictions.
@@ -162,12 +140,6 @@ def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str])
         LabelPair(case, _center(case, centers), found[case], expected[case])
         for case in sorted(expected)
     ]
-
-
-def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Write a CSV with the columns `COLUMNS`; NaN becomes an empty cell."""
-    rows = ((item.case, item.center, item.structure, *item.measures) for item in outcomes)
-    write_csv(path, COLUMNS, rows)
 
 
 def _read(files: Iterable[Path]) -> list[LabelMap]:
@@ -214,11 +186,11 @@ def _label_maps(folder: Path) -> dict[str, Path]:
         for path in _files(folder)
         if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
     }
-    if any(stem.endswith(LABEL) for stem in stems.values()):
-        stems = {path: stem for path, stem in stems.items() if stem.endswith(LABEL)}
+    if any(stem.endswith(LABEL_ENDING) for stem in stems.values()):
+        stems = {path: stem for path, stem in stems.items() if stem.endswith(LABEL_ENDING)}
     found: dict[str, Path] = {}
     for path, stem in stems.items():
-        case = stem.removesuffix(LABEL)
+        case = stem.removesuffix(LABEL_ENDING)
         if case in found:
             raise DataError(
                 f"has two label maps: {found[case].name} and {path.name}",
@@ -232,10 +204,8 @@ def _label_maps(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    try:
+    with reading(folder):
         files = sorted(folder.iterdir())
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(folder)) from error
     for path in files:
         try:
             path.name.encode()
@@ -260,5 +230,5 @@ def _check_same_cases(
         raise DataError(
             "\n".join(problems),
             fix="both folders need the same cases; a case is the name of its file without"
-            f" .nii.gz and {LABEL}",
+            f" .nii.gz and {LABEL_ENDING}",
         )

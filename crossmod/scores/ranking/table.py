@@ -13,13 +13,9 @@ from numpy.typing import NDArray
 
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv
+from crossmod.scores.table import Metric, metrics, penalties
 
 FloatTable = NDArray[np.float64]
-
-HIGHER_IS_BETTER = {"dice": True, "assd": False, "hd95": False, "nsd": True}
-"""The metrics that a column can be of, in lower case."""
-
-PATTERN = f"Case, Team and {{structure}}_{{metric}}; metrics: {', '.join(HIGHER_IS_BETTER)}"
 
 MAX_NAMED = 10
 """Missing rows that a message names; it counts the rest."""
@@ -57,14 +53,28 @@ class ScoreTable:
         return np.asarray(self.values[self.metrics.index(metric)])
 
 
-def structure_of(metric: str) -> str:
+def structure_of(column: str) -> str:
     """The structure a column is of."""
-    return metric.rpartition("_")[0]
+    return _parts(column)[0]
 
 
-def higher_is_better(metric: str) -> bool:
+def higher_is_better(column: str) -> bool:
     """Whether high values of a column are good."""
-    return HIGHER_IS_BETTER[metric.rpartition("_")[2].lower()]
+    metric = _parts(column)[1]
+    return metric is not None and metric.better == "higher"
+
+
+def ranking_metrics() -> list[Metric]:
+    """The metrics that a column can be of."""
+    return [metric for metric in metrics() if metric.better]
+
+
+def _parts(column: str) -> tuple[str, Metric | None]:
+    """Structure and metric of ``{structure}_{metric}``; "" and None where it is no such column."""
+    for metric in sorted(ranking_metrics(), key=lambda one: -len(one.name)):
+        if column.lower().endswith(f"_{metric.name}"):
+            return column[: -len(metric.name) - 1], metric
+    return "", None
 
 
 def read_table(path: Path) -> ScoreTable:
@@ -98,18 +108,16 @@ def read_table(path: Path) -> ScoreTable:
 
 def _metrics(header: Sequence[str], where: str) -> tuple[str, ...]:
     others = [name for name in header if name not in ("Case", "Team")]
-    wrong = [
-        name
-        for name in others
-        if not structure_of(name) or name.rpartition("_")[2].lower() not in HIGHER_IS_BETTER
-    ]
+    names = ", ".join(metric.name for metric in ranking_metrics())
+    allowed = f"Case, Team and {{structure}}_{{metric}}; metrics: {names}"
+    wrong = [name for name in others if not structure_of(name)]
     if wrong:
-        raise DataError(f"has unknown columns: {wrong}", where=where, allowed=PATTERN)
+        raise DataError(f"has unknown columns: {wrong}", where=where, allowed=allowed)
     missing = [name for name in ("Case", "Team") if name not in header]
     if missing:
-        raise DataError(f"lacks the columns {missing}", where=where, allowed=PATTERN)
+        raise DataError(f"lacks the columns {missing}", where=where, allowed=allowed)
     if not others:
-        raise DataError("has no column of a metric", where=where, allowed=PATTERN)
+        raise DataError("has no column of a metric", where=where, allowed=allowed)
     if len(set(header)) < len(header):
         raise DataError(f"has a column twice: {','.join(header)}", where=where)
     return tuple(others)
@@ -125,8 +133,8 @@ def _number(cells: Mapping[str, str], name: str, where: str) -> float:
             f"{name} is '{cells[name]}'",
             where=where,
             allowed="a finite number",
-            fix="give a case without prediction the worst values, as CrossMoDA does: Dice 0 and"
-            " ASSD 350 mm",
+            fix="give a case without prediction the values of a missing structure:"
+            f" {penalties(ranking_metrics())}",
         )
     return value
 

@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from crossmod.errors import PluginError
-from crossmod.stages.guard.files import Rooms, trusted, watched
+from crossmod.stages.guard.files import WriteGuard, trusted, watched
 from crossmod.stages.guard.process import kept
 from crossmod.stages.guard.programs import ended
 from crossmod.stages.guard.threads import counted
-from crossmod.stages.guard.words import described, text_of
+from crossmod.stages.guard.words import described, is_out_of_memory, text_of
 
-__all__ = ["described", "guarded", "text_of", "trusted"]
+__all__ = ["described", "guarded", "is_out_of_memory", "text_of", "trusted"]
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def guarded(
     """
     with (
         kept(who, seed, warn),
-        watched(Rooms(who, own, closed)) as rooms,
+        watched(WriteGuard(who, own, closed)) as writes,
         counted(who, warn),
         ended(who, warn),
     ):
@@ -58,10 +58,10 @@ def guarded(
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            if rooms.fault is not None and rooms.fault is not error:
-                raise rooms.fault from error
+            if writes.fault is not None and writes.fault is not error:
+                raise writes.fault from error
             if isinstance(error, Exception):
                 raise
             raise PluginError(f"tries to end the program: {described(error)}", where=who) from error
-    if rooms.fault is not None:
-        raise rooms.fault
+    if writes.fault is not None:
+        raise writes.fault

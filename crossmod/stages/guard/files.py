@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from crossmod.errors import PluginError
 from crossmod.stages.guard.places import database, place_of
-from crossmod.stages.guard.threads import elders, owner_of
+from crossmod.stages.guard.threads import owner_of, preexisting_threads
 
 ParametersT = ParamSpec("ParametersT")
 ResultT = TypeVar("ResultT")
@@ -70,7 +70,7 @@ COMPILED = re.compile(r".+\.(pyc|nbi|nbc)(\..+)?")
 SQLITE = "sqlite3.connect"
 
 
-class Rooms:
+class WriteGuard:
     """The folders a plugin may write into.
 
     Args:
@@ -80,6 +80,7 @@ class Rooms:
 
     Attributes:
         fault: the first attempt to write elsewhere.
+        preexisting: threads that are not the plugin's.
     """
 
     def __init__(self, who: str, own: Sequence[Path], closed: Path) -> None:
@@ -94,7 +95,7 @@ class Rooms:
             if folder
         ]
         self.fault: PluginError | None = None
-        self.older = elders()
+        self.preexisting = preexisting_threads()
 
     def require(self, event: str, place: str) -> None:
         """Let a change of a file happen, or not.
@@ -138,20 +139,20 @@ def _within(place: str, folder: str) -> bool:
     return place == folder or place.startswith(folder.rstrip(os.sep) + os.sep)
 
 
-_rooms: Rooms | None = None
+_active: WriteGuard | None = None
 _trust = threading.local()
 
 
 @contextmanager
-def watched(rooms: Rooms) -> Iterator[Rooms]:
-    """While this block runs, this process writes into these rooms only."""
-    global _rooms
+def watched(writes: WriteGuard) -> Iterator[WriteGuard]:
+    """While this block runs, this process writes only where the guard allows."""
+    global _active
     _listen()
-    _rooms = rooms
+    _active = writes
     try:
-        yield rooms
+        yield writes
     finally:
-        _rooms = None
+        _active = None
 
 
 def trusted(call: Callable[ParametersT, ResultT]) -> Callable[ParametersT, ResultT]:
@@ -175,16 +176,16 @@ def _listen() -> None:
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    rooms = _rooms
-    if rooms is None or not (event in ("open", SQLITE) or event in CHANGES):
+    writes = _active
+    if writes is None or not (event in ("open", SQLITE) or event in CHANGES):
         return
-    if getattr(_trust, "full", False) or threading.current_thread() in rooms.older:
+    if getattr(_trust, "full", False) or threading.current_thread() in writes.preexisting:
         return
     for path, handle, follow in _changed(event, arguments):
         if not isinstance(path, int):  # a file that is open by now
             place = place_of(path, handle, follow)
             if place is not None:
-                rooms.require(event, place)
+                writes.require(event, place)
 
 
 def _changed(event: str, arguments: tuple[Any, ...]) -> list[tuple[Any, int | None, bool]]:

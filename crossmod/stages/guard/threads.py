@@ -40,7 +40,7 @@ def _goes_on(thread: Thread) -> bool:
     return thread.is_alive()
 
 
-def elders() -> set[Thread]:
+def preexisting_threads() -> set[Thread]:
     """The other threads, without those that plugins left: a lock shows that its owner is alive."""
     return set(threading.enumerate()) - set(_left) - {threading.current_thread()}
 

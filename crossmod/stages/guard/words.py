@@ -1,6 +1,16 @@
-"""What an exception says."""
+"""What an exception says: its text, and whether memory ran out."""
 
 from __future__ import annotations
+
+SIGNS = (
+    "can't allocate memory",
+    "out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "Failed to allocate memory",
+    "bad_alloc",
+)
+"""What libraries say where memory ran out."""
 
 
 def described(error: BaseException) -> str:
@@ -14,3 +24,10 @@ def text_of(thing: object) -> str:
         return str(thing).encode(errors="backslashreplace").decode()
     except Exception as error:
         return f"(its text cannot be made: {type(error).__name__})"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, that of the machine or that of a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(sign in text_of(error) for sign in SIGNS)

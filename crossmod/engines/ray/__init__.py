@@ -1,6 +1,0 @@
-"""Tasks on Ray: a cluster of one's own on this machine, or one that runs on several."""
-
-from crossmod.engines.ray.engine import Ray
-from crossmod.engines.ray.options import RayOptions
-
-__all__ = ["Ray", "RayOptions"]

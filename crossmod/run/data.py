@@ -1,0 +1,171 @@
+"""The data folder of a recipe: which it is, what is read there, and whether it can be trusted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from crossmod.data.cases import patient_of
+from crossmod.data.folder import NIFTI, Inventory, Scan, take_stock
+from crossmod.data.grids import require_moderate
+from crossmod.errors import DataError
+from crossmod.files.outputs import Inputs
+from crossmod.files.patterns import CASE, is_folder, matches, refuse_links
+from crossmod.intake import Inspector, Part, Survey, survey
+from crossmod.recipe.load import Checked
+from crossmod.recipe.model import Recipe
+from crossmod.stages.base import Progress, silent_progress
+
+SHOWN = 5
+"""Cases that a message names."""
+
+FEWEST = 2
+"""Scans of a domain that anything can be learned from."""
+
+
+def find_data(recipe: Recipe, data: Path | None) -> Path | None:
+    """The data folder: as named, as the environment says, or None for the embedded cohort."""
+    named = os.environ.get("CROSSMOD_DATA")
+    if data is None and recipe.data.phantom is None and named:
+        data = Path(named)
+    return data.absolute() if data is not None else None
+
+
+def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
+    """What a run reads: its recipes, the data folder, and where its patterns lead otherwise."""
+    files = found[0].document.files
+    if data is None:
+        return Inputs(files)
+    listed, searched = list[Path](), [data]
+    for pattern in {one for checked in found for one in checked.recipe.patterns}:
+        start, _, rest = pattern.partition(CASE)
+        flat = "/" not in rest and pattern.endswith(NIFTI)
+        (listed if flat else searched).append(data / start.rpartition("/")[0])
+    return Inputs(files, tuple(listed), tuple(searched))
+
+
+def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> Inventory:
+    """Find the scans of every split, so that a wrong folder is said before anything runs.
+
+    Args:
+        recipe: says which files they are.
+        root: the data folder.
+        allow_outside: follow links that lead out of it.
+
+    Raises:
+        DataError: there is no such folder, a split has no scan, a labeled scan has no label map, a
+            table beside the source scans contradicts their names, or links lead out of the folder.
+    """
+    if not is_folder(root):
+        raise DataError("is not a folder", where=str(root))
+    if not allow_outside:
+        refuse_links(root, recipe.patterns)
+    data = recipe.data
+    patterns: dict[str, tuple[str, str | None]] = {
+        "source": (data.source.images, data.source.labels),
+        "target": (data.target.images, None),
+    }
+    if data.validation is not None:
+        patterns["validation"] = (data.validation.images, None)
+    return take_stock(root, patterns, data.centers)
+
+
+def survey_data(
+    recipe: Recipe,
+    root: Path,
+    inventory: Inventory,
+    *,
+    memory: Path | None = None,
+    digests: dict[Path, str] | None = None,
+    progress: Progress = silent_progress,
+) -> Survey:
+    """Look into every file that a recipe uses.
+
+    Args:
+        recipe: says which files, and what they are.
+        root: the data folder.
+        inventory: the scans in it.
+        memory: the folder of what was seen before.
+        digests: of files, as for `Inspector`; recipes of one run look at the same files.
+        progress: wraps the iteration over files.
+    """
+    data, labels = recipe.data, recipe.evaluate.labels
+    series = {
+        "target": data.target.series,
+        "validation": data.validation.series if data.validation else "",
+    }
+    references, problems = _references(root, labels)
+    parts = [
+        Part(split, scans, {} if split == "source" else references, series.get(split, ""))
+        for split, scans in inventory.splits.items()
+    ]
+    found = survey(parts, data.class_table, Inspector(recipe.intake, memory, digests), progress)
+    found.problems += problems
+    found.problems += _too_large(found, recipe)
+    found.problems += _unfitting(inventory, data.patients)
+    found.problems += _too_few(inventory, recipe)
+    found.problems += _on_both_sides(inventory, data.patients)
+    return found
+
+
+def _references(root: Path, labels: str | None) -> tuple[dict[str, Path], list[str]]:
+    """Case -> label map that is only scored against, and what keeps them from being found."""
+    try:
+        return (matches(root, labels) if labels else {}), []
+    except DataError as error:
+        return {}, [str(error)]
+
+
+def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
+    """Scans whose voxels are so large that a common grid explodes."""
+    last = recipe.pseudo_label.last if recipe.pseudo_label else None
+    other = recipe.preprocess.model_copy(update=last.preprocess) if last else recipe.preprocess
+    for part in found.parts:
+        grids = [recipe.preprocess] if part.split == "source" else [recipe.preprocess, other]
+        for image in [scan.image for scan in part.scans if scan.image in found.facts]:
+            try:
+                for options in grids:
+                    most = recipe.intake.limits.max_voxels
+                    require_moderate(found.facts[image].grid, options, most)
+            except DataError as error:
+                yield f"{image}: {error}"
+
+
+def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
+    """Cases whose patient cannot be told."""
+    for split, scans in inventory.splits.items():
+        cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
+        if cases:
+            names = ", ".join(cases[:SHOWN]) + ", …" * (len(cases) > SHOWN)
+            text = f"data.patients = '{pattern}' does not fit {len(cases)} cases: {names}"
+            yield f"{split}: patients: {text}"
+
+
+def _too_few(inventory: Inventory, recipe: Recipe) -> Iterator[str]:
+    """Domains with too few scans, or too few patients for the folds."""
+    for split, scans in inventory.splits.items():
+        if len(scans) < FEWEST and split != "validation":
+            yield f"{split}: scans: {len(scans)}\n  allowed: at least {FEWEST}"
+    patients, folds = (
+        _patients(inventory.splits["source"], recipe.data.patients),
+        recipe.segment.folds,
+    )
+    if 1 < len(patients) < folds:
+        found = f"{len(patients)} cannot be split into {folds} folds"
+        yield f"source: patients: {found}\n  use fewer folds or more scans"
+
+
+def _on_both_sides(inventory: Inventory, pattern: str | None) -> Iterator[str]:
+    """Patients who are learned from and scored."""
+    held_out = _patients(inventory.splits.get("validation", ()), pattern)
+    for split in ("source", "target"):
+        shared = _patients(inventory.splits[split], pattern) & held_out
+        if shared and (pattern or split == "target"):  # cases of two domains may share names
+            names = ", ".join(sorted(shared))
+            yield f"validation: patients: {names}: also in {split}\n  put each on one side"
+
+
+def _patients(scans: Iterable[Scan], pattern: str | None) -> set[str]:
+    """The patients of those scans of which it can be told."""
+    return {name for scan in scans if (name := patient_of(scan.case, pattern))}
