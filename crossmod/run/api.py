@@ -156,13 +156,14 @@ def execute(
         for one in experiment.plans
     ]
     steps = {run.label: {step.name: step.key for step in run.plan.steps} for run in runs}
+    sign = StopSign() if stop_sign is None else stop_sign  # one that is not raised is false
     with _alone(experiment, observer):
         outputs.claim()
         for run in runs:
             run.claim()
         with recorded(store, outputs.folder, experiment.recipe.title, steps):
             _tell_remarks(experiment, observer)
-            Scheduler(runs, engine, observer, stop_sign or StopSign()).execute()
+            Scheduler(runs, engine, observer, sign).execute()
             for run in runs:
                 publish_report(run)
             comparison = publish_comparison(runs, outputs) if len(runs) > 1 else None
