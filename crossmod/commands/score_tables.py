@@ -18,16 +18,16 @@ from crossmod.scores.table import DICE, Metric, penalties, summarized
 
 
 def note() -> str:
-    """What the summary tables mean."""
+    """The legend of the summary tables."""
     return (
-        "sd: of the sample (n - 1); empty: predictions that lack the structure, counted as"
+        "sd: of the sample (n - 1); empty: predictions without the structure, counted as"
         f" {penalties(summarized())}; small: below {USUAL.small_below:g} mm³; large: above"
         f" {USUAL.large_above:g} mm³"
     )
 
 
 def summary_table(groups: Sequence[Group], structure: str) -> Table:
-    """Mean and sd of every metric of one structure, by center and, where there is one, by size."""
+    """Mean and sd of every metric of one structure, by center and, of the first class, by size."""
     table = Table(title=f"{escape(structure)}: mean ± sd", title_justify="left")
     table.add_column("cases")
     table.add_column("n", justify="right")

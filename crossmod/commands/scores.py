@@ -14,7 +14,7 @@ CLASSES = ",".join(f"{name}={label}" for name, label in DEFAULT_CLASSES.items())
 CENTERS = ",".join(f"{name}={pattern}" for name, pattern in DEFAULT_CENTERS.items())
 LARGEST_LABEL = 255
 SCANS = (".nii", ".nii.gz", ".dcm")
-"""What names of scans end with."""
+"""Endings of the names of scans."""
 
 
 def evaluate(
@@ -27,27 +27,27 @@ def evaluate(
     references: Annotated[
         Path,
         typer.Argument(
-            exists=True, file_okay=False, readable=False, help="Folder of true label maps."
+            exists=True, file_okay=False, readable=False, help="Folder of reference label maps."
         ),
     ],
     classes: Annotated[
-        str, typer.Option(help="Names and labels. The first is the one grouped by size.")
+        str, typer.Option(help="Names and labels. Cases are grouped by the size of the first.")
     ] = CLASSES,
-    centers: Annotated[str, typer.Option(help="Names and patterns of cases.")] = CENTERS,
+    centers: Annotated[str, typer.Option(help="Centers and patterns of their case ids.")] = CENTERS,
     tolerance: Annotated[
-        float, typer.Option(min=0, metavar="MM", help="Surfaces this close agree, for the NSD.")
+        float, typer.Option(min=0, metavar="MM", help="Tolerance of the NSD.")
     ] = 1.0,
     challenge: Annotated[
         bool, typer.Option("--challenge", help=f"Measure distances as {CHALLENGE} did.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Where the scores of each case go.")] = Path(
+    out: Annotated[Path, typer.Option(help="File for the scores of each case.")] = Path(
         "scores.csv"
     ),
     summary: Annotated[
         Path | None,
         typer.Option(
-            help="Where means and percentiles go. Default: beside --out, -summary added;"
-            " nowhere if --out is a device or a pipe."
+            help="File for means and percentiles. Default: beside --out, -summary added;"
+            " not written if --out is a device or a pipe."
         ),
     ] = None,
 ) -> None:
@@ -91,11 +91,11 @@ def rank(
             help="CSV with the columns Case, Team and {structure}_{metric}, e.g. VS_Dice.",
         ),
     ],
-    samples: Annotated[int, typer.Option(min=1, help="How often cases are redrawn.")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of these draws.")] = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Number of bootstrap samples.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
     metric: Annotated[
         str | None,
-        typer.Option(help="Test teams on this column. Default: on each."),
+        typer.Option(help="Test teams on this column only. Default: on every column."),
     ] = None,
 ) -> None:
     """Rank teams by the rule of CrossMoDA, with a bootstrap and paired tests."""
@@ -114,7 +114,7 @@ def rank(
 
 
 def _summary_file(out: Path, summary: Path | None) -> Path | None:
-    """Where the summary goes, if anywhere; wrong names are said before hours of work."""
+    """The file of the summary, or None; refuses unusable names before hours of work."""
     from crossmod.files.outputs import takes_all
 
     _check_file(out, "--out")
@@ -123,7 +123,7 @@ def _summary_file(out: Path, summary: Path | None) -> Path | None:
     rest = out.with_name(f"{out.stem}-summary.csv") if summary is None else summary
     _check_file(rest, "--summary")
     if rest.resolve() == out.resolve():
-        raise typer.BadParameter(f"'{rest}' is where the scores go", param_hint="--summary")
+        raise typer.BadParameter(f"'{rest}' is the file of the scores", param_hint="--summary")
     return rest
 
 
@@ -150,7 +150,7 @@ def _named(text: str, option: str) -> dict[str, str]:
     if not all(name and value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)):
         raise typer.BadParameter(f"'{text}' is not name=value,name=value", param_hint=option)
     if len(set(names)) < len(names):
-        raise typer.BadParameter(f"'{text}' has a name twice", param_hint=option)
+        raise typer.BadParameter(f"'{text}' repeats a name", param_hint=option)
     return {name: value.strip() for name, (_, _, value) in zip(names, pairs, strict=True)}
 
 
@@ -164,7 +164,7 @@ def _labels(text: str) -> dict[str, int]:
     values = set(labels.values())
     if not named or len(values) < len(named) or 0 in values:
         raise typer.BadParameter(
-            f"'{text}' does not give each class a label of its own, 1 to {LARGEST_LABEL}",
+            f"'{text}' does not give each class its own label, 1 to {LARGEST_LABEL}",
             param_hint="--classes",
         )
     return labels

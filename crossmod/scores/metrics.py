@@ -43,8 +43,8 @@ class Score:
     """How well one structure of one case was outlined.
 
     Attributes:
-        split: which set the case belongs to, e.g. "validation" or "target"; "" where there are no
-            sets.
+        split: which set the case belongs to, e.g. "validation" or "target"; "" without
+            splits.
         stage: what made the prediction, e.g. "translated" or "round-2"; "" where that is unknown.
         case: case identifier.
         center: the hospital it comes from, or "".

@@ -137,7 +137,7 @@ def test_without_scores_there_is_nothing_to_compare(tmp_path: Path) -> None:
     empty = compare_trials([Trial("a", 1, "augmented", [])], SIZES)
     assert empty.rows == []
     write_comparison(tmp_path / "page.html", empty, "t", {})
-    assert "nothing to compare" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Nothing to compare" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_m05_a_comparison_without_differences_or_numbers_says_so(tmp_path: Path) -> None:

@@ -162,15 +162,15 @@ def test_teams_are_tested_against_the_best_mean() -> None:
         low, high = sorted(plain)
         assert sorted(d.t_holm for d in others) == pytest.approx([2 * low, max(2 * low, high)])
         assert all(d.mean == pytest.approx(columns[d.team].mean()) for d in others)
-    with pytest.raises(DataError, match=r"(?s)no metric is called 's_Dise'.*s_Dice, s_ASSD"):
+    with pytest.raises(DataError, match=r"(?s)unknown metric 's_Dise'.*s_Dice, s_ASSD"):
         duels(content, "s_Dise")
 
 
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("2,0.6,1,0,y\n", "", "csv: lacks 1 rows: 2 of y"),
-        ("2,0.6,1,0,y\n", "2,0.6,1,0,y\n1,0,0,0,z\n", "csv:7: is a second row for 1 of z"),
+        ("2,0.6,1,0,y\n", "", "csv: rows missing: 2 of y"),
+        ("2,0.6,1,0,y\n", "2,0.6,1,0,y\n1,0,0,0,z\n", "csv:7: repeats the row of team z, case 1"),
         ("0.9,1,0.1,x", "0.9,oops,0.1,x", "csv:3: left_ASSD is 'oops'"),
         ("0.9,1,0.1,x", "0.9,,0.1,x", "csv:3: left_ASSD is ''"),
         ("0.9,1,0.1,x", "nan,1,0.1,x", "csv:3: left_Dice is 'nan'"),
@@ -178,12 +178,12 @@ def test_teams_are_tested_against_the_best_mean() -> None:
         ("0.9,1,0.1,x", "0.9,1,x", "csv:3: has 4 cells under 5 columns"),
         ("B_Dice", "B_Dise", r"csv: has unknown columns: \['B_Dise'\]"),
         ("B_Dice", "Dice", r"csv: has unknown columns: \['Dice'\]"),
-        ("B_Dice", "left_Dice", "csv: has a column twice"),
+        ("B_Dice", "left_Dice", "csv: repeats a column"),
         ("Team", "B_ASSD", r"csv: lacks the columns \['Team'\]"),
-        (TIES, "Case,Team\n1,x\n", "csv: has no column of a metric"),
+        (TIES, "Case,Team\n1,x\n", "csv: lacks a column of a metric"),
         (TIES, "", r"csv: lacks the columns \['Case', 'Team'\]"),
-        (TIES, "Case,Team,a_Dice\n1,x,0\n2,x,0\n", "csv: has 1 teams"),
-        (TIES, "Case,Team,a_Dice\n", "csv: has 0 teams"),
+        (TIES, "Case,Team,a_Dice\n1,x,0\n2,x,0\n", "csv: teams: 1"),
+        (TIES, "Case,Team,a_Dice\n", "csv: teams: 0"),
     ],
 )
 def test_files_that_cannot_be_ranked(tmp_path: Path, before: str, after: str, message: str) -> None:
@@ -207,7 +207,7 @@ def test_what_is_no_csv_in_utf8_is_refused(tmp_path: Path, content: bytes, said:
 
 def test_many_missing_rows_are_counted(tmp_path: Path) -> None:
     lines = [f"{case},x,0" for case in range(30)] + ["0,y,0"]
-    with pytest.raises(DataError, match=r"lacks 29 rows: 1 of y, .* and 19 more"):
+    with pytest.raises(DataError, match=r"rows missing: 1 of y, .* and 19 more"):
         table(tmp_path, "\n".join(["Case,Team,a_Dice", *lines]))
 
 

@@ -54,7 +54,7 @@ class Row:
         structure: class name.
         label: name of the variant, or "oracle" or "no-adaptation".
         round: rounds of self-training; None for a reference.
-        seeds: how many runs came this far.
+        seeds: how many runs reached this round.
         runs: how many there are.
         cases: cases with the structure.
         spreads: column of a metric that reports show -> mean over cases and seeds, and standard
@@ -62,7 +62,7 @@ class Row:
         dice_seeds: mean Dice over cases, for each seed.
         dice_cases_sd: standard deviation over cases, each case averaged over seeds.
         by_size: "small", "medium", "large" -> mean Dice; sizes without a case are missing.
-        versus: the test against the first variant after the same round, where there is one.
+        versus: the test against the first variant after the same round, if that has one.
     """
 
     structure: str

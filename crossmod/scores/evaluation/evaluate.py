@@ -19,12 +19,12 @@ COLUMNS = ("case", "center", "class")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
         cases: how many were scored.
         groups: means, spread and percentiles.
-        remarks: what was odd about the files.
+        remarks: oddities of the files.
     """
 
     cases: int
@@ -44,7 +44,7 @@ def evaluate(
     challenge: bool = False,
     progress: Progress = silent_progress,
 ) -> Evaluation:
-    """Score every case that two folders hold.
+    """Score every case of two folders.
 
     Args:
         predictions: folder of predicted label maps.
@@ -52,13 +52,13 @@ def evaluate(
         classes: class name -> label; cases are also grouped by the size of the first.
         centers: center -> pattern of case ids; the first match counts.
         scores: the CSV file to write, a row for each case and class.
-        summary: the CSV file for means and percentiles, if they are to be written.
+        summary: the CSV file for means and percentiles; None: not written.
         tolerance_mm: surfaces this close agree, for the NSD.
         challenge: measure distances as CrossMoDA 2022 did.
         progress: wraps the iteration over cases.
 
     Raises:
-        DataError: names every case that cannot be scored, or a file to write that is not ours.
+        DataError: lists every case that cannot be scored, or an output file that belongs to others.
         MachineError: a file cannot be written.
     """
     pairs = label_pairs(predictions, references, centers)

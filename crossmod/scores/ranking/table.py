@@ -46,10 +46,10 @@ class ScoreTable:
         """One metric, ``(cases, teams)``.
 
         Raises:
-            DataError: there is no such column.
+            DataError: the table lacks this column.
         """
         if metric not in self.metrics:
-            raise DataError(f"no metric is called '{metric}'", allowed=", ".join(self.metrics))
+            raise DataError(f"unknown metric '{metric}'", allowed=", ".join(self.metrics))
         return np.asarray(self.values[self.metrics.index(metric)])
 
 
@@ -70,7 +70,7 @@ def ranking_metrics() -> list[Metric]:
 
 
 def _parts(column: str) -> tuple[str, Metric | None]:
-    """Structure and metric of ``{structure}_{metric}``; "" and None where it is no such column."""
+    """Structure and metric of ``{structure}_{metric}``; "" and None of any other column."""
     for metric in sorted(ranking_metrics(), key=lambda one: -len(one.name)):
         if column.lower().endswith(f"_{metric.name}"):
             return column[: -len(metric.name) - 1], metric
@@ -81,9 +81,9 @@ def read_table(path: Path) -> ScoreTable:
     """Read a CSV with the columns ``Case``, ``Team`` and one or more ``{structure}_{metric}``.
 
     Raises:
-        DataError: it is no CSV in UTF-8, columns are missing, unknown or there twice, a cell is not
-            a finite number, a row comes twice, a team lacks a case, or there are fewer than two
-            teams.
+        DataError: the file is not CSV in UTF-8; columns are missing, unknown or repeated; a cell is
+            not a finite number; a row is repeated; a team lacks a case; or the file has fewer
+            than two teams.
     """
     rows: dict[tuple[str, str], list[float]] = {}
     lines = read_csv(path)
@@ -97,7 +97,7 @@ def read_table(path: Path) -> ScoreTable:
         cells = dict(zip(header, row, strict=True))
         key = cells["Case"], cells["Team"]
         if key in rows:
-            raise DataError(f"is a second row for {key[0]} of {key[1]}", where=where)
+            raise DataError(f"repeats the row of team {key[1]}, case {key[0]}", where=where)
         rows[key] = [_number(cells, name, where) for name in metrics]
     cases = tuple(sorted({case for case, _ in rows}))
     teams = tuple(sorted({team for _, team in rows}))
@@ -117,9 +117,9 @@ def _metrics(header: Sequence[str], where: str) -> tuple[str, ...]:
     if missing:
         raise DataError(f"lacks the columns {missing}", where=where, allowed=allowed)
     if not others:
-        raise DataError("has no column of a metric", where=where, allowed=allowed)
+        raise DataError("lacks a column of a metric", where=where, allowed=allowed)
     if len(set(header)) < len(header):
-        raise DataError(f"has a column twice: {','.join(header)}", where=where)
+        raise DataError(f"repeats a column: {','.join(header)}", where=where)
     return tuple(others)
 
 
@@ -133,7 +133,7 @@ def _number(cells: Mapping[str, str], name: str, where: str) -> float:
             f"{name} is '{cells[name]}'",
             where=where,
             allowed="a finite number",
-            fix="give a case without prediction the values of a missing structure:"
+            fix="give a case without a prediction the values of a missing structure:"
             f" {penalties(ranking_metrics())}",
         )
     return value
@@ -146,14 +146,14 @@ def _check_complete(
     where: str,
 ) -> None:
     if len(teams) < 2:
-        raise DataError(f"has {len(teams)} teams", where=where, allowed="two or more")
+        raise DataError(f"teams: {len(teams)}", where=where, allowed="two or more")
     missing = [
         f"{case} of {team}" for team, case in product(teams, cases) if (case, team) not in rows
     ]
     if missing:
         rest = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
         raise DataError(
-            f"lacks {len(missing)} rows: {', '.join(missing[:MAX_NAMED])}{rest}",
+            f"rows missing: {', '.join(missing[:MAX_NAMED])}{rest}",
             where=where,
-            fix="every team needs a row for every case",
+            fix="give every team a row for every case",
         )
