@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.data.classes import Classes
 from crossmod.data.crossmoda import LABEL_ENDING
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import LabelArray
@@ -52,7 +53,7 @@ class LabelPair:
 
     def compare(
         self,
-        classes: Mapping[str, int],
+        classes: Classes,
         *,
         tolerance_mm: float = TOLERANCE_MM,
         challenge: bool = False,
@@ -73,10 +74,10 @@ class LabelPair:
             )
         try:
             results = score(
-                prediction.labels,
-                reference.labels,
+                classes.to_labels(prediction.labels),
+                classes.to_labels(reference.labels),
                 reference.affine,
-                classes,
+                classes.labels,
                 tolerance_mm=tolerance_mm,
                 challenge=challenge,
             )
@@ -92,7 +93,7 @@ class LabelPair:
 
 def compare_all(
     pairs: Iterable[LabelPair],
-    classes: Mapping[str, int],
+    classes: Classes,
     *,
     tolerance_mm: float = TOLERANCE_MM,
     challenge: bool = False,
@@ -156,9 +157,10 @@ def _read(files: Iterable[Path]) -> list[LabelMap]:
     return maps
 
 
-def _strange(labels: LabelArray, classes: Mapping[str, int]) -> list[int]:
+def _strange(labels: LabelArray, classes: Classes) -> list[int]:
     values = np.flatnonzero(np.bincount(np.ravel(labels, order="K"))).tolist()
-    return sorted(set(values) - {0, *classes.values()})
+    known = {value for of in classes.values.values() for value in of}
+    return sorted(set(values) - {0, *known})
 
 
 def _told(found: Iterable[Compared]) -> list[str]:
