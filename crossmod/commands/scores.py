@@ -1,4 +1,4 @@
-"""`crossmod evaluate` and `crossmod rank`."""
+"""`crossmod evaluate`, `crossmod rank` and `crossmod compare`."""
 
 from __future__ import annotations
 
@@ -150,6 +150,37 @@ def rank(
         console.out.print(f"tables: {out}", markup=False)
 
 
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN | NAME=RUN…",
+            help="Run folders. Runs of one name are seeds of one method; without a name, the"
+            " folder's is taken.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for tables (CSV, Markdown, LaTeX), a page, and figures."),
+    ] = None,
+) -> None:
+    """Compare finished runs, of any recipes, on the cases that all of them scored."""
+    from crossmod import console
+    from crossmod.commands.score_tables import shown
+    from crossmod.run import compare as comparing
+    from crossmod.scores.comparison import difference_sheet
+
+    done = comparing.compare(named_folders(runs), out)
+    for remark in done.remarks:
+        console.remark(f"note: {remark}")
+    for table in console.comparison_tables(done.comparison):
+        console.out.print(table)
+    for structure in done.comparison.structures:
+        console.out.print(shown(difference_sheet(done.comparison, structure)))
+    if out is not None:
+        console.out.print(f"comparison: {out / 'report.html'}", markup=False)
+
+
 def _summary_file(out: Path, summary: Path | None) -> Path | None:
     """The file of the summary, or None; refuses unusable names before hours of work."""
     from crossmod.files.outputs import takes_all
@@ -233,22 +264,40 @@ def _classes_and_centers(
 
 
 def named_paths(texts: Sequence[str]) -> dict[str, Path]:
-    """What ``NAME=PATH`` or ``PATH`` name; a path alone has the name of its file or folder."""
+    """What ``NAME=PATH`` or ``PATH`` name, each name once."""
     found: dict[str, Path] = {}
-    for text in texts:
-        name, equals, rest = text.partition("=")
-        whole = Path(text)
-        path = whole if whole.exists() or not equals else Path(rest)
-        if not path.exists():
-            raise typer.BadParameter(f"'{path}' does not exist")
-        if path is whole:
-            name = _name_of(path)
-        if not name.strip() or not name.isprintable():
-            raise typer.BadParameter(f"{text!a} needs a name that can be printed, as NAME=PATH")
+    for name, path in map(_named_path, texts):
         if name in found:
             raise typer.BadParameter(f"two are called '{name}': name them, as NAME=PATH")
         found[name] = path
     return found
+
+
+def named_folders(texts: Sequence[str]) -> dict[str, list[Path]]:
+    """What ``NAME=FOLDER`` or ``FOLDER`` name; a name may have several folders."""
+    found: dict[str, list[Path]] = {}
+    for text in texts:
+        name, path = _named_path(text)
+        if not path.is_dir():
+            raise typer.BadParameter(f"'{path}' is not a folder")
+        if name in found and Path(text) == path:
+            raise typer.BadParameter(f"two are called '{name}': name them, as NAME=RUN")
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def _named_path(text: str) -> tuple[str, Path]:
+    """A name and a path; a path alone has the name of its file or folder."""
+    name, equals, rest = text.partition("=")
+    whole = Path(text)
+    path = whole if whole.exists() or not equals else Path(rest)
+    if not path.exists():
+        raise typer.BadParameter(f"'{path}' does not exist")
+    if path is whole:
+        name = _name_of(path)
+    if not name.strip() or not name.isprintable():
+        raise typer.BadParameter(f"{text!a} needs a name that can be printed, as NAME=PATH")
+    return name.strip(), path
 
 
 def _name_of(path: Path) -> str:

@@ -33,6 +33,10 @@ from crossmod.scores.comparison import (
 from crossmod.scores.final import split_of
 from crossmod.scores.sheets import write_sheets
 
+COMPARISON_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "differences.csv",
+                    "report.html")  # fmt: skip
+"""What `show_comparison` writes, besides figures."""
+
 KEY_FILE = ".report-key"
 
 PROMISES = {

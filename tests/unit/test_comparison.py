@@ -150,7 +150,9 @@ def test_m05_a_comparison_without_differences_or_numbers_says_so(tmp_path: Path)
         found = compare_trials(trials, SIZES)
         write_comparison(tmp_path / "page.html", found, "t", {})
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
-        assert page.count(f"<td>n/a ({why})</td>") == 2 * 2  # beside the row, and in the list of tests
+        assert (
+            page.count(f"<td>n/a ({why})</td>") == 2 * 2
+        )  # beside the row, and in the list of tests
         with (screen := Console(width=200)).capture() as shown:
             screen.print(*comparison_tables(found))
         assert f"n/a ({why})" in shown.get()
