@@ -179,7 +179,7 @@ class Metric:
             return ""
         if math.isinf(high):
             return f"below {low:g}"
-        percent = (low, high) == (0.0, 1.0) and 1 < value <= 100
+        percent = (low, high) == (0.0, 1.0) and 2 <= value <= 100
         hint = "; a percentage? Divide it by 100" if percent else ""
         return f"outside {low:g} to {high:g}{hint}"
 

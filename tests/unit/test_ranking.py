@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 from processor import SOON_S
 from scipy import stats
+from scored import scored
 
 from crossmod.errors import DataError
-from crossmod.scores.ranking import Ranking, ScoreTable, duels, rankings, read_table
+from crossmod.scores.metrics import CASE_KEYS, write_scores
+from crossmod.scores.ranking import (
+    Ranking,
+    ScoreTable,
+    duels,
+    rankings,
+    read_table,
+    read_teams,
+)
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "crossmoda2022" / "score_test.csv"
 
@@ -231,3 +240,81 @@ def test_the_ranking_of_crossmoda_2022() -> None:
     second = next(duel for duel in tests["VS_Dice"] if duel.team == "MAI")
     assert (first.team, round(first.mean, 4)) == ("LaTIM", 0.8593)
     assert (round(second.test.t_p, 2), round(second.test.wilcoxon_p, 2)) == (0.12, 0.09)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("0.9,1,0.1,x", "90,1,0.1,x", "left_Dice of team x, case 1 is 90: .*a percentage"),
+        ("0.9,1,0.1,x", "-0.8,1,0.1,x", "left_Dice of team x, case 1 is -0.8: outside 0 to 1$"),
+        ("0.9,1,0.1,x", "0.9,-1,0.1,x", "left_ASSD of team x, case 1 is -1: below 0"),
+        ("left_ASSD", "left_NSD", "left_NSD of team z, case 1 is 2: outside 0 to 1; a"),
+    ],
+)
+def test_impossible_values_are_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"(?m)scores\.csv:\d: {message}"):
+        table(tmp_path, TIES.replace(before, after))
+
+
+def test_what_others_rounded_is_possible(tmp_path: Path) -> None:
+    assert table(tmp_path, TIES.replace("0.9,1", "1.0000001,-1e-9")).teams == ("x", "y", "z")
+
+
+def test_a_row_without_a_team_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="csv:3: names no case or no team"):
+        table(tmp_path, TIES.replace("0.9,1,0.1,x", "0.9,1,0.1, "))
+
+
+def evaluated(path: Path, dices: dict[str, float], *, volume: float = 500.0) -> Path:
+    """Scores as `crossmod evaluate` writes them; no Dice: neither mask has the structure."""
+    rows = [
+        scored("", "", case, "", "tumor", dice, *(n + 0 * dice for n in (1, 2, 0.9, 0)), volume)
+        for case, dice in dices.items()
+    ]
+    write_scores(path, rows, keys=CASE_KEYS)
+    return path
+
+
+def test_what_evaluate_writes_is_ranked(tmp_path: Path) -> None:
+    files = {
+        "good": evaluated(tmp_path / "a.csv", {"1": 0.9, "2": math.nan}),
+        "bad": evaluated(tmp_path / "b.csv", {"1": 0.8, "2": 0.0}),
+    }
+    content, remarks = read_teams(files)
+    assert content.metrics == ("tumor_dice", "tumor_assd")
+    assert content.of("tumor_dice").tolist() == [[0.8, 0.9], [0.0, 1.0]]
+    assert remarks == ["masks that are both empty: 1; they count as perfect"]
+    assert [row.team for row in rankings(content)[0].standings] == ["good", "bad"]
+
+
+def test_the_last_stage_of_a_run_is_ranked(tmp_path: Path) -> None:
+    stages = {"oracle": 0.99, "translated": 0.5, "round-1": 0.7}
+    rows = [
+        scored(split, stage, "1", "", "tumor", dice, 1, 2, 0.9, 0, 500)
+        for split in ("target", "validation")
+        for stage, dice in stages.items()
+    ]
+    write_scores(tmp_path / "metrics.csv", rows)
+    files = {"run": tmp_path / "metrics.csv", "b": evaluated(tmp_path / "b.csv", {"1": 0.6})}
+    content, remarks = read_teams(files)
+    assert content.of("tumor_dice").tolist() == [[0.6, 0.7]]
+    assert remarks == ["run: stage round-1, validation scans"]
+
+
+@pytest.mark.parametrize(
+    ("dices", "volume", "said"),
+    [
+        ({"1": 0.9}, 501.0, "references of the teams differ:\ncase 1, class tumor: 500 mm"),
+        ({"2": 0.9}, 500.0, "rows missing"),
+        ({"1": 90.0}, 500.0, r"b\.csv:2: dice of case 1, class tumor is 90: .*a percentage"),
+    ],
+)
+def test_evaluations_that_cannot_be_ranked(
+    tmp_path: Path, dices: dict[str, float], volume: float, said: str
+) -> None:
+    first = evaluated(tmp_path / "a.csv", {"1": 0.8})
+    second = evaluated(tmp_path / "b.csv", dices, volume=volume)
+    with pytest.raises(DataError, match=said):
+        read_teams({"a": first, "b": second})
+    with pytest.raises(DataError, match=r"(?s)teams: 1.*crossmod rank A=a.csv"):
+        read_teams({"a": first})
