@@ -92,7 +92,13 @@ def compare(folders: Mapping[str, Sequence[Path]], out: Path | None = None) -> C
         outputs = Outputs(out, "crossmod compare", Inputs(searched=read))
         outputs.require(COMPARISON_FILES)
         require_figures(outputs)
-    runs = [run for name, of in folders.items() for folder in of for run in _open(name, folder)]
+    alone = len(folders) == 1
+    runs = [
+        run
+        for name, of in folders.items()
+        for folder in of
+        for run in _open("" if alone else f"{name}/", name, folder)
+    ]
     _require_several(runs)
     split = _split(runs)
     scored = {run.label: [score for score in run.scores if score.split == split] for run in runs}
@@ -117,8 +123,8 @@ def compare(folders: Mapping[str, Sequence[Path]], out: Path | None = None) -> C
     return Compared(comparison, remarks)
 
 
-def _open(name: str, folder: Path) -> Iterator[Finished]:
-    """The run of a folder, or the runs of its variants and seeds."""
+def _open(prefix: str, name: str, folder: Path) -> Iterator[Finished]:
+    """The run of a folder, or the runs of its variants and seeds, named with a prefix."""
     if (folder / METRICS).is_file():
         yield _read(name, folder)
         return
@@ -132,7 +138,7 @@ def _open(name: str, folder: Path) -> Iterator[Finished]:
         )
     for one in inside:
         variant = SEED.sub("", one.name)
-        yield _read(f"{name}/{variant}" if variant else name, one)
+        yield _read(f"{prefix}{variant}" if variant else name, one)
 
 
 def _is_run(folder: Path) -> bool:

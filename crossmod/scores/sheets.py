@@ -25,7 +25,7 @@ LATEX = {
 
 MARKDOWN = re.compile(r"([\\|*_`<>\[\]~#])")
 
-SIGN = re.compile(r"^([+-])(?=\d)")
+SIGNED = re.compile(r"^([+-]\d[\d.]*)")
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ class Sheet:
 
 
 def best_rows(metric: Metric, values: Sequence[float]) -> set[int]:
-    """Which of two or more known values are the best, as far as tables show them.
+    """Which of two or more known values are the best, as far as tables show them and they differ.
 
     >>> from crossmod.scores.table import DICE
     >>> sorted(best_rows(DICE, [0.7, 0.9001, 0.9002, math.nan]))
     [1, 2]
-    >>> best_rows(DICE, [0.7, math.nan])
-    set()
+    >>> best_rows(DICE, [0.7, math.nan]), best_rows(DICE, [0.7, 0.7])
+    (set(), set())
     """
     known = [value for value in values if not math.isnan(value)]
-    if metric.better is None or len(known) < 2:
+    if metric.better is None or len({metric.text(value) for value in known}) < 2:
         return set()
     best = metric.text(max(known) if metric.better == "higher" else min(known))
     return {i for i, value in enumerate(values) if metric.text(value) == best}
@@ -155,7 +155,7 @@ def latex(sheet: Sheet) -> str:
 
 def _tex(text: str) -> str:
     escaped = "".join(LATEX.get(c, c) for c in _line(text))
-    return SIGN.sub(r"$\1$", escaped)  # a minus sign, not a hyphen
+    return SIGNED.sub(r"$\1$", escaped)  # a minus sign, not a hyphen
 
 
 def _md(text: str) -> str:

@@ -48,7 +48,7 @@ def test_latex_of_hostile_names() -> None:
     assert len(rows) == 1 + len(HOSTILE)
     assert rows[1] == (
         r"""!"\#\$\%\&'(){*}+,-./:;$<$=$>$?@{[}\textbackslash{}]\textasciicircum{}\_`\{\textbar{}\}"""
-        r"""\textasciitilde{} & \textbf{0.9 $\pm$ 0.1} & $-$1.00 \\"""
+        r"""\textasciitilde{} & \textbf{0.9 $\pm$ 0.1} & $-1.00$ \\"""
     )
     assert rows[2].startswith("{[}1] & ")  # else LaTeX reads it as the space below the row before
     assert rows[4].startswith(r"\textbackslash{}input\{/etc/passwd\} & ")
