@@ -41,7 +41,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME=VALUE,…",
-            help="Classes and their values, several joined by +, as tumor=1+2,cochlea=3. Cases are"
+            help="Classes and their values, several joined by +, as lesion=1+2,organ=3. Cases are"
             f" grouped by the size of the first. Default: {CLASSES}.",
         ),
     ] = None,
@@ -49,7 +49,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="NAME=PATTERN,…",
-            help=f"Centers and patterns of their case ids. Default: {CENTERS}.",
+            help=f"Centers and patterns of their case ids. Default: {CENTERS.replace(',', ', ')}.",
         ),
     ] = None,
     recipe: Annotated[
