@@ -1,4 +1,4 @@
-"""What people see of a run in a terminal. This module and the command line are all that print."""
+"""Progress, tables and messages in a terminal. Only this module and the commands print."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from crossmod.scores.metrics import OVERALL, summarize
 from crossmod.scores.statistics import difference_text, p_text
 from crossmod.scores.table import reported
 
-if TYPE_CHECKING:  # an error is shown without waiting for what a run needs
+if TYPE_CHECKING:  # an error is shown without these imports
     from crossmod.errors import CrossmodError
     from crossmod.run.run import Run
     from crossmod.run.steps import Step
@@ -37,15 +37,15 @@ ItemT = TypeVar("ItemT")
 
 
 class Terminal(Console):
-    """Shows texts literally: what a recipe or a file name holds never commands the terminal."""
+    """Prints text literally: recipes and file names cannot send commands to the terminal."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Text with markup, control characters spelled out."""
+        """Render markup, with control characters spelled out."""
         return super().render_str(visible(text), **options)
 
 
 def visible(text: str) -> str:
-    """Text whose control characters, and those that turn its direction, are spelled out."""
+    """Spell out control characters, and those that change the direction of text."""
     if text.isprintable():
         return text
     return "".join(
@@ -59,7 +59,7 @@ err = Terminal(stderr=True, highlight=False, emoji=False)
 
 
 class RunConsole:
-    """Shows runs: a bar with time left for each step at work, a line for each finished one."""
+    """Shows a run: a progress bar for each active step, a line for each finished one."""
 
     def __init__(self) -> None:
         self.progress = _progress()
@@ -74,10 +74,10 @@ class RunConsole:
     def __exit__(self, *unused: object) -> None:
         self.progress.stop()
         if self.stored:
-            out.print(f"[dim]{self.stored} steps were in the store already[/dim]")
+            out.print(f"[dim]{self.stored} steps were already in the store[/dim]")
 
     def found(self, run: Run, step: Step) -> None:
-        """Count a step that the store had."""
+        """Count a step that was found in the store."""
         del run, step
         self.stored += 1
 
@@ -98,7 +98,7 @@ class RunConsole:
         )
 
     def finished(self, run: Run, step: Step, seconds: float) -> None:
-        """Print a line for a step that was made."""
+        """Print a line for a finished step."""
         self.left(step)
         name = f"{run.label} {step.name}".strip()
         number = run.number_of(step)
@@ -110,12 +110,12 @@ class RunConsole:
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        # In a log, a line each, so that paths can be searched for and copied.
+        # One line each in a log, so that paths can be searched and copied.
         out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=not out.is_terminal)
 
 
 class Bar:
-    """Shows how far the loop of a command is; nothing is there before the loop begins."""
+    """The progress bar of a command's loop; hidden until the loop begins."""
 
     def __init__(self, name: str) -> None:
         self.progress, self.name = _progress(), escape(name)
@@ -130,7 +130,7 @@ class Bar:
     def __call__(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
     ) -> Iterator[ItemT]:
-        """Yield the items while a bar shows how far it is."""
+        """Yield the items and advance the bar."""
         if total is None and isinstance(items, Sequence):
             total = len(items)
         description = f"{self.name} {escape(label)}".strip()
@@ -150,15 +150,15 @@ def _progress() -> Progress:
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         console=out,
         transient=True,
     )
 
 
 def remark(text: str) -> None:
-    """Print a line that somebody should read."""
+    """Print a line that needs attention."""
     out.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
@@ -197,7 +197,7 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
 
 
 def number(value: float) -> str:
-    """A figure of a table; n/a where nothing could be measured."""
+    """A number in a table; n/a where it could not be measured."""
     return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
@@ -218,7 +218,7 @@ def options_table(rows: Iterable[Sequence[str]]) -> Table:
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """One table for each structure: variants and rounds, spread over seeds, tests."""
+    """One table for each class: variants and rounds, spread over seeds, tests."""
     return [_comparison_table(comparison, name) for name in comparison.structures]
 
 
@@ -256,5 +256,5 @@ def _spread(mean: float, spread: float) -> str:
 
 
 def show_error(error: CrossmodError) -> None:
-    """Print an error for people: where, what, what was allowed, what to do."""
+    """Print an error: where, what, what was allowed, what to do."""
     err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)

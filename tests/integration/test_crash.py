@@ -150,7 +150,7 @@ def test_c06_a_damaged_result_is_set_aside_and_made_anew(
 def test_c09_no_decision_rests_on_a_clock(copied: Tiny, undisturbed: Tiny) -> None:
     for number, path in enumerate(sorted(copied.store.rglob("*"))):
         os.utime(path, (1e9 + number * 86400, 2e9 - number * 86400))
-    assert "21 steps were in the store already" in copied.go()
+    assert "21 steps were already in the store" in copied.go()
     forget(copied, "train-round-1")
     for shift in ("-1y", "+1d"):
         forget(copied, "predict-round-1-target")
@@ -183,7 +183,7 @@ def test_c10_a_moved_store(copied: Tiny) -> None:
     moved = copied.folder.with_name("moved elsewhere")
     copied.folder.rename(moved)
     there = Tiny(moved)
-    assert "21 steps were in the store already" in there.go()
+    assert "21 steps were already in the store" in there.go()
     for path in there.store.rglob("*.json*"):
         assert str(copied.folder) not in path.read_text(encoding="utf-8")
 

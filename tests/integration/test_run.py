@@ -156,7 +156,7 @@ def test_a_cohort_without_references_still_gives_predictions(program: Program) -
     shutil.rmtree(unscored / "hidden")
     result = program.run("unscored-run", "--data", unscored)
     assert result.scores() == []
-    assert "No label maps to score against" in result.stdout
+    assert "No references to score against" in result.stdout
     assert list(result.folder.glob("*-predict-round-1-validation/labels/*.nii.gz"))
 
 
