@@ -83,7 +83,7 @@ def predict(
             tell=console.remark,
         )
     if done.confidence:
-        console.out.print(confidence_table(done.confidence))
+        console.show(confidence_table(done.confidence), keys=2)
     outlined = f"{done.scans - len(done.failed)} of {done.scans} scans outlined: {out}"
     console.out.print(outlined, markup=False)
     done.require()

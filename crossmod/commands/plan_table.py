@@ -17,11 +17,11 @@ UNKNOWN = "?"
 
 def plan_table(label: str, rows: Sequence[PlannedStep], estimates: Estimates) -> Table:
     """One row for each step of a run."""
-    table = Table(box=None, pad_edge=False, title=escape(label), title_justify="left")
+    table = Table(box=None, pad_edge=False, title=escape(label))
     table.padding = (0, 1, 0, 0)
     for heading in ("", "step"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("", ratio=1, overflow="fold")
+    table.add_column("")
     for heading in ("time", "memory", "disk"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)

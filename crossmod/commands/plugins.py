@@ -21,7 +21,7 @@ def plugins(
     from crossmod.stages.explain import option_rows, plugin_rows
 
     if name is None:
-        console.out.print(console.plugin_table([*plugin_rows(), *door.engine_rows()]))
+        console.show(console.plugin_table([*plugin_rows(), *door.engine_rows()]))
         return
     offered: type[Any]
     stages, engines = find.available(), door.available()
@@ -34,4 +34,4 @@ def plugins(
         allowed = ", ".join([*stages, *engines])
         raise PluginError(f"unknown plugin or engine '{name}'", allowed=allowed)
     console.out.print(f"{name} ({kind}): {summary(offered)}", markup=False)
-    console.out.print(console.options_table(option_rows(offered.options_type)))
+    console.show(console.options_table(option_rows(offered.options_type)))

@@ -100,7 +100,7 @@ def _show_plan(preview: Preview) -> None:
     steps = preview.steps()
     for label in dict.fromkeys(one.label for one in steps):
         own = [one for one in steps if one.label == label]
-        console.out.print(plan_table(label, own, estimates))
+        console.show(plan_table(label, own, estimates), keys=2)
     for line in closing_lines(steps, estimates, preview.room, preview.workers):
         console.out.print(line, markup=False, soft_wrap=True)
 
@@ -111,12 +111,12 @@ def _show(done: Executed) -> None:
 
     if done.comparison is not None:
         for table in console.comparison_tables(done.comparison):
-            console.out.print(table)
+            console.show(table, keys=2)
     else:
         [run] = done.runs
         scores, classes = run.scores(), run.plan.source.classes
         for table in console.summary_tables(scores, classes.labels):
-            console.out.print(table)
+            console.show(table, keys=2)
         if not scores:
             console.out.print(
                 "No references to score against; find the predictions in the run folder."

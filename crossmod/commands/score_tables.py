@@ -28,7 +28,7 @@ def note() -> str:
 
 def summary_table(groups: Sequence[Group], structure: str) -> Table:
     """Mean and sd of every metric of one structure, by center and, where there is one, by size."""
-    table = Table(title=f"{escape(structure)}: mean ± sd", title_justify="left")
+    table = Table(title=f"{escape(structure)}: mean ± sd")
     table.add_column("cases")
     table.add_column("n", justify="right")
     for metric in summarized():
@@ -53,7 +53,7 @@ def percentile_table(groups: Sequence[Group], structure: str) -> Table:
     overall = next(g for g in groups if g.structure == structure and g.by == "all")
     ranked = [metric for metric in summarized() if metric.better]
     title = f"{escape(structure)}: percentiles from the worst case"
-    table = Table("", title=title, title_justify="left")
+    table = Table("", title=title)
     for metric in ranked:
         table.add_column(escape(metric.heading), justify="right")
     for i, rung in enumerate(RUNGS):
@@ -72,8 +72,6 @@ def ranking_table(ranking: Ranking) -> Table:
     table = Table(
         title=f"{escape(ranking.name)}: rank over {escape(', '.join(ranking.metrics))}",
         caption=f"mean Kendall tau of the samples: {number(ranking.stability)}",
-        title_justify="left",
-        caption_justify="left",
     )
     table.add_column("", justify="right")
     table.add_column("team")
@@ -91,8 +89,6 @@ def duel_table(metric: str, duels: Sequence[Duel]) -> Table:
     table = Table(
         title=f"{escape(metric)}: difference from {escape(duels[0].team)}",
         caption="p-values adjusted for the number of teams (Holm)",
-        title_justify="left",
-        caption_justify="left",
     )
     table.add_column("team")
     for heading in ("mean", "difference", "p, paired t", "p, Wilcoxon"):

@@ -73,10 +73,10 @@ def evaluate(
     for remark in done.remarks:
         console.remark(f"note: {remark}")
     for structure in labels:
-        console.out.print(summary_table(done.groups, structure))
+        console.show(summary_table(done.groups, structure))
     console.out.print(note(), style="dim")
     for structure in labels:
-        console.out.print(percentile_table(done.groups, structure))
+        console.show(percentile_table(done.groups, structure))
     console.out.print(f"{done.cases} cases: {out}", markup=False)
     if rest is not None:
         console.out.print(f"means and percentiles: {rest}", markup=False)
@@ -108,9 +108,9 @@ def rank(
     tests = {name: duels(table, name) for name in tested}
     console.out.print(f"{len(table.teams)} teams, {len(table.cases)} cases, {samples} samples")
     for ranking in rankings(table, samples=samples, seed=seed):
-        console.out.print(ranking_table(ranking))
+        console.show(ranking_table(ranking), keys=2)
     for name, rows in tests.items():
-        console.out.print(duel_table(name, rows))
+        console.show(duel_table(name, rows))
 
 
 def _summary_file(out: Path, summary: Path | None) -> Path | None:

@@ -34,10 +34,10 @@ def runs(store: StoreFolder = USUAL) -> None:
     found = Contents(opened)
     users = Counter(key for run in known if run.state != "gone" for key in run.keys)
     if known:
-        console.out.print(_run_table(known, found.sizes, users))
+        console.show(_run_table(known, found.sizes, users))
     else:
         console.out.print(f"No runs are recorded in {store}.", markup=False)
-    console.out.print(_space_table(found, users))
+    console.show(_space_table(found, users))
     for file in unreadable:
         text = f"warning: {file} cannot be read; crossmod gc removes nothing until it can"
         console.out.print(text, style="yellow", markup=False, soft_wrap=True)
@@ -86,8 +86,8 @@ def _run_table(known: Sequence[KnownRun], sizes: dict[str, int], users: Counter[
     from rich.table import Table
 
     table = Table(box=None)
-    for heading in ("run folder", "title"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("run folder", no_wrap=True)
+    table.add_column("title")
     table.add_column("state", no_wrap=True)
     for heading in ("steps", "size", "only here"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -127,7 +127,7 @@ def _space_table(found: Contents, users: Counter[str]) -> Table:
     }
     table = Table("in the store", box=None)
     for heading in ("number", "size"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for kind, (number, size) in kinds.items():
         table.add_row(kind, str(number), decimal(size))
     return table

@@ -47,7 +47,7 @@ FAILING_WORK = {
     "mute": ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute\nyield",
              "Mute: (str() of it raised ZeroDivisionError)"),
     "mute out of memory": ("class Mute(RuntimeError):\n    def __str__(self): 1 / 0\n"
-                           "raise Mute\nyield", "Mute: (its text"),
+                           "raise Mute\nyield", "Mute: (str() of it"),
     "own class": ("class Mine(PluginError):\n    def __init__(self, a, b):\n"
                   "        super().__init__('is mine')\nraise Mine(1, 2)\nyield", "is mine"),
     "no words": ("class Mine(PluginError):\n    def __init__(self): pass\nraise Mine\nyield",

@@ -13,14 +13,16 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from crossmod.console.layout import NO_LIMIT, fitted
 from crossmod.scores.metrics import OVERALL, summarize
 from crossmod.scores.statistics import difference_text, p_text
 from crossmod.scores.table import reported
@@ -35,9 +37,20 @@ if TYPE_CHECKING:  # an error is shown without these imports
 
 ItemT = TypeVar("ItemT")
 
+ROOM_FOR_BARS = 75
+"""Columns of a terminal below which bars leave their names and numbers no room."""
+
 
 class Terminal(Console):
-    """Prints text literally: recipes and file names cannot send commands to the terminal."""
+    """Prints text literally: recipes and file names cannot send commands to the terminal.
+
+    Where the output is no terminal, lines may be as long as they want.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **options)
+        if not self.is_terminal:
+            self.width = NO_LIMIT
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Render markup, with control characters spelled out."""
@@ -54,8 +67,23 @@ def visible(text: str) -> str:
     )
 
 
-out = Terminal(highlight=False, emoji=False)
-err = Terminal(stderr=True, highlight=False, emoji=False)
+out = Terminal()
+err = Terminal(stderr=True)
+
+
+def show(table: Table, keys: int = 1) -> None:
+    """Print a table so that no number and no name in it is cut.
+
+    Args:
+        table: rows of text.
+        keys: how many columns at the left name the rows.
+    """
+    if table.title:
+        out.print(table.title, style="table.title", soft_wrap=True)
+    for part in fitted(out, table, keys):
+        out.print(part)
+    if table.caption:
+        out.print(table.caption, style="table.caption", soft_wrap=True)
 
 
 class RunConsole:
@@ -145,16 +173,16 @@ class Bar:
 
 
 def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+    room = out.width >= ROOM_FOR_BARS
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", table_column=Column(overflow="fold")),
+        *([BarColumn(bar_width=24)] if room else []),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        *([TimeElapsedColumn()] if room else []),
         TimeRemainingColumn(),
         TextColumn("left"),
-        console=out,
-        transient=True,
-    )
+    ]
+    return Progress(*columns, console=out, transient=True)
 
 
 def remark(text: str) -> None:
@@ -176,9 +204,7 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
             first, *others = (row.spreads[metric.column] for metric in reported())
             cells += [" ± ".join(map(number, first)), *(number(mean) for mean, _ in others)]
     cases = len({score.case for score in scores if score.split == split})
-    table = Table(
-        title=f"{split} split, {cases} scans of the target modality", title_justify="left"
-    )
+    table = Table(title=f"{split} split, {cases} scans of the target modality")
     table.add_column("segmenter after", no_wrap=True)
     table.add_column("center", no_wrap=True)
     headings = [escape(metric.heading) for metric in reported()]
@@ -226,7 +252,7 @@ def _comparison_table(comparison: Comparison, structure: str) -> Table:
     title = (
         f"{escape(structure)}, {comparison.split} split; mean ± sd over seeds; p: Wilcoxon, Holm"
     )
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
     table.add_column("variant", no_wrap=True)
     headings = [metric.heading for metric in reported()]
     for heading in ("round", "n", *headings, *comparison.size_names, "vs first", "p"):
