@@ -61,9 +61,9 @@ def predict(
     """Outline scans with a model; it needs neither a data folder nor a store."""
     from crossmod import console
     from crossmod.commands.model_tables import confidence_table
-    from crossmod.model.label_files import predict_files
+    from crossmod.model.label_files import names_each_case, predict_files
 
-    if name.count("{case}") != 1 or Path(name).name != name:
+    if not names_each_case(name):
         raise typer.BadParameter(
             f"'{name}' is not a file name with {{case}} in it", param_hint="--name"
         )

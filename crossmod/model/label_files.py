@@ -92,6 +92,8 @@ def predict_files(
         MachineError: there is no such device, the extra `dicom` is not installed, or a file cannot
             be written.
     """
+    if not names_each_case(name):
+        raise DataError(f"'{name}' is not a file name with {{case}} in it", where="name")
     found = find_scan_files(scans, ending, series)
     if layout == "dicom-seg":
         _require_dicom(found)
@@ -108,6 +110,11 @@ def predict_files(
     ):
         results = predict(loaded, found, ctx)
         return _write_all(progress(results, total=len(found)), files, outputs, loaded.facts, tell)
+
+
+def names_each_case(name: str) -> bool:
+    """Whether a name is one of files in the folder itself, another for every case."""
+    return name.count("{case}") == 1 and Path(name).name == name
 
 
 def _require_dicom(scans: Sequence[ScanFile]) -> None:

@@ -98,7 +98,8 @@ class Code:
         They count by content alone, without imports from crossmod: to move or rename a module
         changes no digest.
         """
-        for path in _parts_of_core(inner):
+        for path in {*_parts_of_core(inner)} - self._taken:
+            self._taken.add(path)
             for name, file in _contents(path):
                 with file:
                     content = file.read()

@@ -5,22 +5,27 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossmod.run.signals import NAMES
+import forked
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "recipes" / "smoke.toml"
 
 
-def _heed_signals() -> None:
-    """Tests that run in the background, or under nohup, inherit that signals are ignored."""
-    for name in NAMES:
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
+def environment(variables: dict[str, str]) -> dict[str, str]:
+    """The environment of a program that prints wide tables."""
+    given = {name: value for name, value in os.environ.items() if name != "CROSSMOD_DATA"}
+    return {**given, "COLUMNS": "160", **variables}
+
+
+def expected(code: int, done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    """What a program printed that ended with this exit code."""
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
 
 
 @dataclass
@@ -32,37 +37,46 @@ class Program:
     def __call__(
         self, *arguments: str | Path, code: int = 0, path: Path | None = None, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run `crossmod` and expect an exit code; ``path`` adds a folder of packages."""
+        """Run `crossmod` and expect an exit code; ``path`` adds a folder of packages.
+
+        The program is forked. `start` starts it as it is installed.
+        """
         if path is not None:
             variables["PYTHONPATH"] = str(path)
+        done = forked.crossmod([*map(str, arguments)], self.folder, environment(variables))
+        return expected(code, done)
+
+    def as_installed(
+        self, *arguments: str | Path, code: int = 0, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `crossmod` as a shell does, and expect an exit code."""
         process = self.start(*arguments, **variables)
-        stdout, stderr = process.communicate()
-        assert process.returncode == code, stdout + stderr
-        return subprocess.CompletedProcess(process.args, code, stdout, stderr)
+        printed = process.communicate()
+        return expected(
+            code, subprocess.CompletedProcess(process.args, process.returncode, *printed)
+        )
 
     def start(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
         """Start `crossmod` in a session of its own, with environment variables."""
-        environment = {**os.environ, "COLUMNS": "160"}
-        environment.pop("CROSSMOD_DATA", None)
         return subprocess.Popen(
             [str(Path(sys.executable).parent / "crossmod"), *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**environment, **variables},
+            env=environment(variables),
             cwd=self.folder,
             start_new_session=True,
-            preexec_fn=_heed_signals,
+            preexec_fn=forked.heed_signals,
         )
 
     def run(
         self, name: str, *arguments: str | Path, recipe: Path = SMOKE, path: Path | None = None
     ) -> Result:
-        """Run a recipe into the run folder ``name``."""
+        """Run a recipe into the run folder ``name``, by one worker: each loads torch."""
         out = self.folder / name
         before = len(Result(out, "").events()) if out.exists() else 0
-        done = self("run", recipe, "--out", out, "--store", self.folder / "store", *arguments,
-                    path=path)  # fmt: skip
+        done = self("run", recipe, "--out", out, "--store", self.folder / "store",
+                    "--workers", "1", *arguments, path=path)  # fmt: skip
         return Result(out, done.stdout, before)
 
 

@@ -151,3 +151,6 @@ def test_a_model_is_packaged_and_outlines_scans(smoke: Result, tmp_path: Path) -
     assert len({row.case for row in done.confidence}) == 2
     with pytest.raises(DataError, match="1 scan could not be outlined:\nbad: "):
         done.require()
+    for name in ("label", "../{case}", "{case}/{case}"):
+        with pytest.raises(DataError, match=r"is not a file name with \{case\} in it"):
+            predict_files(model, [scans], tmp_path / "other", name=name)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from processor import rounding
 from program import SMOKE, Program
+from tiny import Tiny, settings
 
 from crossmod import DataError
 from crossmod.data.classes import Classes
@@ -235,12 +236,10 @@ def test_files_that_were_seen_before_are_not_read_again(
 def test_what_was_odd_is_said_by_a_run_and_stands_in_its_report(data: Path) -> None:
     path = data / TARGET / "crossmoda2021_ldn_3_hrT2.nii.gz"
     path.write_bytes(gzip.decompress(path.read_bytes()))
-    program = Program(data.parent)
-    printed = program("run", SMOKE, "--data", data, "--dry-run").stdout
-    assert "prepare-target" in printed
-    result = program.run("odd", "--data", data, "--set", "translate=false", "--set",
-                         "augment=false", "--set", "pseudo_label=false",
-                         "--set", "evaluate.compare=[]")  # fmt: skip
+    tiny = Tiny(data.parent)
+    few = ["--data", data, *settings("translate=false", "augment=false", "pseudo_label=false")]
+    said = tiny.go(*few)
     words = "the content is plain NIfTI, the name says otherwise"
-    assert words in result.stdout
-    assert words in (result.folder / "report.html").read_text(encoding="utf-8")
+    assert words in said
+    assert words in (tiny.result.folder / "report.html").read_text(encoding="utf-8")
+    assert "prepare-target" in tiny.go(*few, "--dry-run")

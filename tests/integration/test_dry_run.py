@@ -9,19 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tiny import Tiny
+from tiny import Tiny, settings
 
-from crossmod.store.store import Store
-
-SHORT = [
-    "--set",
-    "augment=false",
-    "--set",
-    "pseudo_label=false",
-    "--set",
-    "translate.sharpen=false",
-]
-HUGE = ["--set", "segment.patch=[4096,4096,4096]", *SHORT]
+SHORT = settings("augment=false", "pseudo_label=false", "translate.sharpen=false")
+HUGE = [*settings("segment.patch=[4096,4096,4096]"), *SHORT]
 
 
 def row(shown: str, step: str) -> str:
@@ -84,8 +75,7 @@ def test_r07_what_cannot_fit_is_refused_before_anything_is_made(tiny: Tiny) -> N
     assert not tiny.result.folder.exists()
     assert not list(tiny.store.glob("??/*"))
 
-    shown = tiny.go("--dry-run", *HUGE)
-    assert "Does not fit: step train-translated" in shown
+    assert "Does not fit: step train-translated" in tiny.go("--dry-run", *HUGE)
     forced = tiny.go(*HUGE, "--force", code=1, CROSSMOD_FAULT="phantom:begin:raise")
     assert "does not fit" not in forced
     assert "fault phantom:begin:raise" in forced
@@ -94,10 +84,11 @@ def test_r07_what_cannot_fit_is_refused_before_anything_is_made(tiny: Tiny) -> N
 @pytest.mark.skipif(any(Path("/dev").glob("nvidia[0-9]*")), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_said_at_once(tiny: Tiny) -> None:
     """X06."""
-    refused = tiny.go("--set", "device=cuda", code=4)
-    assert 'device = "cuda": this machine has no GPU' in refused
+    there = settings("device=cuda")
+    assert "Does not fit: device" in tiny.go("--dry-run", *there)
+    assert not (tiny.folder / "runs").exists()  # of a plan nothing is left
+    assert 'device = "cuda": this machine has no GPU' in tiny.go(*there, code=4)
     assert not tiny.result.folder.exists()
-    assert "Does not fit: device" in tiny.go("--dry-run", "--set", "device=cuda")
 
 
 LONGER = [
@@ -108,21 +99,18 @@ LONGER = [
 ]
 
 
-def test_probes_are_near_what_a_run_takes(tiny: Tiny) -> None:
+def test_probes_are_near_what_a_run_takes(prepared: Tiny) -> None:
     profile = "checkpoint_minutes = 60\nlocal.workers = 1\n"
-    (tiny.folder / "profile.toml").write_text(profile, encoding="utf-8")
-    settings = [*SHORT, *(word for setting in LONGER for word in ("--set", setting))]
-    tiny.go("--dry-run", *settings)
-    assert not (tiny.folder / "runs").exists()  # of a plan nothing is left
-    Store(tiny.store)
-    shown = tiny.go("--dry-run", *settings)
-    assert list((tiny.store / "probes").iterdir())
-    again = tiny.go("--dry-run", *settings)  # from what is kept: measured anew, digits change
+    (prepared.folder / "profile.toml").write_text(profile, encoding="utf-8")
+    changes = [*SHORT, *settings(*LONGER)]
+    shown = prepared.go("--dry-run", *changes)
+    assert list((prepared.store / "probes").iterdir())
+    again = prepared.go("--dry-run", *changes)  # from what is kept: measured anew, digits change
     assert row(again, "train-translated") == row(shown, "train-translated")
-    tiny.go(*settings)
+    prepared.go(*changes)
     for step in ("translate-gan-fit", "train-translated"):
-        key = tiny.result.keys()[step]
-        manifest = json.loads((tiny.store / key[:2] / key / "manifest.json").read_text("utf-8"))
+        key = prepared.result.keys()[step]
+        manifest = json.loads((prepared.store / key[:2] / key / "manifest.json").read_text("utf-8"))
         seconds, memory = cost(row(shown, step))
         # Other tests may begin or end between the two, each a multiple of the time.
         assert 1 / 10 < seconds / manifest["seconds"] < 10, (step, seconds, manifest["seconds"])

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from program import SMOKE
-from tiny import Tiny
+from tiny import PREPARED, Tiny
 
 RECIPE = f"""\
 extends = "{SMOKE}"
@@ -100,8 +100,12 @@ class Installed(Tiny):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory, install: Callable[..., None]) -> Installed:
+def installed(
+    undisturbed: Tiny, tmp_path_factory: pytest.TempPathFactory, install: Callable[..., None]
+) -> Installed:
     tiny = Installed(tmp_path_factory.mktemp("plugins"), RECIPE)
+    shutil.copytree(undisturbed.store, tiny.store)
+    tiny.forget_all_but(*PREPARED)
     site = tiny.folder / "site"
     site.mkdir()
     works = {**{name: work for name, (work, _) in FAULTS.items()}, "draws": DRAWS, "says": SAYS}
@@ -145,7 +149,8 @@ def test_g03_g04_a_faulty_translation_is_not_published(name: str, installed: Ins
 def test_g01_a_plugin_that_the_worker_cannot_import_does_not_hang_the_run(
     installed: Installed,
 ) -> None:
-    said = installed.use("handlers", code=4)
+    arguments = installed.arguments("--set", "translate.gan.use=handlers")
+    said = installed.as_installed(*arguments, code=4, **installed.variables).stderr
     assert "the worker died" in said
     assert "plugin 'handlers' (handlers 1.2)" in said
 

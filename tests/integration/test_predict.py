@@ -20,6 +20,7 @@ import pytest
 from processor import AFFINE_MM
 from program import ROOT, Program, Result
 from scenes import centered, depth_mm, scene, write, write_dicom
+from tiny import Tiny, begun, settings
 
 DOCKERFILE = ROOT / "docs" / "how-to" / "Dockerfile"
 GRID = (1.23, 1.37, 2.11), (76, 64, 42)
@@ -41,10 +42,11 @@ def confidence_in(folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def two_folds(program: Program, smoke: Result) -> Result:
-    """The smoke recipe with an ensemble, without comparisons."""
-    settings = ["segment.folds=2", "evaluate.compare=[]", "augment=false"]
-    return program.run("two-folds", *(part for one in settings for part in ("--set", one)))
+def two_folds(undisturbed: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The tiny recipe with an ensemble, and without augmentation."""
+    tiny = begun(undisturbed, tmp_path_factory.mktemp("two-folds") / "tiny")
+    tiny.go(*settings("segment.folds=2", "augment=false"))
+    return tiny.result
 
 
 @pytest.fixture(scope="module")
@@ -75,19 +77,20 @@ def bright_site(program: Program) -> Path:
 
 
 @pytest.fixture(scope="module")
-def bright(program: Program, bright_site: Path) -> Path:
+def bright(program: Program, bright_site: Path, undisturbed: Tiny) -> Path:
     """The package of a run whose segmenter finds bright voxels."""
-    settings = ["segment.use=bright", "translate=false", "augment=false", "pseudo_label=false",
-                'evaluate.compare=["no-adaptation"]', "preprocess.crop=[56,56]",
-                "preprocess.clip_fractions=[0.0,1.0]"]  # fmt: skip
-    arguments = [part for one in settings for part in ("--set", one)]
-    run = program.run("bright-run", *arguments, path=bright_site)
+    changes = settings("segment.use=bright", "translate=false", "augment=false",
+                       "pseudo_label=false", 'evaluate.compare=["no-adaptation"]',
+                       "preprocess.crop=[56,56]", "preprocess.clip_fractions=[0.0,1.0]",
+                       "evaluate.splits=[\"validation\"]")  # fmt: skip
+    data = undisturbed.result.folder / "01-phantom"
+    run = program.run("bright-run", "--data", data, *changes, path=bright_site)
     program("package", run.folder, program.folder / "bright", path=bright_site)
     return program.folder / "bright"
 
 
 def test_a_package_predicts_what_the_run_predicted(
-    program: Program, smoke: Result, two_folds: Result, trained: Path
+    program: Program, two_folds: Result, trained: Path
 ) -> None:
     phantom = two_folds.folder / "01-phantom"
     scans = {"validation": phantom / "crossmoda2022_validation" / "validation",
@@ -109,12 +112,13 @@ def test_a_package_predicts_what_the_run_predicted(
 
 
 def test_one_fold_predicts_what_the_run_predicted(
-    program: Program, smoke: Result, tmp_path: Path
+    program: Program, undisturbed: Tiny, tmp_path: Path
 ) -> None:
-    program("package", smoke.folder, tmp_path / "model", "--stage", "augmented")
-    scans = smoke.folder / "01-phantom" / "crossmoda2022_validation" / "validation"
+    run = undisturbed.result.folder
+    program("package", run, tmp_path / "model", "--stage", "augmented")
+    scans = run / "01-phantom" / "crossmoda2022_validation" / "validation"
     program("predict", tmp_path / "model", scans, tmp_path / "out", "--ending", "_hrT2")
-    [known] = smoke.folder.glob("*-predict-augmented-validation/labels")
+    [known] = run.glob("*-predict-augmented-validation/labels")
     for path in known.iterdir():
         found = values(nibabel.load(tmp_path / "out" / path.name))
         np.testing.assert_array_equal(values(nibabel.load(path)), found)
@@ -144,33 +148,9 @@ def test_a_package_has_no_pickle_no_place_and_no_patient(
             assert text.encode() not in content, f"{path.name}: {text}"
     facts = json.loads((trained / "model.json").read_text(encoding="utf-8"))
     assert facts["origin"]["data"]["validation"]["centers"] == {"ldn": 1, "etz": 1}
-    assert facts["trained_on"] == {"translate-sharpen": 4, "pseudo-label-1": 4}
+    assert facts["trained_on"] == {"translate-sharpen": 2, "pseudo-label-1": 2}
     assert len(facts["weights"]["fold-1.safetensors"]["notes"]["plan"]["patch"]) == 3
     assert {row["split"] for row in facts["scores"]} == {"validation", "target"}
-
-
-def test_a_run_that_ended_early_gives_its_last_stage(program: Program, smoke: Result) -> None:
-    ended = program.run("ended", "--set", "evaluate.continue_above=1.0")
-    assert ended.stages()[-1] == "translated"
-    assert "stage translated, 1 fold" in program("package", ended.folder, "ended-model").stdout
-
-
-def test_the_folder_of_variants_names_its_runs(program: Program, tmp_path: Path) -> None:
-    recipe = tmp_path / "variants.toml"
-    lines = [
-        f'extends = "{ROOT / "recipes" / "smoke.toml"}"',
-        "translate = false\naugment = false\npseudo_label = false",
-        '[evaluate]\ncompare = ["no-adaptation"]',
-        "[variants.a]\n[variants.b.segment]\niterations = 3",
-    ]
-    recipe.write_text("\n".join(lines), encoding="utf-8")
-    run = program.folder / "several"
-    program("run", recipe, "--out", run, "--store", program.folder / "store")
-    refused = program("package", run, tmp_path / "model", code=3).stderr
-    assert "holds several runs" in refused
-    assert str(run / "a") in refused
-    assert str(run / "b") in refused
-    program("package", run / "b", tmp_path / "model")
 
 
 # Where outlines land.

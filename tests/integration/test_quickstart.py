@@ -27,7 +27,7 @@ def test_the_quickstart_adapts_within_ten_minutes(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS")  # all cores, as a user would
     begin = time.monotonic()
-    result = program.run("quickstart", recipe=QUICKSTART)
+    result = program.run("quickstart", "--workers", "2", recipe=QUICKSTART)
     minutes = (time.monotonic() - begin) / 60
     last = tumor_dice(result, result.stages()[-1])
     assert minutes < 10
@@ -43,6 +43,6 @@ def test_the_quickstart_adapts_on_a_cohort_it_was_not_tuned_on(
 ) -> None:
     cohort = tmp_path / "cohort"
     program("data", "phantom", cohort, "--seed", "31")
-    result = program.run("unseen", "--data", cohort, recipe=QUICKSTART)
+    result = program.run("unseen", "--data", cohort, "--workers", "2", recipe=QUICKSTART)
     gain = tumor_dice(result, result.stages()[-1]) - tumor_dice(result, "no-adaptation")
     assert gain >= 0.2

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from test_crash import assert_same, forget
-from tiny import RECIPE, Tiny
+from program import Result
+from test_crash import assert_same
+from tiny import PREPARED, RECIPE, Tiny, begun, settings
 
 from crossmod.errors import MachineError
 from crossmod.run.execute import Maker
@@ -20,8 +20,8 @@ from crossmod.run.task import Machine, Task
 
 CROSSMOD = Path(sys.executable).parent / "crossmod"
 WRITES = ("draft", "saving", "append-training.jsonl", "written", "sealed")
-WRITES_OF_THE_PROGRAM = ("append-events.jsonl", "show", "write-metrics.csv", "write-run.json",
-                         "write-recipe.lock.toml", "write-report.html")  # fmt: skip
+WRITES_OF_A_RUN = ("append-events.jsonl", "show", "write-metrics.csv", "write-run.json",
+                   "write-recipe.lock.toml", "write-report.html")  # fmt: skip
 
 
 def with_mounts(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -41,14 +41,14 @@ def with_mounts(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_x01_a_full_disk_at_every_write(copied: Tiny, undisturbed: Tiny) -> None:
-    forget(copied, "train-round-1")
-    shutil.rmtree(copied.result.folder)
+    copied.forget("train-round-1")
     for place in WRITES:
-        said = copied.go(code=4, CROSSMOD_FAULT=f"train-round-1:{place}:enospc")
-        assert "No space left on device" in said
-        assert "Traceback" not in said
-    for place in WRITES_OF_THE_PROGRAM:
-        said = copied.go(code=4, CROSSMOD_FAULT=f"run:{place}:enospc")
+        code, error = copied.make("train-round-1", f"{place}:enospc")
+        assert code == 0
+        assert "No space left on device" in error
+    shutil.rmtree(copied.result.folder)
+    for fault in (f"train-round-1:{WRITES[-1]}", *(f"run:{place}" for place in WRITES_OF_A_RUN)):
+        said = copied.go(code=4, CROSSMOD_FAULT=f"{fault}:enospc")
         assert "No space left on device" in said
         assert "Traceback" not in said
         for path in copied.result.folder.glob("*.*"):
@@ -57,44 +57,40 @@ def test_x01_a_full_disk_at_every_write(copied: Tiny, undisturbed: Tiny) -> None
     assert_same(copied, undisturbed)
 
 
-def test_x01_a_disk_that_is_really_full(tiny: Tiny, undisturbed: Tiny) -> None:
+def test_x01_a_disk_that_is_really_full(prepared: Tiny, undisturbed: Tiny) -> None:
     """Grow a small disk step by step; nothing truncated is ever taken for a result."""
     script = f"""
-        mkdir -p runs && mount -t tmpfs -o size=1m none runs || exit 99
-        for size in 1m 3m 6m 9m 64m; do
-            mount -o remount,size=$size runs
+        mv runs before && mkdir runs && mount -t tmpfs none runs || exit 99
+        cp -r before/. runs && rm -r before
+        full=$(df --output=used --block-size=1K runs | tail -1)
+        for more in 100 700 60000; do
+            mount -o remount,size=$((full + more))k runs
             {CROSSMOD} run tiny.toml --profile profile.toml --force
-            echo "code $?"
+            echo "code $?, $(ls -d runs/store/??/* | wc -l) results"
         done
         mkdir kept && cp -r runs/. kept/
     """
-    done = with_mounts(script, tiny.folder)
+    done = with_mounts(script, prepared.folder)
     codes = re.findall(r"^code (\d+)", done.stdout, re.M)
-    assert codes[0] == "4"
-    assert codes[-1] == "0", done.stderr
-    assert set(codes) == {"0", "4"}
-    assert done.stderr.count("No space left on device") == codes.count("4")
+    assert codes == ["4", "4", "0"], done.stdout + done.stderr
+    assert done.stderr.count("No space left on device") == 2
     assert "Traceback" not in done.stderr
-    shutil.rmtree(tiny.folder / "runs")
-    (tiny.folder / "kept").rename(tiny.folder / "runs")
-    assert_same(tiny, undisturbed)
+    shutil.rmtree(prepared.folder / "runs")
+    (prepared.folder / "kept").rename(prepared.folder / "runs")
+    assert_same(prepared, undisturbed)
 
 
-def test_x02_an_error_that_passes_is_tried_again(copied: Tiny, undisturbed: Tiny) -> None:
-    forget(copied, "train-round-1")
-    said = copied.go(CROSSMOD_FAULT="train-round-1:sealed:eio")
-    assert "Input/output error; trying again" in said
-    assert_same(copied, undisturbed)
-
-
-def test_x03_a_worker_killed_for_memory(copied: Tiny, undisturbed: Tiny) -> None:
-    forget(copied, "train-round-1")
+def test_x03_a_worker_killed_for_memory_and_x02_an_error_that_passes(
+    copied: Tiny, undisturbed: Tiny
+) -> None:
+    copied.forget("train-round-1")
     said = copied.go(code=4, CROSSMOD_FAULT="train-round-1:step-3:kill")
     assert "out of memory: the system killed the worker" in said
     assert "step train-round-1" in said
     assert "GiB" in said
     assert "--workers 1" in said
-    copied.go("--workers", "1")
+    said = copied.go("--workers", "1", CROSSMOD_FAULT="train-round-1:sealed:eio")
+    assert "Input/output error; trying again" in said
     assert_same(copied, undisturbed)
 
 
@@ -133,7 +129,7 @@ def test_x04_a_gpu_out_of_memory_names_step_and_remedy(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr(type(step), "make", fail)
-    forget(copied, "train-augmented")
+    copied.forget("train-augmented")
     task = Task(step.key, step, copied.store, {"tumor": 1, "cochlea": 2}, Machine(device="cpu"))
     error = Maker(task).outcome().error
     assert isinstance(error, MachineError)
@@ -144,8 +140,9 @@ def test_x04_a_gpu_out_of_memory_names_step_and_remedy(
 
 def test_x05_a_tiny_shared_memory_does_not_matter(copied: Tiny, undisturbed: Tiny) -> None:
     """Workers hand over nothing through /dev/shm."""
-    forget(copied, "translate-gan-fit", "train-round-1")
-    script = f"mount -t tmpfs -o size=4k none /dev/shm || exit 99; {CROSSMOD} run tiny.toml"
+    copied.forget("train-round-1")
+    command = " ".join(map(str, (CROSSMOD, *copied.arguments())))
+    script = f"mount -t tmpfs -o size=4k none /dev/shm || exit 99; {command}"
     done = with_mounts(script, copied.folder)
     assert done.returncode == 0, done.stderr
     assert copied.digests() == undisturbed.digests()
@@ -165,14 +162,14 @@ def test_x06_a_gpu_that_is_not_there(tiny: Tiny) -> None:
     ids=["ascii", "narrow", "dumb"],
 )  # fmt: skip
 def test_x07_any_terminal(variables: dict[str, str], copied: Tiny) -> None:
-    forget(copied, "score-round-1-validation")
-    printed = copied.go(**variables)
+    copied.forget("score-round-1-validation")
+    printed = "".join(copied.launch(**variables).communicate())
     assert "score-round-1" in re.sub(r"\s", "", printed) or "COLUMNS" in variables
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", printed)  # no control characters
 
 
 def test_x07_without_an_output(copied: Tiny) -> None:
-    forget(copied, "score-round-1-validation")
+    copied.forget("score-round-1-validation")
     for closed in (">&-", ">&- 2>&-", "| true"):
         command = f"{CROSSMOD} run tiny.toml {closed}"
         done = subprocess.run(["bash", "-c", command], cwd=copied.folder, check=False)
@@ -180,38 +177,37 @@ def test_x07_without_an_output(copied: Tiny) -> None:
     assert copied.result.scores()
 
 
-def test_folds_on_two_workers_are_the_folds_on_one(tmp_path: Path) -> None:
+def test_folds_on_two_workers_are_the_folds_on_one(undisturbed: Tiny, tmp_path: Path) -> None:
     recipe = RECIPE.replace("[segment]", "[segment]\nfolds = 2")
-    one, two = Tiny(tmp_path / "one", recipe), Tiny(tmp_path / "two", recipe)
-    one.go("--workers", "1", OMP_NUM_THREADS="1")
-    two.go("--workers", "2", OMP_NUM_THREADS="2")
+    one, two = (begun(undisturbed, tmp_path / name, recipe) for name in ("one", "two"))
+    for tiny, workers in ((one, "1"), (two, "2")):
+        arguments = tiny.arguments("--workers", workers, *settings("pseudo_label=false"))
+        tiny.as_installed(*arguments, OMP_NUM_THREADS=workers)
     assert one.digests() == two.digests()
-    assert np.sum(["fold" in row["step"] for row in one.digests().values()]) == 4
+    trained = [step for step in one.result.made() if step.startswith("train")]
+    assert sorted(trained) == ["train-augmented-fold-1", "train-augmented-fold-2"]
+    assert one.result.stages() == ["augmented"]
 
 
 def test_e05_a_run_whose_program_was_killed_makes_nothing_twice(
-    tiny: Tiny, undisturbed: Tiny
+    copied: Tiny, undisturbed: Tiny
 ) -> None:
-    tiny.go(code=-9, CROSSMOD_FAULT="run:record:kill")
-    before = tiny.made()
-    tiny.go()
-    assert tiny.made() == before
-    assert set(before.values()) == {1}
-    assert_same(tiny, undisturbed)
+    shutil.rmtree(copied.result.folder)
+    copied.forget("train-round-1")
+    copied.go(code=-9, CROSSMOD_FAULT="run:record:kill")
+    assert copied.made() == {"train-round-1": 1}
+    copied.go()
+    assert copied.made() == {"train-round-1": 1}
+    assert_same(copied, undisturbed)
 
 
-def test_e06_five_folds_started_at_once_on_an_empty_store(tmp_path: Path) -> None:
-    recipe = RECIPE.replace("source = 2", "source = 6").replace("[segment]", "[segment]\nfolds = 5")
-    tiny = Tiny(tmp_path / "tiny", recipe + "[pseudo_label]\nrounds = 1\n")
-    settings = ("--set", "pseudo_label=false", "--workers", "1")
-    processes = [tiny.launch("--out", f"runs/out-{number}", *settings) for number in range(5)]
+def test_e06_programs_that_want_the_same_folds_at_once(prepared: Tiny) -> None:
+    """Three: one makes a result, and two that wait for it must not both make the next."""
+    folds = settings("pseudo_label=false", "augment=false", "segment.folds=2")
+    outs = [f"runs/out-{number}" for number in range(3)]
+    processes = [prepared.launch("--out", out, *folds) for out in outs]
     printed = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0] * 5, printed
-    made = [
-        line
-        for number in range(5)
-        for line in (tiny.folder / f"runs/out-{number}/events.jsonl").read_text().splitlines()
-        if '"finished"' in line
-    ]
-    names = [line.split('"step": "')[1].split('"')[0] for line in made]
-    assert len(names) == len(set(names)) == len(tiny.digests())
+    assert [process.returncode for process in processes] == [0] * 3, printed
+    made = [step for out in outs for step in Result(prepared.folder / out, "").made()]
+    assert len(made) == len(set(made)) == len(prepared.digests()) - len(PREPARED)
+    assert sum("fold" in step for step in made) == 2

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 from processor import AFFINE_MM, children_seconds
 from program import ROOT, SMOKE, Program, Result
+from tiny import Tiny, settings
 
+from crossmod.recipe.load import load_all
+from crossmod.run.plan import Planner
 from crossmod.scores.metrics import COLUMNS
 
+COMPARED = settings('evaluate.compare=["no-adaptation"]')
 STAGES = ["oracle", "no-adaptation", "translated", "augmented", "round-1"]
 
 
@@ -52,11 +58,14 @@ def test_predictions_lie_on_the_grid_of_the_scan(smoke: Result) -> None:
 
 def test_a_second_run_makes_nothing_and_is_quick(program: Program, smoke: Result) -> None:
     made = [json.loads(path.read_text("utf-8")) for path in smoke.folder.glob("*/manifest.json")]
+    scores, began = smoke.scores(), len(smoke.events())
     begin = children_seconds()
-    again = program.run("smoke")
+    store = program.folder / "store"
+    program.as_installed("run", SMOKE, "--out", smoke.folder, "--store", store)
     seconds = children_seconds() - begin
+    again = Result(smoke.folder, "", began)
     assert again.made() == []
-    assert again.scores() == smoke.scores()
+    assert again.scores() == scores
     assert seconds < sum(manifest["seconds"] for manifest in made) / 3
 
 
@@ -64,44 +73,47 @@ def test_the_locked_recipe_repeats_the_run(program: Program, smoke: Result) -> N
     assert program.run("locked", recipe=smoke.folder / "recipe.lock.toml").made() == []
 
 
-def test_one_option_recomputes_only_what_depends_on_it(program: Program, smoke: Result) -> None:
-    made = program.run("changed", "--set", "translate.sharpen.iterations=1").made()
+def keys_of(recipe: Path, *settings: str) -> dict[str, str]:
+    """Step -> content key, as a run would have them; what is stored under its key is not made."""
+    [checked] = load_all(recipe, settings)
+    return {step.name: step.key for step in Planner(checked, None).plan().steps}
+
+
+def test_one_option_recomputes_only_what_depends_on_it() -> None:
+    stored = keys_of(SMOKE).values()
+    changed = keys_of(SMOKE, "translate.sharpen.iterations=1")
+    made = {step for step, key in changed.items() if key not in stored}
     untouched = ("phantom", "prepare", "oracle", "no-adaptation", "translate-gan")
     assert not [step for step in made if any(word in step for word in untouched)]
-    assert {"translate-sharpen", "train-translated", "augment-tumors", "train-round-1"} <= set(made)
+    assert {"translate-sharpen", "train-translated", "augment-tumors", "train-round-1"} <= made
 
 
-def test_a_comment_recomputes_nothing(program: Program, smoke: Result) -> None:
-    text = SMOKE.read_text(encoding="utf-8").replace(
-        "quickstart.toml", str(SMOKE.parent / "quickstart.toml")
-    )
-    recipe = program.folder / "commented.toml"
-    recipe.write_text(text + "\n# a remark\n", encoding="utf-8")
-    assert program.run("commented", recipe=recipe).made() == []
+def test_a_comment_recomputes_nothing(tmp_path: Path) -> None:
+    text = SMOKE.read_text(encoding="utf-8")
+    recipe = tmp_path / "commented.toml"
+    recipe.write_text(text.replace("quickstart.toml", "quickstart") + "\n# a remark\n", "utf-8")
+    assert keys_of(recipe) == keys_of(SMOKE)
 
 
 @pytest.mark.parametrize(
-    ("removed", "missing"),
-    [("augment", "augmented"), ("pseudo_label", "round-1"), ("translate", "translated")],
+    ("removed", "missing", "left"),
+    [
+        ("augment", "augmented", ["translated", "round-1"]),
+        ("pseudo_label", "round-1", ["augmented"]),
+        ("translate", "translated", ["augmented", "round-1"]),
+    ],
 )
-def test_a_stage_can_be_left_out(
-    removed: str, missing: str, program: Program, smoke: Result
-) -> None:
-    result = program.run(f"without-{removed}", "--set", f"{removed}=false")
-    assert result.stages() == [stage for stage in STAGES if stage != missing]
+def test_a_stage_can_be_left_out(removed: str, missing: str, left: list[str], copied: Tiny) -> None:
+    without = f"{removed}=false"
+    scored = [re.fullmatch("score-(.*)-validation", step) for step in keys_of(SMOKE, without)]
+    assert [score[1] for score in scored if score] == [name for name in STAGES if name != missing]
+    copied.go(*settings(without))
+    assert copied.result.stages() == left
 
 
-def test_folds_are_an_ensemble(program: Program, smoke: Result) -> None:
-    settings = ["--set", "segment.folds=2", "--set", "evaluate.compare=[]"]
-    result = program.run("folds", *settings, "--set", "pseudo_label=false")
-    assert result.stages() == ["augmented"]
-    trained = [step for step in result.made() if step.startswith("train")]
-    assert sorted(trained) == ["train-augmented-fold-1", "train-augmented-fold-2"]
-
-
-def test_a_third_party_plugin_from_a_copied_folder(program: Program, smoke: Result) -> None:
+def test_a_third_party_plugin_from_a_copied_folder(copied: Tiny) -> None:
     """Copy a plugin folder, rename it, add nine lines of metadata, install: it works."""
-    project = program.folder / "mine"
+    project = copied.folder / "mine"
     shutil.copytree(ROOT / "plugins" / "crossmod_van_cittert", project / "crossmod_mine")
     for path in (project / "crossmod_mine").glob("*.py"):
         text = path.read_text(encoding="utf-8").replace("crossmod_van_cittert", "crossmod_mine")
@@ -117,75 +129,55 @@ def test_a_third_party_plugin_from_a_copied_folder(program: Program, smoke: Resu
         'build-backend = "hatchling.build"',
     ]
     (project / "pyproject.toml").write_text("\n".join(metadata), encoding="utf-8")
-    site = program.folder / "site"
+    site = copied.folder / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", str(site), str(project)], check=True, capture_output=True)
 
-    listed = program("plugins", path=site).stdout
-    assert "crossmod-mine" in listed
-    result = program.run("mine-run", "--set", "translate.gan.use=mine", path=site)
-    assert result.stages() == STAGES
-    made = result.made()
+    assert "crossmod-mine" in copied("plugins", path=site).stdout
+    before = copied.made()
+    mine = settings("translate.gan.use=mine", "augment=false", "pseudo_label=false")
+    copied.go(*mine, PYTHONPATH=str(site))
+    assert copied.result.stages() == ["translated"]
+    made = copied.made() - before
     assert "translate-gan" in made
-    assert not [step for step in made if "oracle" in step or "no-adaptation" in step]
+    assert not [step for step in made if "phantom" in step or "prepare" in step]
 
 
-def test_a_wrong_target_label_changes_nothing_but_scores(program: Program) -> None:
-    cohort = program.folder / "cohort"
-    program("data", "phantom", cohort, "--source", "4", "--target", "4", "--validation", "2",
-            "--seed", "5")  # fmt: skip
-    settings = ["--data", cohort, "--set", 'evaluate.compare=["no-adaptation"]']
-    before = program.run("honest", *settings)
+@pytest.fixture(scope="module")
+def honest(undisturbed: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A finished run on a folder of data that holds target labels, for scores alone."""
+    tiny = Tiny(tmp_path_factory.mktemp("honest"))
+    shutil.copytree(undisturbed.result.folder / "01-phantom", tiny.folder / "cohort",
+                    ignore=shutil.ignore_patterns("manifest.json"))  # fmt: skip
+    tiny.go("--data", "cohort", *COMPARED)
+    return tiny
+
+
+def test_a_wrong_target_label_changes_nothing_but_scores(honest: Tiny) -> None:
+    before = honest.result
     assert before.stages() == ["no-adaptation", "augmented", "round-1"]
-    for label in (cohort / "hidden").glob("*.nii.gz"):
+    shutil.copytree(honest.folder / "cohort", honest.folder / "planted")
+    labels = list((honest.folder / "planted" / "hidden").glob("*.nii.gz"))
+    assert labels
+    for label in labels:
         image = nibabel.load(label)
         wrong = np.zeros(image.shape, np.uint8)
         wrong[:9] = 1
+        label.unlink()
         nibabel.save(nibabel.Nifti1Image(wrong, image.affine), label)
-    after = program.run("planted", *settings)
+    honest.go("--data", "planted", "--out", "runs/planted", *COMPARED)
+    after = Result(honest.folder / "runs" / "planted", "")
     assert {step.split("-")[0] for step in after.made()} == {"score"}
     assert after.scores() != before.scores()
     unscored = {name: key for name, key in before.keys().items() if not name.startswith("score")}
     assert unscored == {n: k for n, k in after.keys().items() if not n.startswith("score")}
 
 
-def test_a_cohort_without_references_still_gives_predictions(program: Program) -> None:
-    cohort = program.folder / "cohort"
-    unscored = program.folder / "unscored"
-    shutil.copytree(cohort, unscored)
-    shutil.rmtree(unscored / "hidden")
-    result = program.run("unscored-run", "--data", unscored)
+def test_a_cohort_without_references_still_gives_predictions(honest: Tiny) -> None:
+    shutil.copytree(honest.folder / "cohort", honest.folder / "unscored",
+                    ignore=shutil.ignore_patterns("hidden"))  # fmt: skip
+    said = honest.go("--data", "unscored", "--out", "runs/unscored", *COMPARED)
+    result = Result(honest.folder / "runs" / "unscored", said)
     assert result.scores() == []
-    assert "No references to score against" in result.stdout
+    assert "No references to score against" in said
     assert list(result.folder.glob("*-predict-round-1-validation/labels/*.nii.gz"))
-
-
-def test_a_damaged_result_is_noticed_and_made_anew(program: Program, smoke: Result) -> None:
-    entry = program.folder / "store"
-    key = smoke.keys()["translate-gan"]
-    victim = next((entry / key[:2] / key / "images").glob("*.nii"))
-    victim.chmod(0o644)
-    content = bytearray(victim.read_bytes())
-    content[-1] ^= 0xFF
-    victim.write_bytes(bytes(content))
-    changed = [
-        "--out",
-        program.folder / "d",
-        "--store",
-        entry,
-        "--set",
-        "translate.sharpen.iterations=3",
-    ]
-    done = program("run", SMOKE, *changed)
-    assert "the stored result of translate-gan is damaged" in done.stdout
-    assert {"translate-gan", "translate-sharpen"} <= set(Result(program.folder / "d", "").made())
-    [aside] = (entry / "quarantine").glob(f"{key}-*")
-    assert aside.is_dir()
-
-
-def test_dry_run_says_what_would_run(program: Program, smoke: Result) -> None:
-    arguments = ["--store", program.folder / "store", "--dry-run"]
-    assert "Steps: 0 to run" in program("run", SMOKE, *arguments).stdout
-    shown = program("run", SMOKE, *arguments, "--set", "seed=1").stdout
-    assert "translate-gan-fit" in shown
-    assert "Steps: 0 to run" not in shown

@@ -9,11 +9,12 @@ import nibabel
 import numpy as np
 import pytest
 from processor import rounding
-from program import SMOKE, Program, Result
+from program import Result
+from tiny import Tiny, begun, settings
 
-RECIPE = f"""\
-extends = "{SMOKE}"
-title = "Smoke ablation"
+RECIPE = """\
+extends = "tiny.toml"
+title = "Tiny ablation"
 seeds = [2022, 1]
 [evaluate]
 compare = ["translated"]
@@ -22,20 +23,24 @@ size_limits_mm3 = [1000, 1000]
 [variants.gba]
 [variants.naive.augment.tumors]
 use = "naive-rescale"
-groups = [{{ name = "all", factors = [0.5] }}]
+groups = [{ name = "all", factors = [0.5] }]
 [variants.stopped]
 evaluate.continue_above = 0.9
 """
 
 
 @pytest.fixture(scope="module")
-def ablation(program: Program, smoke: Result) -> Result:
-    recipe = program.folder / "ablation.toml"
-    recipe.write_text(RECIPE, encoding="utf-8")
-    done = program(
-        "run", recipe, "--out", program.folder / "ablation", "--store", program.folder / "store"
-    )
-    return Result(program.folder / "ablation", done.stdout)
+def tried(undisturbed: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """A folder of the recipe with variants, which has been run there."""
+    tiny = begun(undisturbed, tmp_path_factory.mktemp("tried") / "tiny")
+    (tiny.folder / "ablation.toml").write_text(RECIPE, encoding="utf-8")
+    return tiny
+
+
+@pytest.fixture(scope="module")
+def ablation(tried: Tiny) -> Result:
+    done = tried("run", "ablation.toml", "--profile", "profile.toml")
+    return Result(tried.folder / "runs" / "ablation", done.stdout)
 
 
 def runs(ablation: Result) -> dict[str, Result]:
@@ -55,9 +60,10 @@ def test_every_variant_and_seed_is_a_run_folder(ablation: Result) -> None:
 
 def test_shared_steps_are_made_once(ablation: Result) -> None:
     made = Counter(step for run in runs(ablation).values() for step in run.made())
-    assert made["phantom"] == made["prepare-source"] == 0  # the smoke run has made them
-    # Seed 2022 has its translation from the smoke run; seed 1 makes one for three variants.
-    assert made["translate-gan-fit"] == made["translate-gan"] == made["train-translated"] == 1
+    assert made["phantom"] == made["prepare-source"] == 0  # the finished run has made them
+    # Seed 2022 has its translation from that run; seed 1 makes one for three variants.
+    assert made["translate-gan-fit"] == made["translate-gan"] == 1
+    assert made["train-translated"] == 2  # that run did not compare it
     assert made["augment-tumors-fit"] == 1 + 2  # SinGAN for seed 1; naive has nothing to learn
     assert made["train-augmented"] == 1 + 2
     assert made["train-round-1"] == 1 + 2
@@ -70,6 +76,19 @@ def test_a_failed_translation_is_not_pursued(ablation: Result) -> None:
     assert stopped.stages() == ["translated"]
     assert list(stopped.keys())[-1] == "continue"
     assert "not worth it" in ablation.stdout
+
+
+def test_a_run_that_ended_early_gives_its_last_stage(tried: Tiny, ablation: Result) -> None:
+    stopped = runs(ablation)["stopped-seed-1"].folder
+    assert "stage translated, 1 fold" in tried("package", stopped, "of-stopped").stdout
+
+
+def test_the_folder_of_variants_names_its_runs(tried: Tiny, ablation: Result) -> None:
+    refused = tried("package", ablation.folder, "of-all", code=3).stderr
+    assert "holds several runs" in refused
+    for run in runs(ablation).values():
+        assert str(run.folder) in refused
+    tried("package", runs(ablation)["naive-seed-1"].folder, "of-naive")
 
 
 def test_one_table_in_csv_latex_terminal_and_page(ablation: Result) -> None:
@@ -95,52 +114,52 @@ def test_one_table_in_csv_latex_terminal_and_page(ablation: Result) -> None:
     assert "tumor, validation split" in ablation.stdout
 
 
-def test_dry_run_counts_what_is_shared(program: Program, ablation: Result) -> None:
+def test_dry_run_counts_what_is_shared(tried: Tiny, ablation: Result) -> None:
     # What the finished runs took answers for all but one seed more; little is left to probe.
-    arguments = ["--store", program.folder / "store", "--set", "seeds=[5]", "--dry-run"]
-    shown = program("run", program.folder / "ablation.toml", *arguments).stdout
+    shown = tried("run", "ablation.toml", "--dry-run", *settings("seeds=[5]")).stdout
     assert "shared with gba-seed-5" in shown
     assert "Steps: " in shown
 
 
 LAST = (
-    'pseudo_label.last={train_on="target", preprocess={spacing_mm=[1.2,1.2,1.2], crop=[90,60]},'
+    'pseudo_label.last={train_on="target", preprocess={spacing_mm=[2.4,2.4,2.4], crop=[48,40]},'
     " segment={iterations=2}}"
 )
 
 
-def test_the_last_round_may_have_a_grid_of_its_own(program: Program, smoke: Result) -> None:
-    result = program.run("fine", "--set", "pseudo_label.rounds=2", "--set", LAST)
-    assert result.stages()[-1] == "round-2"
-    [image] = sorted(result.folder.glob("*-regrid-2/images"))
+def test_the_last_round_may_have_a_grid_of_its_own(copied: Tiny) -> None:
+    copied.go(*settings("pseudo_label.rounds=2", LAST))
+    assert copied.result.stages()[-1] == "round-2"
+    [image] = sorted(copied.result.folder.glob("*-regrid-2/images"))
     paths = sorted(image.glob("*.nii"))
     assert paths
     for path in paths:
-        np.testing.assert_allclose(nibabel.load(path).header.get_zooms(), 1.2, rtol=rounding(8))
+        np.testing.assert_allclose(nibabel.load(path).header.get_zooms(), 2.4, rtol=rounding(8))
         labels = nibabel.load(path.parents[1] / "labels" / path.name)
         assert labels.shape == nibabel.load(path).shape
         assert set(np.unique(labels.dataobj)) <= {0, 1, 2}
 
 
-def test_a_warm_start_goes_on_and_refuses_another_network(program: Program, smoke: Result) -> None:
-    warm = ["--set", "pseudo_label.warm_start=true"]
-    cold, result = smoke.keys(), program.run("warm", *warm)
-    assert result.made()[0] == "train-round-1"  # everything before is what it was
-    assert result.keys()["train-augmented"] == cold["train-augmented"]
-    other = ["--set", "pseudo_label.last.segment.base_channels=6"]
-    failed = program(
-        "run", SMOKE, "--out", program.folder / "w", "--store", program.folder / "store",
-        *warm, *other, code=2,
-    )  # fmt: skip
-    assert "cannot go on from the weights of the round before" in failed.stderr
+def test_a_warm_start_goes_on_and_refuses_another_network(copied: Tiny) -> None:
+    cold, before = copied.result.keys(), copied.made()
+    warm = settings("pseudo_label.warm_start=true")
+    copied.go(*warm)
+    made = copied.made() - before
+    assert "train-round-1" in made
+    assert not [step for step in made if "round-1" not in step]  # all before is what it was
+    assert copied.result.keys()["train-augmented"] == cold["train-augmented"]
+    failed = copied.go(*warm, *settings("pseudo_label.last.segment.base_channels=6"), code=2)
+    assert "cannot go on from the weights of the round before" in failed
 
 
-def test_classes_may_be_fewer_than_the_files_hold(program: Program, smoke: Result) -> None:
-    settings = ["--set", "data.classes.tumor=false", "--set", "augment=false"]
-    result = program.run(
-        "cochlea", *settings, "--set", "pseudo_label=false", "--set", "evaluate.compare=[]",
-        "--set", "evaluate.structure=cochlea", "--set", "segment.largest_component=[]",
-    )  # fmt: skip
+def test_classes_may_be_fewer_than_the_files_hold(copied: Tiny) -> None:
+    copied.go(
+        *settings("data.classes.tumor=false", "augment=false", "pseudo_label=false"),
+        *settings("evaluate.structure=cochlea", "segment.largest_component=[]"),
+    )
+    result = copied.result
     assert {row["class"] for row in result.scores()} == {"cochlea"}
-    for path in result.folder.glob("*-predict-translated-*/labels/*.nii.gz"):
+    paths = list(result.folder.glob("*-predict-translated-*/labels/*.nii.gz"))
+    assert paths
+    for path in paths:
         assert set(np.unique(nibabel.load(path).dataobj)) <= {0, 2}
