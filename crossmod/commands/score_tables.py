@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from rich.markup import escape
 from rich.table import Table
 
@@ -13,11 +15,10 @@ def shown(sheet: Sheet, *, caption: bool = True) -> Table:
     table = Table(
         title=escape(sheet.title),
         caption=escape(sheet.note) if caption and sheet.note else None,
-        title_justify="left",
-        caption_justify="left",
     )
     for number, heading in enumerate(sheet.columns):
-        table.add_column(escape(heading), justify="left" if number < sheet.names else "right")
+        side: Literal["left", "right"] = "left" if number < sheet.names else "right"
+        table.add_column(escape(heading), justify=side)
     for row in sheet.rows:
         if row.starts:
             table.add_section()

@@ -96,10 +96,10 @@ def evaluate(
         console.remark(f"note: {remark}")
     means, percentiles = done.sheets[: len(known.values)], done.sheets[len(known.values) :]
     for sheet in means:
-        console.out.print(shown(sheet, caption=False))
+        console.show(shown(sheet, caption=False), sheet.names)
     console.out.print(means[0].note, style="dim")
     for sheet in percentiles:
-        console.out.print(shown(sheet))
+        console.show(shown(sheet), sheet.names)
     console.out.print(f"{done.cases} cases: {out}", markup=False)
     if rest is not None:
         files = ", ".join(map(str, [rest, *evaluation.tables_beside(rest)]))
@@ -144,7 +144,7 @@ def rank(
     console.out.print(f"{len(table.teams)} teams, {len(table.cases)} cases, {samples} samples")
     sheets = [*map(ranking.ranking_sheet, found), *starmap(ranking.duel_sheet, tests.items())]
     for sheet in sheets:
-        console.out.print(shown(sheet))
+        console.show(shown(sheet), sheet.names)
     if out is not None:
         ranking.write_tables(out, list(files.values()), found, tests)
         console.out.print(f"tables: {out}", markup=False)
@@ -174,9 +174,10 @@ def compare(
     for remark in done.remarks:
         console.remark(f"note: {remark}")
     for table in console.comparison_tables(done.comparison):
-        console.out.print(table)
+        console.show(table, keys=2)
     for structure in done.comparison.structures:
-        console.out.print(shown(difference_sheet(done.comparison, structure)))
+        sheet = difference_sheet(done.comparison, structure)
+        console.show(shown(sheet), sheet.names)
     if out is not None:
         console.out.print(f"comparison: {out / 'report.html'}", markup=False)
 

@@ -109,7 +109,7 @@ def test_one_table_in_csv_latex_terminal_and_page(ablation: Result) -> None:
     ]  # fmt: skip
     assert float(rows[1]["dice_mean"]) == pytest.approx(np.mean(by_hand))
     assert float(rows[1]["dice_seeds_sd"]) == pytest.approx(np.std(by_hand, ddof=1))
-    assert (ablation.folder / "comparison.tex").read_text(encoding="utf-8").count("tabular") == 4
+    assert (ablation.folder / "comparison.tex").read_text(encoding="utf-8").count("tabular") == 8
     assert "naive" in (ablation.folder / "report.html").read_text(encoding="utf-8")
     assert "tumor, validation split" in ablation.stdout
 
