@@ -82,7 +82,7 @@ def test_plugins_are_listed_and_explained(program: Program) -> None:
     assert "psf_mm" in explained
     assert "time_minutes" in program("plugins", "slurm").stdout
     unknown = program("plugins", "van-citert", code=4).stderr
-    assert "no plugin or engine is called" in unknown
+    assert "unknown plugin or engine" in unknown
     assert "slurm" in unknown
 
 

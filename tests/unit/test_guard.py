@@ -45,9 +45,9 @@ FAILING_WORK = {
     "base": ("import asyncio\nraise asyncio.CancelledError\nyield", "tries to end the program"),
     "recursion": ("f = lambda: f()\nf()\nyield", "RecursionError"),
     "mute": ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute\nyield",
-             "Mute: (its text cannot be made: ZeroDivisionError)"),
+             "Mute: (str() of it raised ZeroDivisionError)"),
     "mute out of memory": ("class Mute(RuntimeError):\n    def __str__(self): 1 / 0\n"
-                           "raise Mute\nyield", "Mute: (its text"),
+                           "raise Mute\nyield", "Mute: (str() of it"),
     "own class": ("class Mine(PluginError):\n    def __init__(self, a, b):\n"
                   "        super().__init__('is mine')\nraise Mine(1, 2)\nyield", "is mine"),
     "no words": ("class Mine(PluginError):\n    def __init__(self): pass\nraise Mine\nyield",
@@ -306,24 +306,24 @@ SHARED: dict[str, tuple[str, Callable[[], Any]]] = {
         "np.random.seed(1)",
         lambda: [*map(str, np.random.get_state())],
     ),
-    "numpy's treatment of errors": ("np.seterr(all='ignore')", np.geterr),
+    "numpy's error handling": ("np.seterr(all='ignore')", np.geterr),
     "the working folder": ("os.chdir('/')", Path.cwd),
     "environment variables": (
         "os.environ['XDG_CACHE_HOME'] = '/x'; os.environ['ODD'] = '1'",
         lambda: dict(os.environ),
     ),
-    "what SIGTERM does": (
+    "the handler of SIGTERM": (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         lambda: signal.getsignal(signal.SIGTERM),
     ),
-    "the rights of new files": ("os.umask(0o027)", umask),
-    "where Python finds modules": ("sys.path.insert(0, '/x')", lambda: list(sys.path)),
+    "the umask": ("os.umask(0o027)", umask),
+    "sys.path": ("sys.path.insert(0, '/x')", lambda: list(sys.path)),
     "the recursion limit": (
         "sys.setrecursionlimit(sys.getrecursionlimit() + 500)",
         sys.getrecursionlimit,
     ),
     "torch's default device": ("torch.set_default_device('meta')", torch.get_default_device),
-    "torch's precision of products": (
+    "torch's matmul precision": (
         "torch.set_float32_matmul_precision('medium')",
         torch.get_float32_matmul_precision,
     ),
@@ -331,9 +331,9 @@ SHARED: dict[str, tuple[str, Callable[[], Any]]] = {
         "torch.set_num_threads(torch.get_num_threads() + 1)",
         torch.get_num_threads,
     ),
-    "torch's default type": ("torch.set_default_dtype(torch.float64)", torch.get_default_dtype),
-    "whether torch keeps gradients": ("torch.set_grad_enabled(False)", torch.is_grad_enabled),
-    "whether torch is deterministic": (
+    "torch's default dtype": ("torch.set_default_dtype(torch.float64)", torch.get_default_dtype),
+    "torch's gradient mode": ("torch.set_grad_enabled(False)", torch.is_grad_enabled),
+    "torch's deterministic mode": (
         "torch.use_deterministic_algorithms(False)",
         torch.are_deterministic_algorithms_enabled,
     ),

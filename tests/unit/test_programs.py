@@ -110,7 +110,7 @@ def test_what_a_step_leaves_at_work_is_ended_and_named(name: str, bench: Bench) 
     assert programs.children() <= before
     [warning] = bench.warnings()
     assert "odd: plugin 'odd' (odd 1.2) left programs running: " in warning
-    assert warning.endswith("; they were ended")
+    assert warning.endswith("; crossmod ended them")
 
 
 @pytest.mark.parametrize("then", ["raise ValueError\nyield", "sys.exit()\nyield"])

@@ -10,11 +10,11 @@ SIGNS = (
     "Failed to allocate memory",
     "bad_alloc",
 )
-"""What libraries say where memory ran out."""
+"""What libraries say when memory runs out."""
 
 
 def described(error: BaseException) -> str:
-    """Type and text of an exception, even of one that cannot say its text."""
+    """Type and text of an exception, even if its text cannot be made."""
     return f"{type(error).__name__}: {text_of(error)}"
 
 
@@ -23,11 +23,11 @@ def text_of(thing: object) -> str:
     try:
         return str(thing).encode(errors="backslashreplace").decode()
     except Exception as error:
-        return f"(its text cannot be made: {type(error).__name__})"
+        return f"(str() of it raised {type(error).__name__})"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that memory ran out, that of the machine or that of a GPU."""
+    """Whether an error means that the memory of the machine or of a GPU ran out."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return isinstance(error, RuntimeError) and any(sign in text_of(error) for sign in SIGNS)
