@@ -41,6 +41,8 @@ app.command()(gc)
 app.add_typer(data.app, name="data")
 
 DEBUG = "CROSSMOD_TRACEBACK"
+GENERAL = ("--traceback", "--no-traceback")
+"""Options of every command, which may stand before or behind it."""
 
 
 def _tell_version(asked: bool) -> None:
@@ -71,7 +73,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
         with _exit_cleanly():
-            app()
+            app(_general_first(sys.argv[1:]))
     except CrossmodError as error:
         _stop(error, error.exit_code)
     except BrokenPipeError:
@@ -83,6 +85,13 @@ def main() -> None:
             "interrupted", fix="finished steps are kept; run the same command again to resume"
         )
         _stop(interrupted, 5)
+
+
+def _general_first(arguments: list[str]) -> list[str]:
+    """Let the options of every command stand anywhere, before what comes after ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    general = [one for one in arguments[:end] if one in GENERAL]
+    return general + [one for one in arguments[:end] if one not in GENERAL] + arguments[end:]
 
 
 @contextmanager

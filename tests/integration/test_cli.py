@@ -91,6 +91,24 @@ def test_the_embedded_cohort_can_be_written(program: Program, tmp_path: Path) ->
     assert "is not empty" in program("data", "phantom", tmp_path / "c", code=3).stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--traceback", "check", "nowhere.toml"],
+        ["check", "--traceback", "nowhere.toml"],
+        ["check", "nowhere.toml", "--set", "seed=1", "--traceback"],
+        ["data", "check", "nowhere.toml", "--traceback"],
+    ],
+)
+def test_a_traceback_may_be_asked_for_anywhere(arguments: list[str], program: Program) -> None:
+    assert "Traceback (most recent call last)" in program(*arguments, code=1).stderr
+    quiet = [one for one in arguments if one != "--traceback"]
+    assert "Traceback" not in program(*quiet, code=2).stderr
+    after = program("check", "--", "--traceback", code=2).stderr  # the name of a recipe
+    assert "--traceback" in after
+    assert "Traceback" not in after
+
+
 LONG = "a" * 300
 
 
