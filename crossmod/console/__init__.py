@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -84,6 +85,13 @@ def show(table: Table, keys: int = 1) -> None:
         out.print(part)
     if table.caption:
         out.print(table.caption, style="table.caption", soft_wrap=True)
+
+
+def pausing() -> AbstractContextManager[None]:
+    """While this block runs, Ctrl-Z pauses all that the command has started, too."""
+    from crossmod.run.signals import pause_together
+
+    return pause_together(lambda: out.show_cursor(True))
 
 
 class RunConsole:
