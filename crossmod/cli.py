@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Teach a segmentation model a modality nobody has labeled.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose panels cut names of options in narrow terminals
     add_completion=False,
 )
 app.command()(run)
@@ -39,6 +40,8 @@ app.command()(plugins)
 app.command()(runs)
 app.command()(gc)
 app.add_typer(data.app, name="data")
+for one in [*app.registered_commands, *data.app.registered_commands]:
+    one.short_help = (one.callback.__doc__ or "").partition("\n")[0]  # else the list cuts it
 
 DEBUG = "CROSSMOD_TRACEBACK"
 GENERAL = ("--traceback", "--no-traceback")

@@ -15,6 +15,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -180,6 +181,15 @@ class Bar:
             self.progress.remove_task(task)
 
 
+class TimeLeft(TimeRemainingColumn):
+    """The time that a task still takes, once that is known."""
+
+    def render(self, task: Task) -> Text:
+        """The time, named."""
+        time = super().render(task)
+        return time.append(" left") if time.plain.strip() else time
+
+
 def _progress() -> Progress:
     room = out.width >= ROOM_FOR_BARS
     columns: list[ProgressColumn] = [
@@ -187,8 +197,7 @@ def _progress() -> Progress:
         *([BarColumn(bar_width=24)] if room else []),
         MofNCompleteColumn(),
         *([TimeElapsedColumn()] if room else []),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        TimeLeft(),
     ]
     return Progress(*columns, console=out, transient=True)
 

@@ -30,6 +30,15 @@ def test_help_is_quick(program: Program) -> None:
     assert not heavy & set(done.stdout.decode().split())
 
 
+@pytest.mark.parametrize("command", [[], ["run"], ["data"], ["data", "import"], ["evaluate"]])
+def test_help_cuts_nothing_in_a_narrow_terminal(command: list[str], program: Program) -> None:
+    narrow = program(*command, "--help", COLUMNS="60", FORCE_COLOR="1").stdout
+    wide = program(*command, "--help", COLUMNS="200").stdout
+    assert "…" not in narrow + wide
+    assert "..." not in narrow.replace("...\n", "", narrow.count("[ARGS]...\n"))
+    assert {word for word in wide.split() if word.startswith("--")} <= {*narrow.split()}
+
+
 def test_check_reports_every_problem_and_runs_nothing(program: Program) -> None:
     assert "is valid" in program.as_installed("check", SMOKE).stdout
     failed = program("check", SMOKE, "--set", "seed=x", "--set", "segment.fold=2", code=2)
