@@ -74,9 +74,14 @@ def run(
     if dry_run:
         _show_plan(preview)
         return
-    estimates = preview.require_room(lambda name: console.out.print(f"Probing {name}"), force)
+    with console.pausing():
+        estimates = preview.require_room(lambda name: console.out.print(f"Probing {name}"), force)
     opened, sign = open_engine(asked, experiment.store, preview.machine), StopSign()
-    with console.RunConsole() as observer, stop_on_signal(sign, opened.close):
+    with (
+        console.pausing(),
+        console.RunConsole() as observer,
+        stop_on_signal(sign, opened.close),
+    ):
         done = api.execute(
             experiment,
             preview.machine,
@@ -93,7 +98,7 @@ def _show_plan(preview: Preview) -> None:
     from crossmod import console
     from crossmod.commands.plan_table import closing_lines, plan_table
 
-    with console.out.status("Estimating") as status:
+    with console.pausing(), console.out.status("Estimating") as status:
         estimates = preview.estimates(
             lambda name: status.update(f"Estimating: the first steps of {name}"), every=True
         )

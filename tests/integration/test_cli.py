@@ -32,6 +32,15 @@ def test_help_is_quick(program: Program) -> None:
     assert not heavy & set(done.stdout.decode().split())
 
 
+@pytest.mark.parametrize("command", [[], ["run"], ["data"], ["data", "import"], ["evaluate"]])
+def test_help_cuts_nothing_in_a_narrow_terminal(command: list[str], program: Program) -> None:
+    narrow = program(*command, "--help", COLUMNS="60", FORCE_COLOR="1").stdout
+    wide = program(*command, "--help", COLUMNS="200").stdout
+    assert "…" not in narrow + wide
+    assert "..." not in narrow.replace("...\n", "", narrow.count("[ARGS]...\n"))
+    assert {word for word in wide.split() if word.startswith("--")} <= {*narrow.split()}
+
+
 def test_check_reports_every_problem_and_runs_nothing(program: Program) -> None:
     assert "is valid" in program.as_installed("check", SMOKE).stdout
     failed = program("check", SMOKE, "--set", "seed=x", "--set", "segment.fold=2", code=2)
@@ -91,6 +100,24 @@ def test_the_embedded_cohort_can_be_written(program: Program, tmp_path: Path) ->
     program("data", "phantom", tmp_path / "c", *counts, "--seed", "9")
     assert len(list((tmp_path / "c" / "hidden").glob("*_Label.nii.gz"))) == 4
     assert "is not empty" in program("data", "phantom", tmp_path / "c", code=3).stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--traceback", "check", "nowhere.toml"],
+        ["check", "--traceback", "nowhere.toml"],
+        ["check", "nowhere.toml", "--set", "seed=1", "--traceback"],
+        ["data", "check", "nowhere.toml", "--traceback"],
+    ],
+)
+def test_a_traceback_may_be_asked_for_anywhere(arguments: list[str], program: Program) -> None:
+    assert "Traceback (most recent call last)" in program(*arguments, code=1).stderr
+    quiet = [one for one in arguments if one != "--traceback"]
+    assert "Traceback" not in program(*quiet, code=2).stderr
+    after = program("check", "--", "--traceback", code=2).stderr  # the name of a recipe
+    assert "--traceback" in after
+    assert "Traceback" not in after
 
 
 LONG = "a" * 300
