@@ -80,12 +80,11 @@ def remarks_on_classes(
 
 def lines_on_classes(survey: Survey) -> list[str]:
     """How many scans have references, and how much of each class the label maps hold."""
-    lines, sought = [], [part for part in survey.parts if part.split != "source"]
-    if any(part.references for part in sought):
-        found = {part.split: sum(1 for _ in part.pairs()) for part in sought}
-        shares = [f"{part.split} {found[part.split]} of {len(part.scans)}" for part in sought]
-        scans = sum(len(part.scans) for part in sought)
-        lines.append(f"references: {sum(found.values())} of {scans} ({', '.join(shares)})")
+    sought = [part for part in survey.parts if part.split != "source"]
+    found = [sum(1 for _ in part.pairs()) for part in sought]
+    scans = sum(len(part.scans) for part in sought)
+    each = [f"{part.split} {n} of {len(part.scans)}" for part, n in zip(sought, found, strict=True)]
+    lines = [f"references: {sum(found)} of {scans} ({', '.join(each)})"]
     for name, values in survey.classes.values.items():
         each = [_held(survey, part, values) for part in survey.parts]
         lines.append(f"{name}: " + "; ".join(text for text in each if text))

@@ -16,7 +16,7 @@ from crossmod.data.volumes import Affine, FloatArray, LabelArray, Prediction, sp
 from crossmod.files.tables import write_csv
 from crossmod.model.ensemble import Ensemble, Outline, agreement
 
-COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "removed_mm3", "flag")
+COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag", "removed_mm3")
 """The columns of confidence.csv."""
 
 AGREEING = 0.6
@@ -35,9 +35,9 @@ class Confidence:
             of which only the largest component is kept, only parts that touch it count.
         probability: mean probability of the class inside its outline; NaN without an outline.
         volume_mm3: volume inside the outline.
+        flag: what a person should look at; empty where nothing is suspicious.
         removed_mm3: volume of the components that were removed, of a class of which only the
             largest is kept; 0 for others.
-        flag: what a person should look at; empty where nothing is suspicious.
     """
 
     case: str
@@ -45,8 +45,8 @@ class Confidence:
     agreement: float
     probability: float
     volume_mm3: float
-    removed_mm3: float
     flag: str
+    removed_mm3: float
 
 
 def confidence(
@@ -80,8 +80,8 @@ def confidence(
                 agreements[name],
                 _mean_inside(joined.probabilities[label], affine, mask, native),
                 int(np.count_nonzero(mask)) * voxel_mm3,
-                outline.removed_mm3.get(name, 0.0),
                 _flag(agreements[name], mask, common == label),
+                outline.removed_mm3.get(name, 0.0),
             )
         )
     return rows

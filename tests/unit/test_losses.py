@@ -15,6 +15,7 @@ from crossmod import DataError
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid, to_common
 from crossmod.intake import Inspector, Intake, Survey
+from crossmod.intake.classes import lines_on_classes
 from crossmod.intake.losses import safe_part, ways
 from crossmod.recipe.load import load_all
 from crossmod.run.plan import Planner
@@ -164,6 +165,17 @@ def test_references_that_the_oracle_learns_from_lose_nothing(root: Path) -> None
         write(path, data=outlines(FAR), affine=AFFINE)
     assert len(survey_of(root, *CROP).problems) == 2
     assert survey_of(root, *CROP, "evaluate.compare=[]").problems == []
+
+
+def test_what_the_label_maps_hold_is_summed_up(root: Path) -> None:
+    write(label(root), data=outlines(), affine=AFFINE)
+    found = survey_of(root, *CROP)
+    assert lines_on_classes(found) == [
+        "references: 2 of 4 (target 0 of 2, validation 2 of 2)",
+        "tumor: 1 of 2 source label maps, 720 voxels; 2 of 2 validation references, 1440 voxels",
+        "cochlea: 2 of 2 source label maps, 288 voxels; 2 of 2 validation references, 288 voxels",
+    ]
+    assert told(found) == [f"source: labels: 'tumor' is missing in 1 of 2 label maps: {CASES[0]}"]
 
 
 def test_two_tumors_of_which_predictions_keep_one(root: Path) -> None:

@@ -210,6 +210,9 @@ class Regrid(Step):
         for pair in ctx.progress(labeled.pairs(), total=len(labeled)):
             image = images[pair.case].volume()
             labels = resample_labels(pair.labels, pair.image.affine, Grid(image.grid, image.affine))
+            for name, label in labeled.classes.items():
+                if label in pair.labels and label not in labels:
+                    ctx.log(f"warning: case {pair.case}: '{name}' vanishes on this grid")
             writer.add(image, patient=pair.patient, labels=labels)
         writer.close()
 
