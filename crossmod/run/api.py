@@ -18,6 +18,7 @@ from crossmod.recipe.names import find_recipe
 from crossmod.run.data import check_data, find_data, inputs_of, survey_data
 from crossmod.run.engine import Engine
 from crossmod.run.folder import choose_places
+from crossmod.run.foresight import foresee
 from crossmod.run.plan import Plan, Planner
 from crossmod.run.publish import publish_comparison, publish_report
 from crossmod.run.run import Run
@@ -120,9 +121,12 @@ def plan(
         survey = survey_data(
             checked.recipe, root, inventory, memory=memory, digests=digests, progress=progress
         )
+        foreseen = foresee(checked, inventory, survey)
+        survey.problems += foreseen.problems
         survey.require()
         planned = Planner(checked, root, digests).plan()
         planned.remark(survey.remarks)
+        planned.remark(("source", f"warning: {text}") for text in foreseen.warnings)
         plans.append(planned)
     return Experiment(plans, opened, outputs)
 
@@ -151,6 +155,7 @@ def execute(
         CrossmodError: a step failed; nothing new was begun after that.
     """
     store, outputs = experiment.store, experiment.outputs
+    sign = StopSign() if stop_sign is None else stop_sign  # a sign that is not raised is false
     runs = [
         Run(one, store, outputs.below(one.checked.label), machine, memory_bytes or {})
         for one in experiment.plans
@@ -162,7 +167,7 @@ def execute(
             run.claim()
         with recorded(store, outputs.folder, experiment.recipe.title, steps):
             _tell_remarks(experiment, observer)
-            Scheduler(runs, engine, observer, stop_sign or StopSign()).execute()
+            Scheduler(runs, engine, observer, sign).execute()
             for run in runs:
                 publish_report(run)
             comparison = publish_comparison(runs, outputs) if len(runs) > 1 else None
