@@ -126,18 +126,23 @@ def check(
     settings: Settings = None,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Validate a recipe, and the data folder if one is named, without running anything."""
+    """Validate a recipe, and the label maps of the data folder if one is named; run nothing."""
     from crossmod import console
-    from crossmod.recipe.load import load_all
     from crossmod.recipe.names import find_recipe
-    from crossmod.run.data import check_data
+    from crossmod.run.check import check as look
 
     file = find_recipe(recipe)
-    found = load_all(file, settings or [], allow_outside=allow_outside)
-    title = found[0].recipe.title
-    if data is not None:
-        for line in check_data(found[0].recipe, data, allow_outside=allow_outside).lines():
-            console.out.print(line, soft_wrap=True, markup=False)
-    runs = f" ({len(found)} runs)" if len(found) > 1 else ""
+    with console.Bar("label maps") as bar:
+        found = look(file, data, settings or (), allow_outside=allow_outside, progress=bar)
+    for text in found.notes:
+        console.remark(f"note: {text}")
+    for text in found.warnings:
+        console.remark(f"warning: {text}")
+    for line in found.lines:
+        console.out.print(line, soft_wrap=True, markup=False)
+    found.require()
+    count = len(found.examined.runs)
+    runs = f" ({count} runs)" if count > 1 else ""
     named = f"{recipe}" if file == recipe else f"{recipe} ({file})"
+    title = found.examined.recipes[0].title
     console.out.print(f"{named} is valid: {title}{runs}", soft_wrap=True, markup=False)

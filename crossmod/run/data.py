@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from crossmod.data.cases import patient_of
-from crossmod.data.folder import NIFTI, Inventory, Scan, find_scans, take_stock
-from crossmod.data.grids import require_moderate
+from crossmod.data.folder import (
+    Inventory,
+    Scan,
+    ending_of,
+    find_scans,
+    nearest_folder,
+    take_stock,
+)
+from crossmod.data.grids import Preprocess, require_moderate
 from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs
 from crossmod.files.patterns import CASE, is_folder, matches, refuse_links
 from crossmod.intake import Inspector, Part, Survey, survey
+from crossmod.recipe.files import merge, unset
 from crossmod.recipe.load import Checked
 from crossmod.recipe.model import AnyFiles, LabeledFiles, Recipe
 from crossmod.stages.base import Progress, silent_progress
@@ -42,7 +50,7 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     listed, searched = list[Path](), [data]
     for pattern in {one for checked in found for one in checked.recipe.patterns}:
         start, _, rest = pattern.partition(CASE)
-        flat = "/" not in rest and pattern.endswith(NIFTI)
+        flat = "/" not in rest and ending_of(pattern) != ""
         (listed if flat else searched).append(data / start.rpartition("/")[0])
     return Inputs(files, tuple(listed), tuple(searched))
 
@@ -60,7 +68,7 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
             table beside the source scans contradicts their names, or links lead out of the folder.
     """
     if not is_folder(root):
-        raise DataError("is not a folder", where=str(root))
+        raise DataError("is not a folder" if root.exists() else "does not exist", where=str(root))
     if not allow_outside:
         refuse_links(root, recipe.patterns, recipe.data.lists)
     data = recipe.data
@@ -99,6 +107,7 @@ def survey_data(
     memory: Path | None = None,
     digests: dict[Path, str] | None = None,
     progress: Progress = silent_progress,
+    labels_only: bool = False,
 ) -> Survey:
     """Look into every file that a recipe uses.
 
@@ -109,6 +118,7 @@ def survey_data(
         memory: the folder of what was seen before.
         digests: of files, as for `Inspector`; recipes of one run look at the same files.
         progress: wraps the iteration over files.
+        labels_only: read label maps and no scans.
     """
     data, labels = recipe.data, recipe.evaluate.labels
     series = {
@@ -117,11 +127,27 @@ def survey_data(
     }
     references, problems = _references(root, labels)
     parts = [
-        Part(split, scans, {} if split == "source" else references, series.get(split, ""))
+        Part(
+            split,
+            scans,
+            {} if split == "source" else references,
+            series.get(split, ""),
+            recipe.preprocess.of("source" if split == "source" else "target"),
+            split == "target" and _has_oracle(recipe, scans, references),
+        )
         for split, scans in inventory.splits.items()
     ]
-    found = survey(parts, data.class_table, Inspector(recipe.intake, memory, digests), progress)
-    found.problems += problems
+    grids = {scan.image: part.grid for part in parts if part.grid for scan, _ in part.pairs()}
+    single = tuple(data.class_table.values[name] for name in _single(recipe))
+    found = survey(
+        parts,
+        data.class_table,
+        Inspector(recipe.intake, memory, digests, single, grids),
+        progress,
+        ignored=data.ignore_values,
+        labels_only=labels_only,
+    )
+    found.problems += problems or _unmatched(recipe, root, parts)
     found.problems += _too_large(found, recipe)
     found.problems += _unfitting(inventory, data.patients)
     found.problems += _too_few(inventory, recipe)
@@ -137,12 +163,43 @@ def _references(root: Path, labels: str | None) -> tuple[dict[str, Path], list[s
         return {}, [str(error)]
 
 
+def _has_oracle(recipe: Recipe, scans: Iterable[Scan], references: Mapping[str, Path]) -> bool:
+    """Whether references are learned from, to compare the method with."""
+    return "oracle" in recipe.evaluate.compare and all(scan.case in references for scan in scans)
+
+
+def _single(recipe: Recipe) -> list[str]:
+    """The classes of which something keeps only the largest component."""
+    pseudo = recipe.pseudo_label
+    last = pseudo.last.segment if pseudo and pseudo.last else {}
+    named = [
+        *recipe.segment.largest_component,
+        *last.get("largest_component", ()),
+        *getattr(pseudo, "largest_component", ()),  # an option that a plugin may have
+    ]
+    return [name for name in recipe.data.classes if name in named]
+
+
+def _unmatched(recipe: Recipe, root: Path, parts: Iterable[Part]) -> Iterator[str]:
+    """A pattern of references that leads to none of the scans that are scored."""
+    labels = recipe.evaluate.labels
+    if labels is None or any(True for part in parts if part.references for _ in part.pairs()):
+        return
+    yield (
+        f"evaluate.labels: '{labels}' matches no label map of a target or validation scan;"
+        f" {nearest_folder(root, labels)}\n  correct the pattern, or set evaluate.labels = false"
+        " to score nothing"
+    )
+
+
 def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
     """Scans whose voxels are so large that a common grid explodes."""
     last = recipe.pseudo_label.last if recipe.pseudo_label else None
-    other = recipe.preprocess.model_copy(update=last.preprocess) if last else recipe.preprocess
+    usual = recipe.preprocess.of("target")
+    changed = merge(usual.model_dump(), last.preprocess if last else {})
+    other = Preprocess.model_validate(unset(changed, Preprocess))
     for part in found.parts:
-        grids = [recipe.preprocess] if part.split == "source" else [recipe.preprocess, other]
+        grids = [recipe.preprocess.of("source")] if part.split == "source" else [usual, other]
         for image in [scan.image for scan in part.scans if scan.image in found.facts]:
             try:
                 for options in grids:
@@ -158,7 +215,7 @@ def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
         cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
         if cases:
             names = ", ".join(cases[:SHOWN]) + ", …" * (len(cases) > SHOWN)
-            text = f"data.patients = '{pattern}' does not fit {len(cases)} cases: {names}"
+            text = f"data.patients = '{pattern}' does not match {len(cases)} cases: {names}"
             yield f"{split}: patients: {text}"
 
 
@@ -183,7 +240,8 @@ def _on_both_sides(inventory: Inventory, pattern: str | None) -> Iterator[str]:
         shared = _patients(inventory.splits[split], pattern) & held_out
         if shared and (pattern or split == "target"):  # cases of two domains may share names
             names = ", ".join(sorted(shared))
-            yield f"validation: patients: {names}: also in {split}\n  put each on one side"
+            fix = "put each patient in one split only"
+            yield f"validation: patients: {names}: also in {split}\n  {fix}"
 
 
 def _patients(scans: Iterable[Scan], pattern: str | None) -> set[str]:
