@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import model_validator
 
 from crossmod.data.interpolation import Box, Interpolation, box_around, interpolated
 from crossmod.data.outline import Center, center_of, profile
 from crossmod.data.volumes import Affine, FloatArray, LabelArray, spacing_of
 from crossmod.errors import DataError
-from crossmod.options import Fraction, Options, Size, Spacing
+from crossmod.options import Fraction, Options, Size, Spacing, Window
 
 EDGE = 1e-3
 """Voxels by which centers stay within the volume; beyond its edge interpolation finds nothing."""
@@ -35,16 +35,6 @@ RANGES = {"clip_fractions", "window"}
 
 WHOLE = (0.0, 1.0)
 """Fractions that clip nothing."""
-
-
-def _ascends(window: tuple[float, float]) -> tuple[float, float]:
-    if window[0] >= window[1]:
-        raise ValueError("the upper intensity of a window is above the lower one")
-    return window
-
-
-Intensity = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
-Window = Annotated[tuple[Intensity, Intensity], AfterValidator(_ascends)]
 
 
 class Preprocess(Options):
