@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossmod.data.crossmoda import CHALLENGE, DEFAULT_CENTERS, DEFAULT_CLASSES
+from crossmod.data.folder import ENDINGS
 
 if TYPE_CHECKING:
     from crossmod.data.classes import Classes
@@ -20,7 +21,7 @@ CENTERS = ",".join(f"{name}={pattern}" for name, pattern in DEFAULT_CENTERS.item
 MAX_VALUE = 255
 """The largest value of a class in a label map."""
 
-SCANS = (".nii", ".nii.gz", ".dcm")
+SCANS = (*ENDINGS, ".dcm")
 """Endings of the names of scans."""
 
 

@@ -11,11 +11,11 @@ import numpy as np
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import Case, Cohort, FloatArray, LabelArray, Prediction, write_nifti
 from crossmod.run.steps.extents import Extent, Lattice
-from crossmod.run.steps.scans import save_grids
+from crossmod.run.steps.scans import Native, save_grids
 from crossmod.run.steps.segmentation import save_probabilities
 
 FILES = 2
-"""Different images of a cohort; what one holds is read again under the names of others."""
+"""Number of different images; the cases of a cohort share them."""
 
 RADII_MM = (4.0, 9.0)
 """Of the structure with label 1 in these images: options may treat small and large ones apart."""
@@ -41,7 +41,7 @@ def write_cohort(folder: Path, extent: Extent, classes: Mapping[str, int]) -> No
     )
     Cohort(cases, classes).save(folder)
     scanned = Grid(extent.native.shape, np.diag([*extent.native.spacing_mm, 1.0]))
-    save_grids(folder, {case.case: scanned for case in cases})
+    save_grids(folder, {case.case: Native(scanned) for case in cases})
 
 
 def write_predictions(folder: Path, cohort: Cohort, lattice: Lattice) -> None:

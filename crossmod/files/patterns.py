@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from crossmod.errors import DataError, reading
@@ -23,23 +25,25 @@ def reference_of(root: Path, labels: str, case: str) -> Path:
         >>> reference_of(Path("data"), "hidden/{case}_Label.nii.gz", "ldn_7").as_posix()
         'data/hidden/ldn_7_Label.nii.gz'
     """
-    return root / labels.replace(CASE, case)
+    place = root / labels.replace(CASE, case)
+    return place if os.path.lexists(place) else matches(root, labels).get(case, place)
 
 
-def refuse_links(root: Path, patterns: Iterable[str]) -> None:
-    """Refuse files of a data folder that are links to somewhere else.
+def refuse_links(root: Path, patterns: Iterable[str], names: Iterable[str] = ()) -> None:
+    """Refuse files of a data folder, by patterns or names, that are links to somewhere else.
 
     Raises:
         DataError: names the links and where they lead, or folders that cannot be read.
     """
-    links = {link for path in files_of(root, patterns) if (link := _way_out(root, path))}
+    files = (*files_of(root, patterns), *(root / name for name in names))
+    links = {link for path in files if (link := _way_out(root, path))}
     if links:
         lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
         more = [f"and {len(lines) - MAX_LINKS} more"] if len(lines) > MAX_LINKS else []
         raise DataError(
             "\n".join(["links lead out of the data folder", *lines[:MAX_LINKS], *more]),
             where=str(root),
-            fix="if you trust them, --allow-outside",
+            fix="if you trust them, pass --allow-outside",
         )
 
 
@@ -58,8 +62,10 @@ def _target(path: Path) -> Path:
         return Path(path.readlink())
 
 
-def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
-    """What lies where patterns lead, pattern by pattern.
+def files_of(
+    root: Path, patterns: Iterable[str], cases: Collection[str] | None = None
+) -> list[Path]:
+    """What lies where patterns lead, pattern by pattern; only of some cases, where they are given.
 
     Raises:
         DataError: names every folder that cannot be read.
@@ -67,7 +73,8 @@ def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
     found, problems = list[Path](), list[str]()
     for pattern in patterns:
         try:
-            found += matches(root, pattern).values()
+            matched = matches(root, pattern).items()
+            found += [path for case, path in matched if cases is None or case in cases]
         except DataError as error:
             problems.append(str(error))
     if problems:
@@ -78,11 +85,11 @@ def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
 def matches(root: Path, pattern: str) -> dict[str, Path]:
     """Case -> what lies where the pattern leads, sorted; nothing but `{case}` is special in it.
 
-    `{case}` is the same at each place and holds no slash. Hidden files are none of the user's:
-    systems put them beside others, as `._name`.
+    `{case}` is the same at each place, holds no slash, and is in Unicode's form NFC. Hidden files
+    do not count: systems create them beside others, as `._name`.
 
     Raises:
-        DataError: it is no pattern, or folders cannot be read.
+        DataError: it is not a pattern, or folders cannot be read.
 
     Example:
         >>> for name in ("t2/a.nii.gz", "t2/b.nii.gz", "t2/b_seg.nii", "t1/a.nii.gz"):
@@ -101,9 +108,24 @@ def matches(root: Path, pattern: str) -> dict[str, Path]:
         found = [path for folder in found for path in _below(folder, part, problems)]
     if problems:
         raise DataError("\n".join(problems))
-    whole = _expression(pattern)
-    named = ((whole.fullmatch(path.relative_to(root).as_posix()), path) for path in sorted(found))
-    return {match["case"]: path for match, path in named if match}
+    whole = _expression(nfc(pattern))
+    cases: dict[str, Path] = {}
+    for path in sorted(found):
+        if match := whole.fullmatch(nfc(path.relative_to(root).as_posix())):
+            if (case := match["case"]) in cases:
+                raise DataError("two names look the same", where=f"{cases[case]}, {path}")
+            cases[case] = path
+    return cases
+
+
+def nfc(name: str) -> str:
+    """A name in the one form of Unicode that names are compared in; macOS writes another.
+
+    Example:
+        >>> nfc("e\u0301") == "\u00e9"
+        True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -115,15 +137,26 @@ def _below(folder: Path, part: str, problems: list[str]) -> list[Path]:
     """What is in a folder and fits one part of a pattern; what cannot be read is noted."""
     try:
         if CASE not in part:
-            (folder / part).lstat()
-            return [folder / part]
-        expression, hidden = _expression(part), part.startswith(".")
+            return _named(folder, part)
+        expression, hidden = _expression(nfc(part)), part.startswith(".")
         named = [path for path in folder.iterdir() if hidden or not path.name.startswith(".")]
-        return [path for path in named if expression.fullmatch(path.name)]
+        return [path for path in named if expression.fullmatch(nfc(path.name))]
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             problems.append(f"{error.filename}: cannot be read: {error.strerror}")
         return []
+
+
+def _named(folder: Path, name: str) -> list[Path]:
+    """What has that name, in whatever form of Unicode.
+
+    Raises:
+        OSError: nothing has, or the folder cannot be read.
+    """
+    if os.path.lexists(folder / name) or name.isascii():
+        (folder / name).lstat()
+        return [folder / name]
+    return [path for path in folder.iterdir() if nfc(path.name) == nfc(name)]
 
 
 def is_folder(path: Path) -> bool:

@@ -32,7 +32,7 @@ class Segmentation:
     Attributes:
         use: the segmenter.
         table: what the core reads of [segment].
-        preprocess: the grid and intensity range it works on.
+        preprocess: the grid and intensity range of the scans it is applied to.
     """
 
     use: StageUse
@@ -147,7 +147,7 @@ def _check(variant: str, document: Document, problems: list[str]) -> Checked | N
         return None
     if recipe.pseudo_label and recipe.pseudo_label.warm_start:
         resolver.require_warm_start(segmenter)
-    segmentation = Segmentation(segmenter, recipe.segment, recipe.preprocess)
+    segmentation = Segmentation(segmenter, recipe.segment, recipe.preprocess.of("target"))
     return Checked(
         variant,
         variant,
@@ -193,7 +193,7 @@ class Resolver:
             return usual
         where = ("pseudo_label", "last")
         tables = self.document.tables
-        grid = merge(tables["preprocess"], changes.preprocess)
+        grid = usual.preprocess.with_changes(changes.preprocess)
         preprocess = self._validated(Preprocess, grid, (*where, "preprocess"))
         segment = merge(tables["segment"], changes.segment)
         table = self._validated(SegmentTable, segment, (*where, "segment"))

@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from crossmod.data.choice import Cases, Choice
 from crossmod.data.classes import Classes
 from crossmod.data.crossmoda import DEFAULT_STRUCTURE, SIZE_LIMITS_MM3
-from crossmod.data.grids import Preprocess
 from crossmod.data.lesions import FitOn
 from crossmod.intake.options import Intake
 from crossmod.options import (
@@ -23,6 +23,7 @@ from crossmod.options import (
     Seed,
     model_in,
 )
+from crossmod.recipe.preprocess import PreprocessTable
 from crossmod.stages import find
 
 MAX_PARTS = 30
@@ -97,20 +98,33 @@ SizeLimits = Annotated[tuple[Positive, Positive], AfterValidator(_ascends)]
 PatientPattern = Annotated[str, AfterValidator(_names_a_patient)]
 
 
-class LabeledFiles(Options):
-    """Where labeled scans lie, relative to the data root; `{case}` stands for the case id."""
+class AnyFiles(Options):
+    """Where scans lie, relative to the data root; `{case}` stands for the case id."""
 
     images: FilePattern
     """Pattern of the images."""
+    cases: Cases | None = None
+    """Cases that take part, of those that the pattern matches; without it, all do. A list of ids,
+    the name of a file that lists them, or a table such as `source.cases`. Each must be there."""
+    exclude: Cases | None = None
+    """Cases that do not take part, written as `source.cases` is."""
+
+    @property
+    def choice(self) -> Choice:
+        """Which cases of the pattern take part."""
+        return Choice(self.cases, self.exclude)
+
+
+class LabeledFiles(AnyFiles):
+    """Where labeled scans lie."""
+
     labels: FilePattern
     """Pattern of the label maps."""
 
 
-class Files(Options):
-    """Where unlabeled scans lie, relative to the data root; `{case}` stands for the case id."""
+class Files(AnyFiles):
+    """Where unlabeled scans lie."""
 
-    images: FilePattern
-    """Pattern of the images."""
     series: str = ""
     """If images are folders of DICOM files: the SeriesInstanceUID or a pattern of
     SeriesDescription; required if a folder holds several series."""
@@ -144,10 +158,25 @@ class Data(Options):
     """Pattern of case ids with `{patient}`, such as `{patient}_ses-*`: scans of one patient stay in
     one fold; without it, every case counts as another patient."""
     classes: dict[Name, FileValue | Annotated[tuple[FileValue, ...], Field(min_length=1)]]
-    """Class -> its value in label files, or several values that form one class; values that are
-    not listed are background."""
+    """Class -> its value in label files, or several values that form one class. 0 is
+    background."""
+    ignore_values: tuple[FileValue, ...] = ()
+    """Values in label files that are background on purpose; any other value that belongs to no
+    class is an error."""
     phantom: EmbeddedCohort | None = None
     """Size of the embedded cohort that is used without a data folder."""
+
+    @property
+    def splits(self) -> dict[str, AnyFiles]:
+        """Split -> its files; validation only where there is one."""
+        splits = {"source": self.source, "target": self.target, "validation": self.validation}
+        return {name: files for name, files in splits.items() if files}
+
+    @property
+    def lists(self) -> list[str]:
+        """The files below the data folder that list cases."""
+        lists = [one for files in self.splits.values() for one in (files.cases, files.exclude)]
+        return [one.file for one in lists if one and one.file]
 
     @property
     def class_table(self) -> Classes:
@@ -261,7 +290,7 @@ class Recipe(Options):
     differently. "free": the fastest kernels."""
     data: Data
     intake: Intake = Intake()
-    preprocess: Preprocess
+    preprocess: PreprocessTable
     translate: dict[StepName, LearningTable] = Field(default_factory=dict)
     augment: dict[StepName, AugmentTable] = Field(default_factory=dict)
     segment: SegmentTable

@@ -21,6 +21,10 @@ MISPLACED = {
     ("data", split, "labels"): "the unlabeled domain has labels; those to be scored against belong"
     " into evaluate.labels"
     for split in ("target", "validation")
+} | {
+    ("preprocess", domain, key): "both domains share one grid: set it in [preprocess]"
+    for domain in ("source", "target")
+    for key in ("spacing_mm", "crop")
 }
 """Keys that people expect where they must not be."""
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from crossmod.data.cases import patient_of
-from crossmod.data.folder import NIFTI, Inventory, Scan, take_stock
+from crossmod.data.folder import (
+    Inventory,
+    Scan,
+    ending_of,
+    find_scans,
+    nearest_folder,
+    take_stock,
+)
 from crossmod.data.grids import require_moderate
 from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs
 from crossmod.files.patterns import CASE, is_folder, matches, refuse_links
 from crossmod.intake import Inspector, Part, Survey, survey
 from crossmod.recipe.load import Checked
-from crossmod.recipe.model import Recipe
+from crossmod.recipe.model import AnyFiles, LabeledFiles, Recipe
 from crossmod.stages.base import Progress, silent_progress
 
 SHOWN = 5
@@ -37,10 +44,12 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     files = found[0].document.files
     if data is None:
         return Inputs(files)
+    named = {name for checked in found for name in checked.recipe.data.lists}
+    files = (*files, *(data / name for name in sorted(named)))
     listed, searched = list[Path](), [data]
     for pattern in {one for checked in found for one in checked.recipe.patterns}:
         start, _, rest = pattern.partition(CASE)
-        flat = "/" not in rest and pattern.endswith(NIFTI)
+        flat = "/" not in rest and ending_of(pattern) != ""
         (listed if flat else searched).append(data / start.rpartition("/")[0])
     return Inputs(files, tuple(listed), tuple(searched))
 
@@ -60,15 +69,33 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
     if not is_folder(root):
         raise DataError("is not a folder", where=str(root))
     if not allow_outside:
-        refuse_links(root, recipe.patterns)
+        refuse_links(root, recipe.patterns, recipe.data.lists)
     data = recipe.data
-    patterns: dict[str, tuple[str, str | None]] = {
-        "source": (data.source.images, data.source.labels),
-        "target": (data.target.images, None),
+    patterns = {
+        split: (files.images, files.labels if isinstance(files, LabeledFiles) else None)
+        for split, files in data.splits.items()
     }
-    if data.validation is not None:
-        patterns["validation"] = (data.validation.images, None)
-    return take_stock(root, patterns, data.centers)
+    choices = {split: files.choice for split, files in data.splits.items()}
+    return take_stock(root, patterns, data.centers, choices)
+
+
+def chosen(
+    recipe: Recipe, files: AnyFiles, labels: str | None, root: Path | None
+) -> tuple[str, ...] | None:
+    """The cases of a split that its lists choose; None where it has no lists.
+
+    Raises:
+        DataError: as `find_scans`, or there is no data folder.
+    """
+    if files.choice.is_all:
+        return None
+    if root is None:
+        raise DataError(
+            "cases and exclude choose from a data folder; the embedded cohort is used whole",
+            fix="give --data DIR, or remove these keys from [data]",
+        )
+    scans = find_scans(root, files.images, labels, recipe.data.centers, files.choice)
+    return tuple(scan.case for scan in scans)
 
 
 def survey_data(
@@ -79,6 +106,7 @@ def survey_data(
     memory: Path | None = None,
     digests: dict[Path, str] | None = None,
     progress: Progress = silent_progress,
+    labels_only: bool = False,
 ) -> Survey:
     """Look into every file that a recipe uses.
 
@@ -89,6 +117,7 @@ def survey_data(
         memory: the folder of what was seen before.
         digests: of files, as for `Inspector`; recipes of one run look at the same files.
         progress: wraps the iteration over files.
+        labels_only: read label maps and no scans.
     """
     data, labels = recipe.data, recipe.evaluate.labels
     series = {
@@ -97,11 +126,27 @@ def survey_data(
     }
     references, problems = _references(root, labels)
     parts = [
-        Part(split, scans, {} if split == "source" else references, series.get(split, ""))
+        Part(
+            split,
+            scans,
+            {} if split == "source" else references,
+            series.get(split, ""),
+            recipe.preprocess.of("source" if split == "source" else "target"),
+            split == "target" and _has_oracle(recipe, scans, references),
+        )
         for split, scans in inventory.splits.items()
     ]
-    found = survey(parts, data.class_table, Inspector(recipe.intake, memory, digests), progress)
-    found.problems += problems
+    grids = {scan.image: part.grid for part in parts if part.grid for scan, _ in part.pairs()}
+    single = tuple(data.class_table.values[name] for name in _single(recipe))
+    found = survey(
+        parts,
+        data.class_table,
+        Inspector(recipe.intake, memory, digests, single, grids),
+        progress,
+        ignored=data.ignore_values,
+        labels_only=labels_only,
+    )
+    found.problems += problems or _unmatched(recipe, root, parts)
     found.problems += _too_large(found, recipe)
     found.problems += _unfitting(inventory, data.patients)
     found.problems += _too_few(inventory, recipe)
@@ -115,6 +160,35 @@ def _references(root: Path, labels: str | None) -> tuple[dict[str, Path], list[s
         return (matches(root, labels) if labels else {}), []
     except DataError as error:
         return {}, [str(error)]
+
+
+def _has_oracle(recipe: Recipe, scans: Iterable[Scan], references: Mapping[str, Path]) -> bool:
+    """Whether references are learned from, to compare the method with."""
+    return "oracle" in recipe.evaluate.compare and all(scan.case in references for scan in scans)
+
+
+def _single(recipe: Recipe) -> list[str]:
+    """The classes of which something keeps only the largest component."""
+    pseudo = recipe.pseudo_label
+    last = pseudo.last.segment if pseudo and pseudo.last else {}
+    named = [
+        *recipe.segment.largest_component,
+        *last.get("largest_component", ()),
+        *getattr(pseudo, "largest_component", ()),  # an option that a plugin may have
+    ]
+    return [name for name in recipe.data.classes if name in named]
+
+
+def _unmatched(recipe: Recipe, root: Path, parts: Iterable[Part]) -> Iterator[str]:
+    """A pattern of references that leads to none of the scans that are scored."""
+    labels = recipe.evaluate.labels
+    if labels is None or any(True for part in parts if part.references for _ in part.pairs()):
+        return
+    yield (
+        f"evaluate.labels: '{labels}' matches no label map of a target or validation scan;"
+        f" {nearest_folder(root, labels)}\n  correct the pattern, or set evaluate.labels = false"
+        " to score nothing"
+    )
 
 
 def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
@@ -138,7 +212,7 @@ def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
         cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
         if cases:
             names = ", ".join(cases[:SHOWN]) + ", …" * (len(cases) > SHOWN)
-            text = f"data.patients = '{pattern}' does not fit {len(cases)} cases: {names}"
+            text = f"data.patients = '{pattern}' does not match {len(cases)} cases: {names}"
             yield f"{split}: patients: {text}"
 
 
@@ -163,7 +237,8 @@ def _on_both_sides(inventory: Inventory, pattern: str | None) -> Iterator[str]:
         shared = _patients(inventory.splits[split], pattern) & held_out
         if shared and (pattern or split == "target"):  # cases of two domains may share names
             names = ", ".join(sorted(shared))
-            yield f"validation: patients: {names}: also in {split}\n  put each on one side"
+            fix = "put each patient in one split only"
+            yield f"validation: patients: {names}: also in {split}\n  {fix}"
 
 
 def _patients(scans: Iterable[Scan], pattern: str | None) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import groupby
 from pathlib import Path
 
@@ -33,13 +34,17 @@ seeds](../how-to/variants.md).
 """
 
 
+REPEATED = re.compile(r"data\.(\w+\.exclude|target\.cases|validation\.cases)\.")
+"""Keys of lists of cases, which `source.cases` shows."""
+
+
 def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
 def reference() -> str:
     lines = [HEAD.rstrip()]
-    rows = [row for row in option_rows(Recipe) if row[3]]
+    rows = [row for row in option_rows(Recipe) if row[3] and not REPEATED.match(row[0])]
     for table, group in groupby(rows, key=lambda row: row[0].partition(".")[0] * ("." in row[0])):
         if table:
             name = f"{table}.NAME" if table in ("translate", "augment") else table

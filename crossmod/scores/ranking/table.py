@@ -161,7 +161,7 @@ def _number(cells: Mapping[str, str], name: str, where: str) -> float:
         raise DataError(
             f"{name} of team {cells['Team']}, case {cells['Case']} is '{cells[name]}'",
             where=where,
-            allowed="a finite number",
+            allowed="a finite number with a decimal point",
             fix="give a case without a prediction the values of a missing structure:"
             f" {penalties(ranking_metrics())}",
         )
