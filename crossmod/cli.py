@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Teach a segmentation model a modality nobody has labeled.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose panels cut names of options in narrow terminals
     add_completion=False,
 )
 app.command()(run)
@@ -40,8 +41,12 @@ app.command()(plugins)
 app.command()(runs)
 app.command()(gc)
 app.add_typer(data.app, name="data")
+for one in [*app.registered_commands, *data.app.registered_commands]:
+    one.short_help = (one.callback.__doc__ or "").partition("\n")[0]  # else the list cuts it
 
 DEBUG = "CROSSMOD_TRACEBACK"
+GENERAL = ("--traceback", "--no-traceback")
+"""Options of every command, which may stand before or behind it."""
 
 
 def _tell_version(asked: bool) -> None:
@@ -72,7 +77,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
         with _exit_cleanly():
-            app()
+            app(_general_first(sys.argv[1:]))
     except CrossmodError as error:
         _stop(error, error.exit_code)
     except BrokenPipeError:
@@ -84,6 +89,13 @@ def main() -> None:
             "interrupted", fix="finished steps are kept; run the same command again to resume"
         )
         _stop(interrupted, 5)
+
+
+def _general_first(arguments: list[str]) -> list[str]:
+    """Let the options of every command stand anywhere, before what comes after ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    general = [one for one in arguments[:end] if one in GENERAL]
+    return general + [one for one in arguments[:end] if one not in GENERAL] + arguments[end:]
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def predict(
         raise typer.BadParameter(
             f"'{name}' is not a file name with {{case}} in it", param_hint="--name"
         )
-    with console.Bar("predict") as bar:
+    with console.pausing(), console.Bar("predict") as bar:
         done = predict_files(
             model,
             scans,

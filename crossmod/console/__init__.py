@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -84,6 +86,13 @@ def show(table: Table, keys: int = 1) -> None:
         out.print(part)
     if table.caption:
         out.print(table.caption, style="table.caption", soft_wrap=True)
+
+
+def pausing() -> AbstractContextManager[None]:
+    """While this block runs, Ctrl-Z pauses all that the command has started, too."""
+    from crossmod.run.signals import pause_together
+
+    return pause_together(lambda: out.show_cursor(True))
 
 
 class RunConsole:
@@ -172,6 +181,15 @@ class Bar:
             self.progress.remove_task(task)
 
 
+class TimeLeft(TimeRemainingColumn):
+    """The time that a task still takes, once that is known."""
+
+    def render(self, task: Task) -> Text:
+        """The time, named."""
+        time = super().render(task)
+        return time.append(" left") if time.plain.strip() else time
+
+
 def _progress() -> Progress:
     room = out.width >= ROOM_FOR_BARS
     columns: list[ProgressColumn] = [
@@ -179,8 +197,7 @@ def _progress() -> Progress:
         *([BarColumn(bar_width=24)] if room else []),
         MofNCompleteColumn(),
         *([TimeElapsedColumn()] if room else []),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        TimeLeft(),
     ]
     return Progress(*columns, console=out, transient=True)
 

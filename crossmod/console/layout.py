@@ -43,8 +43,16 @@ def fitted(console: Console, table: Table, keys: int) -> Iterator[RenderableType
         yield from one.records()
     elif all(one.fits([*names, i]) for i in others):
         yield from (one.part(names + band) for band in one.bands(others))
+    elif table.box is not None:
+        yield from fitted(console, _without_lines(table), keys)
     else:
         yield from one.records()
+
+
+def _without_lines(table: Table) -> Table:
+    narrow = copy(table)
+    narrow.box, narrow.pad_edge = None, False
+    return narrow
 
 
 def _class_in(column: Column) -> str:

@@ -311,7 +311,7 @@ def _loaded(name: str) -> tuple[Metric, str, str]:
     """A metric of another package, how messages name it, and the digest of its code."""
     from crossmod.stages.code import code_digest
     from crossmod.stages.entry_points import imported, offers
-    from crossmod.stages.guard import described
+    from crossmod.stages.guard import told
 
     known = {one: entries[0] for one, entries in offers(GROUP).items()}
     metric, where = imported(GROUP, "metric", name, known)
@@ -325,7 +325,7 @@ def _loaded(name: str) -> tuple[Metric, str, str]:
         try:
             value = float(function(masks))
         except Exception as error:  # whatever somebody else's code raises
-            text = " ".join(f"cannot be computed: {described(error)}".split())
+            text = f"cannot be computed: {told(error, known[name].module)}"
             raise PluginError(text, where=where, fix=WAY_OUT) from error
         if math.isinf(value):
             raise PluginError(f"gives {value}", where=where, allowed="finite numbers and NaN")

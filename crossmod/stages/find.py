@@ -62,7 +62,7 @@ class Plugin:
         """A digest of all code that decides what the plugin computes.
 
         Raises:
-            PluginError: the stage declares code that is not there.
+            PluginError: the stage declares code that does not exist.
         """
         try:
             return code_digest(self.entry, self.stage, self.stage.code_of, _is_alone(self.entry))
@@ -104,20 +104,25 @@ class StageUse:
         return self.plugin.stage(self.options)
 
     @property
+    def package(self) -> str:
+        """The package that the code of the plugin is in."""
+        return self.plugin.stage.__module__.partition(".")[0]
+
+    @property
     def who(self) -> str:
         """How messages name the plugin."""
         return f"plugin '{self.plugin.name}' ({' '.join(distribution_of(self.plugin.entry))})"
 
 
 def _is_alone(entry: EntryPoint) -> bool:
-    """Whether a distribution has one plugin."""
+    """Whether a plugin is the only one of its distribution."""
     return entry.dist is not None and len(entries_of(entry.dist, hooks.GROUP)) == 1
 
 
 def available() -> dict[str, EntryPoint]:
     """All plugins by name, from installed metadata; nothing is imported.
 
-    It holds broken ones, too; `load` says what is wrong with them.
+    Broken ones are included; `load` reports what is wrong with them.
     """
     return {name: entries[0] for name, entries in offers(hooks.GROUP).items()}
 
@@ -132,14 +137,14 @@ def load(name: str) -> Plugin:
     """
     known = available()
     module, where = imported(hooks.GROUP, "plugin", name, known)
-    return Plugin(name, known[name], _stage_of(name, module, where))
+    return Plugin(name, known[name], _stage_of(known[name], module, where))
 
 
-def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
+def _stage_of(entry: EntryPoint, module: object, where: str) -> type[Stage[Any]]:
     manager = pluggy.PluginManager("crossmod")
     manager.add_hookspecs(hooks)
-    with explained("its hook is wrong", where), contained():
-        manager.register(module, name)
+    with explained("its hook is wrong", where, entry.module), contained():
+        manager.register(module, entry.name)
         manager.check_pending()
         offered: list[Any] = manager.hook.crossmod_stage()
     if len(offered) != 1:

@@ -68,6 +68,25 @@ def test_g03_a_step_that_fails_publishes_nothing(name: str, bench: Bench) -> Non
     assert words in bench.refused()
 
 
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise ValueError('no luck')", "raise ValueError('no luck')"),
+        ("f = lambda: np.linalg.inv(np.eye(2) * 0)\nf()",
+         "f = lambda: np.linalg.inv(np.eye(2) * 0)"),
+        ("(OUT / 'stray').touch()", "(OUT / 'stray').touch()"),
+        ("sys.exit(3)", "sys.exit(3)"),
+    ],
+)  # fmt: skip
+def test_g03_the_line_of_the_plugin_is_told(body: str, line: str, bench: Bench) -> None:
+    """It is the innermost of its own, whether it fails, calls what fails, or is refused."""
+    bench.offer(f"for v in volumes:\n    yield v\n{body}")
+    said = bench.refused()
+    source = bench.site / "odd.py"
+    number = source.read_text(encoding="utf-8").splitlines().index(f"        {line}") + 1
+    assert f"  {source}:{number}: {line}" in said.splitlines()
+
+
 def test_g03_an_error_of_a_kind_that_we_know_names_the_plugin_too(bench: Bench) -> None:
     bench.offer("for v in volumes:\n    raise DataError('bad thing')\n    yield v")
     error = bench.run().error
@@ -166,7 +185,7 @@ def test_g04_writing_elsewhere_is_refused_before_it_happens(
     for field in ("st_mode", "st_mtime_ns", "st_nlink"):
         assert getattr(after, field) == getattr(before, field)
     assert (bench.folder / "folder" / "file").exists()
-    for step in (bench.translate.source, bench.fit):
+    for step in (bench.translate.images, bench.fit):
         assert not bench.store.damaged(step.key)
 
 

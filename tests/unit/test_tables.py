@@ -180,6 +180,17 @@ def test_parts_that_do_not_fit_either_become_lists(monkeypatch: pytest.MonkeyPat
         assert text.count(f"translated  {center}\n  Dice ± sd  ") == len(CLASSES)
 
 
+def test_lines_make_room_for_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table("segmenter after", "center")
+    table.add_column("tumor\nDice ± sd", justify="right", no_wrap=True)
+    table.add_column("tumor\nASSD mm", justify="right", no_wrap=True)
+    table.add_row("no-adaptation", "overall", "0.441 ± 0.284", "328.259")
+    text = shown(table, 2, monkeypatch, 40)
+    assert text.splitlines()[1].split() == ["segmenter", "after", "center", "Dice", "±", "sd"]
+    assert "no-adaptation  overall  0.441 ± 0.284" in text
+    assert "no-adaptation  overall  328.259" in text
+
+
 def test_progress_in_a_narrow_terminal_keeps_its_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     for width in (80, 40):
         screen = console.Terminal(file=io.StringIO(), force_terminal=True, width=width)

@@ -18,9 +18,9 @@ from crossmod.stages.guard.files import WriteGuard, trusted, watched
 from crossmod.stages.guard.process import kept
 from crossmod.stages.guard.programs import ended
 from crossmod.stages.guard.threads import counted
-from crossmod.stages.guard.words import described, is_out_of_memory, text_of
+from crossmod.stages.guard.words import described, is_out_of_memory, line_in, text_of, told
 
-__all__ = ["described", "guarded", "is_out_of_memory", "text_of", "trusted"]
+__all__ = ["described", "guarded", "is_out_of_memory", "line_in", "text_of", "told", "trusted"]
 
 
 @contextmanager

@@ -27,7 +27,7 @@ ASK_S = 1.0
 KILL_S = 5.0
 """Longest wait for killed programs to disappear."""
 
-SET_SUBREAPER, GET_SUBREAPER = 36, 37  # of prctl(2)
+SET_DEATH_SIGNAL, SET_SUBREAPER, GET_SUBREAPER = 1, 36, 37  # of prctl(2)
 
 HELPERS = ("multiprocessing.resource_tracker", "loky.backend", "_inductor/compile_worker")
 """Idle helpers of libraries (Python, joblib, torch), which end with the process that they serve."""
@@ -124,6 +124,26 @@ def end_orphans(known: Collection[int]) -> None:
     end({pid for pid in children() if pid in known or _session(pid) == ours})
 
 
+def pause() -> list[int]:
+    """Stop all programs below this process, parents first; returns what `resume` takes."""
+    stopped: list[int] = []
+    while new := [pid for pid in _tree(()) if pid not in stopped]:  # one may just have started
+        _signal(new, signal.SIGSTOP)
+        stopped += new
+    return stopped
+
+
+def resume(stopped: Collection[int]) -> None:
+    """Let programs continue that `pause` has stopped."""
+    _signal(stopped, signal.SIGCONT)
+
+
+def resume_without_parent() -> None:
+    """Let this process continue by itself where its parent is killed while both are paused."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, int(signal.SIGCONT), 0, 0, 0)
+
+
 def end_with_parent(line: int) -> None:
     """End this process, and all below it, when its parent has ended.
 
@@ -157,16 +177,21 @@ def _signal(processes: Collection[int], number: int) -> None:
 
 
 def _below(spare: Collection[int]) -> list[int]:
-    """The running processes below this one; those that have ended are reaped."""
+    """The running processes below this one; children that have ended are reaped."""
+    ours = os.getpid()
+    for one in _processes():
+        if one.ended and one.parent == ours and one.pid not in spare:
+            with suppress(ChildProcessError):
+                os.waitpid(one.pid, os.WNOHANG)
+    return _tree(spare)
+
+
+def _tree(spare: Collection[int]) -> list[int]:
+    """The running processes below this one, parents first."""
     found: dict[int, list[Process]] = {}
     for one in _processes():
         found.setdefault(one.parent, []).append(one)
-    ours = os.getpid()
-    new = [one for one in found.get(ours, []) if one.pid not in spare]
-    for one in new:
-        if one.ended:
-            with suppress(ChildProcessError):
-                os.waitpid(one.pid, os.WNOHANG)
+    new = [one for one in found.get(os.getpid(), []) if one.pid not in spare]
     below = [one for one in new if not (one.ended or _helps(one.pid))]
     for one in below:  # grows
         below += [inner for inner in found.get(one.pid, []) if not inner.ended]

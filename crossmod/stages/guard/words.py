@@ -1,6 +1,9 @@
-"""What an exception says: its text, and whether memory ran out."""
+"""What an exception says: its text, its line, and whether memory ran out."""
 
 from __future__ import annotations
+
+import linecache
+import traceback
 
 SIGNS = (
     "can't allocate memory",
@@ -24,6 +27,32 @@ def text_of(thing: object) -> str:
         return str(thing).encode(errors="backslashreplace").decode()
     except Exception as error:
         return f"(str() of it raised {type(error).__name__})"
+
+
+def told(error: BaseException, package: str) -> str:
+    """Type and text of an exception, and the innermost line of a package that it came through."""
+    return "\n  ".join(filter(None, [described(error), line_in(error, package)]))
+
+
+def line_in(error: BaseException, package: str) -> str:
+    """The innermost line of a package that raised an exception or passed it on.
+
+    Args:
+        error: the exception; where no line of the package is in its traceback, those that it
+            was raised from count.
+        package: name of a module, or of a package with all its modules; empty for none.
+
+    Returns:
+        "file:line: code"; empty if there is no such line.
+    """
+    if not package:
+        return ""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        if f"{frame.f_globals.get('__name__', '')}.".startswith(f"{package}."):
+            file = frame.f_code.co_filename
+            return f"{file}:{line}: {linecache.getline(file, line).strip()}"
+    before = error.__cause__ or error.__context__
+    return line_in(before, package) if before else ""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
