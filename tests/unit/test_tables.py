@@ -95,7 +95,7 @@ def runs(folder: Path) -> list[Table]:
 def confidence() -> list[Table]:
     flag = "folds disagree, and the outline is far larger than those of training"
     rows = [
-        Confidence(f"crossmoda2022_{n}_hrT2", name, 0.123, 0.987, 12345.6, flag)
+        Confidence(f"crossmoda2022_{n}_hrT2", name, 0.123, 0.987, 12345.6, flag, 12.3)
         for n in range(2)
         for name in CLASSES
     ]
