@@ -18,7 +18,7 @@ from crossmod.commands import data
 from crossmod.commands.models import package, predict
 from crossmod.commands.plugins import plugins
 from crossmod.commands.run import check, run
-from crossmod.commands.scores import evaluate, rank
+from crossmod.commands.scores import compare, evaluate, rank
 from crossmod.commands.store import gc, runs
 from crossmod.errors import CrossmodError, Interrupted, MachineError
 from crossmod.files.atomic import CANNOT_WRITE
@@ -36,6 +36,7 @@ app.command()(package)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(rank)
+app.command()(compare)
 app.command()(plugins)
 app.command()(runs)
 app.command()(gc)

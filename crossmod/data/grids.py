@@ -159,6 +159,28 @@ def _resampled(shape: tuple[int, ...], old: ArrayLike, new: ArrayLike) -> NDArra
     return np.maximum(resampled, 1)
 
 
+def common_shape(grid: Grid, options: Preprocess) -> tuple[int, ...]:
+    """Voxels (I, J, K) of a scan once it is on the common grid.
+
+    Example:
+        >>> scan = Grid((4, 4, 4), np.eye(4))
+        >>> common_shape(scan, Preprocess(spacing_mm=(2.0, 2.0, 2.0), crop=(3, 3)))
+        (3, 3, 2)
+    """
+    return tuple(_common_shape(grid, options)[0].astype(int).tolist())
+
+
+def _common_shape(
+    grid: Grid, options: Preprocess
+) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
+    """That shape, unbounded, and the voxel size of the scan along the same axes."""
+    nothing, upright = closest_canonical(np.broadcast_to(np.float32(0), grid.shape), grid.affine)
+    sizes = spacing_of(upright)
+    shape = _resampled(nothing.shape, sizes, options.spacing_mm)
+    shape[:2] = options.crop or shape[:2]
+    return shape, sizes
+
+
 def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -> None:
     """Refuse a scan that would fill the memory once it is on the common grid.
 
@@ -170,10 +192,7 @@ def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -
     Raises:
         DataError: its voxels are too large, or those of the common grid too small.
     """
-    nothing, upright = closest_canonical(np.broadcast_to(np.float32(0), grid.shape), grid.affine)
-    sizes = spacing_of(upright)
-    shape = _resampled(nothing.shape, sizes, options.spacing_mm)
-    shape[:2] = options.crop or shape[:2]
+    shape, sizes = _common_shape(grid, options)
     if not np.prod(shape) <= most:
         found = f"voxels of {_by(sizes)} mm give {_by(shape)} of {_by(options.spacing_mm)} mm"
         raise DataError(

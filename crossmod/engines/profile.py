@@ -12,10 +12,9 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from crossmod.engines import door
 from crossmod.errors import PluginError, RecipeError
-from crossmod.options import Options
+from crossmod.options import Location, Options
 from crossmod.recipe.files import Document, merge, read_documents
 from crossmod.recipe.problems import explain, nearest
-from crossmod.recipe.text import Location
 from crossmod.run.engine import Engine
 from crossmod.run.task import Machine
 from crossmod.store.store import Store

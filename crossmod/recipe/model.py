@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from crossmod.data.choice import Cases, Choice
 from crossmod.data.classes import Classes
@@ -14,88 +14,24 @@ from crossmod.data.lesions import FitOn
 from crossmod.intake.options import Intake
 from crossmod.options import (
     Average,
+    ClassName,
     Determinism,
     FileValue,
     Fraction,
     Name,
     Options,
-    Positive,
     Seed,
     model_in,
 )
 from crossmod.recipe.preprocess import PreprocessTable
+from crossmod.recipe.values import Device, FilePattern, PatientPattern, Seeds, SizeLimits, Title
 from crossmod.stages import find
-
-MAX_PARTS = 30
-"""Folders inside each other that a pattern may name."""
-
-MAX_PART_BYTES = 255
-"""Bytes of one name on any file system."""
 
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
 ScanCount = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
-"""Becomes part of the name of a folder."""
-
-
-def _stays_below(pattern: str) -> str:
-    """Refuse what could lead out of the data folder, or is no pattern at all."""
-    parts = pattern.split("/")
-    if "\\" in pattern or not pattern.isprintable():
-        raise ValueError("parts of a pattern are separated by /, and nothing else is special")
-    if not parts[0] or parts[0][0] == "~" or parts[0][1:2] == ":" or ".." in parts:
-        raise ValueError("a pattern stays below the data folder: no .., ~, drive or leading /")
-    if "{case}" not in pattern:
-        raise ValueError("{case} stands where the case id is")
-    return pattern
-
-
-def _names_files(pattern: str) -> str:
-    """Refuse what no file system can hold, and what no file can be called."""
-    parts = pattern.split("/")
-    if {"", "."} & set(parts):
-        raise ValueError("a pattern names something between two /, and no .")
-    if "{case}{case}" in pattern:
-        raise ValueError("something stands between {case} and {case}")
-    longest = max(len(part.replace("{case}", "").encode()) for part in parts)
-    if longest > MAX_PART_BYTES or len(parts) > MAX_PARTS:
-        raise ValueError(f"at most {MAX_PARTS} names of {MAX_PART_BYTES} bytes make a pattern")
-    return pattern
-
-
-def _names_a_patient(pattern: str) -> str:
-    if pattern.count("{patient}") != 1:
-        raise ValueError("{patient} stands here once, as in {patient}_ses-*")
-    if len(pattern) > MAX_PART_BYTES:
-        raise ValueError(f"a pattern of case ids has at most {MAX_PART_BYTES} characters")
-    return pattern
-
-
-def _says_something(title: str) -> str:
-    if not title.strip():
-        raise ValueError("a title says what this experiment is")
-    return title
-
-
-def _differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("the same seed gives the same run: each stands here once")
-    return seeds
-
-
-def _ascends(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] > limits[1]:
-        raise ValueError("the second limit is at least the first")
-    return limits
-
-
-FilePattern = Annotated[str, AfterValidator(_stays_below), AfterValidator(_names_files)]
-Title = Annotated[str, AfterValidator(_says_something)]
-Seeds = Annotated[tuple[Seed, ...], Field(max_length=100), AfterValidator(_differ)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
-SizeLimits = Annotated[tuple[Positive, Positive], AfterValidator(_ascends)]
-PatientPattern = Annotated[str, AfterValidator(_names_a_patient)]
+"""It becomes part of a folder name."""
 
 
 class AnyFiles(Options):
@@ -194,8 +130,9 @@ class Evaluate(Options):
     only if self-training learns from them."""
     compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
     """Segmenters trained for comparison only."""
-    structure: str = DEFAULT_STRUCTURE
-    """The class whose appearance the report follows."""
+    structure: ClassName = DEFAULT_STRUCTURE
+    """The class whose appearance the report follows; options of stages that name a class mean this
+    one by default."""
     size_limits_mm3: SizeLimits = SIZE_LIMITS_MM3
     """In comparisons of variants, structures below the first volume are small and those above the
     second are large; the groups of the paper's augmentation have these limits."""
@@ -242,7 +179,7 @@ class SegmentTable(StageTable):
     average: Average = "probabilities"
     """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
     logits (nnU-Net v2)."""
-    largest_component: tuple[str, ...] = ()
+    largest_component: tuple[ClassName, ...] = ()
     """Classes of which only the largest connected component of a prediction is kept; voxels are
     connected if they share a face, an edge or a corner."""
 
@@ -308,9 +245,14 @@ class Recipe(Options):
     @property
     def first_stage(self) -> str:
         """The segmentation that self-training starts from."""
-        if self.augment:
-            return "augmented"
-        return "translated" if self.translate else "no-adaptation"
+        return first_stage(self.translate, self.augment)
+
+
+def first_stage(translate: object, augment: object) -> str:
+    """The segmentation that self-training starts from, by the tables of a recipe."""
+    if augment:
+        return "augmented"
+    return "translated" if translate else "no-adaptation"
 
 
 class Kind(NamedTuple):
@@ -342,4 +284,4 @@ KINDS = {name: _kind(name) for name in find.KINDS}
 """Recipe table -> how it is written."""
 
 CORE_KEYS = {key for kind in KINDS.values() for key in kind.table.model_fields} - {"use"}
-"""Keys of a stage table that the core reads; they outlive a change of plugin."""
+"""Keys of a stage table that the core reads; they are kept when another plugin is named."""

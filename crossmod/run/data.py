@@ -15,11 +15,12 @@ from crossmod.data.folder import (
     nearest_folder,
     take_stock,
 )
-from crossmod.data.grids import require_moderate
+from crossmod.data.grids import Preprocess, require_moderate
 from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs
 from crossmod.files.patterns import CASE, is_folder, matches, refuse_links
 from crossmod.intake import Inspector, Part, Survey, survey
+from crossmod.recipe.files import merge, unset
 from crossmod.recipe.load import Checked
 from crossmod.recipe.model import AnyFiles, LabeledFiles, Recipe
 from crossmod.stages.base import Progress, silent_progress
@@ -67,7 +68,7 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
             table beside the source scans contradicts their names, or links lead out of the folder.
     """
     if not is_folder(root):
-        raise DataError("is not a folder", where=str(root))
+        raise DataError("is not a folder" if root.exists() else "does not exist", where=str(root))
     if not allow_outside:
         refuse_links(root, recipe.patterns, recipe.data.lists)
     data = recipe.data
@@ -194,9 +195,11 @@ def _unmatched(recipe: Recipe, root: Path, parts: Iterable[Part]) -> Iterator[st
 def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
     """Scans whose voxels are so large that a common grid explodes."""
     last = recipe.pseudo_label.last if recipe.pseudo_label else None
-    other = recipe.preprocess.model_copy(update=last.preprocess) if last else recipe.preprocess
+    usual = recipe.preprocess.of("target")
+    changed = merge(usual.model_dump(), last.preprocess if last else {})
+    other = Preprocess.model_validate(unset(changed, Preprocess))
     for part in found.parts:
-        grids = [recipe.preprocess] if part.split == "source" else [recipe.preprocess, other]
+        grids = [recipe.preprocess.of("source")] if part.split == "source" else [usual, other]
         for image in [scan.image for scan in part.scans if scan.image in found.facts]:
             try:
                 for options in grids:

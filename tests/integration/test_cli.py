@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
+import forked
 import pytest
 from processor import children_seconds
 from program import SMOKE, Program
@@ -149,3 +151,8 @@ def test_a_run_goes_into_two_folders_of_its_own(program: Program, tmp_path: Path
         failed = program("run", recipe, option, recipe, code=4).stderr
         assert f"{recipe}: is a file" in failed
         assert option in failed
+
+
+def test_what_tests_load_ahead_is_there() -> None:
+    """A module of another name would be passed over, and every fork would load it."""
+    assert all(find_spec(name) for name in (*forked.LOADED, *forked.MODULES))

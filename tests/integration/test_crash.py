@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,8 @@ def test_c03_a_second_ctrl_c_leaves_at_once(copied: Tiny, undisturbed: Tiny) -> 
 
 
 def test_c04_the_same_recipe_twice_in_one_folder(prepared: Tiny, undisturbed: Tiny) -> None:
-    processes = [prepared.launch() for _ in range(2)]
-    printed = [process.communicate() for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], printed
+    with ThreadPoolExecutor(2) as programs:
+        assert all(programs.map(lambda _: prepared.go(), range(2)))
     assert set(prepared.made().values()) == {1}
     assert_same(prepared, undisturbed)
 
