@@ -36,7 +36,7 @@ def test_help_is_quick(program: Program) -> None:
 def test_help_cuts_nothing_in_a_narrow_terminal(command: list[str], program: Program) -> None:
     narrow = program(*command, "--help", COLUMNS="60", FORCE_COLOR="1").stdout
     wide = program(*command, "--help", COLUMNS="200").stdout
-    assert "…" not in narrow + wide
+    assert narrow.count("…") == wide.count("…")
     assert narrow.count("...") == wide.count("...")
     assert {word for word in wide.split() if word.startswith("--")} <= {*narrow.split()}
 
