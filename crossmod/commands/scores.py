@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossmod.data.crossmoda import CHALLENGE, DEFAULT_CENTERS, DEFAULT_CLASSES
-from crossmod.data.folder import ENDINGS
 
 if TYPE_CHECKING:
     from crossmod.data.classes import Classes
@@ -20,9 +19,6 @@ CLASSES = ",".join(f"{name}={label}" for name, label in DEFAULT_CLASSES.items())
 CENTERS = ",".join(f"{name}={pattern}" for name, pattern in DEFAULT_CENTERS.items())
 MAX_VALUE = 255
 """The largest value of a class in a label map."""
-
-SCANS = (*ENDINGS, ".dcm")
-"""Endings of the names of scans."""
 
 
 def evaluate(
@@ -205,6 +201,8 @@ def _summary_file(out: Path, summary: Path | None) -> Path | None:
 
 
 def _check_file(path: Path, option: str) -> None:
+    from crossmod.data.folder import ENDINGS
+
     try:
         folder = not path.name or path.is_dir()
         taken = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
@@ -212,7 +210,7 @@ def _check_file(path: Path, option: str) -> None:
         raise typer.BadParameter(f"'{path}': {error.strerror}", param_hint=option) from error
     if folder:
         raise typer.BadParameter(f"'{path}' is a folder", param_hint=option)
-    if path.name.endswith(SCANS):
+    if path.name.endswith((*ENDINGS, ".dcm")):
         raise typer.BadParameter(f"'{path}' names a scan, not a table", param_hint=option)
     if taken:
         raise typer.BadParameter(f"'{taken[0]}' is not a folder", param_hint=option)

@@ -36,8 +36,8 @@ def test_help_is_quick(program: Program) -> None:
 def test_help_cuts_nothing_in_a_narrow_terminal(command: list[str], program: Program) -> None:
     narrow = program(*command, "--help", COLUMNS="60", FORCE_COLOR="1").stdout
     wide = program(*command, "--help", COLUMNS="200").stdout
-    assert "…" not in narrow + wide
-    assert "..." not in narrow.replace("...\n", "", narrow.count("[ARGS]...\n"))
+    assert narrow.count("…") == wide.count("…")
+    assert narrow.count("...") == wide.count("...")
     assert {word for word in wide.split() if word.startswith("--")} <= {*narrow.split()}
 
 
