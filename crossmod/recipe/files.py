@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.errors import RecipeError
-from crossmod.recipe.model import CORE_KEYS, KINDS
+from crossmod.recipe.model import KINDS
 from crossmod.recipe.names import ENDING, SHIPPED, recipe_file, shipped
 from crossmod.recipe.text import MAX_DEPTH, Location, parse_value, read_tables
+from crossmod.stages.tables import CORE_KEYS
 
 SCHEMA = 1
 """The version of the recipe language; it changes when recipes of before mean something else."""

@@ -15,12 +15,13 @@ from pydantic import BaseModel, ValidationError
 from crossmod.data.grids import Preprocess
 from crossmod.errors import PluginError, RecipeError
 from crossmod.recipe.files import Document, merge, read_documents
-from crossmod.recipe.model import KINDS, Recipe, SegmentTable
+from crossmod.recipe.model import KINDS, Recipe
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
 from crossmod.recipe.text import Location
 from crossmod.stages import find
 from crossmod.stages.base import Segmenter
 from crossmod.stages.find import StageUse
+from crossmod.stages.tables import SegmentTable
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

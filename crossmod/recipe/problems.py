@@ -11,8 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from crossmod.options import model_in
 from crossmod.recipe.files import Document
-from crossmod.recipe.model import KINDS, LastRound, Recipe
+from crossmod.recipe.model import KINDS, Recipe
 from crossmod.recipe.text import Location
+from crossmod.stages.tables import LastRound
 
 MAX_PROBLEMS = 100
 """Problems that are listed; nobody reads more."""

@@ -22,7 +22,7 @@ from crossmod.files.digests import digest_of, digest_of_files
 from crossmod.files.patterns import files_of, matches
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
-from crossmod.recipe.model import Files, LabeledFiles, LearningTable, PseudoLabelTable
+from crossmod.recipe.model import Files, LabeledFiles
 from crossmod.run.steps import (
     Apply,
     Augment,
@@ -41,6 +41,7 @@ from crossmod.run.steps import (
     Translate,
 )
 from crossmod.stages.find import StageUse
+from crossmod.stages.tables import LearningTable, PseudoLabelTable
 
 StepT = TypeVar("StepT", bound=Step)
 ApplyT = TypeVar("ApplyT", bound=Apply)
