@@ -190,11 +190,18 @@ class Check:
         if learns(stage):
             state = self._at_work(place / "fit", trial, lambda ctx: fit(stage, given, ctx))
         if not new:
-            self.kept = attributes_set(before, stage) + self.memory.changed()
+            self.kept = self.kept or attributes_set(before, stage) + self.memory.changed()
         user = type(stage)(stage.options) if new else stage
         if new:
             self.memory.restore()
-        return self._at_work(place / "use", trial, lambda ctx: use(user, state, given, ctx))
+        try:
+            return self._at_work(place / "use", trial, lambda ctx: use(user, state, given, ctx))
+        except FileNotFoundError as error:
+            name = Path(str(error.filename)).name
+            if not (place / "fit" / name).exists():
+                raise
+            fix = "return what it holds from `fit`: other steps have another ctx.folder"
+            self._refuse(f"looks for {name}, which `fit` wrote into its folder", error, fix)
 
     def _at_work(self, folder: Path, trial: Trial, work: Callable[[Context], ResultT]) -> ResultT:
         changes: list[str] = []

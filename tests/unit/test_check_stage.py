@@ -106,7 +106,7 @@ def test_what_is_learned_is_returned(stage: Any, words: str, tmp_path: Path) -> 
 
 
 def test_what_is_learned_is_not_in_the_folder_of_fit(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"net\.txt"):
+    with pytest.raises(PluginError, match=r"looks for net\.txt, which `fit` wrote"):
         check_stage(InFolder(), tmp_path)
 
 
