@@ -12,6 +12,7 @@ from crossmod.commands.options import AllowOutside, DataRoot, Settings
 from crossmod.errors import DataError
 
 if TYPE_CHECKING:
+    from crossmod.intake import Survey
     from crossmod.recipe.model import Recipe
 
 
@@ -28,9 +29,9 @@ def check(
     """Check every file of a data folder, and whether they fit together; say all that is wrong."""
     from crossmod import console
     from crossmod.files.outputs import Inputs, require_new
-    from crossmod.intake import Intake, survey_folder
+    from crossmod.intake import Intake
     from crossmod.intake.fix import write_fixed
-    from crossmod.run.data import check_data, find_data, survey_data
+    from crossmod.run.data import find_data
 
     recipe = None if _is_folder(target) else _recipe(target, settings, allow_outside)
     root = find_data(recipe, data) if recipe else target
@@ -39,12 +40,7 @@ def check(
     if fix is not None:
         require_new(fix, Inputs(searched=(root,)))  # before hours of reading
     options = recipe.intake if recipe else Intake()
-    with console.Bar("intake") as bar:
-        if recipe:
-            inventory = check_data(recipe, root, allow_outside=allow_outside)
-            survey = survey_data(recipe, root, inventory, progress=bar)
-        else:
-            survey = survey_folder(root, options, bar)
+    survey = _surveyed(recipe, root, allow_outside)
     for _, text in survey.remarks:
         console.remark(f"note: {text}")
     if fix is not None:
@@ -54,6 +50,24 @@ def check(
     console.out.print(f"{len(survey.facts)} files can be trusted; {len(survey.remarks)} notes")
     if recipe is None:
         console.out.print("Whether they fit together: crossmod data check RECIPE --data DIR")
+
+
+def _surveyed(recipe: Recipe | None, root: Path, allow_outside: bool) -> Survey:
+    """What is known of a data folder; says which scans and classes it holds for a recipe."""
+    from crossmod import console
+    from crossmod.intake import Intake, survey_folder
+    from crossmod.intake.classes import lines_on_classes
+    from crossmod.run.data import check_data, survey_data
+
+    if recipe is None:
+        with console.Bar("intake") as bar:
+            return survey_folder(root, Intake(), bar)
+    inventory = check_data(recipe, root, allow_outside=allow_outside)
+    with console.Bar("intake") as bar:
+        survey = survey_data(recipe, root, inventory, progress=bar)
+    for line in (*inventory.lines(), *lines_on_classes(survey)):
+        console.out.print(line, soft_wrap=True, markup=False)
+    return survey
 
 
 def _is_folder(target: Path) -> bool:

@@ -30,7 +30,10 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A model folder, from crossmod package.")],
     scans: Annotated[
         list[Path],
-        typer.Argument(help="NIfTI files, folders of them, or folders of DICOM files."),
+        typer.Argument(
+            help="NIfTI, NRRD, MetaImage or MGH files, folders of them, patient folders,"
+            " or folders of DICOM files."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="The folder for label maps and confidence.csv.")],
     ending: Annotated[

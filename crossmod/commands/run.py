@@ -11,6 +11,7 @@ from crossmod.commands.options import AllowOutside, DataRoot, RecipeFile, Settin
 
 if TYPE_CHECKING:
     from crossmod.cost.preview import Preview
+    from crossmod.recipe.model import Recipe
     from crossmod.run.api import Executed
 
 
@@ -126,18 +127,32 @@ def check(
     settings: Settings = None,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Validate a recipe, and the data folder if one is named, without running anything."""
+    """Validate a recipe, and the label maps of the data folder if one is named; run nothing."""
     from crossmod import console
     from crossmod.recipe.load import load_all
     from crossmod.recipe.names import find_recipe
-    from crossmod.run.data import check_data
 
     file = find_recipe(recipe)
     found = load_all(file, settings or [], allow_outside=allow_outside)
     title = found[0].recipe.title
     if data is not None:
-        for line in check_data(found[0].recipe, data, allow_outside=allow_outside).lines():
-            console.out.print(line, soft_wrap=True, markup=False)
+        _check_labels(found[0].recipe, data, allow_outside)
     runs = f" ({len(found)} runs)" if len(found) > 1 else ""
     named = f"{recipe}" if file == recipe else f"{recipe} ({file})"
     console.out.print(f"{named} is valid: {title}{runs}", soft_wrap=True, markup=False)
+
+
+def _check_labels(recipe: Recipe, data: Path, allow_outside: bool) -> None:
+    """Print which scans and classes a data folder holds; stop on problems with its label maps."""
+    from crossmod import console
+    from crossmod.intake.classes import lines_on_classes
+    from crossmod.run.data import check_data, survey_data
+
+    inventory = check_data(recipe, data, allow_outside=allow_outside)
+    with console.Bar("label maps") as bar:
+        survey = survey_data(recipe, data, inventory, progress=bar, labels_only=True)
+    for line in (*inventory.lines(), *lines_on_classes(survey)):
+        console.out.print(line, soft_wrap=True, markup=False)
+    for _, text in survey.remarks:
+        console.remark(f"note: {text}")
+    survey.require()

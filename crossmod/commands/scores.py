@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from crossmod.data.crossmoda import CHALLENGE, DEFAULT_CENTERS, DEFAULT_CLASSES
+from crossmod.data.folder import ENDINGS
 
 CLASSES = ",".join(f"{name}={label}" for name, label in DEFAULT_CLASSES.items())
 CENTERS = ",".join(f"{name}={pattern}" for name, pattern in DEFAULT_CENTERS.items())
 LARGEST_LABEL = 255
-SCANS = (".nii", ".nii.gz", ".dcm")
+SCANS = (*ENDINGS, ".dcm")
 """What names of scans end with."""
 
 

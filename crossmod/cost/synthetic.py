@@ -11,7 +11,7 @@ import numpy as np
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import Case, Cohort, FloatArray, LabelArray, Prediction, write_nifti
 from crossmod.run.steps.extents import Extent, Lattice
-from crossmod.run.steps.scans import save_grids
+from crossmod.run.steps.scans import Native, save_grids
 from crossmod.run.steps.segmentation import save_probabilities
 
 FILES = 2
@@ -41,7 +41,7 @@ def write_cohort(folder: Path, extent: Extent, classes: Mapping[str, int]) -> No
     )
     Cohort(cases, classes).save(folder)
     scanned = Grid(extent.native.shape, np.diag([*extent.native.spacing_mm, 1.0]))
-    save_grids(folder, {case.case: scanned for case in cases})
+    save_grids(folder, {case.case: Native(scanned) for case in cases})
 
 
 def write_predictions(folder: Path, cohort: Cohort, lattice: Lattice) -> None:

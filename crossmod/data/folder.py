@@ -11,10 +11,42 @@ from pathlib import Path
 from crossmod.data.cases import faults_of_cases, shown
 from crossmod.data.crossmoda import Info, grades, infos_beside
 from crossmod.errors import DataError
-from crossmod.files.patterns import CASE, files_of, is_folder, matches
+from crossmod.files.patterns import CASE, is_folder, matches, nfc
 
 NIFTI = (".nii.gz", ".nii")
-"""What names of NIfTI files end with; other patterns are of folders of DICOM files."""
+"""What names of NIfTI files end with."""
+
+ENDINGS = (
+    *NIFTI, ".seg.nrrd", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgh.gz", ".mgh", ".mgz",
+)  # fmt: skip
+"""What names of image files end with, in letters of any case; other patterns are of folders of
+DICOM files."""
+
+
+SEGMENTATION = ".seg.nrrd"
+"""The ending that 3D Slicer gives to segmentations and to nothing else; they may cover a part of
+the voxels of their scan."""
+
+
+def ending_of(name: str) -> str:
+    """What the name of an image file ends with, in small letters; empty for other names.
+
+    Example:
+        >>> ending_of("case_1.NII.GZ"), ending_of("case_1.seg.nrrd"), ending_of("notes.txt")
+        ('.nii.gz', '.seg.nrrd', '')
+    """
+    lowered = name.lower()
+    return next((one for one in ENDINGS if lowered.endswith(one)), "")
+
+
+def stem_of(name: str) -> str:
+    """The name of an image file without its ending; other names as they are.
+
+    Example:
+        >>> stem_of("case_1.NII.GZ"), stem_of("series.1")
+        ('case_1', 'series.1')
+    """
+    return name[: len(name) - len(ending_of(name))]
 
 
 @dataclass(frozen=True)
@@ -60,7 +92,7 @@ class Inventory:
 def take_stock(
     root: Path, patterns: Mapping[str, tuple[str, str | None]], centers: Mapping[str, str]
 ) -> Inventory:
-    """Find the scans of every split and hold them against the table beside the source scans.
+    """Find the scans of every split and compare them with the table beside the source scans.
 
     Args:
         root: the data folder.
@@ -101,26 +133,28 @@ def find_scans(
             cannot name files, or a folder cannot be read.
     """
     found = {case: path for case, path in matches(root, images).items() if _is_scan(path, images)}
-    if labels:
-        maps = {root / labels.replace(CASE, case) for case in found}
-        found = {case: path for case, path in found.items() if path not in maps}
+    there = matches(root, labels) if labels else {}
+    maps = {case: path for case, path in there.items() if not is_folder(path)}
+    taken = {there[case] for case in found if case in there}
+    found = {case: path for case, path in found.items() if path not in taken}
     if not found:
+        other = f"; files end with one of {', '.join(ENDINGS)}" * (not ending_of(images))
         raise DataError(
-            f"no scan matches; {_nearest_folder(root, images)}",
+            f"no scan matches; {nearest_folder(root, images)}",
             where=str(root / images),
-            fix="check --data and [data] in the recipe",
+            fix=f"check --data and [data] in the recipe{other}",
         )
     scans, problems = [], faults_of_cases(sorted(found))
-    problems += [f"{shown(case)}: + is kept for augmented copies" for case in found if "+" in case]
-    there = {path for path in files_of(root, [labels] if labels else []) if not is_folder(path)}
+    problems += [
+        f"{shown(case)}: + is reserved for augmented copies" for case in found if "+" in case
+    ]
     for case, path in sorted(found.items()):
-        label_path = root / labels.replace(CASE, case) if labels else None
-        if label_path is not None and label_path not in there:
-            problems.append(f"{case}: no label map at {label_path}")
-        center = next((name for name, ids in centers.items() if fnmatchcase(case, ids)), "")
+        if labels and case not in maps:
+            problems.append(f"{case}: no label map at {root / labels.replace(CASE, case)}")
+        center = next((name for name, ids in centers.items() if fnmatchcase(case, nfc(ids))), "")
         if not center:
             problems.append(f"{case}: belongs to none of the centers {dict(centers)}")
-        scans.append(Scan(case, center, path, label_path))
+        scans.append(Scan(case, center, path, maps.get(case)))
     if problems:
         raise DataError("\n".join(problems), where=str(root))
     return scans
@@ -128,10 +162,10 @@ def find_scans(
 
 def _is_scan(path: Path, pattern: str) -> bool:
     """Whether it is the kind of thing a pattern is of; reading says where a broken link leads."""
-    return is_folder(path) != pattern.endswith(NIFTI) or not path.exists()
+    return is_folder(path) != bool(ending_of(pattern)) or not path.exists()
 
 
-def _nearest_folder(root: Path, pattern: str) -> str:
+def nearest_folder(root: Path, pattern: str) -> str:
     """What lies where the pattern leads as far as it leads; the reader sees where it goes wrong."""
     folder = root
     for part in Path(pattern).parent.parts:

@@ -82,7 +82,7 @@ def load_state(folder: Path) -> State:
         raise DataError(
             f"not a file of learned arrays: {error}",
             where=str(folder / STATE),
-            fix="remove this folder and run again to make it anew",
+            fix="delete this folder, then rerun to recompute it",
         ) from error
 
 
@@ -98,7 +98,7 @@ def parse_state(content: bytes) -> State:
     try:
         arrays = load(content)
     except SafetensorError as error:
-        raise ValueError(f"is no safetensors file: {error}") from error
+        raise ValueError(f"not a safetensors file: {error}") from error
     except (KeyError, TypeError) as error:
         raise ValueError(f"holds numbers of the type {error}, which cannot be read") from error
     return State(arrays, _notes_in(BytesIO(content)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-import shutil
 import tempfile
 from collections.abc import Mapping, MutableMapping, Set
 from dataclasses import dataclass
@@ -18,10 +17,12 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable
 
 from crossmod.data.classes import Classes
-from crossmod.data.folder import Scan
+from crossmod.data.folder import Scan, stem_of
 from crossmod.errors import DataError
 from crossmod.exchange.nnunet_raw import RawCase, RawDataset
+from crossmod.files.copies import copy_file
 from crossmod.files.outputs import NOTHING, Inputs, Outputs
+from crossmod.files.text import read_text
 from crossmod.intake import Inspector, Intake, Part, Survey, survey
 
 TABLE = "data.toml"
@@ -63,8 +64,8 @@ class Imported:
 def import_raw(raw: RawDataset, out: Path, role: Role | None, inputs: Inputs = NOTHING) -> Imported:
     """Put the cases of a data set into a data folder, bytes unchanged.
 
-    Files are hard-linked where the file system allows, else copied. A data folder may be filled by
-    several imports, one for each role.
+    Files are copied, so that whoever edits one edits one. A data folder may be filled by several
+    imports, one for each role.
 
     Args:
         raw: the data set.
@@ -105,7 +106,7 @@ def import_raw(raw: RawDataset, out: Path, role: Role | None, inputs: Inputs = N
 
 def _check(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -> None:
     if role is Role.SOURCE and not raw.labeled:
-        raise DataError("source scans need label maps, and labelsTr has none", fix="--as target")
+        raise DataError("source scans need label maps, but labelsTr is empty", fix="--as target")
     if role is Role.SOURCE and not raw.classes:
         raise DataError("dataset.json names no classes", fix='add "labels" as nnU-Net wants them')
     check_room(out, role, {case.case for case in cases})
@@ -113,7 +114,7 @@ def _check(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -
     places = {out / REFERENCES / f"{name}{raw.ending}": file for name, file in kept.items()}
     other = [str(place) for place, file in places.items() if _is_other(place, file)]
     if other:
-        what = "the folder holds other label maps of these names:"
+        what = "the folder already holds different label maps with these names:"
         raise DataError("\n".join([what, *other]), fix="move them away, or name a new folder")
 
 
@@ -140,7 +141,7 @@ def check_room(out: Path, role: Role, cases: Set[str]) -> None:
     if (out / role).exists():
         raise DataError("exists already", where=str(out / role), fix="name a new folder")
     taken = {
-        path.name.removesuffix(".gz").removesuffix(".nii")
+        stem_of(path.name)
         for other in {Role.TARGET, Role.VALIDATION} - {role}
         for path in (out / other / "images").glob("*")
     }
@@ -162,7 +163,7 @@ def write_table(outputs: Outputs, table: str) -> list[str]:
     """Write `TABLE` unless somebody else wrote or changed it; returns what to tell of that."""
     path = outputs.folder / TABLE
     if os.path.lexists(path) and not outputs.owns(TABLE):
-        return [f"{path}: was changed by hand and stays as it is; this import adds what is below"]
+        return [f"{path}: was edited by hand and is kept; add the lines below to it"]
     with outputs.file(TABLE) as file:
         file.write_text(table, encoding="utf-8")
     return []
@@ -170,10 +171,7 @@ def write_table(outputs: Outputs, table: str) -> list[str]:
 
 def _place(file: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file.resolve(), target)
-    except OSError:  # another file system, or one without links
-        shutil.copyfile(file, target)
+    copy_file(file, target)
 
 
 def _table(raw: RawDataset, cases: tuple[RawCase, ...], out: Path, role: Role) -> str:
@@ -203,7 +201,7 @@ def table_with(out: Path, role: Role, ending: str) -> TOMLDocument:
     """
     path = out / TABLE
     try:
-        content = tomlkit.parse(path.read_text(encoding="utf-8") if path.is_file() else "")
+        content = tomlkit.parse(read_text(path) if path.is_file() else "")
     except TOMLKitError as error:
         raise DataError(f"is not TOML: {error}", where=str(path)) from error
     data = _table_in(content, "data")

@@ -56,7 +56,7 @@ def import_series(
         MachineError: the extra `dicom` is not installed.
     """
     if role is Role.SOURCE:
-        raise DataError("source scans need label maps, and DICOM series have none",
+        raise DataError("source scans need label maps, but DICOM series come without",
                         allowed="--as target, --as validation")  # fmt: skip
     cases = _cases(folder)
     outputs = outputs_of(out, Inputs(searched=(folder,)))
@@ -102,7 +102,7 @@ def _loose(folder: Path, cases: Mapping[str, Path]) -> list[str]:
         if path.is_file() and path.name != "DICOMDIR":
             with path.open("rb") as file:
                 loose += is_marked(file.read(HEAD_BYTES))
-    return [f"{loose} DICOM files beside the folders were left out"] if loose else []
+    return [f"{loose} DICOM files beside the case folders were skipped"] if loose else []
 
 
 def _convert(

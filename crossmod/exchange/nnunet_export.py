@@ -175,7 +175,7 @@ def export_raw(
 
 def _check(folder: Path, number: int, name: str) -> None:
     if not 1 <= number <= 999:
-        raise DataError(f"{number} is not the number of a data set", allowed="1 to 999")
+        raise DataError(f"{number} is not a valid number for a data set", allowed="1 to 999")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise DataError(f"'{name}' is not a name", allowed="letters, digits, - and _")
     taken = sorted(folder.parent.glob(f"Dataset{number:03}_*"))

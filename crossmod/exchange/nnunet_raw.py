@@ -15,8 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.data.cases import faults_of_cases, shown
-from crossmod.data.folder import NIFTI
-from crossmod.errors import DataError, reading
+from crossmod.data.folder import ENDINGS
+from crossmod.errors import DataError
+from crossmod.files.text import read_text
+
+WHOLE = tuple(one for one in ENDINGS if one not in (".nhdr", ".mhd"))
+"""Endings of files that hold header and voxels; the others would be imported without voxels."""
 
 NUMBER = re.compile(r"[0-9]{1,4}")
 """A channel, or a label in version 1."""
@@ -73,10 +77,8 @@ def read_raw(folder: Path, channel: int | None) -> RawDataset:
     problems: list[str] = []
     classes = _classes(_labels(content, problems), problems)
     ending = content.get("file_ending", ".nii.gz")
-    if ending not in NIFTI:
-        problems.append(
-            f"file_ending is {shown(repr(ending))}; crossmod reads {' and '.join(NIFTI)}"
-        )
+    if str(ending).lower() not in WHOLE:
+        problems.append(f"file_ending is {shown(repr(ending))}; crossmod reads {', '.join(WHOLE)}")
     if "dataset" in content:
         problems.append('files are listed under "dataset"; move them to imagesTr and labelsTr')
     chosen = _channel(content, channel, problems)
@@ -98,8 +100,7 @@ def _read_json(path: Path) -> dict[str, Any]:
             fix="name the folder of one data set, such as nnUNet_raw/Dataset501_Name",
         )
     try:
-        with reading(path):
-            content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise DataError(f"is not JSON: {error}", where=str(path)) from error
     if not isinstance(content, dict):
@@ -114,11 +115,18 @@ def _labels(content: Mapping[str, Any], problems: list[str]) -> Mapping[str, Any
         problems.append(f"labels are {shown(repr(labels))}, not a table of names and values")
         return {}
     if not all(NUMBER.fullmatch(value) and isinstance(n, str) for value, n in labels.items()):
-        return labels
+        return {name: _number(value) for name, value in labels.items()}
     values: dict[str, list[int]] = {}
     for value, name in labels.items():
         values.setdefault(name, []).append(int(value))
     return values
+
+
+def _number(value: Any) -> Any:
+    """A number that somebody wrote as a text as a number, in a list too; anything else as it is."""
+    if isinstance(value, list):
+        return [_number(one) for one in value]
+    return int(value) if isinstance(value, str) and NUMBER.fullmatch(value.strip()) else value
 
 
 def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | list[int]]:
@@ -130,7 +138,7 @@ def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | 
             told = f"label '{shown(name)}' is {shown(repr(value))}"
             problems.append(f"{told}; crossmod reads 0 to 255")
         elif name == "ignore":
-            problems.append("label 'ignore': crossmod has no voxels that do not count")
+            problems.append("label 'ignore': crossmod cannot ignore voxels; relabel them")
         elif values != [0]:
             classes[name] = values[0] if len(values) == 1 else values
     used = Counter(
@@ -139,8 +147,8 @@ def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | 
     shared = [str(value) for value, count in used.items() if count > 1]
     if shared:
         problems.append(
-            f"labels overlap in value {', '.join(shared)}: crossmod's classes are apart from each"
-            " other; keep one name for each value"
+            f"labels overlap in value {', '.join(shared)}: classes must not"
+            " overlap; keep one name for each value"
         )
     return classes
 
@@ -148,7 +156,7 @@ def _classes(labels: Mapping[str, Any], problems: list[str]) -> dict[str, int | 
 def _channel(content: Mapping[str, Any], wanted: int | None, problems: list[str]) -> int:
     names = content.get("channel_names", content.get("modality"))
     if not names or not isinstance(names, dict) or not all(map(NUMBER.fullmatch, names)):
-        problems.append('has no table "channel_names" (version 1: "modality")')
+        problems.append('lacks the table "channel_names" (version 1: "modality")')
         return 0
     known: dict[int, str] = {int(number): name for number, name in names.items()}
     if wanted is None and len(known) == 1:
@@ -202,7 +210,7 @@ def _compare(
 ) -> None:
     if not training and not test and not problems:
         problems.append("no image in imagesTr or imagesTs")
-    promised = content.get("numTraining", len(training))
+    promised = _number(content.get("numTraining", len(training)))
     if promised != len(training):
         problems.append(f"dataset.json promises {promised} training cases, found {len(training)}")
     both = sorted({case.case for case in training} & {case.case for case in test})

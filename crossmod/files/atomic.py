@@ -159,7 +159,7 @@ def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
         return MachineError(
             f"cannot write a result: {error.strerror or error}; {text}",
             where=str(error.filename or target),
-            fix="free space or choose another folder with --store, then run again to go on",
+            fix="free up disk space or choose another folder with --store, then rerun to resume",
         )
     return MachineError(f"cannot write a result: {error.strerror}", where=str(target))
 

@@ -52,7 +52,7 @@ def digest_of_files(files: Sequence[Path]) -> str:
         ValueError: there are none, so that the digest would be that of nothing.
     """
     if not files:
-        raise ValueError("there are no files to make a digest of")
+        raise ValueError("no files to digest")
     whole = hashlib.sha256()
     for file in files:
         whole.update(hashlib.sha256(file.read_bytes()).digest())

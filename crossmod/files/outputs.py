@@ -31,7 +31,10 @@ from crossmod.files.ledger import (
     read_ledger,
 )
 
-ENDINGS = (".nii", ".nii.gz", ".dcm", ".csv", ".json", ".toml", ".html", ".tex", ".safetensors")
+ENDINGS = (
+    ".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgh", ".mgz", ".dcm", ".csv", ".json",
+    ".toml", ".html", ".tex", ".safetensors",
+)  # fmt: skip
 """What names of files end with, and names of folders do not."""
 
 Identity = tuple[int, int]
@@ -200,7 +203,7 @@ class Outputs:
         Hidden files do not count: systems put them anywhere.
 
         Raises:
-            DataError: it is somebody else's, or holds or is part of what the command reads.
+            DataError: it belongs to someone else, or holds or is part of what the command reads.
         """
         _require_place(self.folder, self.command, fix)
         self.inputs.refuse_place(self.folder)
@@ -314,7 +317,7 @@ def _ancestry(path: Path) -> list[Path]:
     try:
         whole = path.resolve()
     except (OSError, RuntimeError) as error:  # links in a circle
-        raise DataError("leads nowhere: links in a circle", where=str(path)) from error
+        raise DataError("leads nowhere: its links form a circle", where=str(path)) from error
     return [whole, *whole.parents]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +25,8 @@ def reference_of(root: Path, labels: str, case: str) -> Path:
         >>> reference_of(Path("data"), "hidden/{case}_Label.nii.gz", "ldn_7").as_posix()
         'data/hidden/ldn_7_Label.nii.gz'
     """
-    return root / labels.replace(CASE, case)
+    place = root / labels.replace(CASE, case)
+    return place if os.path.lexists(place) else matches(root, labels).get(case, place)
 
 
 def refuse_links(root: Path, patterns: Iterable[str]) -> None:
@@ -39,7 +42,7 @@ def refuse_links(root: Path, patterns: Iterable[str]) -> None:
         raise DataError(
             "\n".join(["links lead out of the data folder", *lines[:MAX_LINKS], *more]),
             where=str(root),
-            fix="if you trust them, --allow-outside",
+            fix="if you trust them, pass --allow-outside",
         )
 
 
@@ -78,11 +81,11 @@ def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
 def matches(root: Path, pattern: str) -> dict[str, Path]:
     """Case -> what lies where the pattern leads, sorted; nothing but `{case}` is special in it.
 
-    `{case}` is the same at each place and holds no slash. Hidden files are none of the user's:
-    systems put them beside others, as `._name`.
+    `{case}` is the same at each place, holds no slash, and is in Unicode's form NFC. Hidden files
+    do not count: systems create them beside others, as `._name`.
 
     Raises:
-        DataError: it is no pattern, or folders cannot be read.
+        DataError: it is not a pattern, or folders cannot be read.
 
     Example:
         >>> for name in ("t2/a.nii.gz", "t2/b.nii.gz", "t2/b_seg.nii", "t1/a.nii.gz"):
@@ -101,9 +104,24 @@ def matches(root: Path, pattern: str) -> dict[str, Path]:
         found = [path for folder in found for path in _below(folder, part, problems)]
     if problems:
         raise DataError("\n".join(problems))
-    whole = _expression(pattern)
-    named = ((whole.fullmatch(path.relative_to(root).as_posix()), path) for path in sorted(found))
-    return {match["case"]: path for match, path in named if match}
+    whole = _expression(nfc(pattern))
+    cases: dict[str, Path] = {}
+    for path in sorted(found):
+        if match := whole.fullmatch(nfc(path.relative_to(root).as_posix())):
+            if (case := match["case"]) in cases:
+                raise DataError("two names look the same", where=f"{cases[case]}, {path}")
+            cases[case] = path
+    return cases
+
+
+def nfc(name: str) -> str:
+    """A name in the one form of Unicode that names are compared in; macOS writes another.
+
+    Example:
+        >>> nfc("e\u0301") == "\u00e9"
+        True
+    """
+    return unicodedata.normalize("NFC", name)
 
 
 def _expression(pattern: str) -> re.Pattern[str]:
@@ -115,15 +133,26 @@ def _below(folder: Path, part: str, problems: list[str]) -> list[Path]:
     """What is in a folder and fits one part of a pattern; what cannot be read is noted."""
     try:
         if CASE not in part:
-            (folder / part).lstat()
-            return [folder / part]
-        expression, hidden = _expression(part), part.startswith(".")
+            return _named(folder, part)
+        expression, hidden = _expression(nfc(part)), part.startswith(".")
         named = [path for path in folder.iterdir() if hidden or not path.name.startswith(".")]
-        return [path for path in named if expression.fullmatch(path.name)]
+        return [path for path in named if expression.fullmatch(nfc(path.name))]
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR):
             problems.append(f"{error.filename}: cannot be read: {error.strerror}")
         return []
+
+
+def _named(folder: Path, name: str) -> list[Path]:
+    """What has that name, in whatever form of Unicode.
+
+    Raises:
+        OSError: nothing has, or the folder cannot be read.
+    """
+    if os.path.lexists(folder / name) or name.isascii():
+        (folder / name).lstat()
+        return [folder / name]
+    return [path for path in folder.iterdir() if nfc(path.name) == nfc(name)]
 
 
 def is_folder(path: Path) -> bool:

@@ -1,15 +1,21 @@
-"""Tables as CSV: every digit of a number, an empty cell for NaN; read from anywhere."""
+"""Tables as CSV: every digit of a number, an empty cell for NaN; read from anywhere.
+
+Spreadsheets of many countries separate cells by semicolons, and BIDS by tabs; the first line tells.
+"""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import math
 from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 
-from crossmod.errors import DataError, reading
+from crossmod.errors import DataError
+from crossmod.files.text import read_text
+
+SEPARATORS = (",", ";", "\t")
+"""What may stand between cells."""
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
@@ -27,9 +33,12 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object
 def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The rows of a file, each with where it ends, as ``file:line``.
 
+    Cells are separated by what the first line has most of: commas, semicolons or tabs; in a file
+    whose name ends with .tsv by tabs.
+
     Raises:
-        DataError: it cannot be read, is not UTF-8, or is no CSV, with its line; the mark that
-            spreadsheets put in front of UTF-8 is no part of it.
+        DataError: it cannot be read, is not text in UTF-8 or marked as UTF-16, or is not CSV, with
+            its line.
 
     Example:
         >>> write_csv(Path("scores.csv"), ["case", "dice"], [["a", 0.5], ["b", math.nan]])
@@ -38,7 +47,9 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
         >>> [Path(where).name for where, _ in read_csv(Path("scores.csv"))]
         ['scores.csv:1', 'scores.csv:2', 'scores.csv:3']
     """
-    reader = csv.reader(StringIO(_decoded(path), newline=""))
+    text = read_text(path)
+    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(text)
+    reader = csv.reader(StringIO(text, newline=""), delimiter=separator)
     try:
         for row in reader:
             yield f"{path}:{reader.line_num}", row
@@ -46,18 +57,10 @@ def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:
         raise DataError(f"is not CSV: {error}", where=f"{path}:{reader.line_num}") from error
 
 
-def _decoded(path: Path) -> str:
-    with reading(path):
-        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line, byte = raw.count(b"\n", 0, error.start) + 1, raw[error.start]
-        raise DataError(
-            f"is not UTF-8: byte 0x{byte:02x}",
-            where=f"{path}:{line}",
-            fix="save it as CSV in UTF-8",
-        ) from error
+def _separator(text: str) -> str:
+    """What stands between the names of columns, outside of quotes."""
+    head = "".join(text.lstrip("\r\n").splitlines()[:1]).split('"')[::2]
+    return max(SEPARATORS, key=lambda one: sum(part.count(one) for part in head))
 
 
 def _cell(value: object) -> object:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossmod.errors import reading
+from crossmod.files.copies import copy_file
 from crossmod.files.outputs import Inputs, new_folder
 from crossmod.intake.nifti.mend import mend
 from crossmod.intake.options import Limits
@@ -42,14 +42,14 @@ def write_fixed(survey: Survey, root: Path, out: Path, limits: Limits) -> list[s
                 _copy(path, copy)
         for path in found.others:
             _copy(path, _place(draft, path.relative_to(root)))
-    text = f"{len(lines)} of {len(good)} files corrected; what has problems is left out"
-    lines.append(f"{out}: {text}; {len(found.others)} other files copied as they are")
-    return lines + [f"{path}: is not in the copy: {why}" for path, why in found.passed_over]
+    text = f"{len(lines)} of {len(good)} files corrected; files with problems are left out"
+    lines.append(f"{out}: {text}; {len(found.others)} other files copied unchanged")
+    return lines + [f"{path}: not copied: {why}" for path, why in found.passed_over]
 
 
 @dataclass
 class Found:
-    """What a data folder holds besides the NIfTI files that were looked into.
+    """What a data folder holds besides the image files that were read.
 
     Attributes:
         others: files to copy as they are, of DICOM series too.
@@ -78,7 +78,7 @@ class Found:
         if path.is_symlink():
             self.passed_over.append((path, "a link"))
         elif not path.is_file():
-            self.passed_over.append((path, "no file"))
+            self.passed_over.append((path, "not a regular file"))
         elif not os.access(path, os.R_OK):
             self.passed_over.append((path, "cannot be read"))
         else:
@@ -96,6 +96,5 @@ def _place(draft: Path, below: Path) -> Path:
 
 def _copy(path: Path, copy: Path) -> None:
     with reading(path):
-        file = path.open("rb")
-    with file, copy.open("wb") as new:
-        shutil.copyfileobj(file, new)
+        path.open("rb").close()
+    copy_file(path, copy)

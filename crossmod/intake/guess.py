@@ -9,12 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from crossmod.data.classes import Classes
-from crossmod.data.folder import NIFTI
+from crossmod.data.folder import SEGMENTATION, ending_of, stem_of
 from crossmod.errors import DataError
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.labels import ROUNDED
+from crossmod.intake.labels import ROUNDED, load_labels
 from crossmod.intake.options import Intake
+from crossmod.intake.scans import few_values, load_scan
 from crossmod.intake.survey import File, Survey
 from crossmod.stages.base import Progress, silent_progress
 
@@ -25,12 +28,16 @@ LABELS = re.compile(r"labels?|d?segs?|segmentations?|masks?|hidden", re.IGNORECA
 """Such a word in the name of a file or of its folder says that it is a label map."""
 
 
+MAX_VALUES = 64
+"""Different values of a file that is called a label map and is one."""
+
+
 @dataclass
 class Folder:
     """What was found in a folder and all folders in it; hidden files and folders are passed over.
 
     Attributes:
-        files: NIfTI files, and folders of DICOM files.
+        files: image files, and folders of DICOM files.
         problems: folders that cannot be read.
         links: links to other folders, which are not followed.
     """
@@ -74,7 +81,7 @@ class Guesser(Inspector):
         except DataError as error:
             told = error.what
         scan = super().facts(path, "scan")
-        remark = f"labels: {told}; taken for a scan, though the name says label map"
+        remark = f"labels: {told}; treated as a scan, although its name suggests a label map"
         return replace(scan, remarks=(*scan.remarks, remark))
 
 
@@ -87,11 +94,11 @@ def survey_folder(root: Path, options: Intake, progress: Progress = silent_progr
         progress: wraps the iteration over files.
 
     Raises:
-        DataError: it holds nothing to look into.
+        DataError: it holds no NIfTI or DICOM files.
     """
     there = Folder.of(root)
     if not there.files and not there.problems:
-        raise DataError("holds neither NIfTI nor DICOM files", where=str(root))
+        raise DataError("holds neither image files nor DICOM files", where=str(root))
     found = Survey((), Classes({}), problems=there.problems)
     found.read(there.files, Guesser(options), progress)
     for path, facts in sorted(found.facts.items()):
@@ -101,18 +108,39 @@ def survey_folder(root: Path, options: Intake, progress: Progress = silent_progr
 
 
 def _scans(here: Path, names: list[str]) -> Iterator[File]:
-    """The NIfTI files among those of a folder; without any, the folder if it holds DICOM files."""
-    images = [here / name for name in names if name.lower().endswith(NIFTI)]
+    """The image files among those of a folder; without any, the folder if it holds DICOM files."""
+    images = [here / name for name in names if ending_of(name)]
     for path in images:
-        yield path, "labels" if _is_named_labels(path) else "scan", ""
+        yield path, "labels" if has_label_name(path) else "scan", ""
     if not images and any(_is_dicom(here / name) for name in names):
         yield here, "scan", ""
 
 
-def _is_named_labels(path: Path) -> bool:
+def has_label_name(path: Path) -> bool:
+    """Whether a file, or its folder, is called as label maps are."""
     place = path.absolute()
-    stem = place.name.partition(".nii")[0]
+    if ending_of(place.name) == SEGMENTATION:
+        return True
+    stem = stem_of(place.name)
     return any(LABELS.fullmatch(word) for word in WORDS.findall(f"{place.parent.name}/{stem}"))
+
+
+def is_label_map(path: Path, *, by_name: bool) -> bool:
+    """Whether a file holds a label map, as far as its values tell.
+
+    Args:
+        path: an image file.
+        by_name: whether its name says so; then it may hold more different values.
+    """
+    if ending_of(path.name) == SEGMENTATION:
+        return True
+    try:
+        if not by_name:
+            return bool(few_values(load_scan(path).data))
+        found = load_labels(path)
+    except DataError:  # reading it as a scan says what is wrong
+        return False
+    return ROUNDED not in found.remarks and np.unique(found.labels).size <= MAX_VALUES
 
 
 def _is_dicom(path: Path) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.folder import SEGMENTATION, ending_of
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.volumes import Affine, LabelArray
+from crossmod.intake import extent
+from crossmod.intake.formats.read import naming, read_file
 from crossmod.intake.nifti.geometry import corner_distance
-from crossmod.intake.nifti.payload import Payload, joined, slabs_of
-from crossmod.intake.nifti.read import NiftiFile, naming
 from crossmod.intake.options import Intake
+from crossmod.intake.payload import Payload, joined, slabs_of
 from crossmod.intake.results import FileFault, LabelMap
 
 ROUNDING = 1e-3
@@ -37,7 +40,7 @@ DEFAULTS = Intake()
 
 
 def load_labels(path: Path, options: Intake = DEFAULTS) -> LabelMap:
-    """Read one label map, a NIfTI file; values that are whole but for rounding are rounded.
+    """Read one label map, a file of any format; values that are whole but for rounding are rounded.
 
     At no time this takes more than twice the memory of the voxels as they are stored.
 
@@ -47,12 +50,13 @@ def load_labels(path: Path, options: Intake = DEFAULTS) -> LabelMap:
         MachineError: there is not enough memory.
     """
     with naming(path):
-        file = NiftiFile.of(path, options)
+        file = read_file(path, options)
         labels, mended = whole(file.payload)
-    return LabelMap(labels, file.affine, file.digest, (*file.remarks, *mended))
+    partial = ending_of(path.name) == SEGMENTATION
+    return LabelMap(labels, file.affine, file.digest, (*file.remarks, *mended), partial)
 
 
-def whole(payload: Payload) -> tuple[LabelArray, list[str]]:
+def whole(payload: Payload[Any]) -> tuple[LabelArray, list[str]]:
     """A label map as uint8 ``(I, J, K)``.
 
     Raises:
@@ -72,7 +76,7 @@ def whole(payload: Payload) -> tuple[LabelArray, list[str]]:
     return labels, [ROUNDED] if farthest else []
 
 
-def _farthest_from_whole(payload: Payload) -> float:
+def _farthest_from_whole(payload: Payload[Any]) -> float:
     """How far values are from whole numbers at most.
 
     Raises:
@@ -93,6 +97,8 @@ def _farthest_from_whole(payload: Payload) -> float:
 def on_grid(found: LabelMap, grid: Grid, resample: bool) -> tuple[LabelArray, list[str]]:
     """The labels of a scan ``(I, J, K)``, on its grid.
 
+    A segmentation that covers a part of its voxels is extended where no label is lost.
+
     Args:
         found: the label map.
         grid: the grid of the scan.
@@ -105,6 +111,14 @@ def on_grid(found: LabelMap, grid: Grid, resample: bool) -> tuple[LabelArray, li
     fault = difference(lies, grid)
     if fault is None:
         return found.labels, rounding(lies, grid)
+    place = extent.place_of(lies, grid) if found.partial or resample else None
+    if place is not None:
+        spread, lost = extent.extended(found.labels, place, grid.shape)
+        if not lost:
+            return spread, [extent.told(lies, grid)]
+        if not resample:
+            outside = f"{lost} labeled voxels lie outside the scan"
+            raise FileFault("grid", outside, "a label map of this scan")
     if not resample:
         raise fault
     labels = resample_labels(found.labels, found.affine, grid)
@@ -133,7 +147,7 @@ def difference(found: Grid, grid: Grid) -> FileFault | None:
         return FileFault("dim", _voxels(found), _voxels(grid), fix)
     if _near(found, grid) or _same_turn(found, grid):
         return None
-    what = f"lies up to {_apart_mm(found, grid):.3g} mm elsewhere: {_place(found)}"
+    what = f"lies up to {_apart_mm(found, grid):.3g} mm off: {_place(found)}"
     return FileFault("affine", what, _place(grid), fix)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from crossmod.data.form import Form
 from crossmod.data.volumes import Affine, FloatArray, LabelArray
 from crossmod.errors import DataError
 
@@ -18,12 +19,14 @@ class Loaded:
         affine: ``(4, 4)`` voxel -> RAS+ mm.
         digest: sha256 of the bytes that were read.
         remarks: what was not as it should be and could be mended.
+        form: how the header says where the voxels lie; None if it is no NIfTI file.
     """
 
     data: FloatArray
     affine: Affine
     digest: str
     remarks: tuple[str, ...] = ()
+    form: Form | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,12 +38,18 @@ class LabelMap:
         affine: ``(4, 4)`` voxel -> RAS+ mm.
         digest: sha256 of the bytes that were read.
         remarks: what was not as it should be and could be mended.
+        partial: whether it may cover a part of the voxels of its scan.
     """
 
     labels: LabelArray
     affine: Affine
     digest: str
     remarks: tuple[str, ...] = ()
+    partial: bool = False
+
+
+class NotAScan(DataError):
+    """A file holds a label map, and a scan is wanted."""
 
 
 class FileFault(DataError):

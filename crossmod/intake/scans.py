@@ -1,4 +1,4 @@
-"""Read a scan, a NIfTI file or a DICOM series, and refuse what cannot be trusted."""
+"""Read a scan, a file or a DICOM series, and refuse what cannot be trusted."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from numpy.typing import NDArray
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import FloatArray
 from crossmod.intake.dicom import read_series
-from crossmod.intake.nifti.geometry import affine_of
-from crossmod.intake.nifti.payload import read_header, values_of
-from crossmod.intake.nifti.read import NiftiFile, naming
+from crossmod.intake.formats.read import naming, read_file, read_grid
 from crossmod.intake.options import Intake
+from crossmod.intake.payload import slabs, values_of
 from crossmod.intake.results import FileFault, Loaded
 
 DEFAULTS = Intake()
+
+FEW = 10
+"""The values of a scan span more than this; those of a label map span less."""
 
 
 def load_scan(path: Path, options: Intake = DEFAULTS, series: str = "") -> Loaded:
     """Read one scan; every byte that has a checksum is checked.
 
-    Of NIfTI, this takes at no time more than twice the memory of the voxels, as they are stored or
+    Of a file, this takes at no time more than twice the memory of the voxels, as they are stored or
     as float32, whichever is more.
 
     Args:
-        path: a NIfTI file, or a folder of DICOM files.
+        path: a NIfTI, NRRD, MetaImage or MGH file, or a folder of DICOM files.
         options: what is done with files that are not as they should be.
         series: which series of a folder: its UID, or a pattern of its description; may be empty
             where there is one only.
@@ -53,9 +55,9 @@ def load_scan(path: Path, options: Intake = DEFAULTS, series: str = "") -> Loade
     """
     if not _is_folder(path):
         with naming(path):
-            file = NiftiFile.of(path, options)
+            file = read_file(path, options)
             data, mended = finite(values_of(file.payload), options)
-        return Loaded(data, file.affine, file.digest, (*file.remarks, *mended))
+        return Loaded(data, file.affine, file.digest, (*file.remarks, *mended), file.form)
     found = read_series(path, series=series, limits=options.limits)
     try:
         data, mended = finite(found.data, options)
@@ -65,16 +67,14 @@ def load_scan(path: Path, options: Intake = DEFAULTS, series: str = "") -> Loade
 
 
 def load_grid(path: Path, options: Intake = DEFAULTS, series: str = "") -> Grid:
-    """Where the voxels of a scan lie; of a NIfTI file only the header is read.
+    """Where the voxels of a scan lie; of a file only the header is read.
 
     Raises:
         DataError: as `load_scan`, as far as the header tells.
     """
     if not _is_folder(path):
         with naming(path):
-            header = read_header(path)
-            affine, _ = affine_of(header, options.assume_affine)
-        return Grid(header.shape, affine)
+            return read_grid(path, options)
     found = load_scan(path, options, series)
     return Grid(found.data.shape, found.affine)
 
@@ -107,7 +107,7 @@ def finite(values: NDArray[Any], options: Intake) -> tuple[FloatArray, list[str]
         many = f"{np.count_nonzero(wrong)} of {data.size}"
         found = f"{many} are NaN or infinite as float32, first at {first}"
         if options.nonfinite == "refuse":
-            fix = 'intake.nonfinite = "zero" in the recipe sets them to 0'
+            fix = 'set intake.nonfinite = "zero" in the recipe to replace them with 0'
             raise FileFault("voxels", found, "finite numbers", fix)
         np.copyto(data, 0, where=wrong)
         remarks.append(f"voxels: {found}; set to 0")
@@ -122,3 +122,21 @@ def finite(values: NDArray[Any], options: Intake) -> tuple[FloatArray, list[str]
 def _span(data: NDArray[Any]) -> tuple[float, float]:
     """Least and largest value as float32; NaN where there is one."""
     return float(np.float32(data.min())), float(np.float32(data.max()))
+
+
+def few_values(data: NDArray[np.float32]) -> tuple[int, ...]:
+    """The values of a scan that holds only a few whole numbers, as label maps do; else nothing."""
+    low, high = data.min(), data.max()
+    if low < 0 or high > 255 or high - low > FEW:
+        return ()
+    if not all(np.array_equal(part, np.rint(part)) for part in slabs(data)):
+        return ()
+    return whole_values(data)
+
+
+def whole_values(data: NDArray[np.uint8 | np.float32]) -> tuple[int, ...]:
+    """The whole numbers from 0 to 255 that an array holds."""
+    counts = np.zeros(256, np.int64)
+    for part in slabs(data):
+        counts += np.bincount(part.astype(np.uint8, copy=False), minlength=256)
+    return tuple(map(int, np.flatnonzero(counts)))

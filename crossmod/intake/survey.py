@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossmod.data.classes import Classes
-from crossmod.data.folder import Scan
+from crossmod.data.folder import SEGMENTATION, Scan, ending_of
+from crossmod.data.grids import Grid, Preprocess
 from crossmod.errors import DataError
+from crossmod.intake import extent
+from crossmod.intake.classes import missing_classes, remarks_on_classes, strange_values
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.labels import difference, rounding
+from crossmod.intake.labels import difference, load_labels, rounding
+from crossmod.intake.losses import may_lose
 from crossmod.intake.results import FileFault
 from crossmod.stages.base import Progress, silent_progress
 
@@ -34,14 +38,18 @@ class Part:
     Attributes:
         split: source, target or validation.
         scans: label maps among them are learned from.
-        references: case -> label map that is only scored against.
+        references: case -> label map that is scored against.
         series: which series of folders of DICOM files.
+        grid: the common grid that the scans are brought onto, if there is one.
+        learns_references: whether references are learned from as well, for comparison.
     """
 
     split: str
     scans: Sequence[Scan]
     references: Mapping[str, Path] = field(default_factory=dict)
     series: str = ""
+    grid: Preprocess | None = None
+    learns_references: bool = False
 
     def files(self) -> Iterator[File]:
         """Every file, what it is, and its series."""
@@ -49,6 +57,14 @@ class Part:
             yield scan.image, "scan", self.series
             for path in self.maps(scan):
                 yield path, "labels", ""
+
+    def pairs(self) -> Iterator[tuple[Scan, Path]]:
+        """Every scan with each of its label maps."""
+        return ((scan, path) for scan in self.scans for path in self.maps(scan))
+
+    def is_learned(self, scan: Scan, path: Path) -> bool:
+        """Whether a label map of a scan is learned from."""
+        return self.learns_references or path == scan.labels
 
     def maps(self, scan: Scan) -> Iterator[Path]:
         """The label maps of a scan."""
@@ -62,14 +78,16 @@ class Survey:
     Attributes:
         parts: its splits.
         classes: the classes that label maps use.
+        ignored: values of label maps that are background on purpose.
         facts: file -> what it holds, if it can be trusted.
-        problems: what forbids to go on.
+        problems: what must be corrected before a run.
         faulty: files of which one of the problems is told.
         remarks: (split, what was not as it should be and could be mended).
     """
 
     parts: Sequence[Part]
     classes: Classes
+    ignored: frozenset[int] = frozenset()
     facts: dict[Path, Facts] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     faulty: set[Path] = field(default_factory=set)
@@ -83,15 +101,10 @@ class Survey:
     @property
     def scan_of(self) -> dict[Path, Path]:
         """Label map -> its scan."""
-        return {
-            path: scan.image
-            for part in self.parts
-            for scan in part.scans
-            for path in part.maps(scan)
-        }
+        return {path: scan.image for part in self.parts for scan, path in part.pairs()}
 
     def require(self) -> None:
-        """Go on only with files that can be trusted.
+        """Require that all files can be trusted.
 
         Raises:
             DataError: names all that is wrong.
@@ -102,7 +115,7 @@ class Survey:
             raise DataError("\n".join([head, *self.problems]))
 
     def read(self, files: Iterable[File], inspector: Inspector, progress: Progress) -> None:
-        """Look at every file."""
+        """Read every file."""
         asked = list(dict.fromkeys(files))
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             looks = pool.map(lambda item: self._look(inspector, *item), asked)
@@ -120,12 +133,54 @@ class Survey:
         self.problems.append(str(error))
         self.faulty.add(path)
 
-    def compare(self, resample: bool) -> None:
-        """Hold files against each other."""
+    def compare(self, inspector: Inspector) -> None:
+        """Compare files with each other, and label maps with the classes."""
         for part in self.parts:
-            self._compare_grids(part, resample)
-            self._look_at_values(part)
+            self._compare_grids(part, inspector.options.resample_labels)
+            self._look_at_scans(part)
+        for path, fault in strange_values(self):
+            self._refuse(path, fault.of(path))
+        self.problems += missing_classes(self)
+        self.remarks += remarks_on_classes(self, inspector.single)
         self._find_copies()
+
+    def follow(self, inspector: Inspector, progress: Progress) -> None:
+        """Follow the classes of label maps that may lose some of one on the way to training."""
+        doubtful = [
+            (part, scan, path)
+            for part in self.parts
+            for scan, path in part.pairs()
+            if part.grid and self._may_lose(part.grid, scan, path)
+        ]
+        if doubtful:
+            with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+                looks = pool.map(lambda item: self._follow(inspector, *item), doubtful)
+                for _ in progress(looks, total=len(doubtful)):
+                    pass
+            self.problems.sort()
+            self.remarks.sort()
+
+    def _may_lose(self, grid: Preprocess, scan: Scan, path: Path) -> bool:
+        if {scan.image, path} & self.faulty or not {scan.image, path} <= self.facts.keys():
+            return False
+        image, labels = self.facts[scan.image], self.facts[path]
+        elsewhere = difference(labels.grid, image.grid) is not None
+        return elsewhere or may_lose(labels, image, self.classes, grid)
+
+    def _follow(self, inspector: Inspector, part: Part, scan: Scan, path: Path) -> None:
+        assert part.grid
+        try:
+            ways = inspector.ways((scan.image, path), part.series, part.grid, self.classes)
+        except DataError as error:
+            self._refuse(path, error)
+            return
+        for way in ways:
+            loss = way.loss(scan.case, part.grid)
+            if loss and part.is_learned(scan, path):
+                self._refuse(path, loss.of(path))
+            told = [loss.told] if loss else way.remarks(scan.case)
+            if not loss or not part.is_learned(scan, path):
+                self.remarks += [(part.split, f"{path}: {text}") for text in told]
 
     def _compare_grids(self, part: Part, resample: bool) -> None:
         """Label maps that lie elsewhere than their scans."""
@@ -139,33 +194,40 @@ class Survey:
                 fault = difference(*grids)
                 if fault is None:
                     self.remarks += [(part.split, f"{path}: {text}") for text in rounding(*grids)]
+                elif self._covers_part(path, resample, *grids):
+                    self.remarks.append((part.split, f"{path}: {extent.told(*grids)}"))
                 elif resample and path == scan.labels:
                     self.remarks.append((part.split, f"{path}: {fault.told}; resampled"))
                 else:
                     self._refuse(path, fault.of(path))
 
+    def _covers_part(self, path: Path, resample: bool, found: Grid, grid: Grid) -> bool:
+        """Whether a label map can be extended to the voxels of its scan without a loss."""
+        allowed = resample or ending_of(path.name) == SEGMENTATION
+        place = extent.place_of(found, grid) if allowed else None
+        if place is None:
+            return False
+        if extent.lies_within(place, found, grid):
+            return True
+        try:
+            return extent.extended(load_labels(path).labels, place, grid.shape)[1] == 0
+        except DataError:  # it can be read with other options only
+            return False
+
     def _note(self, part: Part, path: Path) -> None:
         if path in self.facts:
             self.remarks += [(part.split, f"{path}: {text}") for text in self.facts[path].remarks]
 
-    def _look_at_values(self, part: Part) -> None:
-        """Scans that are label maps, label maps without classes, labels of no class."""
+    def _look_at_scans(self, part: Part) -> None:
+        """Scans that are label maps, and label maps that are empty."""
         for scan in part.scans:
             if scan.image in self.facts and (few := self.facts[scan.image].labels):
                 found = f"holds only the values {_listed(few)}"
                 fault = FileFault("voxels", found, "a scan, not a label map")
                 self._refuse(scan.image, fault.of(scan.image))
         maps = [path for path in (scan.labels for scan in part.scans) if path in self.facts]
-        known = {value for values in self.classes.values.values() for value in values}
-        empty = [path for path in maps if not self.facts[path].labels & known]
-        if maps and len(empty) == len(maps):
-            found = f"all {len(maps)} label maps are empty or hold no class"
-            self.problems.append(f"{part.split}: labels: {found}")
-        told = "the label map is empty or holds no class"
-        self.remarks += [(part.split, f"{path}: labels: {told}") for path in empty]
-        if strange := set().union(*(self.facts[path].labels for path in maps)) - known - {0}:
-            text = f"values {_listed(strange)} are of no class and count as background"
-            self.remarks.append((part.split, f"{part.split}: labels: {text}"))
+        empty = [path for path in maps if self.facts[path].labels <= {0}]
+        self.remarks += [(part.split, f"{path}: labels: the label map is empty") for path in empty]
 
     def _find_copies(self) -> None:
         """Scans of the same voxels: odd among those learned from, forbidden across the border."""
@@ -192,18 +254,25 @@ def survey(
     classes: Classes,
     inspector: Inspector,
     progress: Progress = silent_progress,
+    *,
+    ignored: Iterable[int] = (),
+    labels_only: bool = False,
 ) -> Survey:
-    """Look at all files of a data set, and hold them against each other.
+    """Read all files of a data set, and compare them with each other.
 
     Args:
         parts: its splits.
         classes: the classes that label maps use.
         inspector: looks at single files.
         progress: wraps the iteration over files.
+        ignored: values of label maps that are background on purpose.
+        labels_only: read no scans.
     """
-    found = Survey(parts, classes)
-    found.read((file for part in parts for file in part.files()), inspector, progress)
-    found.compare(inspector.options.resample_labels)
+    found = Survey(parts, classes, frozenset(ignored))
+    files = (file for part in parts for file in part.files())
+    found.read((one for one in files if one[1] == "labels" or not labels_only), inspector, progress)
+    found.compare(inspector)
+    found.follow(inspector, progress)
     return found
 
 

@@ -14,9 +14,9 @@ from crossmod.data.grids import Grid, resample
 from crossmod.data.lesions import components
 from crossmod.data.volumes import Affine, FloatArray, LabelArray, Prediction, spacing_of
 from crossmod.files.tables import write_csv
-from crossmod.model.ensemble import Ensemble, agreement
+from crossmod.model.ensemble import Ensemble, Outline, agreement
 
-COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag")
+COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag", "removed_mm3")
 """The columns of confidence.csv."""
 
 AGREEING = 0.6
@@ -36,6 +36,8 @@ class Confidence:
         probability: mean probability of the class inside its outline; NaN without an outline.
         volume_mm3: volume inside the outline.
         flag: what a person should look at; empty where nothing is suspicious.
+        removed_mm3: volume of the components that were removed, of a class of which only the
+            largest is kept; 0 for others.
     """
 
     case: str
@@ -44,13 +46,14 @@ class Confidence:
     probability: float
     volume_mm3: float
     flag: str
+    removed_mm3: float
 
 
 def confidence(
     ensemble: Ensemble,
     members: Sequence[Prediction],
     joined: Prediction,
-    outline: LabelArray,
+    outline: Outline,
     native: Grid,
 ) -> list[Confidence]:
     """Judge the structures of one scan.
@@ -59,7 +62,7 @@ def confidence(
         ensemble: what becomes of predictions.
         members: the prediction of every fold.
         joined: their mean, on the same grid.
-        outline: the final label map ``(I, J, K)``, with the values of label files.
+        outline: the final label map.
         native: the grid of the scan, that of the outline.
     """
     classes, affine = ensemble.classes, joined.image.affine
@@ -69,7 +72,7 @@ def confidence(
     voxel_mm3 = math.prod(spacing_of(native.affine))
     rows = []
     for name, label in classes.labels.items():
-        mask = outline == classes.values[name][0]
+        mask = outline.labels == classes.values[name][0]
         rows.append(
             Confidence(
                 joined.case,
@@ -78,6 +81,7 @@ def confidence(
                 _mean_inside(joined.probabilities[label], affine, mask, native),
                 int(np.count_nonzero(mask)) * voxel_mm3,
                 _flag(agreements[name], mask, common == label),
+                outline.removed_mm3.get(name, 0.0),
             )
         )
     return rows

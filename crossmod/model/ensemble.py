@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, tee
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -23,6 +23,18 @@ from crossmod.stages.find import StageUse
 
 SMALLEST = 1e-6
 """Probabilities are raised to this before their logarithm is taken."""
+
+
+class Outline(NamedTuple):
+    """The final label map of a scan.
+
+    Attributes:
+        labels: ``(I, J, K)`` on the grid of the scan, with the values of label files.
+        removed_mm3: class of which only the largest component is kept -> volume of the others.
+    """
+
+    labels: LabelArray
+    removed_mm3: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -73,10 +85,17 @@ class Ensemble:
             mean /= mean.sum(axis=0)
         return replace(members[0], probabilities=mean)
 
-    def outline(self, prediction: Prediction, native: Grid) -> LabelArray:
-        """The label map ``(I, J, K)`` on the grid of the scan, with the values of label files."""
+    def outline(self, prediction: Prediction, native: Grid) -> Outline:
+        """The label map on the grid of the scan, and what cleaning took from it."""
         labels = to_native(prediction.probabilities, prediction.image.affine, native)
-        return self.classes.to_values(self.cleaned(labels))
+        cleaned = self.cleaned(labels)
+        voxel_mm3 = math.prod(native.spacing_mm)
+        removed = {
+            name: voxel_mm3 * int(np.count_nonzero((labels != cleaned) & (labels == label)))
+            for name, label in self.classes.labels.items()
+            if name in self.largest_component
+        }
+        return Outline(self.classes.to_values(cleaned), removed)
 
     def cleaned(self, labels: LabelArray) -> LabelArray:
         """A label map ``(I, J, K)`` without the components that are not kept."""

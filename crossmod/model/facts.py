@@ -167,7 +167,7 @@ def read_facts(path: Path, kind: type[FactsT]) -> FactsT:
     """Read one of the two files.
 
     Raises:
-        DataError: it is no JSON, of another format version, or its content is not as described.
+        DataError: it is not JSON, has another format version, or its content is not as described.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

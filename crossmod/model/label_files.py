@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from crossmod.data.volumes import write_nifti
+from crossmod.data.form import write_outline
 from crossmod.errors import DataError, MachineError
 from crossmod.files.outputs import Inputs, Outputs
-from crossmod.intake import ScanFile, find_scan_files
+from crossmod.intake import NotAScan, ScanFile, find_scan_files
 from crossmod.intake.dicom import require_extra, write_seg
 from crossmod.intake.find import PREDICT
 from crossmod.model.confidence import Confidence, write_confidence
@@ -41,7 +41,7 @@ class Predicted:
     failed: list[Failed] = field(default_factory=list)
 
     def require(self) -> None:
-        """Go on only where every scan was outlined.
+        """Raise unless every scan was outlined.
 
         Raises:
             CrossmodError: names the others; a DataError where any of the scans is to blame.
@@ -73,7 +73,7 @@ def predict_files(
 
     Args:
         model: a model folder.
-        scans: NIfTI files, folders of them, or folders of DICOM files.
+        scans: image files, folders of them or of folders with one each, or folders of DICOM files.
         out: the folder for label maps and `CONFIDENCE`.
         ending: take only files whose names end so, and leave it out of the case.
         series: which series of DICOM folders.
@@ -86,18 +86,19 @@ def predict_files(
         tell: takes a line about what is odd, "warning: " or "note: " before it.
 
     Raises:
-        DataError: names every path that is no scan and every file in the way, before any work; or
-            the model folder is damaged.
+        DataError: names every path that is not a scan and every file in the way, before any work;
+            or the model folder is damaged.
         PluginError: the model's plugin is not installed.
         MachineError: there is no such device, the extra `dicom` is not installed, or a file cannot
             be written.
     """
     if not names_each_case(name):
         raise DataError(f"'{name}' is not a file name with {{case}} in it", where="name")
-    found = find_scan_files(scans, ending, series)
+    found = find_scan_files(scans, ending, series, lambda text: tell(f"note: {text}"))
     if layout == "dicom-seg":
         _require_dicom(found)
     outputs = Outputs(out, PREDICT, _inputs(model, scans, found))
+    name = name.removesuffix(ENDINGS[layout])
     files = {scan: f"{name}{ENDINGS[layout]}".replace("{case}", scan.case) for scan in found}
     _require_free(outputs, [*files.values(), CONFIDENCE], overwrite)
     loaded = load_model(model)
@@ -118,11 +119,11 @@ def names_each_case(name: str) -> bool:
 
 
 def _require_dicom(scans: Sequence[ScanFile]) -> None:
-    """A DICOM segmentation refers to the slices it was made from."""
+    """Refuse other scans: a DICOM segmentation refers to the slices it was made from."""
     others = [str(scan.path) for scan in scans if not scan.is_dicom]
     if others:
         raise DataError(
-            "\n".join(["--format dicom-seg needs DICOM to refer to; these are NIfTI:", *others]),
+            "\n".join(["--format dicom-seg needs folders of DICOM files; these are not:", *others]),
             fix="name folders of DICOM files, or leave the format at nifti",
         )
     require_extra("seg")
@@ -132,7 +133,8 @@ def _inputs(model: Path, scans: Sequence[Path], found: Sequence[ScanFile]) -> In
     """What is read: files, folders of files, and folders with all in them."""
     files = tuple(scan.path for scan in found if not scan.is_dicom)
     series = tuple(scan.path for scan in found if scan.is_dicom)
-    listed = {path.parent for path in files} & set(scans)
+    folders = {path for path in scans if path.is_dir()} - set(series)
+    listed = folders | {scan.path.parent for scan in found if scan.found}
     return Inputs(files, tuple(listed), (model, *series))
 
 
@@ -141,9 +143,9 @@ def _require_free(outputs: Outputs, names: Sequence[str], overwrite: bool) -> No
     taken = [one for one in names if outputs.owns(one)]
     if taken and not overwrite:
         raise DataError(
-            f"has files of these names already: {', '.join(taken)}",
+            f"already holds files with these names: {', '.join(taken)}",
             where=str(outputs.folder),
-            fix="name another folder or give --overwrite",
+            fix="name another folder, or pass --overwrite",
         )
 
 
@@ -177,7 +179,7 @@ def _write_all(
     done = Predicted(len(files))
     for result in results:
         if not isinstance(result, Outlined):
-            done.failed.append(result)
+            _note_failed(result, done, tell)
             continue
         try:
             with outputs.file(files[result.scan]) as draft:
@@ -193,10 +195,19 @@ def _write_all(
     return done
 
 
+def _note_failed(result: Failed, done: Predicted, tell: Callable[[str], None]) -> None:
+    """A label map that lay beside scans was not meant."""
+    if isinstance(result.error, NotAScan) and result.scan.found:
+        done.scans -= 1
+        tell(f"note: {result.error}; skipped")
+    else:
+        done.failed.append(result)
+
+
 def _write(path: Path, result: Outlined, facts: ModelFacts) -> None:
     """Write one label map; the ending says what it will be."""
     if path.suffix != ENDINGS["dicom-seg"]:
-        write_nifti(path, result.labels, result.grid.affine)
+        write_outline(path, result.labels, result.grid.affine, result.form)
         return
     write_seg(
         path,

@@ -47,7 +47,7 @@ def load_model(folder: Path) -> Model:
     """Read a model folder, check every weights file, find the plugin.
 
     Raises:
-        DataError: it is no model folder, of another format, or weights are missing or damaged.
+        DataError: it is not a model folder, has another format, or weights are missing or damaged.
         PluginError: the plugin is not installed, or cannot use the options of the model.
     """
     if not (folder / MODEL_FILE).is_file():

@@ -35,7 +35,7 @@ from crossmod.options import Seed, problems_in
 from crossmod.scores.metrics import Summary, read_scores, summarize
 from crossmod.scores.table import reported
 
-AGAIN = "run the same recipe into the folder again"
+AGAIN = "rerun the same recipe into the folder"
 """What mends a run folder."""
 
 
@@ -101,7 +101,7 @@ def _run_facts(run: Path) -> RunFacts:
     raise DataError(
         f"is not the folder of a finished run: it has no {RUN_FILE}",
         where=str(run),
-        fix="run the same recipe into it again: finished steps are kept",
+        fix="rerun the same recipe into it; finished steps are kept",
     )
 
 
@@ -110,7 +110,7 @@ def _chosen(run: Path, facts: RunFacts, stage: str | None) -> str:
     if stage is None and own:
         return own[-1]
     if stage not in facts.stages:
-        what = f"has no stage '{stage}'" if stage else "has no segmenter but the oracle"
+        what = f"has no stage '{stage}'" if stage else "has no segmenter other than the oracle"
         fix = "name one with --stage"
         raise DataError(what, where=str(run), allowed=", ".join(facts.stages), fix=fix)
     return stage

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, to_common
 from crossmod.data.volumes import LabelArray, Prediction, Volume
 from crossmod.errors import CrossmodError, DataError, MachineError, PluginError
-from crossmod.intake import Intake, ScanFile, load_scan
+from crossmod.intake import Intake, NotAScan, ScanFile, few_values, load_scan
 from crossmod.model.confidence import Confidence, confidence
 from crossmod.model.facts import MODEL_FILE
 from crossmod.model.load import Model
@@ -26,6 +27,7 @@ class Outlined:
         scan: the scan.
         labels: ``(I, J, K)`` on the grid of the scan, with the values of label files.
         grid: the grid of the scan.
+        form: how the header of the scan says where it lies; None of DICOM.
         confidence: one row for each class.
         remarks: what was odd about the file and could be mended.
     """
@@ -33,6 +35,7 @@ class Outlined:
     scan: ScanFile
     labels: LabelArray
     grid: Grid
+    form: Form | None
     confidence: Sequence[Confidence]
     remarks: tuple[str, ...]
 
@@ -86,15 +89,17 @@ def _next(
 def _outlined(model: Model, members: Sequence[Prediction], taken: Taken) -> Outlined | Failed:
     try:
         joined = model.ensemble.joined(members)
-        labels = model.ensemble.outline(joined, taken.grid)
-        rows = confidence(model.ensemble, members, joined, labels, taken.grid)
+        outline = model.ensemble.outline(joined, taken.grid)
+        rows = confidence(model.ensemble, members, joined, outline, taken.grid)
     except (MemoryError, RuntimeError) as error:
         return Failed(taken.scan, _explained(error, taken.scan))
-    return Outlined(taken.scan, labels, taken.grid, rows, taken.remarks)
+    return Outlined(taken.scan, outline.labels, taken.grid, taken.form, rows, taken.remarks)
 
 
 def _explained(error: Exception, scan: ScanFile) -> CrossmodError:
     """Why one scan is left out, where that is no reason to leave out the others."""
+    if isinstance(error, NotAScan):
+        return error
     if isinstance(error, DataError):
         # There is no recipe here; what it said of reading scans is in the model.
         fix = error.fix.replace("in the recipe", f"in {MODEL_FILE}")
@@ -102,8 +107,8 @@ def _explained(error: Exception, scan: ScanFile) -> CrossmodError:
     if isinstance(error, CrossmodError):
         return error
     if isinstance(error, MemoryError):
-        return MachineError("there is not enough memory for it", where=str(scan.path))
-    return DataError(f"cannot be brought onto a grid: {error}", where=str(scan.path))
+        return MachineError("not enough memory", where=str(scan.path))
+    return DataError(f"cannot be resampled: {error}", where=str(scan.path))
 
 
 @dataclass(frozen=True)
@@ -113,11 +118,13 @@ class Taken:
     Attributes:
         scan: the scan.
         grid: its own grid.
+        form: how its header says where it lies; None of DICOM.
         remarks: what was odd about the file and could be mended.
     """
 
     scan: ScanFile
     grid: Grid
+    form: Form | None
     remarks: tuple[str, ...]
 
 
@@ -170,11 +177,15 @@ class Queue:
 
     def _prepared(self, scan: ScanFile) -> tuple[Taken, Volume]:
         image = load_scan(scan.path, self.intake, scan.series)
+        if few := few_values(image.data):
+            text = ", ".join(map(str, few))
+            raise NotAScan(f"holds only the values {text}: a label map", where=str(scan.path))
         most = self.intake.limits.max_voxels
         data, _, affine = to_common(image.data, None, image.affine, self.preprocess, most)
         # A run keeps its prepared scans as NIfTI, where affines have single precision, and reads
         # them in C order; sums over voxels depend on the order.
         data = np.ascontiguousarray(data)
         kept = affine.astype(np.float32).astype(np.float64)
-        taken = Taken(scan, Grid(image.data.shape, image.affine), image.remarks)
+        grid = Grid(image.data.shape, image.affine)
+        taken = Taken(scan, grid, image.form, image.remarks)
         return taken, Volume.of(data[np.newaxis], kept, case=scan.case)

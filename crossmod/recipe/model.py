@@ -149,8 +149,11 @@ class Data(Options):
     """Pattern of case ids with `{patient}`, such as `{patient}_ses-*`: scans of one patient stay in
     one fold; without it, every case counts as another patient."""
     classes: dict[Name, FileValue | Annotated[tuple[FileValue, ...], Field(min_length=1)]]
-    """Class -> its value in label files, or several values that form one class; values that are
-    not listed are background."""
+    """Class -> its value in label files, or several values that form one class. 0 is
+    background."""
+    ignore_values: tuple[FileValue, ...] = ()
+    """Values in label files that are background on purpose; any other value that belongs to no
+    class is an error."""
     phantom: EmbeddedCohort | None = None
     """Size of the embedded cohort that is used without a data folder."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmod.intake import load_labels, load_scan
+from crossmod.data.grids import Grid
+from crossmod.intake import load_labels, load_scan, on_grid
 from crossmod.report.content import NO_ADAPTATION, ReportContent, spread
 from crossmod.report.drawing import Key
 from crossmod.report.galleries import Gallery, Strip
@@ -77,7 +78,7 @@ def _overlay(content: ReportContent, case: str, tag: str, stage: str) -> Strip:
     path = content.images[case]
     found = load_scan(path, content.intake, content.series)
     scan = Upright.of(found.data, found.affine)
-    masks = _masks(content, case, stage)
+    masks = _masks(content, case, stage, Grid(found.data.shape, found.affine))
     guide = next((m for _, m in masks if m.data.any()), masks[0][1])
     level = guide.fullest_level()
     box = box_around(guide.plane(level), scan.pixel_mm, CLOSE_UP_MM)
@@ -96,7 +97,7 @@ def _overlay(content: ReportContent, case: str, tag: str, stage: str) -> Strip:
     return Strip(case, tiles, f"{center}, {tag}" if tag else center)
 
 
-def _masks(content: ReportContent, case: str, stage: str) -> list[tuple[str, Upright]]:
+def _masks(content: ReportContent, case: str, stage: str, grid: Grid) -> list[tuple[str, Upright]]:
     """Lesion masks and their colors; the first that is not empty decides what is shown."""
     files = dict(content.predictions)
     found = [
@@ -104,12 +105,15 @@ def _masks(content: ReportContent, case: str, stage: str) -> list[tuple[str, Upr
         (ADAPTED_COLOR, files[stage].get(case)),
         (PLAIN_COLOR, files.get(NO_ADAPTATION, {}).get(case)),
     ]
-    return [(color, _mask(path, content)) for color, path in found if path is not None]
+    return [(color, _mask(path, content, grid)) for color, path in found if path is not None]
 
 
-def _mask(path: Path, content: ReportContent) -> Upright:
+def _mask(path: Path, content: ReportContent, grid: Grid) -> Upright:
     found = load_labels(path, content.intake)
-    return Upright.of(np.isin(found.labels, content.file_values[content.structure]), found.affine)
+    labels, affine = found.labels, found.affine
+    if labels.shape != grid.shape:  # it covers a part of the scan
+        (labels, _), affine = on_grid(found, grid, True), grid.affine
+    return Upright.of(np.isin(labels, content.file_values[content.structure]), affine)
 
 
 def _dice_line(content: ReportContent, case: str, stage: str) -> str:

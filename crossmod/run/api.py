@@ -31,7 +31,7 @@ from crossmod.store.store import Store, is_store
 SHOWN = 10
 """Remarks on the data that the observer is told; all are in the log and the report."""
 
-WAITING = "another run works in this folder; waiting for it"
+WAITING = "another run is using this folder; waiting for it to finish"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def plan(
     make: bool = True,
     progress: Progress = silent_progress,
 ) -> Experiment:
-    """Read a recipe, look into every file it uses, and plan its runs.
+    """Read a recipe, check every file it uses, and plan its runs.
 
     Args:
         recipe: a file, or the name of a shipped recipe.
@@ -142,15 +142,16 @@ def execute(
         experiment: what to do.
         machine: how to compute.
         engine: makes the steps; it is closed at the end.
-        observer: is told what happens.
+        observer: receives all events.
         memory_bytes: key -> what a step may take, where that is known.
         stop_sign: raised by whoever wants the runs to end early.
 
     Raises:
-        Interrupted: the sign was raised; trainings have saved their state.
+        Interrupted: the sign was raised; running training has saved its state.
         CrossmodError: a step failed; nothing new was begun after that.
     """
     store, outputs = experiment.store, experiment.outputs
+    sign = StopSign() if stop_sign is None else stop_sign  # a sign that is not raised is false
     runs = [
         Run(one, store, outputs.below(one.checked.label), machine, memory_bytes or {})
         for one in experiment.plans
@@ -162,7 +163,7 @@ def execute(
             run.claim()
         with recorded(store, outputs.folder, experiment.recipe.title, steps):
             _tell_remarks(experiment, observer)
-            Scheduler(runs, engine, observer, stop_sign or StopSign()).execute()
+            Scheduler(runs, engine, observer, sign).execute()
             for run in runs:
                 publish_report(run)
             comparison = publish_comparison(runs, outputs) if len(runs) > 1 else None
@@ -183,4 +184,4 @@ def _tell_remarks(experiment: Experiment, observer: Observer) -> None:
     for text in texts[:SHOWN]:
         observer.note(text)
     if len(texts) > SHOWN:
-        observer.note(f"{len(texts) - SHOWN} more remarks on the data are in the report")
+        observer.note(f"{len(texts) - SHOWN} more notes on the data are in the report")

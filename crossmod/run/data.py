@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from crossmod.data.cases import patient_of
-from crossmod.data.folder import NIFTI, Inventory, Scan, take_stock
+from crossmod.data.folder import Inventory, Scan, ending_of, nearest_folder, take_stock
 from crossmod.data.grids import require_moderate
 from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs
@@ -40,7 +40,7 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     listed, searched = list[Path](), [data]
     for pattern in {one for checked in found for one in checked.recipe.patterns}:
         start, _, rest = pattern.partition(CASE)
-        flat = "/" not in rest and pattern.endswith(NIFTI)
+        flat = "/" not in rest and ending_of(pattern) != ""
         (listed if flat else searched).append(data / start.rpartition("/")[0])
     return Inputs(files, tuple(listed), tuple(searched))
 
@@ -79,6 +79,7 @@ def survey_data(
     memory: Path | None = None,
     digests: dict[Path, str] | None = None,
     progress: Progress = silent_progress,
+    labels_only: bool = False,
 ) -> Survey:
     """Look into every file that a recipe uses.
 
@@ -89,6 +90,7 @@ def survey_data(
         memory: the folder of what was seen before.
         digests: of files, as for `Inspector`; recipes of one run look at the same files.
         progress: wraps the iteration over files.
+        labels_only: read label maps and no scans.
     """
     data, labels = recipe.data, recipe.evaluate.labels
     series = {
@@ -97,11 +99,27 @@ def survey_data(
     }
     references, problems = _references(root, labels)
     parts = [
-        Part(split, scans, {} if split == "source" else references, series.get(split, ""))
+        Part(
+            split,
+            scans,
+            {} if split == "source" else references,
+            series.get(split, ""),
+            recipe.preprocess,
+            split == "target" and _has_oracle(recipe, scans, references),
+        )
         for split, scans in inventory.splits.items()
     ]
-    found = survey(parts, data.class_table, Inspector(recipe.intake, memory, digests), progress)
-    found.problems += problems
+    grids = {scan.image: recipe.preprocess for part in parts for scan, _ in part.pairs()}
+    single = tuple(data.class_table.values[name] for name in _single(recipe))
+    found = survey(
+        parts,
+        data.class_table,
+        Inspector(recipe.intake, memory, digests, single, grids),
+        progress,
+        ignored=data.ignore_values,
+        labels_only=labels_only,
+    )
+    found.problems += problems or _unmatched(recipe, root, parts)
     found.problems += _too_large(found, recipe)
     found.problems += _unfitting(inventory, data.patients)
     found.problems += _too_few(inventory, recipe)
@@ -115,6 +133,35 @@ def _references(root: Path, labels: str | None) -> tuple[dict[str, Path], list[s
         return (matches(root, labels) if labels else {}), []
     except DataError as error:
         return {}, [str(error)]
+
+
+def _has_oracle(recipe: Recipe, scans: Iterable[Scan], references: Mapping[str, Path]) -> bool:
+    """Whether references are learned from, to compare the method with."""
+    return "oracle" in recipe.evaluate.compare and all(scan.case in references for scan in scans)
+
+
+def _single(recipe: Recipe) -> list[str]:
+    """The classes of which something keeps only the largest component."""
+    pseudo = recipe.pseudo_label
+    last = pseudo.last.segment if pseudo and pseudo.last else {}
+    named = [
+        *recipe.segment.largest_component,
+        *last.get("largest_component", ()),
+        *getattr(pseudo, "largest_component", ()),  # an option that a plugin may have
+    ]
+    return [name for name in recipe.data.classes if name in named]
+
+
+def _unmatched(recipe: Recipe, root: Path, parts: Iterable[Part]) -> Iterator[str]:
+    """A pattern of references that leads to none of the scans that are scored."""
+    labels = recipe.evaluate.labels
+    if labels is None or any(True for part in parts if part.references for _ in part.pairs()):
+        return
+    yield (
+        f"evaluate.labels: '{labels}' matches no label map of a target or validation scan;"
+        f" {nearest_folder(root, labels)}\n  correct the pattern, or set evaluate.labels = false"
+        " to score nothing"
+    )
 
 
 def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
@@ -138,7 +185,7 @@ def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
         cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
         if cases:
             names = ", ".join(cases[:SHOWN]) + ", …" * (len(cases) > SHOWN)
-            text = f"data.patients = '{pattern}' does not fit {len(cases)} cases: {names}"
+            text = f"data.patients = '{pattern}' does not match {len(cases)} cases: {names}"
             yield f"{split}: patients: {text}"
 
 
@@ -163,7 +210,8 @@ def _on_both_sides(inventory: Inventory, pattern: str | None) -> Iterator[str]:
         shared = _patients(inventory.splits[split], pattern) & held_out
         if shared and (pattern or split == "target"):  # cases of two domains may share names
             names = ", ".join(sorted(shared))
-            yield f"validation: patients: {names}: also in {split}\n  put each on one side"
+            fix = "put each patient in one split only"
+            yield f"validation: patients: {names}: also in {split}\n  {fix}"
 
 
 def _patients(scans: Iterable[Scan], pattern: str | None) -> set[str]:

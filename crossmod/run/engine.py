@@ -14,8 +14,8 @@ from crossmod.store.store import Store
 class Engine(HasOptions[OptionsT], ABC):
     """Makes tasks, at least once each; their results are looked up in the store.
 
-    An engine may say that a task ended although it did not, or lose it and make it again:
-    correctness never rests on what it says.
+    An engine may report the end of a task too early, or lose the task and repeat it:
+    correctness never depends on its reports.
 
     Attributes:
         options: what the profile says, of the class that is the type parameter.

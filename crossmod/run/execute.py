@@ -84,7 +84,7 @@ class Maker:
         return Store(self.task.store, self.task.shared)
 
     def _damaged_inputs(self) -> tuple[str, ...]:
-        """Check the inputs; what is damaged is set aside, to be made anew."""
+        """Check the inputs; what is damaged is set aside, to be recomputed."""
         keys = [step.key for step in self.task.step.inputs if step.stored]
         damaged = tuple(key for key in dict.fromkeys(keys) if self.store.damaged(key))
         for key in damaged:
@@ -104,8 +104,8 @@ class Maker:
             if store.manifest(key) is not None:
                 return None
             if store.path(key).exists() and (aside := store.quarantine(key)):
-                text = f"the stored result of {self.task.name} is damaged; moved to {aside.name}"
-                self.tell(Remark(key, f"{text} and made anew", True))
+                text = f"the stored result of {self.task.name} is corrupted; moved to {aside.name}"
+                self.tell(Remark(key, f"{text}, recomputing it", True))
             return self._make_patiently()
 
     def _make_patiently(self) -> float:
@@ -117,7 +117,7 @@ class Maker:
                 cause = error if isinstance(error, OSError) else error.__cause__
                 if not isinstance(cause, OSError) or cause.errno not in TRANSIENT:
                     raise
-                text = f"{self.task.name}: {cause.strerror or cause}; trying again"
+                text = f"{self.task.name}: {cause.strerror or cause}; retrying"
                 self.tell(Remark(self.task.key, text, True))
                 time.sleep(pause)
         return self._make()
@@ -213,11 +213,11 @@ class Maker:
             return MachineError(
                 f"{error.strerror}: {error.filename or ''}",
                 where=where,
-                fix="look at the disk, or choose another folder with --store; run again to go on",
+                fix="check the disk, or choose another folder with --store, then rerun to resume",
             )
         kind = PluginError if self.task.step.who else CrossmodError
         return kind(
-            described(error), where=at, fix="--traceback shows where; finished steps are kept"
+            described(error), where=at, fix="use --traceback to see where; finished steps are kept"
         )
 
 
@@ -277,7 +277,7 @@ def _require_same_versions(task: Task) -> None:
     here = versions()
     other = [f"{n} {here[n]} instead of {v}" for n, v in task.versions.items() if here[n] != v]
     raise MachineError(
-        f"this machine has {', '.join(other) or 'another code of a plugin'}",
+        f"this machine has {', '.join(other) or 'different plugin code'}",
         where=f"step {task.name}",
         fix="use the same environment on every machine",
     )

@@ -31,7 +31,7 @@ FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
 NUMBERED = re.compile(r"\d\d-.+")
 DRAFT = re.compile(r"\.\d\d-.+\.\d+\.[0-9a-f]{8}")
 
-NO_ROOM = "free space or choose another folder with --out, then run again"
+NO_ROOM = "free up disk space or choose another folder with --out, then rerun to resume"
 
 MOVE = "move them away, or choose another folder with --out"
 
@@ -104,7 +104,7 @@ class RunFolder:
         self.outputs.require(FILES, fix=MOVE)
 
     def require(self, keys: Mapping[str, str]) -> None:
-        """Refuse, before any work, to go on where this would destroy what somebody put there.
+        """Refuse, before any work, what would destroy files of somebody else.
 
         Args:
             keys: name of a step folder -> the key of the result it will show.
@@ -190,7 +190,7 @@ def _require_apart(folder: Path, store: Path) -> None:
     one, other = folder.resolve(), store.resolve()
     fix = "name another folder with --out or --store"
     if one == other:
-        raise MachineError("is the run folder and the store at once", where=str(folder), fix=fix)
+        raise MachineError("is both the run folder and the store", where=str(folder), fix=fix)
     if one.is_relative_to(other):
         raise MachineError(f"the run folder lies in the store {store}", where=str(folder), fix=fix)
     if other.is_relative_to(one):
@@ -210,7 +210,7 @@ def _known_as(recipe: Path, folder: Path) -> str:
 
 def _refuse(files: list[str]) -> None:
     if files:
-        what = "the run would remove files that it did not write, or that were changed since:"
+        what = "the run would delete files that it did not write or that have changed since:"
         raise DataError("\n".join([what, *files]), fix=MOVE)
 
 

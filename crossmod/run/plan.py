@@ -18,8 +18,9 @@ import crossmod
 from crossmod.data.folder import find_scans
 from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
-from crossmod.files.digests import digest_of, digest_of_files
+from crossmod.files.digests import digest_of_files
 from crossmod.files.patterns import files_of, matches
+from crossmod.intake.formats.read import digest_of_image
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
 from crossmod.recipe.model import Files, LabeledFiles
@@ -140,7 +141,7 @@ class Planner:
             size = self.recipe.data.phantom
             if size is None:
                 raise DataError(
-                    "the recipe needs scans, and none are named",
+                    "the recipe needs scans, but no data folder is given",
                     fix="give --data DIR or set CROSSMOD_DATA",
                 )
             code = digest_of_files(sorted(PHANTOM.glob("*.py")))
@@ -148,7 +149,7 @@ class Planner:
         found: dict[str, str] = {}
         for path in files_of(self.root, filter(None, patterns)):
             if path not in self.digests:
-                self.digests[path] = digest_of(path)
+                self.digests[path] = digest_of_image(path)
             found[path.relative_to(self.root).as_posix()] = self.digests[path]
         return DataFolder(name="data", root=self.root, digests=found)
 
@@ -231,7 +232,7 @@ class Planner:
             self._segment(last, (*training, labeled), setup, images, before)
 
     def _gate(self, stage: str) -> None:
-        """Where the recipe asks for it, go on only if this stage is good enough."""
+        """End the run after this stage if it is not good enough, where the recipe asks for it."""
         limit = self.recipe.evaluate.continue_above
         scores = [s for s in self.made.scores if (s.stage, s.split) == (stage, "validation")]
         if limit is not None and scores:
@@ -256,7 +257,7 @@ class Planner:
         return step
 
     def _by(self, use: StageUse) -> dict[str, Any]:
-        """What every step of a plugin is told: the plugin, and how its numbers come about."""
+        """What every step of a plugin receives: the plugin, seed and numeric settings."""
         recipe = self.recipe
         numbers = {"determinism": recipe.determinism, "precision": recipe.precision}
         return {"use": use, "seed": recipe.seed, **numbers}

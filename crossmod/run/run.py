@@ -36,7 +36,7 @@ class Run:
         memory_bytes: key -> what the step may take, where that is known.
         reached: the steps the run came to, in order. It may end early, and the store may hold
             results of later steps from another run.
-        ended: the step that said that going on is not worth it.
+        ended: the step that ended the run early.
     """
 
     plan: Plan
@@ -175,7 +175,7 @@ class Run:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         row = {"time": now, "event": name, "step": step.name, "key": step.key, **values}
         log = self.folder / EVENTS
-        with writing(log, "cannot write the log", "free space, then run again to go on"):
+        with writing(log, "cannot write the log", "free up disk space, then rerun to resume"):
             append_line(log, row)
 
     def _has(self, step: Step) -> bool:

@@ -66,7 +66,7 @@ class Scheduler:
     Attributes:
         runs: what to do.
         engine: makes tasks.
-        observer: is told what happens.
+        observer: receives all events.
         stop_sign: looked at between events.
     """
 
@@ -85,7 +85,7 @@ class Scheduler:
         """Make everything.
 
         Raises:
-            Interrupted: the program was asked to stop; trainings have saved their state.
+            Interrupted: the program was asked to stop; running training has saved its state.
             CrossmodError: a step failed; nothing new was begun after that.
         """
         for run in self.runs:
@@ -104,7 +104,8 @@ class Scheduler:
         self._raise_failure()
         for run in self.runs:
             if run.ended:
-                self.observer.note(f"{run.ended.name} says that going on is not worth it")
+                why = "gate not passed, or labels no longer change"
+                self.observer.note(f"stopped early at {run.ended.name}: {why}")
             run.finish()
 
     def _submit(self) -> None:
@@ -125,9 +126,7 @@ class Scheduler:
         if self._failure is not None:
             raise self._failure
         if self.stop_sign:
-            raise Interrupted(
-                "the run was stopped", fix="run the same command again to go on where it was"
-            )
+            raise Interrupted("the run was stopped", fix="rerun the same command to resume")
 
     def _start(self, run: Run, step: Step) -> None:
         run.event("started", step)
@@ -168,7 +167,7 @@ class Scheduler:
         elif outcome.error is not None:
             self._fail(run, step, outcome)
         elif run.store.manifest(step.key) is None:
-            text = "the engine says that it is done, but its result is not in the store"
+            text = "the engine reports success, but the store has no result"
             error = CrossmodError(text, where=f"step {step.name}")
             self._fail(run, step, Outcome(step.key, error=error))
         elif outcome.made:
@@ -180,26 +179,26 @@ class Scheduler:
             self.observer.left(step)
 
     def _begin_again(self, run: Run, step: Step, damaged: tuple[str, ...]) -> None:
-        """Inputs were damaged: they are made anew, then this step."""
+        """Inputs were damaged: they are recomputed, then this step."""
         self.observer.left(step)
         names = {needed.key: needed.name for needed in step.inputs}
         for key in damaged:
             self._damaged[key] += 1
             for other in self.runs:
                 other.forget(key)
-            text = f"the stored result of {names[key]} is damaged; it was set aside, made anew"
+            text = f"the stored result of {names[key]} is corrupted; recomputing it"
             run.event("warning", step, text=text)
             self.observer.note(text)
             if self._damaged[key] > ATTEMPTS:
                 error = CrossmodError(
-                    "its result was damaged again and again",
+                    f"its result was corrupted {ATTEMPTS + 1} times in a row",
                     where=f"step {names[key]}",
-                    fix="look at the disk, or choose another folder with --store",
+                    fix="check the disk, or choose another folder with --store",
                 )
                 self._fail(run, step, Outcome(step.key, error=error))
 
     def _fail(self, run: Run, step: Step, outcome: Outcome) -> None:
-        """Begin nothing new; trainings at work save their state, the first error is shown."""
+        """Begin nothing new; running training saves its state, the first error is shown."""
         self.observer.left(step)
         interrupted = isinstance(outcome.error, Interrupted)
         run.event("interrupted" if interrupted else "failed", step, error=str(outcome.error))
@@ -212,7 +211,7 @@ class Scheduler:
 
     def _stop_if_asked(self) -> None:
         if self.stop_sign and self._stopped_at is None:
-            self.observer.note("stopping: trainings save their state (once more to leave at once)")
+            self.observer.note("stopping after the next checkpoint; press Ctrl-C again to quit now")
             self._stop()
         if self._stopped_at is not None and time.monotonic() - self._stopped_at > GRACE_S:
             self._working.clear()

@@ -1,6 +1,6 @@
-"""The states a training leaves on the way: two generations, verified before use.
+"""Checkpoints of unfinished training: two generations, verified before use.
 
-What a state is made of is the matter of `crossmod.torch.resumable`; this module says when one is
+`crossmod.torch.resumable` defines what a state holds; this module says when one is
 due, keeps it, and finds the newest that is whole.
 """
 
@@ -91,7 +91,7 @@ class Checkpoints:
             damaged = damaged_files(folder)
             if damaged:
                 self.warn(f"the checkpoint of step {int(folder.name)} is damaged "
-                          f"({', '.join(damaged)}); going on from an earlier one")  # fmt: skip
+                          f"({', '.join(damaged)}); resuming from an earlier one")  # fmt: skip
                 shutil.rmtree(folder)
                 continue
             self.earlier_seconds = float((manifest_of(folder) or {}).get("seconds", 0.0))

@@ -147,7 +147,7 @@ class Collector:
         return self.removed
 
     def _outlive(self, names: Collection[str]) -> None:
-        """Among several machines, a dead owner is known by a minute without a sign of life."""
+        """Among several machines, an owner is stale when its lease is not renewed for a minute."""
 
         def take_over(name: str) -> None:
             with self.store.try_lock(name, 1.5 * LEASE_S):
@@ -233,14 +233,14 @@ def readable_runs(store: Store) -> list[KnownRun]:
     """The runs of a store, if all records can be read.
 
     Raises:
-        MachineError: one cannot; nobody knows what it needs.
+        MachineError: one cannot, so the results it needs are unknown.
     """
     runs, unreadable = known_runs(store)
     if unreadable:
         raise MachineError(
-            "the record of a run cannot be read, so nobody knows what it needs",
+            "the record of a run cannot be read, so the results it needs are unknown",
             where=", ".join(map(str, unreadable)),
-            fix="run its recipe again, or remove the file if nobody needs the run",
+            fix="rerun its recipe, or delete the file if the run is no longer needed",
         )
     return runs
 

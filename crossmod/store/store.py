@@ -1,7 +1,7 @@
 """Content-addressed results, found by key and verified before use.
 
 Nothing inside knows where the store lies, so a store can be moved or shared. Beside the results
-lie the checkpoints of unfinished trainings, locks, and what was found damaged.
+lie the checkpoints of unfinished training, locks, and what was found damaged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SHARED_DISKS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "afs",
 """File systems of several machines, where an operating system's own lock does not always hold."""
 
 LEASE_S = 60.0
-"""After so many seconds without a sign of life, the owner of a lock counts as dead."""
+"""After so many seconds without a sign of life, the owner of a lock is considered dead."""
 
 
 class Store:
@@ -144,7 +144,7 @@ class Store:
             return FileLock(locks / f"{key}.lock")
 
     def _writing(self) -> AbstractContextManager[None]:
-        fix = "free space, or choose another folder with --store"
+        fix = "free up disk space, or choose another folder with --store"
         return writing(self.folder, "results cannot be written", fix)
 
 

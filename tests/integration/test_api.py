@@ -88,7 +88,7 @@ def test_a_run_is_planned_previewed_and_executed(unscored: api.Experiment, smoke
     assert list(preview.require_room(probed.append).of) == [step.key for step in preview.to_run]
     assert probed == []
     watcher = Watcher()
-    engine = Local(LocalOptions(workers=1))
+    engine = Local(LocalOptions(workers=1), unscored.store, unscored.machine())
     done = api.execute(unscored, preview.machine, engine, watcher)
     assert watcher.made == scores
     assert set(watcher.stored) == states.keys() - set(scores)
@@ -103,10 +103,15 @@ def test_a_run_is_planned_previewed_and_executed(unscored: api.Experiment, smoke
 
 
 def test_a_run_ends_where_its_sign_is_raised(unscored: api.Experiment) -> None:
+    """It is raised by what the run tells, as by a signal: later than it was handed in."""
     sign = StopSign()
-    sign.raised = True
-    watcher = Watcher()
-    engine = Local(LocalOptions(workers=1))
+
+    class Stopping(Watcher):
+        def started(self, run: Run, step: Step) -> None:
+            sign.raised = True
+
+    watcher = Stopping()
+    engine = Local(LocalOptions(workers=1), unscored.store, unscored.machine())
     with pytest.raises(Interrupted):
         api.execute(unscored, unscored.machine(), engine, watcher, stop_sign=sign)
     assert not (unscored.outputs.folder / "metrics.csv").exists()

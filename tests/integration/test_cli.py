@@ -117,7 +117,7 @@ def test_a_name_that_no_file_can_have_is_said(
 def test_a_run_goes_into_two_folders_of_its_own(program: Program, tmp_path: Path) -> None:
     text = f'extends = "{SMOKE}"\n'
     (recipe := tmp_path / "store.toml").write_text(text, encoding="utf-8")
-    assert "run folder and the store at once" in program("run", recipe, code=4).stderr
+    assert "both the run folder and the store" in program("run", recipe, code=4).stderr
     for option in ("--out", "--store"):
         failed = program("run", recipe, option, recipe, code=4).stderr
         assert f"{recipe}: is a file" in failed

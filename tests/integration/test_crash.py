@@ -96,7 +96,7 @@ def test_c03_a_second_ctrl_c_leaves_at_once(copied: Tiny, undisturbed: Tiny) -> 
     os.killpg(process.pid, signal.SIGINT)
     assert process.stdout is not None
     shown = iter(process.stdout.readline, "")
-    assert any("once more to leave at once" in line for line in shown)
+    assert any("press Ctrl-C again to quit now" in line for line in shown)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)  # of 600 that it would sleep
     assert process.returncode == 5

@@ -92,7 +92,7 @@ def test_all_problems_come_in_one_report(data: Path) -> None:
     for words in (
         "4 problems with the data",
         "ldn_4_hrT2.nii.gz: size: truncated: ",
-        "etz_0_Label.nii.gz: affine: lies up to 3 mm elsewhere",
+        "etz_0_Label.nii.gz: affine: lies up to 3 mm off",
         "ldn_2_Label.nii.gz: labels: ",
         "etz_2_hrT2.nii.gz: voxels: the same as those of ",
     ):
@@ -119,7 +119,7 @@ def test_what_is_safe_to_correct_is_corrected_in_a_copy(data: Path) -> None:
     fixed = data.parent / "fixed"
     told = check(data, "--fix", fixed)
     for words in ("tiny shear", "rounded to whole numbers", "set to that of its scan",
-                  "written as the name says", "4 of 16 files corrected"):  # fmt: skip
+                  "rewritten to match the name", "4 of 16 files corrected"):  # fmt: skip
         assert words in told
     assert "16 files can be trusted; 0 notes" in check(fixed)
     assert {path: path.read_bytes() for path in data.rglob("*.gz")} == before
@@ -140,7 +140,7 @@ def test_what_has_problems_is_left_out_of_the_copy(data: Path) -> None:
     broken = data / TARGET / "crossmoda2021_ldn_4_hrT2.nii.gz"
     cut(broken)
     told = check(data, "--fix", data.parent / "fixed", code=3)
-    assert "1 of 14 files corrected; what has problems is left out" in told
+    assert "1 of 14 files corrected; files with problems are left out" in told
     there = {path.relative_to(data.parent / "fixed") for path in (data.parent / "fixed").rglob("*")}
     missing = {path.relative_to(data) for path in data.rglob("*")} - there
     assert missing == {far.relative_to(data), broken.relative_to(data)}
@@ -165,8 +165,8 @@ def test_other_files_are_copied_and_links_are_told(data: Path) -> None:
     told = check(data, "--fix", fixed)
     assert (fixed / "notes.txt").read_text(encoding="utf-8") == "kept"
     assert (fixed / SOURCE).with_name("infos_source_training.csv").is_file()
-    for name, why in (("link", "a link"), ("file", "a link"), ("pipe", "no file")):
-        assert f"{data / name}: is not in the copy: {why}" in told
+    for name, why in (("link", "a link"), ("file", "a link"), ("pipe", "not a regular file")):
+        assert f"{data / name}: not copied: {why}" in told
         assert not (fixed / name).exists()
 
 
@@ -204,7 +204,7 @@ def test_a_folder_without_a_recipe_is_never_changed_on_a_guess(data: Path) -> No
     nibabel.save(nibabel.Nifti1Image(few, np.diag([2.0, 2, 2, 1])), path)
     (data / "._a.nii.gz").write_bytes(b"x")
     told = Program(data.parent)("data", "check", data, "--fix", data.parent / "fixed").stdout
-    assert f"{path}: labels: values are not quite whole numbers; taken for a scan" in told
+    assert f"{path}: labels: values are not quite whole numbers; treated as a scan" in told
     assert "17 files can be trusted" in told
     assert (data.parent / "fixed" / path.relative_to(data)).read_bytes() == path.read_bytes()
 
@@ -239,7 +239,7 @@ def test_what_was_odd_is_said_by_a_run_and_stands_in_its_report(data: Path) -> N
     tiny = Tiny(data.parent)
     few = ["--data", data, *settings("translate=false", "augment=false", "pseudo_label=false")]
     said = tiny.go(*few)
-    words = "the content is plain NIfTI, the name says otherwise"
+    words = "does not match the content, which is plain NIfTI"
     assert words in said
     assert words in (tiny.result.folder / "report.html").read_text(encoding="utf-8")
     assert "prepare-target" in tiny.go(*few, "--dry-run")

@@ -312,7 +312,7 @@ def test_what_is_odd_about_a_scan_is_said(
     scan = write(tmp_path / "a.nii.gz", scene(affine, GRID[1]), affine)
     plain = scan.rename(tmp_path / "a.nii")
     done = program("predict", bright, plain, tmp_path / "out", path=bright_site)
-    assert f"note: {plain}: name: the content is gzip" in done.stdout
+    assert f"note: {plain}: name: does not match the content, which is gzip" in done.stdout
 
 
 def test_overwrite_replaces_what_predict_wrote_and_nothing_else(
@@ -326,7 +326,7 @@ def test_overwrite_replaces_what_predict_wrote_and_nothing_else(
     program(*again, path=bright_site)
     first = (out / "a.nii.gz").read_bytes()
     refused = program(*again, code=3, path=bright_site).stderr
-    assert "has files of these names already: a.nii.gz, b.nii.gz, confidence.csv" in refused
+    assert "already holds files with these names: a.nii.gz, b.nii.gz, confidence.csv" in refused
     assert "--overwrite" in refused
     (out / "a.nii.gz").write_bytes(b"half")
     (out / "a.nii.gz").unlink()  # what is missing is written again

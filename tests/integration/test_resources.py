@@ -90,7 +90,7 @@ def test_x03_a_worker_killed_for_memory_and_x02_an_error_that_passes(
     assert "GiB" in said
     assert "--workers 1" in said
     said = copied.go("--workers", "1", CROSSMOD_FAULT="train-round-1:sealed:eio")
-    assert "Input/output error; trying again" in said
+    assert "Input/output error; retrying" in said
     assert_same(copied, undisturbed)
 
 

@@ -19,6 +19,8 @@ from crossmod.run.data import check_data, survey_data
 
 SHAPE = (8, 7, 6)
 AFFINE = np.array([[-1.0, 0, 0, 5], [0, 2, 0, -3], [0, 0, 1.5, 1], [0, 0, 0, 1]])
+LABELS = np.zeros(SHAPE, "u1")
+LABELS[1:4, 1:6, 1:5], LABELS[5:7, 1:6, 1:5] = 1, 2  # a tumor and a cochlea
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"
 SOURCE = "crossmoda2022_training/training_source"
 TARGET = "crossmoda2022_training/training_target"
@@ -69,15 +71,15 @@ def anatomy(size: int = 32) -> bytes:
 
 
 def small_cohort(root: Path) -> Path:
-    """Two small scans of each split in CrossMoDA's layout, with label maps for the source."""
-    for folder in (SOURCE, TARGET, HELD_OUT):
+    """Two small scans of each split in CrossMoDA's layout; target scans have no label maps."""
+    for folder in (SOURCE, TARGET, HELD_OUT, "hidden"):
         (root / folder).mkdir(parents=True)
     for number, case in enumerate(("crossmoda2021_ldn_", "crossmoda2022_etz_")):
         scans = {f"{SOURCE}/{case}1_ceT1": 0, f"{TARGET}/{case}2_hrT2": 10}
         for name, more in {**scans, f"{HELD_OUT}/{case}3_hrT2": 20}.items():
             write(root / f"{name}.nii.gz", data=some_data() + more + number)
-        labels = (some_data() > 80).astype("u1")
-        write(root / SOURCE / f"{case}1_Label.nii.gz", data=labels)
+        for path in (f"{SOURCE}/{case}1_Label.nii.gz", f"hidden/{case}3_Label.nii.gz"):
+            write(root / path, data=LABELS)
     return root
 
 

@@ -86,11 +86,11 @@ def test_the_digest_is_of_content_and_not_of_names(tmp_path: Path) -> None:
     ("heights", "said"),
     [
         ([0, 2, 6, 8], "2.00 to 6.00 mm: slices are missing (elsewhere 2.00 mm apart)"),
-        ([0, 2, 2, 4, 6], "2.00 to 2.00 mm: twice the same position"),
-        ([0, 0, 2, 2, 4, 4], "4.00 to 4.00 mm: twice the same position"),
+        ([0, 2, 2, 4, 6], "2.00 to 2.00 mm: two slices at the same position"),
+        ([0, 0, 2, 2, 4, 4], "4.00 to 4.00 mm: two slices at the same position"),
         ([0, 2, 4.5, 6.5], "2.00 to 4.50 mm: uneven"),
         ([0, 7, 14, 21.3, 28.3, 35.3], "14.00 to 21.30 mm: uneven"),
-        ([0, 0], "twice the same position"),
+        ([0, 0], "two slices at the same position"),
         ([0], "single slice"),
     ],
 )
@@ -119,7 +119,7 @@ def test_d01_a_long_gap_among_rounded_ones_is_still_found(tmp_path: Path) -> Non
 def test_d01_images_of_one_place_say_by_which_tags_they_differ(tmp_path: Path) -> None:
     folder = series(tmp_path / "s", [0, 2, 4], EchoTime=20)
     series(folder, [0, 2, 4], first=3, EchoTime=80)
-    message = refused(folder, "twice the same position", "apart in (0018,0081) EchoTime")
+    message = refused(folder, "two slices at the same position", "apart in (0018,0081) EchoTime")
     assert "80" not in message.replace(str(folder), "")
 
 
@@ -368,7 +368,7 @@ def test_d03_a_child_that_dies_is_an_error(
 ) -> None:
     folder = series(tmp_path / "s", [0, 2, 4])
     child_that(monkeypatch, tmp_path, code)
-    refused(folder, said, "it may take 4 GB")
+    refused(folder, said, "its limit is 4 GB")
 
 
 @pytest.mark.usefixtures("a_child")
@@ -634,7 +634,7 @@ def test_a_syntax_that_nothing_decodes_is_named(tmp_path: Path) -> None:
     image.compress(RLELossless)
     image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # a video
     image.save_as(folder / "1.dcm")
-    refused(folder, "1.dcm: has the transfer syntax 1.2.840.10008.1.2.4.100")
+    refused(folder, "1.dcm: uses the transfer syntax 1.2.840.10008.1.2.4.100")
 
 
 # Enhanced multi-frame files.
@@ -672,7 +672,7 @@ def test_further_dimensions_are_named(pointer: str, said: str, tmp_path: Path) -
         (pointer, [1, 1, 2, 2]),
     ]
     folder = enhanced(tmp_path / "e.dcm", [0, 2, 0, 2], dimensions=dimensions)
-    refused(folder, "twice the same position", f"apart in {said}")
+    refused(folder, "two slices at the same position", f"apart in {said}")
 
 
 def test_times_of_an_enhanced_file_that_fill_the_gaps_of_each_other_are_refused(

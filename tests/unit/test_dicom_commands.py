@@ -77,7 +77,7 @@ def test_nifti_has_no_dicom_to_refer_to(model: Path, tmp_path: Path) -> None:
     scan = a_scan(tmp_path / "nifti", "a")
     out = tmp_path / "out"
     done = crossmod("predict", tmp_path / "no-model-yet", scan.path, out, "--format", "dicom-seg")
-    assert "needs DICOM to refer to" in failed(done, 3)
+    assert "needs folders of DICOM files" in failed(done, 3)
     assert not out.exists()
 
 
@@ -161,7 +161,7 @@ def test_slices_beside_the_folders_of_cases_are_remarked(tmp_path: Path) -> None
     (tmp_path / "in" / "notes.txt").write_text("x", encoding="utf-8")
     done = imported(tmp_path / "in", tmp_path / "data")
     assert done.exit_code == 0, done.output
-    assert "note: 2 DICOM files beside the folders were left out" in done.output
+    assert "note: 2 DICOM files beside the case folders were skipped" in done.output
 
 
 def test_voxels_that_are_not_finite_are_not_imported(tmp_path: Path) -> None:

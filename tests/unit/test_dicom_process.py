@@ -185,4 +185,4 @@ def test_what_to_do_about_a_limit_can_be_done(
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(DataError) as caught:
         read_series(series(tmp_path / "s", [0, 2]), limits=Limits(dicom_seconds=1))
-    assert "only a recipe can allow more: intake.limits.dicom_seconds" in caught.value.fix
+    assert "raise intake.limits.dicom_seconds" in caught.value.fix

@@ -66,4 +66,5 @@ def test_outlines_carry_the_values_of_label_files() -> None:
     probabilities[2, 3] = 0.6
     ensemble = Ensemble(UNUSED, CLASSES, "probabilities", ("tumor",))
     outline = ensemble.outline(Prediction(IMAGE, probabilities), Grid(SHAPE, np.eye(4)))
-    assert outline[:, 0, 0].tolist() == [1, 1, 0, 7, 0, 0]
+    assert outline.labels[:, 0, 0].tolist() == [1, 1, 0, 7, 0, 0]
+    assert outline.removed_mm3 == {"tumor": math.prod(SHAPE[1:])}

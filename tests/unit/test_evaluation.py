@@ -265,7 +265,7 @@ def test_other_grids_are_refused(tmp_path: Path) -> None:
         if accepted:
             assert maps.compare(CLASSES).scores
         else:
-            with pytest.raises(DataError, match=r"prediction\.nii: .* up to 0\.002 mm elsewhere"):
+            with pytest.raises(DataError, match=r"prediction\.nii: .* up to 0\.002 mm off"):
                 maps.compare(CLASSES)
 
 

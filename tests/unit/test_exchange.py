@@ -148,7 +148,7 @@ def test_an_import_adds_to_its_table_and_leaves_one_that_somebody_changed(tmp_pa
     raw = read_raw(dataset(tmp_path / "three", ["c"]), None)
     done = import_raw(raw, out, Role.VALIDATION)
     assert table.read_text(encoding="utf-8") == mine
-    assert [text for text in done.remarks if f"{table}: was changed by hand" in text]
+    assert [text for text in done.remarks if f"{table}: was edited by hand" in text]
     assert done.table.startswith("# my remark")
     wanted = tomllib.loads(done.table)["data"]
     assert wanted["centers"] == {"mine": "*"}
@@ -160,7 +160,9 @@ def test_an_import_replaces_no_label_map(tmp_path: Path) -> None:
     raw = read_raw(dataset(tmp_path / "one", ["a"], labeled=["a"]), None)
     (out / "hidden").mkdir(parents=True)
     (out / "hidden" / "a.nii.gz").write_bytes(b"drawn by hand")
-    with pytest.raises(DataError, match=r"other label maps of these names:\n.*hidden/a\.nii\.gz"):
+    with pytest.raises(
+        DataError, match=r"different label maps with these names:\n.*hidden/a\.nii\.gz"
+    ):
         import_raw(raw, out, Role.TARGET)
     assert files(out) == {"hidden/a.nii.gz"}
     given = tmp_path / "one" / "labelsTr" / "a.nii.gz"
@@ -200,10 +202,10 @@ def test_one_of_several_channels_is_chosen(tmp_path: Path) -> None:
 
 def test_every_problem_of_the_description_is_named(tmp_path: Path) -> None:
     labels = {"all": [1, 2], "core": 2, "ignore": 3, "large": 300}
-    folder = dataset(tmp_path / "d", ["a"], labels=labels, ending=".nrrd", channels=(), dataset={})
+    folder = dataset(tmp_path / "d", ["a"], labels=labels, ending=".tif", channels=(), dataset={})
     with pytest.raises(DataError) as caught:
         read_raw(folder, None)
-    for text in ("overlap in value 2", "'ignore'", "300", "'.nrrd'", "channel_names", '"dataset"'):
+    for text in ("overlap in value 2", "'ignore'", "300", "'.tif'", "channel_names", '"dataset"'):
         assert text in str(caught.value)
     with pytest.raises(DataError, match="name the folder of one data set"):
         read_raw(tmp_path, None)
@@ -221,11 +223,11 @@ def test_every_problem_of_the_description_is_named(tmp_path: Path) -> None:
         (f'{{"labels": {{"{"1" * 5000}": "tumor"}}}}', "is 'tumor'; crossmod reads 0 to 255"),
         ('{"labels": {"tumor": true}}', "label 'tumor' is True"),
         ('{"labels": {"tumor": []}}', "label 'tumor' is []"),
-        ('{"channel_names": {"\u00b2": "T1"}}', 'no table "channel_names"'),
-        (f'{{"channel_names": {{"{"1" * 5000}": "T1"}}}}', 'no table "channel_names"'),
+        ('{"channel_names": {"\u00b2": "T1"}}', 'lacks the table "channel_names"'),
+        (f'{{"channel_names": {{"{"1" * 5000}": "T1"}}}}', 'lacks the table "channel_names"'),
         ("[" * 200_000, "is not JSON"),
         (f'{{"numTraining": {"1" * 5000}}}', "is not JSON"),
-        (b'{"labels": {"\xff": 1}}', "is not JSON"),
+        (b'{"labels": {"\xff": 1}}', "is not UTF-8"),
         ("[]", "holds no table"),
     ],
 )

@@ -57,7 +57,9 @@ def test_label_maps_that_predict_wrote_are_not_scans(tmp_path: Path) -> None:
 def test_an_ending_is_no_part_of_the_case_and_chooses_in_folders(tmp_path: Path) -> None:
     nifti(tmp_path / "a_hrT2.nii.gz")
     nifti(tmp_path / "a_ceT1.nii.gz")
-    assert find_scan_files([tmp_path], "_hrT2") == [ScanFile("a", tmp_path / "a_hrT2.nii.gz")]
+    expected = [ScanFile("a", tmp_path / "a_hrT2.nii.gz", found=True)]
+    for ending in ("_hrT2", "_hrT2.nii.gz", "_hrT2.NII.GZ"):
+        assert find_scan_files([tmp_path], ending) == expected
     with pytest.raises(DataError, match="ends with '_T9'"):
         find_scan_files([tmp_path], "_T9")
     with pytest.raises(DataError, match="does not end with '_hrT2'"):
@@ -74,7 +76,7 @@ def test_all_wrong_paths_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_scan_files(paths)
     message = str(caught.value)
-    for part in ("the name 'a' is taken", "holds no files", "not a NIfTI file by its name",
+    for part in ("the name 'a' is already used", "holds no files", "not named like an image file",
                  "nowhere: does not exist"):  # fmt: skip
         assert part in message
 
@@ -83,7 +85,7 @@ def test_a_folder_named_by_a_dot_has_a_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "patient" / "inside").mkdir(parents=True)
-    (tmp_path / "patient" / "slice").write_bytes(b"x")
+    (tmp_path / "patient" / "slice").write_bytes(bytes(128) + b"DICM")
     monkeypatch.chdir(tmp_path / "patient")
     assert find_scan_files([Path()])[0].case == "patient"
     monkeypatch.chdir(tmp_path / "patient" / "inside")
@@ -140,15 +142,17 @@ def test_a_remark_about_a_name_is_not_remembered_for_another_name(tmp_path: Path
     for path in (right, wrong):
         path.write_bytes(content())
     assert inspector.facts(right, "scan").remarks == ()
-    assert "the name says otherwise" in inspector.facts(wrong, "scan").remarks[0]
+    assert "does not match the content" in inspector.facts(wrong, "scan").remarks[0]
 
 
 def test_a_file_that_changes_while_it_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "a.nii.gz")
-    monkeypatch.setattr("crossmod.intake.facts.digest_of", lambda path: "that of a moment ago")
-    with pytest.raises(DataError, match="content: changed while it was looked at"):
+    monkeypatch.setattr(
+        "crossmod.intake.facts.digest_of_image", lambda path: "that of a moment ago"
+    )
+    with pytest.raises(DataError, match="content: changed while it was being read"):
         Inspector(Intake(), tmp_path / "memory").facts(path, "scan")
     assert not (tmp_path / "memory").exists()
 
@@ -172,7 +176,7 @@ def test_recipes_of_one_run_read_each_file_for_its_digest_once(
     path = write(tmp_path / "a.nii.gz")
     read = []
     monkeypatch.setattr(
-        "crossmod.intake.facts.digest_of", lambda path: read.append(path) or digest_of(path)
+        "crossmod.intake.facts.digest_of_image", lambda path: read.append(path) or digest_of(path)
     )
     digests: dict[Path, str] = {}
     one, other = Intake(), Intake(nonfinite="zero")

@@ -175,7 +175,7 @@ def test_the_table_of_source_scans_is_read_and_summed_up(tmp_path: Path) -> None
     assert read_infos(path)["crossmoda2022_etz_0"] == Info("Tilburg", "3")
     recipe = str(RECIPES / "crossmoda2022.toml")
     shown = CliRunner().invoke(app, ["check", recipe, "--data", str(root)])
-    assert shown.output.splitlines()[:3] == [
+    assert shown.output.strip().splitlines()[:3] == [
         "source     1 ldn, 1 etz; Koos 3: 1, post-operative: 1",
         "target     1 etz",
         "validation 1 ldn",
@@ -201,7 +201,7 @@ def test_a_table_that_contradicts_names_is_refused(tmp_path: Path) -> None:
 
 TABLES = {
     "Latin-1": (b"crossmoda_name,center,koos\nM\xfcller,London,1\n", "2: is not UTF-8: byte 0xfc"),
-    "UTF-16": ("crossmoda_name".encode("utf-16"), "1: is not UTF-8: byte 0xff"),
+    "UTF-16 without a mark": (b"c\0a\0,\0", "1: holds zero bytes"),
     "short": (b"crossmoda_name,center,koos\na,London,1\nb\n", "3: is too short a row"),
     "long": (b"crossmoda_name,center,koos\n" + b"a" * 200_000 + b",London,1\n", "2: is not CSV: "),
 }
@@ -255,7 +255,6 @@ def test_n23_all_folders_without_permission_are_named_at_once(as_nobody: Path) -
     root = small_cohort(as_nobody / "data")
     labels = "hidden/{case}.nii.gz"
     locked = [root / name for name in (SOURCE, TARGET, "hidden")]
-    (root / "hidden").mkdir()
     recipe = load(RECIPES / "smoke.toml").recipe
     data = recipe.data
     for folder in locked:
@@ -313,7 +312,7 @@ def test_patients_that_do_not_fit_come_with_all_other_problems(tmp_path: Path) -
     problems = "\n".join(survey_of(root, 'data.patients="{patient}_ses-*"').problems)
     assert str(broken) in problems
     for split in ("source", "target", "validation"):
-        assert f"{split}: patients: data.patients = '{{patient}}_ses-*' does not fit 2" in problems
+        assert f"{split}: patients: data.patients = '{{patient}}_ses-*' does not match" in problems
 
 
 PIECES = st.lists(st.sampled_from(["a", "b", "*", "."]), max_size=4).map("".join)

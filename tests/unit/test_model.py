@@ -34,7 +34,7 @@ from crossmod.data.state import State, save_state
 from crossmod.intake import Intake, Limits, ScanFile
 from crossmod.model import predict as prediction
 from crossmod.model.confidence import AGREEING, confidence, write_confidence
-from crossmod.model.ensemble import Ensemble
+from crossmod.model.ensemble import Ensemble, Outline
 from crossmod.model.facts import (
     MODEL_FILE,
     RUN_FILE,
@@ -326,7 +326,7 @@ def safetensors_of(kind: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(b"not weights", "no safetensors file"), (safetensors_of("BF16"), "BF16")],
+    [(b"not weights", "not a safetensors file"), (safetensors_of("BF16"), "BF16")],
 )
 def test_weights_that_nothing_can_read_are_refused(
     tmp_path: Path, content: bytes, said: str
@@ -571,7 +571,7 @@ def judged(mask: np.ndarray, *folds: np.ndarray, keep: tuple[str, ...] = ()) -> 
     use = StageUse("segment", find.load("level"), LevelOptions())
     ensemble = Ensemble(use, Classes({"tumor": (4,)}), "probabilities", keep)
     native = Grid((9, 9, 9), np.eye(4))
-    outline = 4 * mask.astype(np.uint8)
+    outline = Outline(4 * mask.astype(np.uint8), dict.fromkeys(keep, 5.0))
     [row] = confidence(ensemble, predictions, predictions[0], outline, native)
     return row
 
@@ -599,6 +599,7 @@ def test_confidence_is_about_what_is_kept() -> None:
     assert row.flag == "at the edge"
     kept = judged(box(3, 3, 3), *folds, keep=("tumor",))
     assert (kept.agreement, kept.flag) == (1, "")
+    assert (row.removed_mm3, kept.removed_mm3) == (0, 5)
 
 
 def test_a_fold_that_finds_more_elsewhere_still_agrees_about_the_lesion() -> None:
@@ -621,5 +622,5 @@ def test_one_fold_has_no_agreement(tmp_path: Path) -> None:
     assert row.flag == ""
     write_confidence(tmp_path / "c.csv", [row])
     lines = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "case,class,agreement,probability,volume_mm3,flag"
+    assert lines[0] == "case,class,agreement,probability,volume_mm3,flag,removed_mm3"
     assert lines[1].startswith("a,tumor,,0.75,27.0,")

@@ -117,7 +117,7 @@ def test_a_label_map_by_name_only_is_taken_for_a_scan(
     [remark] = facts.remarks
     assert remark.startswith("labels: ")
     assert told in remark
-    assert remark.endswith("taken for a scan, though the name says label map")
+    assert remark.endswith("treated as a scan, although its name suggests a label map")
 
 
 def test_a_label_map_by_name_and_content_stays_one(tmp_path: Path) -> None:

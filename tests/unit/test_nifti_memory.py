@@ -100,4 +100,4 @@ def test_what_does_not_fit_into_memory_is_said_with_its_size(
     path = write(tmp_path / "large.nii", data=data)
     told = said(LIMITED, small, path, kind, str(int(share * data.nbytes)))
     assert told.startswith(f"4 {path}: memory: 200 x 200 x 200 voxels are 0.032 GB as float32, ")
-    assert "take a machine that has more" in told
+    assert "use a machine with more" in told

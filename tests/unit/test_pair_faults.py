@@ -9,6 +9,7 @@ import pytest
 from nifti_files import (
     AFFINE,
     HELD_OUT,
+    LABELS,
     SMOKE,
     SOURCE,
     TARGET,
@@ -29,7 +30,6 @@ from crossmod.stages.base import Context
 from crossmod.store.store import Store
 
 LDN, ETZ = "crossmoda2021_ldn_1", "crossmoda2022_etz_1"
-LABELS = (some_data() > 80).astype("u1")
 NATIVE = ("preprocess.spacing_mm=[1,2,1.5]", "preprocess.crop=[8,7]")
 
 
@@ -157,7 +157,7 @@ def test_p02_such_a_label_map_takes_the_grid_of_its_scan(root: Path, tmp_path: P
 def test_p03_a_label_map_that_lies_elsewhere(mm: float, root: Path, tmp_path: Path) -> None:
     write(label(root), data=LABELS, affine=moved(mm))
     words = (
-        f"ldn_1_Label.nii.gz: affine: lies up to {mm:.3g} mm elsewhere: [[-1.0, 0.0, 0.0, ",
+        f"ldn_1_Label.nii.gz: affine: lies up to {mm:.3g} mm off: [[-1.0, 0.0, 0.0, ",
         "allowed: [[-1.0, 0.0, 0.0, 5.0]",
         "intake.resample_labels = true",
     )
@@ -170,7 +170,7 @@ def test_p03_resampled_if_told_to(root: Path, tmp_path: Path) -> None:
     more = ("intake.resample_labels=true", *NATIVE)
     found = survey_of(root, *more)
     assert found.problems == []
-    assert "elsewhere" in told(found)
+    assert "mm off" in told(found)
     assert "; resampled" in told(found)
     labels = prepared(root, tmp_path / "made", *more).cases[0].pair().labels
     np.testing.assert_array_equal(labels[2:], straight[:-2])  # two voxels to the right
@@ -189,7 +189,7 @@ def test_p04_labels_that_are_whole_but_for_rounding(root: Path, tmp_path: Path) 
     found = survey_of(root)
     assert found.problems == []
     assert "ldn_1_Label.nii.gz: labels: rounded to whole numbers" in told(found)
-    assert prepared(root, tmp_path / "made").cases[0].pair().labels.max() == 1
+    assert prepared(root, tmp_path / "made").cases[0].pair().labels.max() == 2
 
 
 @pytest.mark.parametrize("kind", ["f4", "f8"])
@@ -198,7 +198,7 @@ def test_p04_labels_that_are_whole_but_for_rounding(root: Path, tmp_path: Path) 
     [
         (0.5, "voxels such as 0.5"),
         (1.01, "voxels such as 1.01"),
-        (-1, "values from -1 to 1"),
+        (-1, "values from -1 to 2"),
         (256, "values from 0 to 256"),
         (70000, "values from 0 to 70000"),
         (np.nan, "values from nan"),
@@ -226,26 +226,65 @@ def test_p04_whole_numbers_that_are_no_labels(
 
 
 def test_p04_labels_of_no_class(root: Path) -> None:
-    write(label(root), data=LABELS * 7)
-    assert "source: labels: values 7 are of no class and count as background" in told(
-        survey_of(root)
+    write(label(root), data=np.where(LABELS == 1, 7, LABELS))
+    write(root / "hidden" / f"{LDN[:-1]}3_Label.nii.gz", data=LABELS * 9)
+    fix = "  add what belongs to a class to [data.classes]; for background, list it: data."
+    expected = (
+        f"{label(root)}: labels: value 7 (60 voxels) of no class\n  allowed: 0, 1, 2\n"
+        f"{fix}ignore_values = [7]",
+        f"{root}/hidden/{LDN[:-1]}3_Label.nii.gz: labels: values 9 (60 voxels), 18 (40 voxels) of"
+        f" no class\n  allowed: 0, 1, 2\n{fix}ignore_values = [9, 18]",
     )
+    assert survey_of(root).problems == list(expected)
+
+
+def test_p04_values_that_are_background_on_purpose(root: Path, tmp_path: Path) -> None:
+    write(label(root), data=np.where(LABELS == 1, 7, LABELS))
+    found = survey_of(root, "data.ignore_values=[7]")
+    assert found.problems == []
+    assert told(found) == f"source: labels: 'tumor' is missing in 1 of 2 label maps: {LDN}"
+    labels = prepared(root, tmp_path / "made", "data.ignore_values=[7]").cases[0].pair().labels
+    assert set(np.unique(labels)) == {0, 2}
+
+
+def test_p04_values_that_become_a_class(root: Path) -> None:
+    write(label(root), data=np.where(LABELS == 1, 7, LABELS))
+    found = survey_of(root, "data.classes.tumor=[1, 7]")
+    assert (found.problems, found.remarks) == ([], [])
 
 
 def test_p05_one_empty_label_map(root: Path, tmp_path: Path) -> None:
     write(label(root), data=LABELS * 0)
     found = survey_of(root)
     assert found.problems == []
-    assert "ldn_1_Label.nii.gz: labels: the label map is empty or holds no class" in told(found)
+    assert "ldn_1_Label.nii.gz: labels: the label map is empty" in told(found)
     assert not prepared(root, tmp_path / "made").cases[0].pair().labels.any()
 
 
-@pytest.mark.parametrize("value", [0, 7])
-def test_p05_no_label_map_holds_a_class(value: int, root: Path) -> None:
+@pytest.mark.parametrize(
+    ("kept", "missing"),
+    [(0, "'tumor' (value 1), 'cochlea' (value 2)"), (1, "'cochlea' (value 2)")],
+)
+def test_p05_no_label_map_holds_a_class(kept: int, missing: str, root: Path) -> None:
     for case in (LDN, ETZ):
-        write(label(root, case), data=LABELS * value)
-    problems = survey_of(root).problems
-    assert problems == ["source: labels: all 2 label maps are empty or hold no class"]
+        write(label(root, case), data=LABELS * (kept == LABELS))
+    [problem] = survey_of(root).problems
+    assert problem.startswith(f"source: labels: none of 2 label maps holds {missing}\n")
+    assert "data.classes.NAME = false" in problem
+
+
+def test_a_pattern_of_references_that_leads_nowhere(root: Path) -> None:
+    [problem] = survey_of(root, "evaluate.labels=hiden/{case}_Label.nii.gz").problems
+    assert problem.startswith(
+        "evaluate.labels: 'hiden/{case}_Label.nii.gz' matches no label map of a target or"
+    )
+    assert f"{root} holds crossmoda2022_training/, crossmoda2022_validation/, hidden/" in problem
+
+
+def test_references_of_other_cases_are_no_match(root: Path) -> None:
+    for path in (root / "hidden").iterdir():
+        path.rename(path.with_name(f"other_{path.name}"))
+    assert "evaluate.labels" in survey_of(root).problems[0]
 
 
 def test_label_maps_and_scans_that_changed_places(root: Path) -> None:
@@ -254,7 +293,7 @@ def test_label_maps_and_scans_that_changed_places(root: Path) -> None:
     label(root).write_bytes(scan.read_bytes())
     scan.write_bytes(before)
     problems = "\n".join(survey_of(root).problems)
-    assert f"{scan}: voxels: holds only the values 0, 1\n  allowed: a scan" in problems
+    assert f"{scan}: voxels: holds only the values 0, 1, 2\n  allowed: a scan" in problems
     assert "etz" not in problems
 
 

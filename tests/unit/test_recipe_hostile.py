@@ -594,7 +594,7 @@ def test_r05_every_way_in_refuses_bad_case_ids_in_one_report(tmp_path: Path) -> 
         message = str(caught.value)
         for text in ("CON: ", "A and a: ", "-b: ", "a:b: ", "'x\\x1b[2J': "):
             assert text in message.replace("a and A", "A and a")
-    with pytest.raises(DataError, match=r"c\+d: \+ is kept for augmented copies"):
+    with pytest.raises(DataError, match=r"c\+d: \+ is reserved for augmented copies"):
         ways[0]()
 
 

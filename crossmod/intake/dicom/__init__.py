@@ -39,7 +39,7 @@ def read_series(folder: Path, *, series: str = "", limits: Limits = DEFAULTS) ->
         The scan; its digest is the sha256 over the sorted sha256 of the files, one a line.
 
     Raises:
-        DataError: there is no such series or several, files are damaged, slices are missing,
+        DataError: the series is missing or ambiguous, files are damaged, slices are missing,
             doubled, uneven or unlike each other, or a limit is exceeded.
         MachineError: the extra `dicom` is not installed.
     """

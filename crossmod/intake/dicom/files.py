@@ -69,7 +69,7 @@ def find_files(folder: Path) -> tuple[list[str], int]:
     if damaged:
         raise DataError(
             f"has files that should be DICOM and do not begin so: {listed(sorted(damaged))}",
-            fix="copy them again, unpack them, or move what is no slice away",
+            fix="copy them again, unpack them, or move other files elsewhere",
         )
     return sorted(found), links
 
@@ -77,6 +77,24 @@ def find_files(folder: Path) -> tuple[list[str], int]:
 def is_marked(head: bytes) -> bool:
     """Whether a file that begins so bears the mark of DICOM."""
     return head[PREAMBLE:].startswith(MAGIC)
+
+
+def promises_dicom(path: Path) -> bool:
+    """Whether a file bears the mark of DICOM, begins like DICOM or is named so."""
+    if _has_name(path):
+        return True
+    try:
+        if not path.is_file() or path.is_symlink():
+            return False
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    return is_marked(head) or head.startswith(FIRST_GROUPS) or head[PREAMBLE + 4 :] == META
+
+
+def _has_name(path: Path) -> bool:
+    return Path(path.name.lower().removesuffix(PACKED)).suffix in NAMES
 
 
 def _refuse_in(folder: Path) -> Callable[[OSError], None]:
@@ -100,10 +118,9 @@ def _is_damaged(path: Path, head: bytes, endings: Container[str]) -> bool:
         head: how it begins.
         endings: those of the DICOM files beside it.
     """
-    named = Path(path.name.lower().removesuffix(PACKED)).suffix in NAMES
     # A copy that was interrupted leaves nothing or zeros; some programs write no preamble.
     begun = not head.strip(b"\0") or head.startswith(FIRST_GROUPS)
-    return named or head[PREAMBLE + 4 :] == META or (begun and _ending(path) in endings)
+    return _has_name(path) or head[PREAMBLE + 4 :] == META or (begun and _ending(path) in endings)
 
 
 def _ending(path: Path) -> str:
@@ -177,9 +194,9 @@ def parse(content: bytes, name: str) -> Any:
 
 def _check_voxels(dataset: Any, name: str) -> None:
     if "PixelData" not in dataset:
-        what = f"has no {tag_name('PixelData')}: it is cut short, or no image"
-        raise DataError(what, where=name, fix="copy it again, or move it away")
+        what = f"has no {tag_name('PixelData')}: it is truncated or not an image"
+        raise DataError(what, where=name, fix="copy it again, or move it elsewhere")
     voxels = dataset.get_item(VOXELS)  # pydicom takes what there is
     if voxels.length not in (len(voxels.value or b""), UNDEFINED):
-        what = f"{tag_name('PixelData')} is cut short: it has {len(voxels.value or b'')} bytes"
+        what = f"{tag_name('PixelData')} is truncated: it has {len(voxels.value or b'')} bytes"
         raise DataError(what, where=name, allowed=f"{voxels.length}", fix="copy it again")

@@ -113,7 +113,7 @@ def _check_gray(dataset: Any, file: str) -> None:
         raise DataError("has colored voxels", where=file, allowed="gray values")
     if "ModalityLUTSequence" in dataset:
         raise DataError(
-            f"maps its values by a table, {tag_name('ModalityLUTSequence')}",
+            f"maps its values through a table, {tag_name('ModalityLUTSequence')}",
             where=file,
             allowed="slope and intercept",
         )
@@ -193,7 +193,7 @@ def image_type(dataset: Any, file: str) -> list[str]:
 
 
 def marks_of(dataset: Any, file: str) -> Marks:
-    """What may tell a frame from others of its place, and is no matter between places.
+    """What may tell a frame from others of its place, and does not matter between places.
 
     Raises:
         DataError: a value cannot be decoded.

@@ -100,13 +100,13 @@ def _no_room(room: Path, reason: str) -> MachineError:
     return MachineError(
         f"temporary files cannot be written: {reason}",
         where=str(room),
-        fix="make room there, or name another folder by TMPDIR",
+        fix="free up space there, or set TMPDIR to another folder",
     )
 
 
 def more_by(limit: str) -> str:
     """What to do where a limit is exceeded."""
-    return f"look for damaged files; only a recipe can allow more: intake.limits.{limit}"
+    return f"look for damaged files; if all are intact, raise intake.limits.{limit} in the recipe"
 
 
 def _run(arguments: list[str], folder: Path, limits: Limits) -> int:
@@ -144,7 +144,7 @@ def _answer(room: Path, code: int, folder: Path, limits: Limits) -> dict[str, An
         if code < 0:
             ended = f"was ended by {signal.Signals(-code).name}"
         raise DataError(
-            f"the process that reads DICOM {ended}; it may take {limits.dicom_memory_gb:g} GB",
+            f"the process that reads DICOM {ended}; its limit is {limits.dicom_memory_gb:g} GB",
             where=str(folder),
             fix=more_by("dicom_memory_gb"),
         )

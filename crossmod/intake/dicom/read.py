@@ -32,14 +32,14 @@ def read(folder: Path, wanted: str, max_voxels: int, room: Path) -> dict[str, An
         Affine, digest and remarks.
 
     Raises:
-        DataError: there is no such series, or it is not one that can be trusted.
+        DataError: the series does not exist or cannot be trusted.
         MachineError: the voxels do not fit there.
     """
     silence()
     series, remarks = find_series(folder, wanted)
     found = tagged(folder, series, max_voxels)
     if any(one.inverted for one in found.frames):
-        remarks.append("viewers show it inverted (MONOCHROME1); values are taken as stored")
+        remarks.append("viewers show it inverted (MONOCHROME1); values are kept as stored")
     columns, rows = found.frames[0].size
     data = np.empty((len(found.frames), rows, columns), np.float32)
     digest = _fill(data, folder, series, found.frames)
@@ -52,7 +52,7 @@ def tagged(folder: Path, series: Series, max_voxels: int) -> Stack:
     """The slices of a series, from the tags of its files alone.
 
     Raises:
-        DataError: they are no stack, or of more voxels than allowed.
+        DataError: they do not form a stack, or hold more voxels than allowed.
     """
     frames: list[Frame] = []
     for name in series.files:
@@ -122,11 +122,11 @@ def _decoder(dataset: Any, file: str) -> Any:
         decoder = get_decoder(syntax)
     except NotImplementedError:
         raise DataError(
-            f"has the transfer syntax {syntax}, which nothing known decodes", where=file
+            f"uses the transfer syntax {syntax}, which no known decoder reads", where=file
         ) from None
     if not decoder.is_available:
         raise MachineError(
-            f"is compressed as {syntax.name} ({syntax}), which nothing installed decodes",
+            f"is compressed as {syntax.name} ({syntax}), which no installed decoder reads",
             where=file,
             fix=f"decompress it with another program, or {with_extra('dicom')}",
         )

@@ -103,7 +103,7 @@ def _segmentation(source: list[Any], frames: LabelArray, request: Mapping[str, A
             software_versions=release,
             device_serial_number="none",
             series_description=name,
-            content_description="Outlines by a model; not checked by anybody",
+            content_description="Outlines made by a model; not reviewed",
             content_label="OUTLINES",
             specific_character_set="ISO_IR 192",
         )
@@ -209,7 +209,7 @@ def _set_geometry(tags: Any, found: Stack, name: str) -> None:
         setattr(tags, SHARED, [Dataset()])
     shared = first_item([tags], SHARED, name)
     for macro in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
-        # All frames agree, or they would be no stack.
+        # All frames agree, or they would not form a stack.
         setattr(shared, macro, [first_item([groups[0], shared], macro, name)])
     _set_step(first_item([shared], "PixelMeasuresSequence", name), step, name)
 

@@ -118,9 +118,9 @@ def _check_kind(frames: Sequence[Frame]) -> None:
         tags = dict.fromkeys(tag for found in odd.values() for tag in found)
         names = list(dict.fromkeys(one.file for one in odd))
         raise DataError(
-            f"its slices are not of one kind: {len(odd)} of {len(frames)}, in {listed(names)},"
+            f"its slices differ in kind: {len(odd)} of {len(frames)}, in {listed(names)},"
             f" differ from the others in {', '.join(tags)}",
-            fix="split the series: a folder or a file for each kind",
+            fix="split the series into one folder or file per kind",
         )
 
 
@@ -151,7 +151,9 @@ def _gaps(frames: Sequence[Frame], heights: Vectors) -> list[str]:
 def _gap(low: Frame, high: Frame, low_mm: float, gap_mm: float, step_mm: float) -> str:
     if gap_mm <= SAME_MM:
         differ = differing((*low.kind, *low.marks), (*high.kind, *high.marks))
-        what = "twice the same position" + (f", apart in {', '.join(differ)}" if differ else "")
+        what = "two slices at the same position" + (
+            f", apart in {', '.join(differ)}" if differ else ""
+        )
     elif gap_mm > 1.5 * step_mm:
         what = "slices are missing"
     else:

@@ -60,7 +60,7 @@ def whole(item: Any, keyword: str, file: str, allowed: Container[int] = range(1,
     """The whole number of a tag.
 
     Raises:
-        DataError: it is none of those allowed.
+        DataError: it is not an allowed value.
     """
     [found] = numbers(item, keyword, 1, file)
     if int(found) != found or int(found) not in allowed:
@@ -72,7 +72,7 @@ def uid_of(item: Any, keyword: str, file: str) -> str:
     """The unique identifier of a tag.
 
     Raises:
-        DataError: it is none; anything but digits and dots could be a name.
+        DataError: it is not one; anything but digits and dots could be a name.
     """
     value = str(value_of(item, keyword, file) or "")
     if not UID.fullmatch(value):

@@ -52,22 +52,32 @@ def affine_of(header: Header, assume: bool) -> tuple[Affine, list[str]]:
     else:
         affine, remarks = _assumed(header, assume)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    _check_extent(sizes, header)
-    if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
-        found = f"the first voxel lies at {affine[:3, 3].tolist()} mm"
-        raise FileFault("affine", found, f"at most {FARTHEST_MM:g} mm from the origin")
+    unit = f"xyzt_units says {header.unit_mm:g} mm" if header.unit_mm != 1 else ""
+    require_place(affine, header.shape, unit)
     if np.abs(sizes / header.pixdim_mm - 1).max() > SIZES:
         told = f"{_sizes(header.pixdim_mm)}, the affine {_sizes(sizes)}"
-        remarks.append(f"pixdim: says {told}; the affine is taken")
+        remarks.append(f"pixdim: says {told}; using the affine")
     return affine, remarks
 
 
-def _check_extent(sizes_mm: np.ndarray, header: Header) -> None:
-    longest = float((sizes_mm * header.shape).max())
+def require_place(affine: Affine, shape: tuple[int, ...], unit: str = "") -> None:
+    """Refuse a grid of a size, or at a place, that no scan has.
+
+    Args:
+        affine: voxel -> RAS+ mm.
+        shape: voxels ``(I, J, K)``.
+        unit: what to look at where the size is wrong.
+
+    Raises:
+        FileFault: it is too small, too large or too far away.
+    """
+    longest = float((np.linalg.norm(affine[:3, :3], axis=0) * shape).max())
     if not EXTENT_MM[0] <= longest <= EXTENT_MM[1]:
-        unit = f"xyzt_units says {header.unit_mm:g} mm" if header.unit_mm != 1 else ""
         expected = f"{EXTENT_MM[0]:g} to {EXTENT_MM[1]:g} mm"
         raise FileFault("pixdim", f"the scan is {longest:.4g} mm long", expected, unit)
+    if np.abs(affine[:3, 3]).max() > FARTHEST_MM:
+        found = f"the first voxel lies at {affine[:3, 3].tolist()} mm"
+        raise FileFault("affine", found, f"at most {FARTHEST_MM:g} mm from the origin")
 
 
 def straightened(affine: Affine, field: str) -> tuple[Affine, list[str]]:
@@ -96,32 +106,32 @@ def straightened(affine: Affine, field: str) -> tuple[Affine, list[str]]:
             field,
             f"the voxel axes are not perpendicular: cosine {shear:.4f}",
             f"at most {SHEAR:g}",
-            "resample it on a grid without shear",
+            "resample it onto a grid without shear",
         )
     u, _, v = np.linalg.svd(axes / sizes)
     straight = affine.copy()
     straight[:3, :3] = (u @ v) * sizes
-    return straight, [f"{field}: tiny shear (cosine {shear:.1e}) is removed"]
+    return straight, [f"{field}: tiny shear (cosine {shear:.1e}) removed"]
 
 
 def _assumed(header: Header, assume: bool) -> tuple[Affine, list[str]]:
     if not assume:
         raise FileFault(
             "qform, sform",
-            "both are unset: the file does not say how it lies",
+            "both are unset, so the orientation is unknown",
             "one of them",
-            "convert it again from its source; or intake.assume_affine = true in the recipe",
+            "convert it again from the original, or set intake.assume_affine = true in the recipe",
         )
     affine = np.diag([*(header.pixdim_mm * [-1, 1, 1]), 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(header.shape) - 1) / 2)
-    return affine, ["qform, sform: both are unset; axes to left, front and head are assumed"]
+    return affine, ["qform, sform: both are unset; assumed axes: left, front, head"]
 
 
 def _disagreement(sform: Affine, header: Header) -> list[str]:
     try:
         qform = header.qform
     except FileFault as fault:
-        return [f"{fault.told}; the sform is taken"]
+        return [f"{fault.told}; using the sform"]
     if qform is None:
         return []
     distance = corner_distance(sform, qform, header.shape)
@@ -131,7 +141,7 @@ def _disagreement(sform: Affine, header: Header) -> list[str]:
     if distance <= APART_MM and degrees <= APART_DEGREES:
         return []
     told = f"up to {distance:.2f} mm and {degrees:.2f} degrees apart"
-    return [f"qform, sform: {told}; the sform is taken"]
+    return [f"qform, sform: {told}; using the sform"]
 
 
 def corner_distance(one: Affine, other: Affine, shape: tuple[int, ...]) -> float:

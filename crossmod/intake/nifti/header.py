@@ -129,7 +129,7 @@ def parse_header(block: bytes) -> Header:
     if not np.isfinite(pixdim).all() or not pixdim.all():
         found = " x ".join(f"{size:g}" for size in pixdim)
         raise FileFault("pixdim", f"voxels of {found} mm", "three lengths above 0")
-    remarks = ["pixdim: negative voxel size; its absolute value is taken"] * bool(pixdim.min() < 0)
+    remarks = ["pixdim: negative voxel size; using its absolute value"] * bool(pixdim.min() < 0)
     _check_scaling(raw)
     for field in ("sform_code", "qform_code"):
         if raw[field] not in PLACES:

@@ -16,13 +16,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.folder import NIFTI
 from crossmod.data.volumes import Affine
 from crossmod.intake.facts import Facts
+from crossmod.intake.formats.read import naming
 from crossmod.intake.labels import SAME_VOXELS, difference, whole
 from crossmod.intake.nifti.geometry import corner_distance, straightened
-from crossmod.intake.nifti.payload import Payload, read_payload, slabs
-from crossmod.intake.nifti.read import named_as_gzip, naming
+from crossmod.intake.nifti.header import Header
+from crossmod.intake.nifti.read import named_as_gzip, read_payload
 from crossmod.intake.options import Limits
+from crossmod.intake.payload import Payload, slabs
 from crossmod.intake.results import FileFault
 
 UINT8 = 2
@@ -40,7 +43,7 @@ class Mended:
         changes: what was changed.
     """
 
-    payload: Payload
+    payload: Payload[Header]
     raw: Any
     voxels: NDArray[Any]
     changes: list[str]
@@ -81,7 +84,7 @@ class Mended:
     def fit_name(self, path: Path) -> None:
         """Note where the content is not what the name says; it is written as the name says."""
         if self.payload.gzipped != named_as_gzip(path):
-            self.changes.append("content: written as the name says")
+            self.changes.append("content: rewritten to match the name")
 
     def write(self, path: Path) -> None:
         """Write it, compressed if its name says so.
@@ -91,7 +94,7 @@ class Mended:
         """
         least = self.raw.dtype.itemsize + 4
         if self.payload.header.offset > least:
-            self.changes.append("header: extensions are dropped")
+            self.changes.append("header: extensions dropped")
         self.raw["vox_offset"] = least
         with _opened(path) as file:
             file.write(self.raw.tobytes() + bytes(4))
@@ -111,13 +114,13 @@ class Mended:
         try:
             qform = header.qform if self.raw["qform_code"] else None
         except FileFault as fault:
-            self.changes.append(f"qform: unset; it was none: {fault.told}")
+            self.changes.append(f"qform: unset; it was invalid: {fault.told}")
             return
         if qform is None:
             return
         apart_mm = corner_distance(qform, affine, header.shape)
         if apart_mm > SAME_VOXELS * header.pixdim_mm.min():
-            self.changes.append(f"qform: unset; it lay up to {apart_mm:.2g} mm elsewhere")
+            self.changes.append(f"qform: unset; it lay up to {apart_mm:.2g} mm off")
 
 
 @contextmanager
@@ -154,7 +157,7 @@ def mend(path: Path, facts: Facts, copy: Path, scan: Facts | None, limits: Limit
     moved = scan is not None and scan.affine != facts.affine
     if scan is not None and difference(facts.grid, scan.grid):
         moved = False  # it lies elsewhere for real
-    if path.is_dir() or not (facts.remarks or moved):
+    if not path.name.lower().endswith(NIFTI) or not (facts.remarks or moved):
         return []
     with naming(path):
         file = Mended.of(path, limits)

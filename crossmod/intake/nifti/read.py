@@ -2,81 +2,65 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import hashlib
+import os
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from crossmod.data.volumes import Affine
-from crossmod.errors import MachineError
+from crossmod.data.form import Form
+from crossmod.intake.image import ImageFile
 from crossmod.intake.nifti.geometry import affine_of
-from crossmod.intake.nifti.header import Header
-from crossmod.intake.nifti.payload import Payload, read_header, read_payload
-from crossmod.intake.options import Intake
+from crossmod.intake.nifti.header import LONGEST, Header, parse_header
+from crossmod.intake.options import Intake, Limits
+from crossmod.intake.payload import Payload, blocks_of, fill, first_bytes, opened, weigh
 from crossmod.intake.results import FileFault
 
 
-@dataclass(frozen=True, eq=False)
-class NiftiFile:
-    """A file whose header and bytes have been checked.
-
-    Attributes:
-        payload: header and voxels.
-        affine: ``(4, 4)`` voxel -> RAS+ mm.
-        remarks: what was odd and could be mended.
-    """
-
-    payload: Payload
-    affine: Affine
-    remarks: tuple[str, ...]
-
-    @classmethod
-    def of(cls, path: Path, options: Intake) -> NiftiFile:
-        """Read a file.
-
-        Raises:
-            FileFault: it is damaged, too large, or has no usable geometry.
-        """
-        payload = read_payload(path, options.limits)
-        affine, remarks = affine_of(payload.header, options.assume_affine)
-        _compare_with_reader(payload.header)
-        named = [*payload.header.remarks, *remarks]
-        if payload.gzipped != named_as_gzip(path):
-            kind = "gzip" if payload.gzipped else "plain NIfTI"
-            named.append(f"name: the content is {kind}, the name says otherwise")
-        return cls(payload, affine, tuple(named))
-
-    @property
-    def digest(self) -> str:
-        """The sha256 of the file."""
-        return self.payload.digest
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """What goes wrong with a file in this block is said with its name.
+def read_payload(path: Path, limits: Limits) -> Payload[Header]:
+    """Read a file once; nothing is allocated before the header and the file's size allow it.
 
     Raises:
-        DataError: for a fault of the file.
-        MachineError: there is not enough memory.
+        FileFault: it cannot be read, is not NIfTI, truncated, damaged, longer than its header says,
+            or too large.
     """
-    try:
-        yield
-    except FileFault as fault:
-        raise fault.of(path) from fault
-    except MemoryError as error:
-        shape = read_header(path).shape
-        voxels = " x ".join(map(str, shape))
-        needed_gb = 4 * math.prod(shape) / 1e9
-        raise MachineError(
-            f"{voxels} voxels are {needed_gb:.2g} GB as float32, too much for the memory left",
-            where=f"{path}: memory",
-            fix="free memory, or take a machine that has more",
-        ) from error
+    whole = hashlib.sha256()
+    with opened(path) as file:
+        gzipped, blocks = blocks_of(file, whole.update)
+        start = first_bytes(blocks, LONGEST)
+        header = parse_header(start[:LONGEST])
+        weigh(header, header.offset, os.fstat(file.fileno()).st_size, gzipped, limits)
+        voxels = fill(header.voxel_bytes, header.offset, chain([start], blocks))
+    return Payload(header, voxels, gzipped, whole.hexdigest())
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header alone.
+
+    Raises:
+        FileFault: it cannot be read, is not NIfTI, or has a field that cannot be true.
+    """
+    with opened(path) as file:
+        _, blocks = blocks_of(file, lambda block: None)
+        return parse_header(first_bytes(blocks, LONGEST)[:LONGEST])
+
+
+def read_nifti(path: Path, options: Intake) -> ImageFile:
+    """Read a file whose header and bytes can be trusted.
+
+    Raises:
+        FileFault: it is damaged, too large, or has no usable geometry.
+    """
+    payload = read_payload(path, options.limits)
+    affine, remarks = affine_of(payload.header, options.assume_affine)
+    _compare_with_reader(payload.header)
+    named = [*payload.header.remarks, *remarks]
+    if payload.gzipped != named_as_gzip(path):
+        kind = "gzip" if payload.gzipped else "plain NIfTI"
+        named.append(f"name: does not match the content, which is {kind}")
+    return ImageFile(payload, affine, tuple(named), Form.of(payload.header.raw))
 
 
 def named_as_gzip(path: Path) -> bool:
@@ -85,7 +69,7 @@ def named_as_gzip(path: Path) -> bool:
 
 
 def _compare_with_reader(header: Header) -> None:
-    """Hold what was parsed against what nibabel makes of the same header.
+    """Compare what was parsed with what nibabel reads from the same header.
 
     Raises:
         FileFault: they disagree, so one of them must not be trusted.

@@ -78,7 +78,7 @@ class Step(ABC):
         return {name: file["sha256"] for name, file in files.items()}
 
     def ends_run(self, store: Store) -> bool:
-        """Whether its result says that the steps after it are not worth making."""
+        """Whether its result ends the run early."""
         del store
         return False
 

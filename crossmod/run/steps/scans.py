@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossmod.data.cases import patient_of
 from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan, find_scans
+from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid, to_common
-from crossmod.data.volumes import CohortWriter, LabelArray, Volume
+from crossmod.data.volumes import CohortWriter, LabelArray, Volume, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.digests import digest_of
 from crossmod.files.patterns import files_of
 from crossmod.intake import FileFault, Intake, load_grid, load_labels, load_scan, on_grid
+from crossmod.intake.losses import counts_of, ways
 from crossmod.recipe.model import EmbeddedCohort
 from crossmod.run.steps.base import Step
 from crossmod.run.steps.extents import Extent, Extents, Lattice, typical_grid
@@ -43,7 +46,7 @@ class ScanSource(Step):
         """Check that the files which match are those of the intake; the store looks after its own.
 
         Raises:
-            DataError: some have come or gone.
+            DataError: some were added or removed.
         """
 
     def require_unchanged(self, path: Path, digest: str) -> None:
@@ -159,7 +162,7 @@ def _changed(where: str) -> DataError:
     return DataError(
         "changed since the intake",
         where=where,
-        fix="run again; do not modify the data during a run",
+        fix="rerun, and do not modify the data during a run",
     )
 
 
@@ -196,24 +199,26 @@ class Prepare(Step):
         """The scans of this split.
 
         Raises:
-            DataError: files have come or gone since the intake.
+            DataError: files were added or removed since the intake.
         """
         self.data.require_same_files(filter(None, (self.images, self.labels)))
         return find_scans(self.data.folder(store), self.images, self.labels, self.centers)
 
     def make(self, store: Store, ctx: Context) -> None:
         writer = CohortWriter(ctx.folder, self.classes.labels)
-        grids = {}
+        grids: dict[str, Native] = {}
         for scan in ctx.progress(self.scans(store)):
             found = load_scan(scan.image, self.intake, self.series)
             native = Grid(found.data.shape, found.affine)
             self.data.require_unchanged(scan.image, found.digest)
-            labels = self._labels(scan.labels, native) if scan.labels else None
-            most = self.intake.limits.max_voxels
-            data, labels, affine = to_common(found.data, labels, found.affine, self.options, most)
+            given = self._labels(scan.labels, native) if scan.labels else None
+            most, on_scan = self.intake.limits.max_voxels, given and given.on_scan
+            data, labels, affine = to_common(found.data, on_scan, found.affine, self.options, most)
+            if given and labels is not None:
+                self._require_kept(scan, given, native, Grid(labels.shape, affine), labels)
             image = Volume.of(data[np.newaxis], affine, case=scan.case, center=scan.center)
             writer.add(image, labels=labels, patient=self._patient(scan.case))
-            grids[scan.case] = native
+            grids[scan.case] = Native(native, found.form)
         save_grids(ctx.folder, grids)
         writer.close()
 
@@ -234,26 +239,84 @@ class Prepare(Step):
     def _patient(self, case: str) -> str:
         patient = patient_of(case, self.patients)
         if patient is None:
-            raise DataError(f"does not fit data.patients = '{self.patients}'", where=case)
+            raise DataError(f"does not match data.patients = '{self.patients}'", where=case)
         return patient
 
-    def _labels(self, path: Path, native: Grid) -> LabelArray:
+    def _labels(self, path: Path, native: Grid) -> Given:
         found = load_labels(path, self.intake)
         self.data.require_unchanged(path, found.digest)
         try:
             labels, _ = on_grid(found, native, self.intake.resample_labels)
         except FileFault as fault:
             raise fault.of(path) from fault
-        return self.classes.to_labels(labels)
+        of = self.classes.to_labels
+        return Given(path, of(found.labels), math.prod(spacing_of(found.affine)), of(labels))
+
+    def _require_kept(
+        self, scan: Scan, given: Given, native: Grid, crop: Grid, labels: LabelArray
+    ) -> None:
+        """Check that every class of a label map is in the one to learn from.
+
+        Raises:
+            DataError: names the case, the class and what took it away.
+        """
+        if not ((counts_of(given.labels) > 0) & (counts_of(labels) == 0))[1:].any():
+            return
+        here = (given.on_scan, native)
+        for way in ways(given.labels, given.voxel_mm3, here, crop, self.classes, self.options):
+            if fault := way.loss(scan.case, self.options):
+                raise fault.of(given.path)
 
 
-def save_grids(folder: Path, grids: Mapping[str, Grid]) -> None:
-    """Note the grid of each scan, so that nothing has to read the scans for it again."""
-    rows = {c: {"shape": g.shape, "affine": g.affine.tolist()} for c, g in grids.items()}
+class Given(NamedTuple):
+    """A label map as it was shipped.
+
+    Attributes:
+        path: the file.
+        labels: the labels of classes ``(I, J, K)``.
+        voxel_mm3: the volume of one of its voxels.
+        on_scan: the same labels on the grid of the scan.
+    """
+
+    path: Path
+    labels: LabelArray
+    voxel_mm3: float
+    on_scan: LabelArray
+
+
+class Native(NamedTuple):
+    """Where a scan lies.
+
+    Attributes:
+        grid: its voxels.
+        form: how its header says it; None if it is no NIfTI file, or was prepared by an older
+            version.
+    """
+
+    grid: Grid
+    form: Form | None = None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """As JSON."""
+        fields = self.form.fields if self.form else None
+        return {"shape": self.grid.shape, "affine": self.grid.affine.tolist(), "form": fields}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Native:
+        """From JSON."""
+        grid = Grid(tuple(row["shape"]), np.array(row["affine"]))
+        fields = row.get("form")
+        return cls(grid, Form(fields) if fields else None)
+
+
+def save_grids(folder: Path, grids: Mapping[str, Native]) -> None:
+    """Note where each scan lies, so that nothing has to read the scans for it again."""
+    rows = {case: native.row for case, native in grids.items()}
     (folder / GRIDS).write_text(json.dumps(rows), encoding="utf-8")
 
 
-def load_grids(folder: Path) -> dict[str, Grid]:
-    """Case -> grid of the scan."""
+def load_grids(folder: Path) -> dict[str, Native]:
+    """Case -> where the scan lies."""
     rows = json.loads((folder / GRIDS).read_text(encoding="utf-8"))
-    return {c: Grid(tuple(row["shape"]), np.array(row["affine"])) for c, row in rows.items()}
+    return {case: Native.of(row) for case, row in rows.items()}

@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 
 import numpy as np
 
+from crossmod.data.form import write_outline
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import (
@@ -19,10 +20,9 @@ from crossmod.data.volumes import (
     Prediction,
     Volume,
     read_labels,
-    write_nifti,
 )
 from crossmod.files.patterns import reference_of
-from crossmod.intake import load_labels
+from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid
 from crossmod.model.ensemble import Ensemble
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.extents import Extent, Extents
@@ -32,6 +32,9 @@ from crossmod.scores.table import DICE, code_of_further
 from crossmod.stages import contract
 from crossmod.stages.base import Context, History, PseudoLabeler, Segmenter
 from crossmod.store.store import Store
+
+MAX_NAMED = 10
+"""Scans that a line of the log names."""
 
 LABEL_BYTES = 0.01
 """Of a voxel of a compressed label map, which is nearly empty."""
@@ -99,14 +102,20 @@ class Predict(PluginStep):
         cohort = Cohort.load(self.images.folder(store))
         grids = load_grids(self.images.folder(store))
         states = [load_state(model.folder(store)) for model in self.models]
+        removed: dict[str, Mapping[str, float]] = {}
         given = ctx.progress(cohort.volumes(), total=len(cohort))
         for folds in self.ensemble.members(given, states, ctx):
             prediction = self.ensemble.joined(folds)
             native = grids[prediction.case]
-            labels = self.ensemble.outline(prediction, native)
-            write_nifti(label_map(ctx.folder, prediction.case), labels, native.affine)
+            outline = self.ensemble.outline(prediction, native.grid)
+            path = label_map(ctx.folder, prediction.case)
+            write_outline(path, outline.labels, native.grid.affine, native.form)
+            removed[prediction.case] = outline.removed_mm3
             if self.keep_probabilities:
                 save_probabilities(ctx.folder, prediction)
+        for name in self.ensemble.largest_component:
+            if cut := {case: one[name] for case, one in removed.items() if one[name]}:
+                ctx.log(f"{_told(name, cut)}; {len(cut)} of {len(removed)} scans")
 
     @property
     def predicted(self) -> Step:
@@ -118,6 +127,14 @@ class Predict(PluginStep):
             return None
         kept = images.lattice.voxels * maps * 2 if self.keep_probabilities else 0
         return images.count * (kept + int(images.native.voxels * LABEL_BYTES))
+
+
+def _told(name: str, cut: Mapping[str, float]) -> str:
+    """How much cleaning removed of a class, mm3 by case, most first."""
+    worst = sorted(cut.items(), key=lambda item: -item[1])
+    each = ", ".join(f"{case} {mm3:.4g}" for case, mm3 in worst[:MAX_NAMED])
+    more = ", …" * (len(worst) > MAX_NAMED)
+    return f"largest_component removed {sum(cut.values()):.4g} mm3 of '{name}' ({each}{more})"
 
 
 def label_map(folder: Path, case: str) -> Path:
@@ -193,6 +210,9 @@ class Regrid(Step):
         for pair in ctx.progress(labeled.pairs(), total=len(labeled)):
             image = images[pair.case].volume()
             labels = resample_labels(pair.labels, pair.image.affine, Grid(image.grid, image.affine))
+            for name, label in labeled.classes.items():
+                if label in pair.labels and label not in labels:
+                    ctx.log(f"warning: case {pair.case}: '{name}' vanishes on this grid")
             writer.add(image, patient=pair.patient, labels=labels)
         writer.close()
 
@@ -229,8 +249,12 @@ class ScoreStage(Step):
             prediction = label_map(self.predictions.folder(store), scan.case)
             expected = load_labels(reference, images.intake)
             self.data.require_unchanged(reference, expected.digest)
+            found = read_labels(prediction)
+            if expected.labels.shape != found.shape:
+                grid = load_grids(images.folder(store))[scan.case].grid
+                expected = _extended(reference, expected, grid, images.intake)
             results = score(
-                images.classes.to_labels(read_labels(prediction)),
+                images.classes.to_labels(found),
                 images.classes.to_labels(expected.labels),
                 expected.affine,
                 images.classes.labels,
@@ -240,6 +264,15 @@ class ScoreStage(Step):
                 for name, measures in results.items()
             ]
         write_scores(ctx.folder / "metrics.csv", rows)
+
+
+def _extended(path: Path, found: LabelMap, grid: Grid, intake: Intake) -> LabelMap:
+    """A reference that covers a part of its scan, on the grid of the scan."""
+    try:
+        labels, _ = on_grid(found, grid, intake.resample_labels)
+    except FileFault as fault:
+        raise fault.of(path) from fault
+    return replace(found, labels=labels, affine=grid.affine)
 
 
 @dataclass(frozen=True, kw_only=True)

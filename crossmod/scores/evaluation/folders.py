@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 
 from crossmod.data.crossmoda import LABEL_ENDING
+from crossmod.data.folder import ENDINGS, ending_of, stem_of
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import LabelArray
 from crossmod.errors import DataError, reading
-from crossmod.intake import LabelMap, difference, load_labels
+from crossmod.files.patterns import nfc
+from crossmod.intake import FileFault, LabelMap, difference, load_labels, on_grid
 from crossmod.scores.metrics import Score, score
 from crossmod.scores.table import TOLERANCE_MM
 
@@ -64,6 +67,8 @@ class LabelPair:
         """
         files = self.prediction, self.reference
         prediction, reference = _read(files)
+        if prediction.labels.shape != reference.labels.shape:
+            prediction, reference = self._together(prediction, reference)
         grids = [Grid(one.labels.shape, one.affine) for one in (prediction, reference)]
         if fault := difference(*grids):
             raise DataError(
@@ -88,6 +93,14 @@ class LabelPair:
             [f"{path}: {text}" for path, one in maps.items() for text in one.remarks],
             {path: _strange(one.labels, classes) for path, one in maps.items()},
         )
+
+    def _together(self, prediction: LabelMap, reference: LabelMap) -> tuple[LabelMap, LabelMap]:
+        """Both on one grid where one is a segmentation of a part, and no label is lost."""
+        with suppress(FileFault):
+            return prediction, _brought(reference, prediction)
+        with suppress(FileFault):
+            return _brought(prediction, reference), reference
+        return prediction, reference
 
 
 def compare_all(
@@ -122,7 +135,7 @@ def compare_all(
 def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str]) -> list[LabelPair]:
     """The label maps that two folders hold of the same cases, sorted by case.
 
-    The case is the name of a file without ``.nii``, ``.nii.gz`` and an ending ``_Label``. In a
+    The case is the name of a file without its ending, such as ``.nii.gz``, and ``_Label``. In a
     folder with names ending in ``_Label`` other files are no label maps: data sets may keep scans
     and label maps together.
 
@@ -140,6 +153,12 @@ def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str])
         LabelPair(case, _center(case, centers), found[case], expected[case])
         for case in sorted(expected)
     ]
+
+
+def _brought(one: LabelMap, other: LabelMap) -> LabelMap:
+    grid = Grid(other.labels.shape, other.affine)
+    labels, remarks = on_grid(one, grid, False)
+    return replace(one, labels=labels, affine=other.affine, remarks=(*one.remarks, *remarks))
 
 
 def _read(files: Iterable[Path]) -> list[LabelMap]:
@@ -182,9 +201,9 @@ def _center(case: str, centers: Mapping[str, str]) -> str:
 def _label_maps(folder: Path) -> dict[str, Path]:
     """Case -> label map."""
     stems = {
-        path: path.name.removesuffix(".gz").removesuffix(".nii")
+        path: nfc(stem_of(path.name))
         for path in _files(folder)
-        if path.name.endswith((".nii", ".nii.gz")) and not path.name.startswith(".")
+        if ending_of(path.name) and not path.name.startswith(".")
     }
     if any(stem.endswith(LABEL_ENDING) for stem in stems.values()):
         stems = {path: stem for path, stem in stems.items() if stem.endswith(LABEL_ENDING)}
@@ -199,7 +218,7 @@ def _label_maps(folder: Path) -> dict[str, Path]:
             )
         found[case] = path
     if not found:
-        raise DataError("holds no .nii or .nii.gz file", where=str(folder))
+        raise DataError(f"holds no file that ends with {', '.join(ENDINGS)}", where=str(folder))
     return found
 
 

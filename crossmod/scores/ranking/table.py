@@ -132,7 +132,7 @@ def _number(cells: Mapping[str, str], name: str, where: str) -> float:
         raise DataError(
             f"{name} is '{cells[name]}'",
             where=where,
-            allowed="a finite number",
+            allowed="a finite number with a decimal point",
             fix="give a case without prediction the values of a missing structure:"
             f" {penalties(ranking_metrics())}",
         )

@@ -1,22 +1,19 @@
-"""The bytes of a NIfTI file in one pass: checksum, length and digest, within a budget."""
+"""The bytes of an image file in one pass: checksum, length and digest, within a budget."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
+from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.intake.nifti.header import LONGEST, Header, parse_header
 from crossmod.intake.options import Limits
 from crossmod.intake.results import FileFault
 
@@ -34,56 +31,63 @@ DENSEST = 1032
 
 GZIP = b"\x1f\x8b"
 
+GZIP_BITS, ANY_BITS = 31, 47
+"""How zlib is told that a stream is gzip, or either gzip or zlib."""
+
 Number = TypeVar("Number", bound=np.generic)
 
 
+class Layout(Protocol):
+    """What the header of any format says of the voxels that follow it."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels ``(I, J, K)``; the first index runs fastest in the file."""
+
+    @property
+    def kind(self) -> np.dtype[Any]:
+        """Type of the voxels as stored, with byte order."""
+
+    @property
+    def voxel_bytes(self) -> int:
+        """How many bytes the voxels take once they are unpacked."""
+
+    @property
+    def scaling(self) -> tuple[float, float]:
+        """Slope and intercept of the voxels; 1 and 0 where they are the values."""
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether the voxels are other numbers than those stored."""
+
+
+LayoutT = TypeVar("LayoutT", bound=Layout)
+
+
 @dataclass(frozen=True, eq=False)
-class Payload:
-    """What one NIfTI file holds.
+class Payload(Generic[LayoutT]):
+    """What one image file holds.
 
     Attributes:
         header: its header.
         voxels: the bytes of the voxels, uint8 ``(N,)``.
-        gzipped: whether the file is compressed, whatever its name says.
+        gzipped: whether the whole file is compressed, whatever its name says.
         digest: sha256 of the file.
     """
 
-    header: Header
+    header: LayoutT
     voxels: NDArray[np.uint8]
     gzipped: bool
     digest: str
 
 
-def read_payload(path: Path, limits: Limits) -> Payload:
-    """Read a file once; nothing is allocated before the header and the file's size allow it.
-
-    Raises:
-        FileFault: it cannot be read, is not NIfTI, cut, damaged, longer than its header says, or
-            too large.
-    """
-    whole = hashlib.sha256()
-    with _opened(path) as file:
-        gzipped, blocks = _blocks(file, whole.update)
-        start = _first(blocks)
-        header = parse_header(start[:LONGEST])
-        _weigh(header, os.fstat(file.fileno()).st_size, gzipped, limits)
-        voxels = _fill(header, start, blocks)
-    return Payload(header, voxels, gzipped, whole.hexdigest())
-
-
-def read_header(path: Path) -> Header:
-    """Read and check the header alone.
-
-    Raises:
-        FileFault: it cannot be read, is not NIfTI, or has a field that cannot be true.
-    """
-    with _opened(path) as file:
-        _, blocks = _blocks(file, lambda block: None)
-        return parse_header(_first(blocks)[:LONGEST])
-
-
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file without a buffer, but no pipe or device.
+
+    Raises:
+        FileFault: it is one, or cannot be read.
+    """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device may never end
             raise FileFault("file", "is a folder, a pipe or a device", "a file")
@@ -93,34 +97,38 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise FileFault("file", f"cannot be read: {error.strerror}") from error
 
 
-def _blocks(file: BinaryIO, note: Callable[[bytes], None]) -> tuple[bool, Iterator[bytes]]:
+def blocks_of(file: BinaryIO, note: Callable[[bytes], None]) -> tuple[bool, Iterator[bytes]]:
     """Whether a file is compressed, and its content."""
     gzipped = file.read(2) == GZIP
     file.seek(0)
-    raw = _raw(file, note)
-    return gzipped, _unpacked(raw) if gzipped else raw
+    raw = raw_blocks(file, note)
+    return gzipped, unpacked(raw) if gzipped else raw
 
 
-def _first(blocks: Iterator[bytes]) -> bytes:
-    """At least as many bytes as a header has, or all there are."""
+def first_bytes(blocks: Iterator[bytes], enough: int) -> bytes:
+    """At least so many bytes, or all there are.
+
+    Raises:
+        FileFault: a compressed file ends early.
+    """
     start = b""
     try:
-        while len(start) < LONGEST and (block := next(blocks, None)) is not None:
+        while len(start) < enough and (block := next(blocks, None)) is not None:
             start += block
     except EOFError:
         raise FileFault("gzip", f"truncated: it ends after {len(start)} unpacked bytes") from None
     return start
 
 
-def values_of(payload: Payload) -> NDArray[Any]:
+def values_of(payload: Payload[Any]) -> NDArray[Any]:
     """The voxels ``(I, J, K)``: as they are stored, or float32 if the header scales them."""
-    stored = payload.voxels.view(payload.header.kind)
+    stored: NDArray[Any] = payload.voxels.view(payload.header.kind)
     if payload.header.is_scaled:
         stored = joined(slabs_of(payload), np.empty(stored.size, np.float32))
     return stored.reshape(payload.header.shape, order="F")
 
 
-def slabs_of(payload: Payload) -> Iterator[NDArray[Any]]:
+def slabs_of(payload: Payload[Any]) -> Iterator[NDArray[Any]]:
     """The same voxels in the order of the file, at most `SLAB` at a time."""
     header = payload.header
     stored = slabs(payload.voxels.view(header.kind))
@@ -152,58 +160,83 @@ def _scaled(
         yield single
 
 
-def _weigh(header: Header, size: int, gzipped: bool, limits: Limits) -> None:
-    """Whether a file of this size can hold what the header says."""
-    count, needed = header.voxel_bytes // header.kind.itemsize, header.offset + header.voxel_bytes
-    shape = " x ".join(map(str, header.shape))
+def weigh(layout: Layout, skipped: int, size: int, packed: bool, limits: Limits) -> None:
+    """Refuse what a file of this size cannot hold, before anything is allocated.
+
+    Args:
+        layout: what the header says.
+        skipped: bytes before the voxels.
+        size: bytes of the file that holds the voxels.
+        packed: whether they are compressed there.
+        limits: what a file may take.
+
+    Raises:
+        FileFault: too many voxels, or more than the file can hold.
+    """
+    count, needed = layout.voxel_bytes // layout.kind.itemsize, skipped + layout.voxel_bytes
+    shape = " x ".join(map(str, layout.shape))
     if count > limits.max_voxels:
         raise FileFault(
             "dim",
-            f"{shape} = {count} voxels",
+            f"{shape} = {count} voxels" if count == prod(layout.shape) else f"{count} voxels",
             f"limits.max_voxels = {limits.max_voxels}",
             "if that is right, raise intake.limits.max_voxels in the recipe",
         )
-    if not gzipped and size < needed:
+    if not packed and size < needed:
         raise FileFault("size", f"truncated: {size} of {needed} bytes", f"{shape} voxels")
-    if gzipped and size * DENSEST < needed:
+    if packed and size * DENSEST < needed:
         found = f"{shape} voxels, more than a gzip file of {size} bytes can hold"
         raise FileFault("dim", found)
 
 
-def _fill(header: Header, start: bytes, blocks: Iterator[bytes]) -> NDArray[np.uint8]:
-    """The bytes after the offset, exactly as many as the header says."""
-    needed = header.offset + header.voxel_bytes
-    voxels = np.empty(header.voxel_bytes, np.uint8)  # pages are taken as they are written
-    done = -header.offset
+def fill(count: int, skipped: int, blocks: Iterable[bytes], tail: int = 0) -> NDArray[np.uint8]:
+    """Exactly as many bytes ``(count,)`` as the header says, read to the end of the stream.
+
+    Args:
+        count: bytes of the voxels.
+        skipped: bytes before them.
+        blocks: the stream.
+        tail: how many bytes may follow them.
+
+    Raises:
+        FileFault: the stream is shorter or longer, or damaged.
+    """
+    needed = skipped + count
+    voxels = np.empty(count, np.uint8)  # pages are taken as they are written
+    done = -skipped
     with suppress(EOFError):
-        for block in chain([start], blocks):
+        for block in blocks:
             part = block[-done:] if done < 0 else block
             at = max(done, 0)
-            if at + len(part) > voxels.size:
-                raise FileFault("size", f"bytes follow after the {needed} the header asks for")
+            if at + len(part) > count + tail:
+                raise FileFault(
+                    "size", f"the file continues after the {needed} bytes that the header declares"
+                )
+            part = part[: max(count - at, 0)]
             voxels[at : at + len(part)] = np.frombuffer(part, np.uint8)
             done += len(block)
-        if done == voxels.size:
+        if done >= count:
             return voxels
-    if done == voxels.size:
+    if done >= count:
         raise FileFault("gzip", "truncated: the checksum at the end is missing")
-    raise FileFault("size", f"truncated: {max(done + header.offset, 0)} of {needed} bytes")
+    raise FileFault("size", f"truncated: {max(done + skipped, 0)} of {needed} bytes")
 
 
-def _raw(file: BinaryIO, note: Callable[[bytes], None]) -> Iterator[bytes]:
+def raw_blocks(file: BinaryIO, note: Callable[[bytes], None]) -> Iterator[bytes]:
+    """The content of a file as it is; each block is noted."""
     while block := file.read(READ):
         note(block)
         yield block
 
 
-def _unpacked(raw: Iterator[bytes]) -> Iterator[bytes]:
-    """Unpack a gzip stream, which zlib holds against its checksum and length.
+def unpacked(raw: Iterable[bytes], wbits: int = GZIP_BITS) -> Iterator[bytes]:
+    """Unpack a gzip or zlib stream, whose checksum and length zlib verifies.
 
     Raises:
         FileFault: the stream is damaged, or something else follows it.
         EOFError: it ends too early.
     """
-    stream = zlib.decompressobj(wbits=31)
+    stream = zlib.decompressobj(wbits=wbits)
     try:
         for block in raw:
             while block:
@@ -211,7 +244,7 @@ def _unpacked(raw: Iterator[bytes]) -> Iterator[bytes]:
                     block = block.lstrip(b"\0")  # gzip pads with zeros
                     if not block:
                         break
-                    stream = zlib.decompressobj(wbits=31)  # another member
+                    stream = zlib.decompressobj(wbits=wbits)  # another member
                 yield stream.decompress(block, CHUNK)
                 block = stream.unconsumed_tail or stream.unused_data
         while not stream.eof and (rest := stream.decompress(b"", CHUNK)):

@@ -1,0 +1,1 @@
+"""NRRD, MetaImage and MGH: headers parsed field by field, voxels read within a budget."""
