@@ -8,7 +8,6 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
-from crossmod.intake.nifti.read import read_header
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -18,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from crossmod.data.form import FIELDS, Form, write_outline
 from crossmod.data.grids import Grid, Preprocess, to_common, to_native
 from crossmod.intake import Intake, load_labels, load_scan
+from crossmod.intake.nifti.read import read_header
 from crossmod.run.steps.scans import Native, load_grids, save_grids
 
 ACCEPT = Intake(assume_affine=True)
