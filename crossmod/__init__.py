@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         match_groups,
         measure,
         rescale,
+        unmatched_groups,
     )
     from crossmod.data.overlap import dice
     from crossmod.data.state import State
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     )
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
     from crossmod.options import (
+        CenterName,
+        CenterPattern,
+        ClassName,
         Count,
         Fraction,
         Options,
@@ -50,8 +54,10 @@ if TYPE_CHECKING:
     from crossmod.stages.base import (
         Augmenter,
         Context,
+        DataFacts,
         History,
         PseudoLabeler,
+        ScanFacts,
         Segmenter,
         Stage,
         Translator,
@@ -62,11 +68,15 @@ __all__ = [
     "Augmenter",
     "Bounds",
     "Case",
+    "CenterName",
+    "CenterPattern",
+    "ClassName",
     "Cohort",
     "Context",
     "Count",
     "CrossmodError",
     "DataError",
+    "DataFacts",
     "FitOn",
     "FloatArray",
     "Fraction",
@@ -85,6 +95,7 @@ __all__ = [
     "Rate",
     "RecipeError",
     "RescaleGroup",
+    "ScanFacts",
     "Segmenter",
     "Size",
     "Spacing",
@@ -103,6 +114,7 @@ __all__ = [
     "match_groups",
     "measure",
     "rescale",
+    "unmatched_groups",
 ]
 
 _HOMES = {
@@ -132,8 +144,12 @@ _HOMES = {
         "match_groups",
         "measure",
         "rescale",
+        "unmatched_groups",
     ),
     "crossmod.options": (
+        "CenterName",
+        "CenterPattern",
+        "ClassName",
         "Count",
         "Fraction",
         "Options",
@@ -146,8 +162,10 @@ _HOMES = {
     "crossmod.stages.base": (
         "Augmenter",
         "Context",
+        "DataFacts",
         "History",
         "PseudoLabeler",
+        "ScanFacts",
         "Segmenter",
         "Stage",
         "Translator",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,7 +71,7 @@ class MachineError(CrossmodError):
 
 
 class Interrupted(CrossmodError):
-    """The run was asked to stop; what it has is kept, and the same command goes on."""
+    """The run was asked to stop; its results are kept, and the same command resumes it."""
 
     exit_code = 5
 
@@ -83,10 +84,10 @@ class PluginError(CrossmodError):
 
 @contextmanager
 def reading(path: Path | str, what: str = "cannot be read") -> Iterator[None]:
-    """Tell an error of the operating system in this block as one of what is read.
+    """Turn an OSError in this block into a DataError about what is read.
 
     Raises:
-        DataError: for any OSError; says what the system says, and of other text only its type.
+        DataError: for any OSError; gives the system's message, or else the type of the error.
     """
     try:
         yield
@@ -99,9 +100,14 @@ def reading(path: Path | str, what: str = "cannot be read") -> Iterator[None]:
 def writing(
     path: Path | str,
     what: str = "cannot be written",
-    fix: str = "free space or name another place",
+    fix: str | None = None,
 ) -> Iterator[None]:
-    """Tell an error of the operating system in this block as one of what is written.
+    """Turn an OSError in this block into a MachineError about what is written.
+
+    Args:
+        path: what is written.
+        what: what is wrong with it.
+        fix: what to do about it; by default what `remedy` says.
 
     Raises:
         MachineError: for any OSError.
@@ -110,5 +116,25 @@ def writing(
         yield
     except OSError as error:
         raise MachineError(
-            f"{what}: {error.strerror or error}", where=str(path), fix=fix
+            f"{what}: {error.strerror or error}",
+            where=str(path),
+            fix=remedy(error) if fix is None else fix,
         ) from error
+
+
+def remedy(error: OSError, place: str = "another place") -> str:
+    """What to do where something cannot be written.
+
+    Args:
+        error: what the system says.
+        place: what to choose in its stead.
+
+    Example:
+        >>> remedy(OSError(errno.EROFS, "Read-only file system"), "another folder with --out")
+        'choose another folder with --out, or change who may write there'
+    """
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"choose {place}, or change who may write there"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free up disk space, or choose {place}"
+    return f"choose {place}"

@@ -17,10 +17,10 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS",
                     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")  # fmt: skip
-"""How many threads libraries use."""
+"""Environment variables that set how many threads libraries use."""
 
 OF_GPU = ("CUDA", "CUDNN", "CUBLAS", "HIP")
-"""What libraries name where the memory of a GPU ran out."""
+"""Words in messages of libraries when GPU memory ran out."""
 
 
 def cores() -> int:
@@ -59,7 +59,7 @@ def _groups(mounted: Path, own: Path) -> list[tuple[Path, str]]:
 
 
 def available_memory() -> int:
-    """Bytes that can be taken now without anything being swapped out."""
+    """Bytes that can be taken now without swapping."""
     with suppress(OSError):
         for line in Path("/proc/meminfo").read_text("ascii").splitlines():
             if line.startswith("MemAvailable:"):
@@ -120,7 +120,7 @@ def unused_gpus(device: str) -> list[str]:
 
 
 def _may_have_gpus(device: str) -> bool:
-    """Whether it is worth the time to load torch."""
+    """Whether loading torch may find a GPU."""
     nodes = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
     return device != "cpu" and (sys.platform != "linux" or nodes)
 
@@ -144,9 +144,9 @@ def out_of_memory(error: BaseException, where: str, case: str) -> MachineError:
     """The error for a step in whose process memory ran out.
 
     Args:
-        error: how it showed.
+        error: the exception.
         where: the step.
-        case: what it was at; empty if unknown.
+        case: the case at work; empty if unknown.
     """
     what = text_of(error).partition("\n")[0]
     return memory_short(where, case, held_at(error), what)
@@ -157,22 +157,22 @@ def memory_short(where: str, case: str, held: str, what: str) -> MachineError:
 
     Args:
         where: the step.
-        case: what it was at; empty if unknown.
+        case: the case at work; empty if unknown.
         held: what its process held, in words.
-        what: how it showed; empty if that says nothing.
+        what: the message; empty if it says nothing.
     """
     at = f", at case {case}" if case else ""
     return MachineError(
         f"out of memory: {what}" if what else "out of memory",
         where=where + at,
         allowed=held,
-        fix="a smaller patch, batch or crop, a lower memory_gb or cache_gb, or fewer workers "
-        "(--workers 1); then run again to resume",
+        fix="use a smaller patch, batch or crop, a lower memory_gb or cache_gb, or fewer workers "
+        "(--workers 1), then rerun to resume",
     )
 
 
 def forget_peak() -> None:
-    """Let the peak of memory count from now on, where Linux can."""
+    """Reset the memory peak, where Linux can."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
@@ -190,7 +190,7 @@ def peak_bytes() -> int:
 
 
 def resident_bytes() -> int:
-    """The memory this process holds now; 0 where Linux does not say."""
+    """The memory this process holds now; 0 where Linux does not tell."""
     with suppress(OSError):
         pages = Path("/proc/self/statm").read_text("ascii").split()[1]
         return int(pages) * 4096

@@ -80,4 +80,6 @@ def _recipe(target: Path, settings: list[str] | None, allow_outside: bool) -> Re
     from crossmod.recipe.load import load_all
     from crossmod.recipe.names import find_recipe
 
-    return load_all(find_recipe(target), settings or [], allow_outside=allow_outside)[0].recipe
+    return load_all(
+        find_recipe(target, "a folder of scans, "), settings or [], allow_outside=allow_outside
+    )[0].recipe

@@ -11,7 +11,6 @@ from crossmod.commands.options import AllowOutside, DataRoot, RecipeFile, Settin
 
 if TYPE_CHECKING:
     from crossmod.cost.preview import Preview
-    from crossmod.recipe.model import Recipe
     from crossmod.run.api import Executed
 
 
@@ -129,30 +128,21 @@ def check(
 ) -> None:
     """Validate a recipe, and the label maps of the data folder if one is named; run nothing."""
     from crossmod import console
-    from crossmod.recipe.load import load_all
     from crossmod.recipe.names import find_recipe
+    from crossmod.run.check import check as look
 
     file = find_recipe(recipe)
-    found = load_all(file, settings or [], allow_outside=allow_outside)
-    title = found[0].recipe.title
-    if data is not None:
-        _check_labels(found[0].recipe, data, allow_outside)
-    runs = f" ({len(found)} runs)" if len(found) > 1 else ""
-    named = f"{recipe}" if file == recipe else f"{recipe} ({file})"
-    console.out.print(f"{named} is valid: {title}{runs}", soft_wrap=True, markup=False)
-
-
-def _check_labels(recipe: Recipe, data: Path, allow_outside: bool) -> None:
-    """Print which scans and classes a data folder holds; stop on problems with its label maps."""
-    from crossmod import console
-    from crossmod.intake.classes import lines_on_classes
-    from crossmod.run.data import check_data, survey_data
-
-    inventory = check_data(recipe, data, allow_outside=allow_outside)
     with console.Bar("label maps") as bar:
-        survey = survey_data(recipe, data, inventory, progress=bar, labels_only=True)
-    for line in (*inventory.lines(), *lines_on_classes(survey)):
-        console.out.print(line, soft_wrap=True, markup=False)
-    for _, text in survey.remarks:
+        found = look(file, data, settings or (), allow_outside=allow_outside, progress=bar)
+    for text in found.notes:
         console.remark(f"note: {text}")
-    survey.require()
+    for text in found.warnings:
+        console.remark(f"warning: {text}")
+    for line in found.lines:
+        console.out.print(line, soft_wrap=True, markup=False)
+    found.require()
+    count = len(found.examined.runs)
+    runs = f" ({count} runs)" if count > 1 else ""
+    named = f"{recipe}" if file == recipe else f"{recipe} ({file})"
+    title = found.examined.recipes[0].title
+    console.out.print(f"{named} is valid: {title}{runs}", soft_wrap=True, markup=False)

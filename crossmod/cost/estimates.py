@@ -111,7 +111,7 @@ class Estimator:
         if kept or not self.wants(step):
             return kept
         if not step.may_be_probed:
-            return Measured("probe", problem=f"not measured: {step.who} allows no probe")
+            return Measured("probe", problem=f"not measured: {step.who} cannot be probed")
         users = [one for one in steps if one.who and step.key in one.content["inputs"].values()]
         others = [one for one in users if self.wants(one) and not self.earlier.of(one)]
         return self.prober.measure(step, others)

@@ -11,7 +11,7 @@ from crossmod.errors import MachineError
 NAMED = 3
 """Steps of one problem that are named."""
 
-SMALLER = "a smaller patch, batch or crop, or a lower memory_gb or cache_gb"
+SMALLER = "use a smaller patch, batch or crop, or a lower memory_gb or cache_gb"
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class Room:
 
     Attributes:
         memory_bytes: that a process may hold; None where steps are made on other machines.
-        available_bytes: of it, that nobody holds now.
+        available_bytes: the part of it that is free now.
         disks: folder that results are written to -> bytes free there.
         device: what the recipe asks for.
-        gpu_fault: why there is no such GPU here; empty if there is, or if none is asked for.
+        gpu_fault: why that GPU cannot be used here; empty if it can, or if none is asked for.
         gpu_bytes: memory of the smallest GPU that is used; 0 without one.
     """
 
@@ -36,12 +36,12 @@ class Room:
 
 
 def problems(estimates: Estimates, room: Room) -> list[str]:
-    """What does not fit, a paragraph for each, with what to change."""
+    """What does not fit, one paragraph each, with what to change."""
     memory = said_once(estimates, lambda estimate: _memory(estimate, room))
     found = [*lacking_gpu(room), *(f"{text}\n  {SMALLER}" for text in memory)]
     found += [
         f"{folder}: results take {size(estimates.disk_bytes)}, {size(free)} are free\n"
-        "  free space, or choose folders on another disk with --store and --out"
+        "  free up disk space, or choose folders on another disk with --store and --out"
         for folder, free in room.disks.items()
         if estimates.disk_bytes > free
     ]
@@ -57,7 +57,7 @@ def require(found: list[str]) -> None:
     if found:
         raise MachineError(
             "\n".join(["the run does not fit this machine", *found]),
-            fix="change this, or run with --force to try it all the same",
+            fix="make these changes, or pass --force to run anyway",
         )
 
 
@@ -71,7 +71,7 @@ def lacking_gpu(room: Room) -> list[str]:
 
 
 def _memory(estimate: Estimate, room: Room) -> str:
-    """Why there is too little memory for a step; empty if there is enough."""
+    """Why a step lacks memory; empty if there is enough."""
     whole, free = size(room.memory_bytes or 0), size(room.available_bytes)
     there = f"this machine has {whole}, {free} of it free"
     if room.gpu_bytes:
@@ -88,7 +88,7 @@ def _memory(estimate: Estimate, room: Room) -> str:
 
 
 def said_once(estimates: Estimates, say: Callable[[Estimate], str]) -> list[str]:
-    """What there is to say of steps, with the names of those of which the same is said."""
+    """The messages about steps, each once, with the names of the steps it applies to."""
     found: dict[str, list[str]] = {}
     for key, step in estimates.steps.items():
         if text := say(estimates.of[key]):

@@ -1,4 +1,4 @@
-"""What a run would do and take, and whether it fits: looked at before anything is made."""
+"""What a run would do and take, and whether it fits the machine, before anything is made."""
 
 from __future__ import annotations
 
@@ -108,11 +108,11 @@ class Preview:
     def require_room(self, notify: Callable[[str], None], force: bool = False) -> Estimates:
         """Estimate what is to run, and refuse what cannot fit.
 
-        Only trainings that may be large are probed, so that this takes a moment.
+        Only training steps that may be large are probed, so that this takes a moment.
 
         Args:
             notify: takes the name of a step that is probed.
-            force: go on all the same.
+            force: run even if something does not fit.
 
         Raises:
             MachineError: all that does not fit.

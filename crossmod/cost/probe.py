@@ -1,6 +1,6 @@
-"""A process that does the first steps of a training, or the first cases of a step, and times them.
+"""A process that runs the first steps of a training, or the first cases of a step, and times them.
 
-A step is made as in a run, from stand-ins for its inputs, in a store that is thrown away.
+A step is made as in a run, from stand-ins for its inputs, in a temporary store.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ProbeRequest:
 
 
 class FirstSteps(Checkpoints):
-    """Lets a training do two steps of each phase, and counts the time of those it leaves out."""
+    """Runs two steps of each phase of a training, and adds the time of those it skips."""
 
     def __init__(self, work: Path, finish: Callable[[], None]) -> None:
         super().__init__(work / "none", work, minutes=math.inf)
@@ -69,7 +69,7 @@ class FirstSteps(Checkpoints):
 
     @property
     def seconds(self) -> float:
-        """Time that all steps would have taken, once the device has done what it was given."""
+        """Time that all steps would have taken, once the device has finished."""
         self.finish()
         return super().seconds + self.left_out_seconds
 
@@ -114,7 +114,7 @@ class ProbeMaker(Maker):
     """Makes the beginning of a task.
 
     Attributes:
-        finish: waits until the device has done what it was given.
+        finish: waits until the device has finished.
         timer: notes when cases begin.
     """
 
@@ -122,7 +122,7 @@ class ProbeMaker(Maker):
     timer: CaseTimer = field(default_factory=CaseTimer, init=False)
 
     def checkpoints(self, folder: Path) -> Checkpoints:
-        """None are kept; a training does its first steps."""
+        """No checkpoints are kept; a training runs only its first steps."""
         return FirstSteps(folder, self.finish)
 
     def progress(
@@ -189,7 +189,7 @@ class Probe:
             synthetic.write_predictions(folder, cohort, lattice)
 
     def _finish(self) -> None:
-        """Wait until a GPU has done what it was given."""
+        """Wait until the GPU has finished."""
         if self.cuda:
             self.cuda.synchronize(self.device)
 

@@ -1,4 +1,4 @@
-"""Probes: the first steps of every training, done once in processes of their own, and kept."""
+"""Probes: the first steps of each training, run once in a separate process, and kept."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ VERSION = 1
 """Raise it when what a probe does changes."""
 
 PATIENCE_S = 300.0
-"""Of one probe; and when all of a plan took as long together, no other is begun."""
+"""Limit for one probe; once the probes of a plan took this long together, no more are started."""
 
 FREE = 0.9
-"""Share of the memory which is free that a probe may take; others work on this machine, too."""
+"""Share of the free memory that a probe may take; others use this machine, too."""
 
 NOT_REACHED = "the probe of its training failed"
 
 PATCH = "three numbers"
 
 LEAST = 2**30
-"""Bytes that any probe may take; libraries that cannot even be loaded may hang."""
+"""Bytes that any probe may take: with less, libraries may hang while they load."""
 
 VALUE_BYTES = 64
 """A training keeps about 16 maps of 4 bytes for each value of the finest one."""
@@ -76,7 +76,7 @@ class Prober:
     _too_large: dict[str, Measured] = field(default_factory=dict, init=False)
 
     def kept(self, step: Step) -> Measured | None:
-        """What was measured before."""
+        """The measurement of an earlier plan, if there is one."""
         name = self._digest(step)
         if name not in self._known:
             with suppress(OSError, ValueError, TypeError):
@@ -101,7 +101,9 @@ class Prober:
         if work in self._too_large:
             return self._too_large[work]
         if self._spent_s > PATIENCE_S:
-            return Measured("probe", problem="probes of other steps took too long already")
+            return Measured(
+                "probe", problem="not measured: the probes of other steps took too long"
+            )
         self.notify(step.name)
         began = time.monotonic()
         measured = dict(zip(map(self._digest, steps), self._run(steps), strict=True))
@@ -116,7 +118,7 @@ class Prober:
         return found
 
     def _run(self, steps: Sequence[Step]) -> list[Measured]:
-        """Measure steps in a process of their own; it may die."""
+        """Measure steps in a separate process, which may die."""
         extents = {n: e for step in steps for n, e in self.extents.read_by(step).items()}
         limit = 0 if self.gpu else max(int(FREE * available_memory()), LEAST)
         alone = tuple(step.alone() for step in steps)
@@ -137,7 +139,7 @@ class Prober:
         return found + [after] * (len(steps) - len(found))
 
     def _make(self, arguments: list[str]) -> int:
-        """The exit code of a probe. What it has started ends with it, and it ends with us."""
+        """The exit code of a probe, which ends its own programs, and ends with this process."""
         line, held = os.pipe()  # closed by the system when this process ends
         try:
             with programs.ended("a probe", lambda text: None):
@@ -215,8 +217,8 @@ def _numbers(options: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def _death(code: int) -> Measured:
-    """What is known of a step whose probe has died."""
+    """What is known about a step whose probe died."""
     if -code == signal.SIGKILL:
-        text = "its probe was killed, most likely because memory was short"
+        text = "its probe was killed, most likely for lack of memory"
         return Measured("probe", problem=text, too_large=True)
     return Measured("probe", problem=f"its probe died (exit code {code})")

@@ -1,4 +1,4 @@
-"""Why a step is to run: what changed since its last result in the run folder."""
+"""Why a step has to run: what changed since its last result in the run folder."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from crossmod.run.steps import Step
 from crossmod.store.store import Store
 
 MAX_NAMED = 2
-"""Differences that are named; the rest is counted."""
+"""Differences that are named; the others are counted."""
 
 LONGEST = 24
-"""Characters of a value that is shown; of longer ones only the name is."""
+"""Longest value that is shown, characters; longer values are only named."""
 
 DIGEST = re.compile("[0-9a-f]{40,}")
 
@@ -32,7 +32,7 @@ def reason(step: Step, folder: Path, store: Store) -> str:
     """
     states = [path.name for path in store.checkpoints(step.key).glob("[0-9]*")]
     if states:
-        return f"goes on from a checkpoint (step {int(max(states))})"
+        return f"resumes from a checkpoint (step {int(max(states))})"
     before = _last(step.name, folder)
     aside = any((store.folder / "quarantine").glob(f"{step.key}-*"))
     if aside or store.path(step.key).exists():
@@ -48,7 +48,7 @@ def reason(step: Step, folder: Path, store: Store) -> str:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """What differs between two contents of a step, in words; the most telling first.
+    """The differences between two contents of a step, in words, the most telling first.
 
     Inputs are named where nothing else differs: they change because of something before.
     """
@@ -109,7 +109,7 @@ def _shown(value: Any) -> str:
 
 
 def _inputs(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """Inputs count by place in a key, but people know them by name."""
+    """A key holds inputs by position; people know them by name."""
     changed = [name for name in now if name in before and before[name] != now[name]]
     if "data" in changed:  # the scans of a user
         yield "other scans"
@@ -118,4 +118,4 @@ def _inputs(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
         more = f" and {len(changed) - 1} more change" if len(changed) > 1 else " changes"
         yield f"input {changed[0]}{more}"
     yield from (f"new input {name}" for name in now if name not in before)
-    yield from (f"no input {name} any more" for name in before if name not in now)
+    yield from (f"input {name} removed" for name in before if name not in now)

@@ -15,7 +15,7 @@ from crossmod.run.steps.scans import Native, save_grids
 from crossmod.run.steps.segmentation import save_probabilities
 
 FILES = 2
-"""Different images of a cohort; what one holds is read again under the names of others."""
+"""Number of different images; the cases of a cohort share them."""
 
 RADII_MM = (4.0, 9.0)
 """Of the structure with label 1 in these images: options may treat small and large ones apart."""

@@ -88,6 +88,16 @@ def patient_of(case: str, pattern: str | None) -> str | None:
     return None if start is None else case[start : min(n for n in ends if n > start)]
 
 
+def fits(case: str, pattern: str) -> bool:
+    """Whether a case id fits a pattern in which `*` stands for any characters.
+
+    Example:
+        >>> fits("ldn_7[b]", "ldn_*"), fits("ldn_7", "ldn_[0-9]")
+        (True, False)
+    """
+    return bool(_expression(pattern).fullmatch(case))
+
+
 @cache
 def _expression(pattern: str) -> re.Pattern[str]:
     """For a pattern in which only `*` is special; none takes long, as fnmatch never goes back."""

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 
 from crossmod.data.cases import faults_of_cases, shown
+from crossmod.data.choice import ALL, Choice
 from crossmod.data.crossmoda import Info, grades, infos_beside
 from crossmod.errors import DataError
 from crossmod.files.patterns import CASE, is_folder, matches, nfc
@@ -90,7 +92,10 @@ class Inventory:
 
 
 def take_stock(
-    root: Path, patterns: Mapping[str, tuple[str, str | None]], centers: Mapping[str, str]
+    root: Path,
+    patterns: Mapping[str, tuple[str, str | None]],
+    centers: Mapping[str, str],
+    choices: Mapping[str, Choice] = MappingProxyType({}),
 ) -> Inventory:
     """Find the scans of every split and compare them with the table beside the source scans.
 
@@ -98,6 +103,7 @@ def take_stock(
         root: the data folder.
         patterns: split -> patterns of its images and label maps.
         centers: center -> pattern of case ids.
+        choices: split -> which of its cases take part, where not all do.
 
     Raises:
         DataError: names what is wrong in any of the splits.
@@ -107,7 +113,7 @@ def take_stock(
     problems = []
     for split, (images, labels) in patterns.items():
         try:
-            splits[split] = find_scans(root, images, labels, centers)
+            splits[split] = find_scans(root, images, labels, centers, choices.get(split, ALL))
             if split == "source":
                 infos = infos_beside(root, images, {s.case: s.center for s in splits[split]})
         except DataError as error:
@@ -118,7 +124,11 @@ def take_stock(
 
 
 def find_scans(
-    root: Path, images: str, labels: str | None, centers: Mapping[str, str]
+    root: Path,
+    images: str,
+    labels: str | None,
+    centers: Mapping[str, str],
+    choice: Choice = ALL,
 ) -> list[Scan]:
     """The scans of one pattern, sorted by case.
 
@@ -127,10 +137,11 @@ def find_scans(
         images: pattern of the images, with `{case}`; where it stands twice, both are the same.
         labels: pattern of the label maps, or None for unlabeled scans.
         centers: center -> pattern of case ids.
+        choice: which cases take part.
 
     Raises:
-        DataError: nothing matches, a label map is missing, a case belongs to no center, its id
-            cannot name files, or a folder cannot be read.
+        DataError: nothing matches, a listed case is not there, a label map is missing, a case
+            belongs to no center, its id cannot name files, or a folder cannot be read.
     """
     found = {case: path for case, path in matches(root, images).items() if _is_scan(path, images)}
     there = matches(root, labels) if labels else {}
@@ -144,7 +155,9 @@ def find_scans(
             where=str(root / images),
             fix=f"check --data and [data] in the recipe{other}",
         )
-    scans, problems = [], faults_of_cases(sorted(found))
+    kept, problems = choice.of(root, found)
+    found = {case: path for case, path in found.items() if case in kept}
+    scans, problems = [], [*problems, *faults_of_cases(sorted(found))]
     problems += [
         f"{shown(case)}: + is reserved for augmented copies" for case in found if "+" in case
     ]

@@ -6,26 +6,19 @@ Resample to a common spacing along the axes of the acquisition, crop in plane ar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import AfterValidator, Field, model_validator
 
 from crossmod.data.interpolation import Box, Interpolation, box_around, interpolated
+from crossmod.data.outline import Center, center_of, profile
 from crossmod.data.volumes import Affine, FloatArray, LabelArray, spacing_of
 from crossmod.errors import DataError
 from crossmod.options import Fraction, Options, Size, Spacing
-
-BRIGHT_PERCENTILE = 75
-"""Voxels above this percentile are bright; their mean position is the "bright" center."""
-
-HEAD_LEVEL = 0.15
-"""Voxels above this share of the 99th percentile belong to the head."""
-
-HEAD_EDGES = (0.02, 0.98)
-"""Quantiles of the head's voxels along an axis between which its middle lies."""
 
 EDGE = 1e-3
 """Voxels by which centers stay within the volume; beyond its edge interpolation finds nothing."""
@@ -37,24 +30,67 @@ MOST_VOXELS = 300_000_000
 """Voxels of a common grid, where nobody says otherwise: as many as the intake takes of a scan."""
 
 
+RANGES = {"clip_fractions", "window"}
+"""Keys of which one says what is mapped to 0 and 1."""
+
+WHOLE = (0.0, 1.0)
+"""Fractions that clip nothing."""
+
+
+def _ascends(window: tuple[float, float]) -> tuple[float, float]:
+    if window[0] >= window[1]:
+        raise ValueError("the upper intensity of a window is above the lower one")
+    return window
+
+
+Intensity = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
+Window = Annotated[tuple[Intensity, Intensity], AfterValidator(_ascends)]
+
+
 class Preprocess(Options):
     """The common grid and intensity range."""
 
     spacing_mm: Spacing
     """Voxel size along the left-right, back-front and foot-head axes of the acquisition."""
     crop: tuple[Size, Size] | None = None
-    """In-plane voxels kept around the center of the head; without it, the whole plane is kept."""
-    center: Literal["bright", "head"] = "bright"
-    """Center of the crop: the mean position of the brightest quarter of all voxels (paper), or the
-    middle of the head's outline. Different tissue is bright in each modality; if the crops of two
-    modalities lie apart, a translator learns to shift anatomy, and labels no longer fit."""
+    """In-plane voxels kept around the center of the head or body; without it, the whole plane is
+    kept."""
+    center: Center = "bright"
+    """Center of the crop: "bright", the mean position of the brightest quarter of all voxels
+    (paper); "head", the middle of all that is not air; "body", the middle of its largest connected
+    part, which leaves out the table of a CT scanner. Different tissue is bright in each modality;
+    if the crops of two modalities lie apart, a translator learns to shift anatomy, and labels no
+    longer fit. The units and the offset of intensities make no difference."""
     interpolation: Interpolation = "linear"
     """How images are resampled: linearly, or with cubic B-splines, which preserve more fine detail
     (nnU-Net's choice); overshoot is clipped to the range of the scan before scaling. Neither
     smooths before resampling to a coarser grid (no anti-aliasing; nor does nnU-Net). Label maps and
     probabilities are always interpolated linearly."""
-    clip_fractions: tuple[Fraction, Fraction] = (0.0, 1.0)
+    clip_fractions: tuple[Fraction, Fraction] = WHOLE
     """Quantiles of the cropped image that are mapped to 0 and 1; values beyond are clipped."""
+    window: Window | None = None
+    """Intensities that are mapped to 0 and 1 instead, the same for every scan, such as
+    `[-160, 240]` HU for soft tissue on CT; values beyond are clipped."""
+
+    @model_validator(mode="after")
+    def _one_range(self) -> Preprocess:
+        if self.window is not None and self.clip_fractions != WHOLE:
+            raise ValueError(
+                "window replaces clip_fractions: remove window or set clip_fractions = [0.0, 1.0]"
+            )
+        return self
+
+    def with_changes(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Its keys with some changed; a new range, of either kind, takes the place of the old."""
+        usual = self.model_dump()
+        if RANGES & changes.keys():
+            usual = {key: value for key, value in usual.items() if key not in RANGES}
+        return {**usual, **changes}
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What enters a step key: a window only where there is one."""
+        return self.model_dump(exclude=None if self.window else {"window"})
 
 
 @dataclass(frozen=True)
@@ -97,34 +133,6 @@ def closest_canonical(data: NDArray[np.generic], affine: Affine) -> tuple[NDArra
     return turned, affine @ orientations.inv_ornt_aff(axes, data.shape)
 
 
-def head_middle(data: FloatArray) -> NDArray[np.float64]:
-    """Middle, voxels, of the outline of the head in ``(I, J, K)``."""
-    head = data > HEAD_LEVEL * np.percentile(data, 99)
-    if not head.any():
-        return (np.array(data.shape) - 1) / 2
-    shares = [np.cumsum(_profile(head, axis)) / head.sum() for axis in range(3)]
-    return np.array([np.searchsorted(share, HEAD_EDGES).mean() for share in shares])
-
-
-def bright_center(data: FloatArray) -> NDArray[np.float64]:
-    """Mean position, voxels, of the voxels of ``(I, J, K)`` above the 75th percentile."""
-    bright = data > np.percentile(data, BRIGHT_PERCENTILE)
-    if not bright.any():
-        return (np.array(data.shape) - 1) / 2
-    return np.array(
-        [
-            np.average(np.arange(n), weights=_profile(bright, axis))
-            for axis, n in enumerate(data.shape)
-        ]
-    )
-
-
-def _profile(mask: NDArray[np.bool_], axis: int) -> NDArray[np.float64]:
-    others = tuple(other for other in range(3) if other != axis)
-    counts: NDArray[np.float64] = mask.sum(axis=others).astype(np.float64)
-    return counts
-
-
 def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
     """The grid an image ``(I, J, K)`` in canonical orientation is brought onto.
 
@@ -136,8 +144,7 @@ def common_grid(data: FloatArray, affine: Affine, options: Preprocess) -> Grid:
     # The extents share their corner, not the first voxel center; a single voxel lies in the middle.
     first = np.where(shape == 1, (np.array(data.shape) - 1) / 2, (new / old - 1) / 2)
     if options.crop is not None:
-        find = bright_center if options.center == "bright" else head_middle
-        center = (find(data) - first) * old / new
+        center = (center_of(data, options.center) - first) * old / new
         start = np.round(center[:2] - (np.array(options.crop) - 1) / 2)
         shape[:2] = options.crop
         first[:2] += start * (new / old)[:2]
@@ -152,6 +159,28 @@ def _resampled(shape: tuple[int, ...], old: ArrayLike, new: ArrayLike) -> NDArra
     return np.maximum(resampled, 1)
 
 
+def common_shape(grid: Grid, options: Preprocess) -> tuple[int, ...]:
+    """Voxels (I, J, K) of a scan once it is on the common grid.
+
+    Example:
+        >>> scan = Grid((4, 4, 4), np.eye(4))
+        >>> common_shape(scan, Preprocess(spacing_mm=(2.0, 2.0, 2.0), crop=(3, 3)))
+        (3, 3, 2)
+    """
+    return tuple(_common_shape(grid, options)[0].astype(int).tolist())
+
+
+def _common_shape(
+    grid: Grid, options: Preprocess
+) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
+    """That shape, unbounded, and the voxel size of the scan along the same axes."""
+    nothing, upright = closest_canonical(np.broadcast_to(np.float32(0), grid.shape), grid.affine)
+    sizes = spacing_of(upright)
+    shape = _resampled(nothing.shape, sizes, options.spacing_mm)
+    shape[:2] = options.crop or shape[:2]
+    return shape, sizes
+
+
 def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -> None:
     """Refuse a scan that would fill the memory once it is on the common grid.
 
@@ -163,10 +192,7 @@ def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -
     Raises:
         DataError: its voxels are too large, or those of the common grid too small.
     """
-    nothing, upright = closest_canonical(np.broadcast_to(np.float32(0), grid.shape), grid.affine)
-    sizes = spacing_of(upright)
-    shape = _resampled(nothing.shape, sizes, options.spacing_mm)
-    shape[:2] = options.crop or shape[:2]
+    shape, sizes = _common_shape(grid, options)
     if not np.prod(shape) <= most:
         found = f"voxels of {_by(sizes)} mm give {_by(shape)} of {_by(options.spacing_mm)} mm"
         raise DataError(
@@ -218,21 +244,25 @@ def to_common(
     resampled = resample(image, canonical, grid, low, options.interpolation)
     if options.interpolation == "cubic":
         np.clip(resampled, low, high, out=resampled)
-    scaled = to_unit_range(resampled, options.clip_fractions)
+    scaled = to_unit_range(resampled, options.clip_fractions, options.window)
     if labels is None:
         return scaled, None, grid.affine
     turned, _ = closest_canonical(labels, affine)
     return scaled, resample_labels(turned, canonical, grid), grid.affine
 
 
-def to_unit_range(data: FloatArray, fractions: tuple[float, float]) -> FloatArray:
-    """Map the two quantiles of the data to 0 and 1 and clip.
+def to_unit_range(
+    data: FloatArray, fractions: tuple[float, float], window: tuple[float, float] | None = None
+) -> FloatArray:
+    """Map the two quantiles of the data, or the ends of a window, to 0 and 1 and clip.
 
     Example:
         >>> to_unit_range(np.array([0, 50, 100, 150, 200]), (0.25, 0.75)).tolist()
         [0.0, 0.0, 0.5, 1.0, 1.0]
+        >>> to_unit_range(np.array([-1000, 0, 40, 100]), (0, 1), (-60, 140)).tolist()
+        [0.0, 0.30000001192092896, 0.5, 0.800000011920929]
     """
-    low, high = np.quantile(data, fractions)
+    low, high = window or np.quantile(data, fractions)
     scaled: FloatArray = np.clip((data - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
     return scaled
 
@@ -318,7 +348,7 @@ def _box_of(mask: NDArray[np.bool_]) -> Box:
     """The smallest box that holds the mask and one voxel more on each side, within the grid."""
     spans = []
     for axis, n in enumerate(mask.shape):
-        found = np.flatnonzero(_profile(mask, axis))
+        found = np.flatnonzero(profile(mask, axis))
         spans.append(
             slice(max(found[0] - 1, 0), min(found[-1] + 2, n)) if found.size else slice(0, 0)
         )

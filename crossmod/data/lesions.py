@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from typing import Annotated, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,17 @@ from pydantic import AfterValidator, Field, model_validator
 
 from crossmod.data.volumes import Case, FloatArray, LabelArray, Pair, Volume
 from crossmod.errors import DataError, RecipeError
-from crossmod.options import Fraction, Options, Positive
+from crossmod.options import CenterName, CenterPattern, Fraction, Options, Positive
+
+if TYPE_CHECKING:
+    from crossmod.stages.base import ScanFacts
 
 SHELL_VOXELS = 3
 """Width of the surroundings that `contrast` compares a structure with."""
+
+SHIFT = 0.25
+"""Share by which preprocessing may change a volume: more than it does for structures several voxels
+across."""
 
 ROUNDING = 1e-6
 """How far a value may leave [0, 1] by rounding alone."""
@@ -102,7 +109,7 @@ class Bounds(Options):
 class FitOn(Options):
     """Which cases a stage learns from."""
 
-    center: str | None = None
+    center: CenterPattern | None = None
     """Only cases of this center; `*` stands for any letters, and alone for every center."""
 
     def keeps(self, case: Case) -> bool:
@@ -113,7 +120,7 @@ class FitOn(Options):
 class Where(Options):
     """Which pairs a rule applies to; all conditions must hold."""
 
-    center: str | None = None
+    center: CenterName | None = None
     """Only cases of this center."""
     volume_mm3: Bounds = Bounds()
     """Volume of the structure."""
@@ -184,13 +191,15 @@ def label_of(structure: str, classes: Mapping[str, int], where: str = "structure
     """The label of a class name.
 
     Args:
-        structure: a class name that an option holds.
+        structure: a class name that an option holds; an empty one, which the core replaces by
+            `evaluate.structure`, means the first class where there is no recipe.
         classes: class name -> label, as `Context.classes`.
         where: that option.
 
     Raises:
         RecipeError: the classes of the data do not have it.
     """
+    structure = structure or next(iter(classes), "")
     if structure not in classes:
         raise RecipeError(
             f"there is no class {structure!r}",
@@ -225,6 +234,37 @@ def match_groups(
             else f"warning: group {group.name!r} matched none of {total} cases; nothing is made"
             " for it unless its 'where' is widened"
         )
+
+
+def unmatched_groups(
+    groups: Sequence[RescaleGroup], scans: Sequence[ScanFacts], structure: str
+) -> Iterator[str]:
+    """Yield a warning for each group to which no scan can belong, before anything is computed.
+
+    Centers and volumes decide; mean, std and contrast follow from the translation. The volumes
+    are those of the label maps as they are shipped, so bounds that are missed by less than
+    `SHIFT` count as kept. A center without any scan is the core's to tell.
+
+    Args:
+        groups: an option called "groups".
+        scans: those that the stage is applied to.
+        structure: the class whose volume counts.
+    """
+    for group in groups:
+        own = [scan for scan in scans if group.where.center in (None, scan.center)]
+        if own and not any(_may_match(group.where, scan, structure) for scan in own):
+            yield (
+                f"warning: groups: group {group.name!r} matches none of {len(scans)} scans;"
+                " nothing is made for it unless its 'where' is widened"
+            )
+
+
+def _may_match(where: Where, scan: ScanFacts, structure: str) -> bool:
+    volume = scan.volumes_mm3.get(structure)
+    if volume is None:
+        return True
+    near = (volume * (1 - SHIFT), volume, volume * (1 + SHIFT))
+    return volume > 0 and any(map(where.volume_mm3.contains, near))
 
 
 def rescale(pair: Pair, label: int, factor: float, texture: float = 1.0) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Where tasks are made: on this machine, or by an engine that comes through an entry point.
+"""Where tasks run: on this machine, or in an engine that comes through an entry point.
 
 An engine imports these names and those of `crossmod`; docs/how-to/write-an-engine.md explains them.
 """

@@ -27,7 +27,7 @@ MOST_WORKERS = 4
 """On a CPU; each holds a few GB, and few recipes have more than four steps to make at once."""
 
 GROWN_BYTES = 2 * 2**30
-"""A worker that still holds so much after a task is replaced: what is freed seldom goes back."""
+"""A worker that still holds this much after a task is replaced: freed memory is seldom returned."""
 
 
 class LocalOptions(Options):
@@ -43,14 +43,14 @@ class LocalOptions(Options):
 
 @dataclass
 class Process:
-    """A worker process and what it is at.
+    """A worker process and its current task.
 
     Attributes:
         process: the process.
         connection: takes tasks, brings events.
         log: what it prints.
         task: the task at work; None if idle.
-        advance: the last sign of life.
+        advance: its last event.
         stopping: whether it was asked to stop.
     """
 
@@ -197,7 +197,7 @@ class Local(Engine[LocalOptions]):
         if task is None:
             return Outcome("")
         if worker.stopping and code == Interrupted.exit_code:
-            text = f"{task.name} reached no safe point within {PATIENCE_S:.0f} s and begins anew"
+            text = f"{task.name} did not stop within {PATIENCE_S:.0f} s and will restart"
             return Outcome(task.key, error=Interrupted(text))
         return Outcome(task.key, error=_death(task, worker.advance, code), traceback=printed)
 
@@ -208,11 +208,11 @@ class Local(Engine[LocalOptions]):
 
 def _death(task: Task, last: Advance | None, code: int) -> MachineError:
     if -code == signal.SIGKILL:
-        what = "the system killed the worker, most likely because memory was short"
+        what = "the system killed the worker, most likely for lack of memory"
         return killed_for_memory(task, last, what)
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return MachineError(
         f"the worker died ({name})",
         where=place_of(task),
-        fix="--traceback shows what it printed; run again to go on",
+        fix="see what it printed with --traceback; rerun to resume",
     )

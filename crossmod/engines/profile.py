@@ -12,10 +12,9 @@ from pydantic import Field, PrivateAttr, ValidationError
 
 from crossmod.engines import door
 from crossmod.errors import PluginError, RecipeError
-from crossmod.options import Options
+from crossmod.options import Location, Options
 from crossmod.recipe.files import Document, merge, read_documents
 from crossmod.recipe.problems import explain, nearest
-from crossmod.recipe.text import Location
 from crossmod.run.engine import Engine
 from crossmod.run.task import Machine
 from crossmod.store.store import Store
@@ -24,7 +23,7 @@ VARIABLE = "CROSSMOD_PROFILE"
 """Names the profile where no option does."""
 
 LOCAL = "local"
-"""The engine of those who name none, by its entry point."""
+"""The default engine, by the name of its entry point."""
 
 INSTALL = "install the package that brings the engine; `crossmod plugins` lists those installed"
 
@@ -64,7 +63,7 @@ def read_profile(
 ) -> Profile:
     """The profile in a file, in the file that $CROSSMOD_PROFILE names, or the defaults.
 
-    The table of an engine that is broken is not looked at before the engine is used.
+    The table of a broken engine is checked only when that engine is used.
 
     Args:
         path: the file.
@@ -106,7 +105,7 @@ def _checked(document: Document) -> Profile:
             kind = door.load(name).options_type
             tables[name] = kind.model_validate(document.tables[name])
         except PluginError:
-            continue  # it is said where the engine is used
+            continue  # reported where the engine is used
         except ValidationError as error:
             problems += explain(error, (name,), kind, document)
     rest = {key: value for key, value in document.tables.items() if key not in named}

@@ -1,6 +1,6 @@
 """A process that makes tasks for a run on the same machine.
 
-It ends with its parent: when the connection breaks, trainings save their state and the process
+It ends with its parent: when the connection breaks, training steps save their state and the process
 leaves; what plugins have started ends with it. Ctrl-C in a terminal reaches every process of the
 program; only the parent acts on it.
 """
@@ -22,7 +22,7 @@ from crossmod.stages.guard import programs
 
 STOP = "stop"
 PATIENCE_S = 25.0
-"""After it was asked to stop, a task has so long to reach a safe point."""
+"""Time for a task to reach a safe point after it was asked to stop."""
 
 
 class Worker:

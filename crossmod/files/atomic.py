@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from crossmod.errors import MachineError, PluginError, writing
+from crossmod.errors import MachineError, PluginError, remedy, writing
 from crossmod.faults import point
 from crossmod.files.digests import digest_on_disk
 
@@ -159,7 +159,7 @@ def _cannot_write(error: OSError, target: Path, draft: Path) -> MachineError:
         return MachineError(
             f"cannot write a result: {error.strerror or error}; {text}",
             where=str(error.filename or target),
-            fix="free up disk space or choose another folder with --store, then rerun to resume",
+            fix=f"{remedy(error, 'another folder with --store')}; then rerun to resume",
         )
     return MachineError(f"cannot write a result: {error.strerror}", where=str(target))
 

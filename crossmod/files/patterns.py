@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from crossmod.errors import DataError, reading
@@ -29,13 +29,14 @@ def reference_of(root: Path, labels: str, case: str) -> Path:
     return place if os.path.lexists(place) else matches(root, labels).get(case, place)
 
 
-def refuse_links(root: Path, patterns: Iterable[str]) -> None:
-    """Refuse files of a data folder that are links to somewhere else.
+def refuse_links(root: Path, patterns: Iterable[str], names: Iterable[str] = ()) -> None:
+    """Refuse files of a data folder, by patterns or names, that are links to somewhere else.
 
     Raises:
         DataError: names the links and where they lead, or folders that cannot be read.
     """
-    links = {link for path in files_of(root, patterns) if (link := _way_out(root, path))}
+    files = (*files_of(root, patterns), *(root / name for name in names))
+    links = {link for path in files if (link := _way_out(root, path))}
     if links:
         lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
         more = [f"and {len(lines) - MAX_LINKS} more"] if len(lines) > MAX_LINKS else []
@@ -61,8 +62,10 @@ def _target(path: Path) -> Path:
         return Path(path.readlink())
 
 
-def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
-    """What lies where patterns lead, pattern by pattern.
+def files_of(
+    root: Path, patterns: Iterable[str], cases: Collection[str] | None = None
+) -> list[Path]:
+    """What lies where patterns lead, pattern by pattern; only of some cases, where they are given.
 
     Raises:
         DataError: names every folder that cannot be read.
@@ -70,7 +73,8 @@ def files_of(root: Path, patterns: Iterable[str]) -> list[Path]:
     found, problems = list[Path](), list[str]()
     for pattern in patterns:
         try:
-            found += matches(root, pattern).values()
+            matched = matches(root, pattern).items()
+            found += [path for case, path in matched if cases is None or case in cases]
         except DataError as error:
             problems.append(str(error))
     if problems:

@@ -70,6 +70,10 @@ class FileFault(DataError):
         """In one line, for a remark."""
         return f"{self.where}: {self.what}" + (f", not {self.allowed}" if self.allowed else "")
 
+    def advising(self, fix: str) -> FileFault:
+        """The same, with another advice."""
+        return FileFault(self.where, self.what, self.allowed, fix)
+
     def of(self, path: Path) -> DataError:
         """The same, naming the file."""
         where = f"{path}: {self.where}"

@@ -27,6 +27,11 @@ THREADS = 8
 HELD_OUT = "validation"
 """The split that no stage may have seen."""
 
+REGRID = (
+    "resample it to the grid of its scan, nearest neighbor; only labels of the source are resampled"
+)
+"""What to do about references on another grid: scores count their voxels as they are."""
+
 File = tuple[Path, Kind, str]
 """A file, or folder of DICOM files; what it is; which series."""
 
@@ -199,7 +204,8 @@ class Survey:
                 elif resample and path == scan.labels:
                     self.remarks.append((part.split, f"{path}: {fault.told}; resampled"))
                 else:
-                    self._refuse(path, fault.of(path))
+                    told = fault if path == scan.labels else fault.advising(REGRID)
+                    self._refuse(path, told.of(path))
 
     def _covers_part(self, path: Path, resample: bool, found: Grid, grid: Grid) -> bool:
         """Whether a label map can be extended to the voxels of its scan without a loss."""

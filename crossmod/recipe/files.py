@@ -6,16 +6,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from crossmod.errors import RecipeError
-from crossmod.recipe.model import KINDS
+from crossmod.options import Location, model_in, sides
 from crossmod.recipe.names import ENDING, SHIPPED, recipe_file, shipped
-from crossmod.recipe.text import MAX_DEPTH, Location, parse_value, read_tables
+from crossmod.recipe.text import MAX_DEPTH, parse_value, read_tables
 from crossmod.stages.tables import CORE_KEYS
 
 SCHEMA = 1
-"""The version of the recipe language; it changes when recipes of before mean something else."""
+"""The version of the recipe language; raised when an older recipe would mean something else."""
 
 MAX_EXTENDS = 10
 """Recipes that extend each other in one chain."""
@@ -42,12 +43,15 @@ class Document:
     origins: Mapping[Location, str]
     files: tuple[Path, ...]
 
-    def problem(self, location: Location, text: str, *, allowed: str = "", near: str = "") -> str:
-        """A message for the key at ``location``: where, what, what is allowed, nearest name."""
+    def problem(
+        self, location: Location, text: str, *, allowed: str = "", near: str = "", fix: str = ""
+    ) -> str:
+        """A message for the key at ``location``: where, what, what is allowed, what to do."""
         key = ".".join(map(str, location))
         lines = [f"{self.origin(location)}: {key}: {text}"]
         lines += [f"    allowed: {allowed}"] if allowed else []
         lines += [f"    did you mean '{near}'?"] if near else []
+        lines += [f"    {fix}"] if fix else []
         return "\n".join(lines)
 
     def origin(self, location: Location) -> str:
@@ -84,11 +88,11 @@ def read_documents(
         tables, origins = _apply(setting, tables, origins)
     variants = _variants(tables.pop("variants", {}), origins)
     if not variants:
-        return {"": Document(path, prune(tables), origins, tuple(files))}
+        return {"": Document(path, tables, origins, tuple(files))}
     documents = {}
     for name, changes in variants.items():
         places = {**origins, **_moved(origins, name)}
-        documents[name] = Document(path, prune(merge(tables, changes)), places, tuple(files))
+        documents[name] = Document(path, merge(tables, changes), places, tuple(files))
     return documents
 
 
@@ -140,7 +144,7 @@ def _read_chain(
 
 def _check_schema(found: Any, where: str) -> None:
     if type(found) is not int or found < 1:
-        raise RecipeError(f"there is no schema {found!r}", where=where, allowed=str(SCHEMA))
+        raise RecipeError(f"schema {found!r} does not exist", where=where, allowed=str(SCHEMA))
     if found > SCHEMA:
         raise RecipeError(
             f"is written for schema {found}; this crossmod reads {SCHEMA}",
@@ -180,7 +184,7 @@ def _require_inside(named: str, leads_to: Path, home: Path, where: str) -> None:
             f"extends {named!r}, which is {leads_to}",
             where=where,
             allowed="recipes below the folder of the recipe or the current one, and shipped ones",
-            fix="if you trust it, --allow-outside",
+            fix="if you trust it, add --allow-outside",
         )
 
 
@@ -210,28 +214,50 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def prune(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what `false` removes: a kind of stage, one step of it, a class or a center."""
-    optional = [name for name, kind in KINDS.items() if kind.optional]
-    kept = {k: v for k, v in tables.items() if not (k in optional and v is False)}
-    for kind in optional:
-        if isinstance(kept.get(kind), Mapping) and "use" not in kept[kind]:
-            kept[kind] = _without_false(kept[kind])
-    data = kept.get("data")
-    if isinstance(data, Mapping):
-        named = {
-            k: _without_false(data[k]) for k in NAMES & data.keys() if isinstance(data[k], Mapping)
-        }
-        kept["data"] = {**data, **named}
+def unset(table: Mapping[str, Any], kind: Any) -> dict[str, Any]:
+    """Drop what `false` unsets: a step, a class, a center, and any key that has a default.
+
+    Where `false` is a value of its own, as in `flip = false`, it stays.
+
+    Args:
+        table: the merged table, valid or not.
+        kind: the class of its options, or the type that holds it.
+
+    Example:
+        >>> from crossmod.data.grids import Preprocess
+        >>> unset({"spacing_mm": [1, 1, 1], "crop": False}, Preprocess)
+        {'spacing_mm': [1, 1, 1]}
+    """
+    kept = {}
+    types = _types_in(table, kind)
+    for key, value in table.items():
+        inner, is_required = types.get(key, (Any, True))
+        if value is False and not is_required and not _holds_false(inner):
+            continue
+        if isinstance(value, Mapping):
+            value = unset(value, inner)
+        elif isinstance(value, list):
+            value = [unset(one, inner) if isinstance(one, Mapping) else one for one in value]
+        kept[key] = value
     return kept
 
 
-def _without_false(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in table.items() if value is not False}
+def _types_in(table: Mapping[str, Any], kind: Any) -> dict[str, tuple[Any, bool]]:
+    """Key -> type, and whether it is required, of what a table may hold."""
+    _, entries = sides(kind)
+    if entries is not Any:
+        return dict.fromkeys(table, (entries, False))
+    model = model_in(kind)
+    fields = model.model_fields if model else {}
+    return {key: (field.annotation, field.is_required()) for key, field in fields.items()}
 
 
-NAMES = {"classes", "centers"}
-"""Tables in [data] of which `false` may remove an entry."""
+def _holds_false(kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return any(value is False for value in get_args(kind))
+    if get_origin(kind) in (Annotated, Union, UnionType):
+        return any(map(_holds_false, get_args(kind)))
+    return kind in (bool, Any, object)
 
 
 def _apply(

@@ -1,11 +1,11 @@
-"""Recipes: TOML that reads like a methods section, validated all the way down.
+"""Recipes: TOML that reads like a methods section, validated down to the options of plugins.
 
-Every problem of a recipe is found at once, each with file, line, key and what is allowed.
+All problems of a recipe are reported at once, each with file, line, key and what is allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from crossmod.data.grids import Preprocess
 from crossmod.errors import PluginError, RecipeError
-from crossmod.recipe.files import Document, merge, read_documents
+from crossmod.options import Location
+from crossmod.recipe.files import Document, merge, read_documents, unset
+from crossmod.recipe.lookup import Names
 from crossmod.recipe.model import KINDS, Recipe
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
-from crossmod.recipe.text import Location
 from crossmod.stages import find
 from crossmod.stages.base import Segmenter
 from crossmod.stages.find import StageUse
@@ -33,7 +34,7 @@ class Segmentation:
     Attributes:
         use: the segmenter.
         table: what the core reads of [segment].
-        preprocess: the grid and intensity range it works on.
+        preprocess: the grid and intensity range of the scans it is applied to.
     """
 
     use: StageUse
@@ -99,18 +100,61 @@ def load_all(
     Raises:
         RecipeError: names every problem with file, line, key and what is allowed.
     """
+    found = examine(path, settings, allow_outside=allow_outside)
+    found.require()
+    return found.runs
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A recipe with all its variants, valid or not.
+
+    Attributes:
+        path: the recipe file.
+        recipes: the variants whose tables are valid.
+        checked: the variants whose stages and names are valid, too.
+        problems: a message for each problem.
+    """
+
+    path: Path
+    recipes: Sequence[Recipe]
+    checked: Sequence[Checked]
+    problems: Sequence[str]
+
+    @property
+    def runs(self) -> list[Checked]:
+        """Every valid variant with every seed."""
+        return [one for checked in self.checked for one in _seeded(checked)]
+
+    def require(self, more: Sequence[str] = ()) -> None:
+        """Refuse a recipe with problems, and tell others besides.
+
+        Raises:
+            RecipeError: names every problem.
+        """
+        if self.problems:
+            problems = [*self.problems, *more]
+            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+            if len(problems) > MAX_PROBLEMS:
+                count = f"more than {MAX_PROBLEMS} problems, the first of them"
+            raise RecipeError("\n".join([f"{self.path}: {count}", *problems[:MAX_PROBLEMS]]))
+
+
+def examine(path: Path, settings: Sequence[str] = (), *, allow_outside: bool = False) -> Examined:
+    """Read and validate a recipe; arguments as for `load_all`.
+
+    Raises:
+        RecipeError: the file cannot be read, is not TOML, or extends another that cannot be read.
+    """
     problems: list[str] = []
-    found = [
-        _check(name, document, problems)
-        for name, document in read_documents(path, settings, allow_outside=allow_outside).items()
-    ]
-    problems = list(dict.fromkeys(problems))  # variants share most of their lines
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        if len(problems) > MAX_PROBLEMS:
-            count = f"more than {MAX_PROBLEMS} problems, the first of them"
-        raise RecipeError("\n".join([f"{path}: {count}", *problems[:MAX_PROBLEMS]]))
-    return [one for checked in found if checked for one in _seeded(checked)]
+    documents = read_documents(path, settings, allow_outside=allow_outside)
+    found = [_check(name, document, problems) for name, document in documents.items()]
+    return Examined(
+        path,
+        [recipe for recipe, _ in found if recipe],
+        [checked for _, checked in found if checked],
+        list(dict.fromkeys(problems)),  # variants share most of their lines
+    )
 
 
 def _seeded(checked: Checked) -> list[Checked]:
@@ -126,14 +170,18 @@ def _seeded(checked: Checked) -> list[Checked]:
     ] or [checked]
 
 
-def _check(variant: str, document: Document, problems: list[str]) -> Checked | None:
-    tables = document.tables
-    resolver = Resolver(document, problems)
+def _check(
+    variant: str, document: Document, problems: list[str]
+) -> tuple[Recipe | None, Checked | None]:
+    document = replace(document, tables=unset(document.tables, Recipe))
+    tables, names = document.tables, Names.of(document)
+    resolver = Resolver(document, names, problems)
     recipe: Recipe | None = None
     try:
-        recipe = Recipe.model_validate(tables)
+        recipe = names.resolved(Recipe.model_validate(tables), (), problems)
     except ValidationError as error:
         problems += explain(error, (), Recipe, document)
+        names.check_parts(problems)
     uses = {
         (name, step): use
         for name, kind in KINDS.items()
@@ -141,39 +189,46 @@ def _check(variant: str, document: Document, problems: list[str]) -> Checked | N
         if (use := resolver.use(name, step, table))
     }
     if recipe is None:
-        return None
+        return None, None
     problems += contradictions(recipe, document)
     segmenter = uses.get(("segment", ""))
     if segmenter is None:
-        return None
+        return recipe, None
     if recipe.pseudo_label and recipe.pseudo_label.warm_start:
         resolver.require_warm_start(segmenter)
-    segmentation = Segmentation(segmenter, recipe.segment, recipe.preprocess)
-    return Checked(
-        variant,
-        variant,
-        recipe,
-        uses,
-        segmentation,
-        resolver.last(recipe, segmentation),
-        document,
-    )
+    usual = Segmentation(segmenter, recipe.segment, recipe.preprocess.of("target"))
+    last = resolver.last(recipe, usual)
+    return recipe, Checked(variant, variant, recipe, uses, usual, last, document)
 
 
 @dataclass(frozen=True)
 class Resolver:
     """Loads the plugins that a document names and validates their options.
 
-    What is wrong goes into `problems`.
+    Problems are added to `problems`.
     """
 
     document: Document
+    names: Names
     problems: list[str]
 
     def use(
-        self, kind: str, name: str, table: Mapping[str, Any], location: Location = ()
+        self,
+        kind: str,
+        name: str,
+        table: Mapping[str, Any],
+        location: Location = (),
+        concerns: Callable[[Location], bool] = lambda within: True,
     ) -> StageUse | None:
-        """The plugin of a stage table with its options, or None where something is wrong."""
+        """The plugin of a stage table with its options, or None where something is wrong.
+
+        Args:
+            kind: the kind of stage.
+            name: its name; empty for an only one.
+            table: what the recipe says of it.
+            location: where, if not in the table of that name.
+            concerns: whether a location within the table is looked up, as for `Names.resolved`.
+        """
         location = location or ((kind, name) if name else (kind,))
         wanted = table.get("use")
         if not isinstance(wanted, str):
@@ -184,7 +239,8 @@ class Resolver:
         core = KINDS[kind].table.model_fields
         own = {key: value for key, value in table.items() if key not in core}
         model = plugin.stage.options_type
-        options = self._validated(model, own, location, [key for key in core if key not in own])
+        extra = [key for key in core if key not in own]
+        options = self._validated(model, own, location, extra, concerns)
         return StageUse(f"{kind}-{name}" if name else kind, plugin, options) if options else None
 
     def last(self, recipe: Recipe, usual: Segmentation) -> Segmentation:
@@ -194,20 +250,24 @@ class Resolver:
             return usual
         where = ("pseudo_label", "last")
         tables = self.document.tables
-        grid = merge(tables["preprocess"], changes.preprocess)
+        grid = usual.preprocess.with_changes(changes.preprocess)
         preprocess = self._validated(Preprocess, grid, (*where, "preprocess"))
-        segment = merge(tables["segment"], changes.segment)
-        table = self._validated(SegmentTable, segment, (*where, "segment"))
-        use = self.use("segment", "", segment, (*where, "segment"))
+        segment, at = merge(tables["segment"], changes.segment), (*where, "segment")
+
+        def concerns(within: Location) -> bool:
+            return within[0] in changes.segment  # of the others, [segment] has been looked at
+
+        table = self._validated(SegmentTable, segment, at, concerns=concerns)
+        use = self.use("segment", "", segment, at, concerns)
         if not (preprocess and table and use):
             return usual  # problems have been noted
         return Segmentation(use, table, preprocess)
 
     def require_warm_start(self, segmenter: StageUse) -> None:
-        """Note a problem where the segmenter cannot go on from earlier weights."""
+        """Note a problem if the segmenter cannot start from earlier weights."""
         stage = segmenter.plugin.stage
         if issubclass(stage, Segmenter) and not stage.warm_starts:
-            text = f"{segmenter.who} cannot go on from earlier weights"
+            text = f"{segmenter.who} cannot start from earlier weights"
             where = ("pseudo_label", "warm_start")
             self.problems.append(self.document.problem(where, text, allowed="false"))
 
@@ -234,12 +294,14 @@ class Resolver:
         values: Mapping[str, Any],
         location: Location,
         extra: Sequence[str] = (),
+        concerns: Callable[[Location], bool] = lambda within: True,
     ) -> ModelT | None:
         try:
-            return model.model_validate(values)
+            options = model.model_validate(unset(values, model))
         except ValidationError as error:
             self.problems.extend(explain(error, location, model, self.document, extra))
             return None
+        return self.names.resolved(options, location, self.problems, concerns)
 
 
 def _kind_of(name: str) -> str:

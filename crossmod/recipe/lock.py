@@ -18,7 +18,7 @@ def locked(checked: Checked) -> str:
 
 
 def _versions(checked: Checked) -> str:
-    """Plugin versions as comments: they say what ran without binding a rerun."""
+    """Plugin versions as comments: they record what ran and do not bind a rerun."""
     lines = []
     for use in checked.uses.values():
         identity = use.plugin.identity

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
+from crossmod.data.choice import Cases, Choice
 from crossmod.data.classes import Classes
 from crossmod.data.crossmoda import DEFAULT_STRUCTURE, SIZE_LIMITS_MM3
-from crossmod.data.grids import Preprocess
 from crossmod.intake.options import Intake
 from crossmod.options import (
+    ClassName,
     Determinism,
     FileValue,
     Fraction,
     Name,
     Options,
-    Positive,
     Seed,
     model_in,
 )
+from crossmod.recipe.preprocess import PreprocessTable
+from crossmod.recipe.values import Device, FilePattern, PatientPattern, Seeds, SizeLimits, Title
 from crossmod.stages import find
 from crossmod.stages.tables import (
     AugmentTable,
@@ -30,92 +32,40 @@ from crossmod.stages.tables import (
     StageTable,
 )
 
-MAX_PARTS = 30
-"""Folders inside each other that a pattern may name."""
-
-MAX_PART_BYTES = 255
-"""Bytes of one name on any file system."""
-
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
 ScanCount = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
-"""Becomes part of the name of a folder."""
+"""It becomes part of a folder name."""
 
 
-def _stays_below(pattern: str) -> str:
-    """Refuse what could lead out of the data folder, or is no pattern at all."""
-    parts = pattern.split("/")
-    if "\\" in pattern or not pattern.isprintable():
-        raise ValueError("parts of a pattern are separated by /, and nothing else is special")
-    if not parts[0] or parts[0][0] == "~" or parts[0][1:2] == ":" or ".." in parts:
-        raise ValueError("a pattern stays below the data folder: no .., ~, drive or leading /")
-    if "{case}" not in pattern:
-        raise ValueError("{case} stands where the case id is")
-    return pattern
-
-
-def _names_files(pattern: str) -> str:
-    """Refuse what no file system can hold, and what no file can be called."""
-    parts = pattern.split("/")
-    if {"", "."} & set(parts):
-        raise ValueError("a pattern names something between two /, and no .")
-    if "{case}{case}" in pattern:
-        raise ValueError("something stands between {case} and {case}")
-    longest = max(len(part.replace("{case}", "").encode()) for part in parts)
-    if longest > MAX_PART_BYTES or len(parts) > MAX_PARTS:
-        raise ValueError(f"at most {MAX_PARTS} names of {MAX_PART_BYTES} bytes make a pattern")
-    return pattern
-
-
-def _names_a_patient(pattern: str) -> str:
-    if pattern.count("{patient}") != 1:
-        raise ValueError("{patient} stands here once, as in {patient}_ses-*")
-    if len(pattern) > MAX_PART_BYTES:
-        raise ValueError(f"a pattern of case ids has at most {MAX_PART_BYTES} characters")
-    return pattern
-
-
-def _says_something(title: str) -> str:
-    if not title.strip():
-        raise ValueError("a title says what this experiment is")
-    return title
-
-
-def _differ(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(seeds)) < len(seeds):
-        raise ValueError("the same seed gives the same run: each stands here once")
-    return seeds
-
-
-def _ascends(limits: tuple[float, float]) -> tuple[float, float]:
-    if limits[0] > limits[1]:
-        raise ValueError("the second limit is at least the first")
-    return limits
-
-
-FilePattern = Annotated[str, AfterValidator(_stays_below), AfterValidator(_names_files)]
-Title = Annotated[str, AfterValidator(_says_something)]
-Seeds = Annotated[tuple[Seed, ...], Field(max_length=100), AfterValidator(_differ)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")]
-SizeLimits = Annotated[tuple[Positive, Positive], AfterValidator(_ascends)]
-PatientPattern = Annotated[str, AfterValidator(_names_a_patient)]
-
-
-class LabeledFiles(Options):
-    """Where labeled scans lie, relative to the data root; `{case}` stands for the case id."""
+class AnyFiles(Options):
+    """Where scans lie, relative to the data root; `{case}` stands for the case id."""
 
     images: FilePattern
     """Pattern of the images."""
+    cases: Cases | None = None
+    """Cases that take part, of those that the pattern matches; without it, all do. A list of ids,
+    the name of a file that lists them, or a table such as `source.cases`. Each must be there."""
+    exclude: Cases | None = None
+    """Cases that do not take part, written as `source.cases` is."""
+
+    @property
+    def choice(self) -> Choice:
+        """Which cases of the pattern take part."""
+        return Choice(self.cases, self.exclude)
+
+
+class LabeledFiles(AnyFiles):
+    """Where labeled scans lie."""
+
     labels: FilePattern
     """Pattern of the label maps."""
 
 
-class Files(Options):
-    """Where unlabeled scans lie, relative to the data root; `{case}` stands for the case id."""
+class Files(AnyFiles):
+    """Where unlabeled scans lie."""
 
-    images: FilePattern
-    """Pattern of the images."""
     series: str = ""
     """If images are folders of DICOM files: the SeriesInstanceUID or a pattern of
     SeriesDescription; required if a folder holds several series."""
@@ -158,6 +108,18 @@ class Data(Options):
     """Size of the embedded cohort that is used without a data folder."""
 
     @property
+    def splits(self) -> dict[str, AnyFiles]:
+        """Split -> its files; validation only where there is one."""
+        splits = {"source": self.source, "target": self.target, "validation": self.validation}
+        return {name: files for name, files in splits.items() if files}
+
+    @property
+    def lists(self) -> list[str]:
+        """The files below the data folder that list cases."""
+        lists = [one for files in self.splits.values() for one in (files.cases, files.exclude)]
+        return [one.file for one in lists if one and one.file]
+
+    @property
     def class_table(self) -> Classes:
         """The classes with their file values."""
         return Classes({n: (v,) if isinstance(v, int) else v for n, v in self.classes.items()})
@@ -173,8 +135,9 @@ class Evaluate(Options):
     only if self-training learns from them."""
     compare: tuple[Level, ...] = ("oracle", "no-adaptation", "translated")
     """Segmenters trained for comparison only."""
-    structure: str = DEFAULT_STRUCTURE
-    """The class whose appearance the report follows."""
+    structure: ClassName = DEFAULT_STRUCTURE
+    """The class whose appearance the report follows; options of stages that name a class mean this
+    one by default."""
     size_limits_mm3: SizeLimits = SIZE_LIMITS_MM3
     """In comparisons of variants, structures below the first volume are small and those above the
     second are large; the groups of the paper's augmentation have these limits."""
@@ -205,7 +168,7 @@ class Recipe(Options):
     differently. "free": the fastest kernels."""
     data: Data
     intake: Intake = Intake()
-    preprocess: Preprocess
+    preprocess: PreprocessTable
     translate: dict[StepName, LearningTable] = Field(default_factory=dict)
     augment: dict[StepName, AugmentTable] = Field(default_factory=dict)
     segment: SegmentTable

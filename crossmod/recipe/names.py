@@ -1,9 +1,10 @@
-"""Which file the name of a recipe means: one that lies there, or one that came with crossmod."""
+"""Which file the name of a recipe means: one in that place, or one that came with crossmod."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 from crossmod.errors import RecipeError
@@ -21,19 +22,37 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for folder in SHIPPED for path in sorted(folder.glob(f"*{ENDING}"))}
 
 
-def find_recipe(recipe: Path) -> Path:
+def find_recipe(recipe: Path, others: str = "") -> Path:
     """The file a user means: a path, or the name of a recipe that came with crossmod.
 
+    Args:
+        recipe: what was named.
+        others: what the command takes besides recipes, for the message.
+
     Raises:
-        RecipeError: there is no such file.
+        RecipeError: the file does not exist.
     """
     found = recipe_file(str(recipe), Path())
     if found is None:
-        what = "is not a file"
-        with suppress(OSError):  # a name may be too long for the file system
-            what = "does not end with .toml" if recipe.is_file() else what
-        raise RecipeError(what, where=str(recipe), allowed=", ".join(sorted(shipped())))
+        names = sorted(shipped())
+        near = get_close_matches(recipe.name, names, n=1)
+        raise RecipeError(
+            _fault_of(recipe),
+            where=str(recipe),
+            allowed=f"{others}a .toml file, or a recipe of crossmod: {', '.join(names)}",
+            fix=f"did you mean '{near[0]}'?" if near else "",
+        )
     return found
+
+
+def _fault_of(recipe: Path) -> str:
+    """Why something is not a recipe."""
+    with suppress(OSError):  # a name may be too long for the file system
+        if recipe.is_dir():
+            return "is a folder, not a recipe"
+        if recipe.exists():
+            return f"is not a recipe: its name does not end with {ENDING}"
+    return "does not exist"
 
 
 def recipe_file(named: str, folder: Path, extending: Path | None = None) -> Path | None:
@@ -59,7 +78,7 @@ def recipe_file(named: str, folder: Path, extending: Path | None = None) -> Path
 
 
 def _places(named: Path, folder: Path) -> Iterator[Path]:
-    """Where to look, first things first."""
+    """Where to look, in order of precedence."""
     if named.suffix:  # else a file beside it, e.g. one called smoke, would hide a recipe
         yield folder / named
     bare = named.name.removesuffix(ENDING)

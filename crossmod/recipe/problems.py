@@ -4,74 +4,56 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from crossmod.options import model_in
+from crossmod.options import Location, model_in
 from crossmod.recipe.files import Document
-from crossmod.recipe.model import KINDS, Recipe
-from crossmod.recipe.text import Location
+from crossmod.recipe.model import Recipe
 from crossmod.stages.tables import LastRound
 
 MAX_PROBLEMS = 100
-"""Problems that are listed; nobody reads more."""
+"""Most problems that are listed."""
 
 MISPLACED = {
-    ("data", split, "labels"): "the unlabeled domain has labels; those to be scored against belong"
-    " into evaluate.labels"
+    ("data", split, "labels"): "the target domain is unlabeled; put the pattern of"
+    " reference label maps into evaluate.labels"
     for split in ("target", "validation")
+} | {
+    ("preprocess", domain, key): "both domains share one grid: set it in [preprocess]"
+    for domain in ("source", "target")
+    for key in ("spacing_mm", "crop")
 }
-"""Keys that people expect where they must not be."""
+"""Keys that people write where they must not be."""
 
 
 def contradictions(recipe: Recipe, document: Document) -> list[str]:
-    """Problems that no single key has by itself."""
+    """Problems that involve several keys."""
     return [
         *_class_problems(recipe, document),
-        *_center_problems(recipe, document),
         *_round_problems(recipe, document),
     ]
 
 
 def _class_problems(recipe: Recipe, document: Document) -> list[str]:
-    table = recipe.data.class_table
-    values = [value for several in table.values.values() for value in several]
+    """Classes that share a value."""
+    owners: dict[int, list[str]] = {}
+    for name, values in recipe.data.class_table.values.items():
+        for value in values:
+            owners.setdefault(value, []).append(name)
     problems = []
-    if len(set(values)) < len(values):
-        problems.append(document.problem(("data", "classes"), "two classes share a value"))
-    named: list[tuple[Location, str]] = [(("evaluate", "structure"), recipe.evaluate.structure)]
-    named += [(("segment", "largest_component"), name) for name in recipe.segment.largest_component]
-    known = ", ".join(table.labels)
-    problems += [
-        document.problem(location, f"no class is called '{name}'", allowed=known)
-        for location, name in named
-        if name not in table.labels
-    ]
-    return problems
-
-
-def _center_problems(recipe: Recipe, document: Document) -> list[str]:
-    centers = recipe.data.centers
-    problems = []
-    for kind in [name for name, kind in KINDS.items() if kind.named]:
-        for name, table in getattr(recipe, kind).items():
-            center = table.fit_on.center
-            if center is not None and not any(fnmatch(known, center) for known in centers):
-                problems.append(
-                    document.problem(
-                        (kind, name, "fit_on", "center"),
-                        f"no center is called '{center}'",
-                        allowed=", ".join(centers),
-                        near=nearest(center, centers),
-                    )
-                )
+    for value, names in owners.items():
+        if len(names) > 1:
+            text = f"{' and '.join(map(repr, names))} have the same value {value}"
+            fix = f"remove one of them, as in `{names[0]} = false`, or give it another value"
+            location = ("data", "classes", names[-1])
+            problems.append(document.problem(location, text, fix=fix))
     return problems
 
 
 def _round_problems(recipe: Recipe, document: Document) -> list[str]:
-    """What the last round of self-training cannot change."""
+    """Changes that the last round of self-training cannot make."""
     if recipe.pseudo_label is None or recipe.pseudo_label.last is None:
         return []
     last, where = recipe.pseudo_label.last, ("pseudo_label", "last")
@@ -80,16 +62,16 @@ def _round_problems(recipe: Recipe, document: Document) -> list[str]:
         problems.append(
             document.problem(
                 (*where, "preprocess"),
-                "translated images are not made anew for another grid",
-                allowed='with train_on = "target"',
+                "translated images exist on one grid only",
+                allowed='another grid with train_on = "target"',
             )
         )
     if recipe.pseudo_label.warm_start and _needs_another_network(last):
         problems.append(
             document.problem(
                 where,
-                "another grid or fold count needs another network, which cannot go on from the"
-                " weights of the round before",
+                "another grid or number of folds needs another network, which cannot start from the"
+                " weights of the previous round",
                 allowed="warm_start = false",
             )
         )
@@ -132,7 +114,7 @@ def explain(
             message = f"unknown key '{word}'"
             near, allowed = nearest(word, known), ", ".join(known)
         else:
-            message, near, allowed = found["msg"], "", ""
+            message, near, allowed = found["msg"].removeprefix("Value error, "), "", ""
             if found["type"] != "missing":
                 message += f", found {found['input']!r}"[:120]
         problems.append(document.problem(location, message, allowed=allowed, near=near))

@@ -1,7 +1,7 @@
-"""TOML text nobody vouches for: read within limits, parsed, and each key found in it.
+"""Untrusted TOML text: read within limits, parsed, and each key located.
 
-What a recipe needs is far below every limit; each keeps reading quick and the parser's recursion
-shallow. Every problem says line and column.
+Recipes stay far below every limit; the limits keep reading fast and the parser's recursion shallow.
+Every problem gives line and column.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Never
 
 from crossmod.errors import RecipeError
-
-Location = tuple[str | int, ...]
+from crossmod.options import Location
 
 MAX_BYTES = 100_000
 """Bytes of a file."""
@@ -33,7 +32,7 @@ TOKEN = re.compile(
     r"(?P<open_quote>[\"'])|#[^\n]*+|(?P<word>[\w+:-]++)|(?P<dot>\.)|(?P<mark>[\[\]{},=\n])",
     re.DOTALL,
 )
-"""Strings and comments first, so that nothing inside them counts."""
+"""Strings and comments first, so that their content is skipped."""
 
 PLACE = re.compile(r" \(at line (\d+), column (\d+)\)$")
 AT_END = " (at end of document)"
@@ -71,7 +70,7 @@ def parse(text: str, where: str) -> dict[str, Any]:
 
 
 def parse_value(text: str, where: str) -> Any:
-    """A single value; what is no TOML value is a string, as in ``--set segment.use=unet3d``.
+    """A single value; text that is not TOML is a string, as in ``--set segment.use=unet3d``.
 
     Raises:
         RecipeError: the text exceeds a limit.
@@ -124,7 +123,7 @@ def _decoded(raw: bytes, where: str) -> str:
 
 
 def _check_shape(text: str, where: str) -> None:
-    """Refuse what would take the parser long or deep, in one pass."""
+    """Refuse text that makes the parser slow or recurse deeply, in one pass."""
     depth = dots = 0
     for token in TOKEN.finditer(text):
         kind, found = token.lastgroup, token[0]

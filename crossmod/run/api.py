@@ -18,6 +18,7 @@ from crossmod.recipe.names import find_recipe
 from crossmod.run.data import check_data, find_data, inputs_of, survey_data
 from crossmod.run.engine import Engine
 from crossmod.run.folder import choose_places
+from crossmod.run.foresight import foresee
 from crossmod.run.plan import Plan, Planner
 from crossmod.run.publish import publish_comparison, publish_report
 from crossmod.run.run import Run
@@ -120,9 +121,12 @@ def plan(
         survey = survey_data(
             checked.recipe, root, inventory, memory=memory, digests=digests, progress=progress
         )
+        foreseen = foresee(checked, inventory, survey)
+        survey.problems += foreseen.problems
         survey.require()
         planned = Planner(checked, root, digests).plan()
         planned.remark(survey.remarks)
+        planned.remark(("source", f"warning: {text}") for text in foreseen.warnings)
         plans.append(planned)
     return Experiment(plans, opened, outputs)
 

@@ -7,14 +7,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from crossmod.data.cases import patient_of
-from crossmod.data.folder import Inventory, Scan, ending_of, nearest_folder, take_stock
-from crossmod.data.grids import require_moderate
+from crossmod.data.folder import (
+    Inventory,
+    Scan,
+    ending_of,
+    find_scans,
+    nearest_folder,
+    take_stock,
+)
+from crossmod.data.grids import Preprocess, require_moderate
 from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs
 from crossmod.files.patterns import CASE, is_folder, matches, refuse_links
 from crossmod.intake import Inspector, Part, Survey, survey
+from crossmod.recipe.files import merge, unset
 from crossmod.recipe.load import Checked
-from crossmod.recipe.model import Recipe
+from crossmod.recipe.model import AnyFiles, LabeledFiles, Recipe
 from crossmod.stages.base import Progress, silent_progress
 
 SHOWN = 5
@@ -37,6 +45,8 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
     files = found[0].document.files
     if data is None:
         return Inputs(files)
+    named = {name for checked in found for name in checked.recipe.data.lists}
+    files = (*files, *(data / name for name in sorted(named)))
     listed, searched = list[Path](), [data]
     for pattern in {one for checked in found for one in checked.recipe.patterns}:
         start, _, rest = pattern.partition(CASE)
@@ -58,17 +68,35 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
             table beside the source scans contradicts their names, or links lead out of the folder.
     """
     if not is_folder(root):
-        raise DataError("is not a folder", where=str(root))
+        raise DataError("is not a folder" if root.exists() else "does not exist", where=str(root))
     if not allow_outside:
-        refuse_links(root, recipe.patterns)
+        refuse_links(root, recipe.patterns, recipe.data.lists)
     data = recipe.data
-    patterns: dict[str, tuple[str, str | None]] = {
-        "source": (data.source.images, data.source.labels),
-        "target": (data.target.images, None),
+    patterns = {
+        split: (files.images, files.labels if isinstance(files, LabeledFiles) else None)
+        for split, files in data.splits.items()
     }
-    if data.validation is not None:
-        patterns["validation"] = (data.validation.images, None)
-    return take_stock(root, patterns, data.centers)
+    choices = {split: files.choice for split, files in data.splits.items()}
+    return take_stock(root, patterns, data.centers, choices)
+
+
+def chosen(
+    recipe: Recipe, files: AnyFiles, labels: str | None, root: Path | None
+) -> tuple[str, ...] | None:
+    """The cases of a split that its lists choose; None where it has no lists.
+
+    Raises:
+        DataError: as `find_scans`, or there is no data folder.
+    """
+    if files.choice.is_all:
+        return None
+    if root is None:
+        raise DataError(
+            "cases and exclude choose from a data folder; the embedded cohort is used whole",
+            fix="give --data DIR, or remove these keys from [data]",
+        )
+    scans = find_scans(root, files.images, labels, recipe.data.centers, files.choice)
+    return tuple(scan.case for scan in scans)
 
 
 def survey_data(
@@ -104,12 +132,12 @@ def survey_data(
             scans,
             {} if split == "source" else references,
             series.get(split, ""),
-            recipe.preprocess,
+            recipe.preprocess.of("source" if split == "source" else "target"),
             split == "target" and _has_oracle(recipe, scans, references),
         )
         for split, scans in inventory.splits.items()
     ]
-    grids = {scan.image: recipe.preprocess for part in parts for scan, _ in part.pairs()}
+    grids = {scan.image: part.grid for part in parts if part.grid for scan, _ in part.pairs()}
     single = tuple(data.class_table.values[name] for name in _single(recipe))
     found = survey(
         parts,
@@ -167,9 +195,11 @@ def _unmatched(recipe: Recipe, root: Path, parts: Iterable[Part]) -> Iterator[st
 def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
     """Scans whose voxels are so large that a common grid explodes."""
     last = recipe.pseudo_label.last if recipe.pseudo_label else None
-    other = recipe.preprocess.model_copy(update=last.preprocess) if last else recipe.preprocess
+    usual = recipe.preprocess.of("target")
+    changed = merge(usual.model_dump(), last.preprocess if last else {})
+    other = Preprocess.model_validate(unset(changed, Preprocess))
     for part in found.parts:
-        grids = [recipe.preprocess] if part.split == "source" else [recipe.preprocess, other]
+        grids = [recipe.preprocess.of("source")] if part.split == "source" else [usual, other]
         for image in [scan.image for scan in part.scans if scan.image in found.facts]:
             try:
                 for options in grids:

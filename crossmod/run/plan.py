@@ -9,7 +9,7 @@ Beside the chain stand segmenters trained for comparison; they feed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -23,7 +23,8 @@ from crossmod.files.patterns import files_of, matches
 from crossmod.intake.formats.read import digest_of_image
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
-from crossmod.recipe.model import Files, LabeledFiles
+from crossmod.recipe.model import AnyFiles, Files
+from crossmod.run.data import chosen
 from crossmod.run.steps import (
     Apply,
     Augment,
@@ -116,27 +117,28 @@ class Planner:
     def _prepare(
         self,
         name: str,
-        files: Files | LabeledFiles,
+        files: AnyFiles,
         labels: str | None = None,
         grid: Preprocess | None = None,
     ) -> Prepare:
         """The step that brings scans onto a common grid."""
-        data = self.recipe.data
+        data, cases = self.recipe.data, chosen(self.recipe, files, labels, self.root)
         return Prepare(
             name=f"prepare-{name}",
-            data=self.scans_of(files.images, labels),
+            data=self.scans_of(files.images, labels, cases=cases),
             images=files.images,
             labels=labels,
             centers=data.centers,
             classes=data.class_table,
-            options=grid or self.recipe.preprocess,
+            options=grid or self.recipe.preprocess.of("source" if name == "source" else "target"),
             intake=self.recipe.intake,
+            cases=cases,
             series=files.series if isinstance(files, Files) else "",
             patients=data.patients,
         )
 
-    def scans_of(self, *patterns: str | None) -> ScanSource:
-        """The embedded cohort, or the digests of the user's files that match the patterns."""
+    def scans_of(self, *patterns: str | None, cases: Collection[str] | None = None) -> ScanSource:
+        """The embedded cohort, or the digests of the user's files that match; of some cases."""
         if self.root is None:
             size = self.recipe.data.phantom
             if size is None:
@@ -147,7 +149,7 @@ class Planner:
             code = digest_of_files(sorted(PHANTOM.glob("*.py")))
             return MakePhantom(name="phantom", size=size, code=code)
         found: dict[str, str] = {}
-        for path in files_of(self.root, filter(None, patterns)):
+        for path in files_of(self.root, filter(None, patterns), cases):
             if path not in self.digests:
                 self.digests[path] = digest_of_image(path)
             found[path.relative_to(self.root).as_posix()] = self.digests[path]
@@ -160,7 +162,7 @@ class Planner:
             return "none"
         if self.root is None:
             return "all"
-        scans = find_scans(self.root, images.images, None, images.centers)
+        scans = find_scans(self.root, images.images, None, images.centers, images.choice)
         references = matches(self.root, labels)
         found = [scan.case in references for scan in scans]
         return "all" if all(found) else "some" if any(found) else "none"
@@ -224,7 +226,7 @@ class Planner:
                 if table.last and table.last.train_on == "target":
                     training = ()
             images = self._images(setup)
-            if setup.preprocess != self.recipe.preprocess:
+            if setup.preprocess != self.checked.segmentation.preprocess:
                 regrid = Regrid(name=f"regrid-{number}", labeled=chosen, images=images["target"])
                 labeled = self._add(regrid)
             before = self.made.predictions[last, "target"].models if table.warm_start else ()
@@ -242,7 +244,7 @@ class Planner:
     def _images(self, setup: Segmentation) -> dict[str, Prepare]:
         """The target splits on the grid of a segmentation."""
         plan, data = self.made, self.recipe.data
-        if setup.preprocess == self.recipe.preprocess:
+        if setup.preprocess == self.checked.segmentation.preprocess:
             usual = {"target": plan.target, "validation": plan.validation}
             return {split: step for split, step in usual.items() if step}
         files = {"target": data.target, "validation": data.validation}

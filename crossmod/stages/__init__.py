@@ -1,4 +1,4 @@
-"""What a plugin fills in, how it is found, checked, and contained while it works.
+"""What a plugin implements, and how it is found, checked, and contained while it works.
 
 `crossmod.torch` imports `Context` from here; its text belongs to the content keys of trained steps.
 """

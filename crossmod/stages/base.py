@@ -26,12 +26,12 @@ ItemT = TypeVar("ItemT")
 
 
 class Progress(Protocol):
-    """Shows how far a loop is."""
+    """Shows the progress of a loop."""
 
     def __call__(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
     ) -> Iterator[ItemT]:
-        """Yield the items; ``total`` where the length is not known, ``label`` says what runs."""
+        """Yield the items; ``total`` if they have no length, ``label`` names the work."""
         ...
 
 
@@ -53,7 +53,8 @@ class Context:
         classes: class name -> label in label maps.
         device: "cpu", "cuda" or "cuda:1".
         precision: "fp32", "bf16" or "fp16"; see `crossmod.torch.autocast`.
-        start: what a segmenter learned in the round before, to go on from; None starts anew.
+        start: what the segmenter learned in the previous round, to start from; None trains from
+            scratch.
         checkpoints: where `crossmod.torch.resumable` keeps its states; None keeps none.
         progress: wrap a long loop in it to show time left.
         log: notes a line of text, for the report. A line that starts with "warning: " is shown
@@ -94,6 +95,43 @@ class Context:
 
 
 @dataclass(frozen=True)
+class ScanFacts:
+    """What is known of a scan before anything is computed.
+
+    Attributes:
+        case: its id.
+        center: where it comes from.
+        shape: voxels (I, J, K) on the common grid.
+        spacing_mm: voxel size on the common grid.
+        volumes_mm3: class name -> volume in its label map, as far as that is known; preprocessing
+            may change it by some percent.
+    """
+
+    case: str
+    center: str
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    volumes_mm3: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of the data before anything is computed.
+
+    Attributes:
+        labeled: the source scans that `fit` gets.
+        target: the target scans that `fit` gets.
+        applied: the scans that the stage is applied to, once it has learned.
+        classes: class name -> label in label maps.
+    """
+
+    labeled: tuple[ScanFacts, ...]
+    target: tuple[ScanFacts, ...]
+    applied: tuple[ScanFacts, ...]
+    classes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class History:
     """The rounds of self-training so far: the pseudo-labeled cohort of each, oldest first."""
 
@@ -106,14 +144,24 @@ class Stage(HasOptions[OptionsT], ABC):
     code_of: ClassVar[tuple[str, ...]] = ()
     """Modules, distributions, and files or folders beside the module (as "data/weights.npy") that
     decide results, besides the plugin's own code: when they change, the steps of this stage are
-    made anew. What the plugin's code imports and no other
-    distribution has counts without being named."""
+    computed again. What the plugin's code imports counts without being named, unless another
+    distribution brings it."""
     probes: ClassVar[bool] = True
     """Whether `crossmod run --dry-run` may try the stage on stand-ins to see what it costs; False
-    where it starts other programs or cannot stop after a few steps."""
+    if it starts other programs or cannot stop after a few steps."""
 
     def __init__(self, options: OptionsT | None = None) -> None:
         self.options: OptionsT = options or self.options_type()  # type: ignore[assignment]
+
+    def check_data(self, data: DataFacts) -> Iterable[str]:
+        """Yield what the options ask of the data and the data do not have. Default: nothing.
+
+        `crossmod check --data` and `crossmod run` call it before anything is computed. Each line
+        begins with the option it is about, as in "patch: ...", and stops the run; a line that
+        starts with "warning: " is shown and does not.
+        """
+        del data
+        return ()
 
 
 class Translator(Stage[OptionsT]):
@@ -139,7 +187,7 @@ class Translator(Stage[OptionsT]):
 
 
 class Augmenter(Stage[OptionsT]):
-    """Adds rare appearances: none, one or several new labeled pairs from each."""
+    """Adds rare appearances: any number of new labeled pairs from each pair."""
 
     def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> Arrays:
         """Learn from translated labeled images and real target images. Default: nothing."""
@@ -155,7 +203,7 @@ class Segmenter(Stage[OptionsT]):
     """Learns to outline structures and outlines them in new images."""
 
     warm_starts: ClassVar[bool] = False
-    """Whether `fit` goes on from `Context.start` where there is one."""
+    """Whether `fit` starts from `Context.start` if it is given."""
 
     @abstractmethod
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> Arrays:
@@ -188,7 +236,7 @@ class PseudoLabeler(Stage[OptionsT]):
 
     @abstractmethod
     def done(self, history: History) -> bool:
-        """Whether another round would change too little to be worth it.
+        """Whether self-training should stop, since another round would change too little.
 
         Args:
             history: the pseudo-labels so far; the newest were made after the last training.

@@ -1,8 +1,8 @@
-"""All code that decides what a plugin computes, as one digest. Nothing of it is imported.
+"""One digest of all code that decides what a plugin computes. None of it is imported.
 
 It is the plugin's own distribution, and every module its code names that is neither part of Python
-nor listed by another distribution, such as a helper that lies beside it. Of crossmod those parts
-count that compute numbers for plugins: `crossmod.torch`, and the modules behind `NUMBERS`.
+nor listed by another distribution, such as a helper that lies beside it. Parts of crossmod
+count if they compute numbers for plugins: `crossmod.torch`, and the modules behind `NUMBERS`.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def code_digest(entry: EntryPoint, stage: type, declared: tuple[str, ...], alone
             counts, not the rest.
 
     Raises:
-        LookupError: something is declared that is not there; holds its name.
+        LookupError: something that is declared does not exist; holds its name.
     """
     code = Code(entry.dist)
     for module in dict.fromkeys([entry.module, *(base.__module__ for base in stage.__mro__)]):
@@ -202,7 +202,7 @@ def _declare(code: Code, name: str, found: bool) -> None:
 
 
 def place_of(module: str) -> Place | None:
-    """The outermost regular package that holds a module, else its file; None if there is none."""
+    """The outermost regular package that holds a module, else its file; None if neither exists."""
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
         spec = None

@@ -1,9 +1,9 @@
-"""What the core checks of everything a stage gives back, so that no plugin has to.
+"""What the core checks of everything that a stage returns, so that no plugin has to.
 
-The right kind of object, same case, same grid, finite values, known labels, probabilities that are
-some. The message names the plugin, the case and the field. What passes is as its type says: images
-and probabilities are float32 arrays in memory, label maps are uint8. Case, center, patient and
-geometry are those that were given, whatever a plugin says.
+The right type of object, the same case, the same grid, finite values, known labels, valid
+probabilities. Messages name the plugin, the case and the field. Images and probabilities that pass
+are float32 arrays in memory, label maps are uint8. Case, center, patient and geometry are those of
+the input, whatever a plugin returns.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from crossmod.errors import PluginError
 ItemT = TypeVar("ItemT", Volume, Pair, Prediction)
 
 NEAR_ONE = 1e-2
-"""How far probabilities and their sum may be off: networks compute in half precision."""
+"""Tolerance for probabilities and their sum: networks compute in half precision."""
 
 NUMBERS = "biuf"
 """Numpy's kinds of arrays that hold real numbers."""
 
 WIDEST_BYTES = 8
-"""What a number takes at most in files of learned arrays, complex ones included."""
+"""Most bytes of a number in files of learned arrays, complex ones included."""
 
 LONGEST_NOTES = 10_000_000
-"""Characters of the notes as JSON; the header of such a file takes 100 MB, names included."""
+"""Most characters of the notes as JSON; the header of such a file holds 100 MB, names included."""
 
 RESERVED = "__metadata__"
-"""What such files do not take as the name of an array."""
+"""A name that such files do not allow for an array."""
 
 
 def learned(state: object, who: str) -> State:
     """What a stage has learned, as it can be stored.
 
     Raises:
-        PluginError: it is none, cannot be stored, or holds values that are NaN or infinite.
+        PluginError: it is not a mapping, cannot be stored, or holds NaN or infinite values.
     """
     notes = _notes(state.notes, who) if isinstance(state, State) else {}
     if not isinstance(state, Mapping):
@@ -74,7 +74,7 @@ def learned(state: object, who: str) -> State:
         raise PluginError(
             text,
             where=f"{who}, {broken[0]}",
-            fix="nothing was stored; lower the learning rate, or look at the images",
+            fix="lower the learning rate, or inspect the images; nothing was stored",
         )
     return State(arrays, notes)
 
@@ -87,7 +87,7 @@ def _notes(notes: object, who: str) -> dict[str, Any]:
         text = json.dumps(dict(notes), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         allowed = "texts, finite numbers, true, false, None, and lists and dictionaries of these"
-        _refuse(who, "", f"fit returned notes that JSON cannot hold: {error}", allowed)
+        _refuse(who, "", f"fit returned notes that are not JSON: {error}", allowed)
     if len(text) > LONGEST_NOTES:
         what = f"fit returned notes of {len(text)} characters"
         _refuse(who, "", what, f"{LONGEST_NOTES}; store numbers as arrays")
@@ -119,7 +119,7 @@ def translations(given: Iterable[Volume], yielded: Iterable[Volume], who: str) -
 def copies(
     given: Mapping[str, Case], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
 ) -> Iterator[Pair]:
-    """Pass on augmented pairs that are copies of given ones, each under a name of its own."""
+    """Pass on augmented pairs that are copies of given ones, each with its own name."""
     seen: set[str] = set()
     for pair in _items(yielded, Pair, who):
         original, plus, suffix = pair.case.partition("+")
@@ -146,7 +146,7 @@ def predictions(
         _within_unit(shares, after.case, "probabilities", who, NEAR_ONE)
         sums = shares.sum(axis=0, dtype=np.float32)
         if (far := max(1 - sums.min(), sums.max() - 1)) > NEAR_ONE:
-            _refuse(who, after.case, f"yielded probabilities that miss a sum of 1 by {far:.3g}",
+            _refuse(who, after.case, f"yielded probabilities whose sum is off by {far:.3g}",
                     "a sum of 1 in every voxel")  # fmt: skip
         yield Prediction(before, shares.astype(np.float32, copy=False))
 
@@ -159,7 +159,7 @@ def selections(
     for pair in _items(yielded, Pair, who):
         if pair.case not in given:
             _refuse(who, pair.case, "was not among the predictions", ", ".join(given))
-        _once(pair.case, seen, "each case once, or not at all", who)
+        _once(pair.case, seen, "each case at most once", who)
         yield _labeled(pair, given[pair.case], classes, who)
 
 
@@ -237,7 +237,7 @@ def _array(value: object, field: str, kinds: str, who: str, case: str) -> NDArra
     try:
         array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:  # a tensor on a GPU, ragged lists
-        what = f"{field} is {_kind(value)} that is no array: {error}"
+        what = f"{field} is {_kind(value)}, not an array: {error}"
         _refuse(who, case, what, "a numpy array")
     if array.dtype.kind not in kinds:
         allowed = "integers" if "f" not in kinds else "numbers"

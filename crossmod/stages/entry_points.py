@@ -20,7 +20,7 @@ from crossmod.options import Options
 from crossmod.stages.guard import described
 
 UNREADABLE = "?"
-"""Stands for the module of an entry whose distribution has a broken list of entry points."""
+"""Stands for the module of an entry whose distribution has an unreadable list of entry points."""
 
 
 def distribution_of(entry: EntryPoint) -> tuple[str, str]:
@@ -96,9 +96,9 @@ def imported(group: str, kind: str, name: str, known: Mapping[str, EntryPoint]) 
 
 
 def _require_fitting(entry: EntryPoint, where: str) -> None:
-    """A distribution says which versions of crossmod it works with."""
+    """Refuse a distribution that requires another version of crossmod."""
     if entry.value == UNREADABLE:
-        raise PluginError("its entry_points.txt cannot be read", where=where, fix="install it anew")
+        raise PluginError("its entry_points.txt cannot be read", where=where, fix="reinstall it")
     wanted = []
     with suppress(Exception):  # metadata that is not text
         wanted = (entry.dist.requires if entry.dist else None) or []
@@ -110,7 +110,7 @@ def _require_fitting(entry: EntryPoint, where: str) -> None:
                 raise PluginError(
                     f"needs crossmod{needed.specifier}, this is {own}",
                     where=where,
-                    fix="install a version of it for this crossmod",
+                    fix="install a version of it that supports this crossmod",
                 )
 
 
@@ -145,7 +145,7 @@ def summary(offered: type) -> str:
 
 @contextmanager
 def explained(what: str, where: str) -> Iterator[None]:
-    """Whatever the code of a plugin raises is an error that names it."""
+    """Turn whatever the code of a plugin raises into an error that names the plugin."""
     try:
         yield
     except KeyboardInterrupt:
@@ -157,13 +157,13 @@ def explained(what: str, where: str) -> Iterator[None]:
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """What a plugin prints goes to stderr, its ends are errors, and the streams stay ours."""
+    """Send what a plugin prints to stderr, and turn its attempts to exit into errors."""
     leave, process, thread = os._exit, os.getpid(), threading.get_ident()
 
     def refuse(status: int) -> NoReturn:
         if (os.getpid(), threading.get_ident()) != (process, thread):
             leave(status)  # a process that the plugin began, or another thread of the program
-        raise PluginError(f"ends the program by os._exit({status})")
+        raise PluginError(f"ends the program with os._exit({status})")
 
     os._exit = refuse
     try:

@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from crossmod.options import model_in
+from crossmod.options import annotation_of, model_in, names_in
 from crossmod.stages import find
 from crossmod.stages.entry_points import rows
 
 
 def plugin_rows() -> list[tuple[str, str, str, str, str]]:
-    """Name, kind, distribution, version and summary of each plugin; broken ones say why."""
+    """Name, kind, distribution, version and summary of each plugin; of broken ones, the reason."""
 
     def told(name: str) -> tuple[str, type]:
         plugin = find.load(name)
@@ -49,7 +49,7 @@ def type_text(field: FieldInfo) -> str:
 
 
 NO_LIMIT = 1_000_000_000
-"""The upper bound of counts only keeps arithmetic safe; nobody wants to read it."""
+"""The upper bound of counts, which only keeps arithmetic safe; it is not shown."""
 
 SYMBOLS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -90,4 +90,6 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
+    if any(names_in(annotation_of(field))):
+        return repr(value).replace("''", "evaluate.structure")
     return "" if isinstance(value, BaseModel) else repr(value)

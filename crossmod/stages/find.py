@@ -63,7 +63,7 @@ class Plugin:
         """A digest of all code that decides what the plugin computes.
 
         Raises:
-            PluginError: the stage declares code that is not there.
+            PluginError: the stage declares code that does not exist.
         """
         try:
             return code_digest(self.entry, self.stage, self.stage.code_of, _is_alone(self.entry))
@@ -111,14 +111,14 @@ class StageUse:
 
 
 def _is_alone(entry: EntryPoint) -> bool:
-    """Whether a distribution has one plugin."""
+    """Whether a plugin is the only one of its distribution."""
     return entry.dist is not None and len(entries_of(entry.dist, hooks.GROUP)) == 1
 
 
 def available() -> dict[str, EntryPoint]:
     """All plugins by name, from installed metadata; nothing is imported.
 
-    It holds broken ones, too; `load` says what is wrong with them.
+    Broken ones are included; `load` reports what is wrong with them.
     """
     return {name: entries[0] for name, entries in offers(hooks.GROUP).items()}
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crossmod.data.lesions import FitOn
 from crossmod.errors import PluginError
-from crossmod.options import Average, Options
+from crossmod.options import Average, ClassName, Options
 
 
 class StageTable(BaseModel):
@@ -47,7 +47,7 @@ class SegmentTable(StageTable):
     average: Average = "probabilities"
     """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
     logits (nnU-Net v2)."""
-    largest_component: tuple[str, ...] = ()
+    largest_component: tuple[ClassName, ...] = ()
     """Classes of which only the largest connected component of a prediction is kept; voxels are
     connected if they share a face, an edge or a corner."""
 

@@ -11,9 +11,11 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from pydantic import ValidationError
 
+from crossmod.data.crossmoda import DEFAULT_STRUCTURE
 from crossmod.data.state import State
 from crossmod.errors import DataError, PluginError, RecipeError
 from crossmod.files.atomic import published
+from crossmod.options import Location, NameIn, with_names
 from crossmod.stages.base import Augmenter, Context, Stage, Translator
 from crossmod.stages.entry_points import require_usable
 from crossmod.stages.find import KINDS
@@ -85,7 +87,9 @@ class Check:
     """Tries a stage."""
 
     def __init__(self, stage: Stage[Any], folder: Path) -> None:
-        self.stage, self.folder = stage, folder
+        named = with_names(stage.options, _named)
+        self.stage = stage if named is stage.options else type(stage)(named)
+        self.folder = folder
         self.who = type(stage).__name__
         self.memory = Memory(type(stage))
         self.kept: list[str] = []
@@ -213,6 +217,11 @@ class Check:
             fix = "draw random numbers from ctx.rng; leave the rest alone"
             raise PluginError(changes[0], fix=fix)
         return done
+
+
+def _named(kind: NameIn, name: str, location: Location) -> str:
+    """A class that options leave open, as a recipe fills it in."""
+    return name or (DEFAULT_STRUCTURE if kind.table == "classes" else name)
 
 
 def renamed(options: Any, names: Mapping[str, str]) -> Any:

@@ -12,6 +12,7 @@ from crossmod import (
     Context,
     Count,
     DataError,
+    DataFacts,
     Options,
     Positive,
     Rate,
@@ -36,10 +37,10 @@ class CycleGANOptions(Options):
     blocks: Annotated[int, Field(strict=True, ge=0, le=100)] = 9
     """Residual blocks at the lowest resolution."""
     downsamplings: Annotated[int, Field(strict=True, ge=0, le=5)] = 2
-    """How often the generator halves the resolution."""
+    """Number of times that the generator halves the resolution."""
     upsampling: Literal["transposed", "resize"] = "transposed"
     """How the resolution is doubled again: by a transposed convolution, or by bilinear resizing
-    followed by a convolution, which leaves no checkerboard."""
+    followed by a convolution, which avoids checkerboard artifacts."""
     discriminator_channels: Size = 64
     """Channels after the first layer of each discriminator."""
     discriminator_layers: Annotated[int, Field(strict=True, ge=1, le=5)] = 3
@@ -49,7 +50,7 @@ class CycleGANOptions(Options):
     identity_weight: Weight = 0.5
     """Weight of the identity loss, as a multiple of `cycle_weight`."""
     pool_size: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 50
-    """How many earlier translations the discriminators are shown again."""
+    """Number of earlier translations that the discriminators may be shown again."""
     learning_rate: Rate = 2e-4
     """Step size of Adam, before its linear decay."""
     discriminator_rate: Rate = 1.0
@@ -67,11 +68,16 @@ class CycleGANOptions(Options):
     0 uses the last weights."""
     resize_to: Size | None = None
     """Enlarge slices in training so that the shorter side of a crop has this many pixels, then take
-    crops of the size before at random places; none uses slices as they are. The authors' code
-    does so by default, from 256 to 286 pixels. This makes the position of the head less useful to
-    the discriminators, which might otherwise teach the generators to shift it."""
+    random crops of the original size; without it, slices are used as they are. The authors' code
+    does so by default, from 256 to 286 pixels. It keeps the discriminators from relying on the
+    position of the head, which would teach the generators to shift it."""
     flip: bool = True
     """Mirror slices along I at random."""
+
+    @property
+    def smallest_side(self) -> int:
+        """The smallest slice side for which a discriminator still has a patch to judge."""
+        return 3 << self.discriminator_layers
 
 
 class CycleGAN(Translator[CycleGANOptions]):
@@ -89,20 +95,19 @@ class CycleGAN(Translator[CycleGANOptions]):
         return State(weights_of(to_target, "to_target.") | weights_of(to_source, "to_source."))
 
     def _slices(self, modality: str, images: Cohort) -> list[Slice]:
-        from crossmod_cyclegan.networks import smallest_side
         from crossmod_cyclegan.slices import foreground_slices
 
         slices = foreground_slices(images)
         if not slices:
-            raise DataError("every image is empty", where=f"{modality} images")
+            raise DataError("all images are empty", where=f"{modality} images")
         side = min(min(image.shape) for image, _ in slices)
-        needed = smallest_side(self.options.discriminator_layers)
+        needed = self.options.smallest_side
         if side < needed:
             raise DataError(
                 f"slices have a side of {side} pixels",
                 where=f"{modality} images",
                 allowed=f"{needed} or more for this discriminator",
-                fix="use larger crops or fewer discriminator_layers",
+                fix="use a larger preprocess.crop or fewer discriminator_layers",
             )
         return slices
 
@@ -115,6 +120,21 @@ class CycleGAN(Translator[CycleGANOptions]):
                 where="resize_to",
                 allowed=f"{side} or more; 286 for 256 pixels in the authors' code",
                 fix=f"use resize_to = {round(side * 286 / 256)}, or leave it out",
+            )
+
+    def check_data(self, data: DataFacts) -> Iterator[str]:
+        """Yield networks that no slice could be shown to."""
+        sides = [min(scan.shape[:2]) for scan in (*data.labeled, *data.target)]
+        options, needed = self.options, self.options.smallest_side
+        if min(sides) < needed:
+            yield (
+                f"discriminator_layers: {options.discriminator_layers} halvings need slices of"
+                f" {needed} pixels or more; the smallest side is {min(sides)}"
+            )
+        if options.resize_to is not None and options.resize_to < min(sides):
+            yield (
+                f"resize_to: {options.resize_to} is less than the shorter side of the smallest"
+                f" slice, {min(sides)} pixels"
             )
 
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:

@@ -131,11 +131,6 @@ class Discriminator(nn.Module):
         return result
 
 
-def smallest_side(discriminator_layers: int) -> int:
-    """The smallest slice side for which a discriminator still has a patch to judge."""
-    return 3 << discriminator_layers
-
-
 def translate_volume(generator: Generator, volume: FloatArray, ctx: Context) -> FloatArray:
     """Translate the slices of one volume ``(I, J, K)`` in [0, 1]; the same shape and range."""
     slices = torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0)))[:, None]

@@ -12,7 +12,9 @@ from pydantic import AfterValidator, Field
 
 from crossmod import (
     Augmenter,
+    ClassName,
     Context,
+    DataFacts,
     Options,
     Pair,
     RescaleGroup,
@@ -22,14 +24,15 @@ from crossmod import (
     label_of,
     match_groups,
     rescale,
+    unmatched_groups,
 )
 
 
 class NaiveRescaleOptions(Options):
     """Options of naive-rescale."""
 
-    structure: str = "tumor"
-    """Name of the class whose intensity is multiplied."""
+    structure: ClassName = ""
+    """Name of the class whose intensity is multiplied; by default `evaluate.structure`."""
     groups: Annotated[
         tuple[RescaleGroup, ...],
         Field(min_length=1, max_length=100),
@@ -40,6 +43,10 @@ class NaiveRescaleOptions(Options):
 
 class NaiveRescale(Augmenter[NaiveRescaleOptions]):
     """Yields one brighter or darker copy of a lesion per group and factor."""
+
+    def check_data(self, data: DataFacts) -> Iterator[str]:
+        """Warn of groups that no lesion belongs to."""
+        return unmatched_groups(self.options.groups, data.applied, self.options.structure)
 
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
         """Yield one copy for each match and factor; images stay in [0, 1]."""

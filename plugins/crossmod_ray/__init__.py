@@ -1,4 +1,4 @@
-"""Tasks on Ray: a cluster of one's own on this machine, or one that runs on several."""
+"""Tasks on Ray: on a private cluster on this machine, or on a running cluster."""
 
 from crossmod_ray.engine import Ray
 from crossmod_ray.options import RayOptions

@@ -19,10 +19,10 @@ from crossmod import MachineError
 from crossmod.engines import cores, gpus, with_extra
 
 FOREIGN_VARIABLES = ("RAY_ADDRESS", "RAY_REDIS_ADDRESS", "RAY_GCS_SERVER_PORT")
-"""Would tie a cluster of one's own to another."""
+"""Would tie a private cluster to another one."""
 
 ANSWER_S = 10.0
-"""After so long, nobody is at an address."""
+"""Timeout for a connection to an address."""
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Ray moves tasks and outcomes only; by default it would set aside a third of the memory."""
@@ -96,10 +96,10 @@ def _own_cluster(device: str, folder: Path) -> dict[str, Any]:
 def _no_cluster(address: str | None, error: Exception) -> MachineError:
     what = str(error).partition("\n")[0]
     if address is None:
-        return MachineError(f"Ray does not start: {what}", fix="--traceback shows more")
+        return MachineError(f"Ray does not start: {what}", fix="see the details with --traceback")
     return MachineError(
-        f"no connection to the Ray cluster: {what}",
+        f"cannot connect to the Ray cluster: {what}",
         where=address,
-        fix="run crossmod on a machine of the cluster, with the same Python and Ray; where it asks "
+        fix="run crossmod on a machine of the cluster, with the same Python and Ray; if it asks "
         "for a token, set RAY_AUTH_MODE=token",
     )

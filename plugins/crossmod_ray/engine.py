@@ -32,7 +32,7 @@ from crossmod_ray.options import RayOptions
 from crossmod_ray.work import Board, make
 
 ANSWER_S = 30.0
-"""After so long without an answer, Ray counts as dead."""
+"""Ray counts as dead when it has not answered for this long."""
 
 KILLER = "Ray ended the process"
 
@@ -47,7 +47,7 @@ class Job:
     Attributes:
         task: the task.
         reference: stands for its outcome.
-        begun: whether it gave a sign of life.
+        begun: whether it has sent an event.
         advance: how far it was.
         lost: times its machine or process was lost.
     """
@@ -77,7 +77,7 @@ class Ray(Engine[RayOptions]):
         self._stopping = False
 
     def takes(self, task: Task, beside: Sequence[Task] = ()) -> bool:
-        """Whether one more may wait or be at work."""
+        """Whether one more task may wait or run."""
         del task
         return len(self._jobs) + len(beside) < self._room
 
@@ -90,7 +90,7 @@ class Ray(Engine[RayOptions]):
             self._send(job)
 
     def wait(self, seconds: float) -> list[Event]:
-        """Events of the tasks; one that was lost with its machine is begun again."""
+        """Events of the tasks; one that was lost with its machine is restarted."""
         if self._ray is None:
             return []
         ended = []
@@ -144,7 +144,7 @@ class Ray(Engine[RayOptions]):
         return float(bool(gpus(device)))
 
     def _connect(self) -> None:
-        """Start or join the cluster and put up the board.
+        """Start or join the cluster and create the board.
 
         Raises:
             MachineError: it cannot be.
@@ -173,14 +173,14 @@ class Ray(Engine[RayOptions]):
         return replace(task, machine=machine, shared=task.shared or bool(self.options.address))
 
     def _send(self, job: Job) -> None:
-        """Hand a task to Ray, unless no place for it can come."""
+        """Hand a task to Ray, unless the cluster can never hold it."""
         task = job.task
         memory = self._memory(task)
         if lacking := self._lacking(memory):
             if not self.options.address:
                 self._end(job, Outcome(task.key, error=_no_room(task, lacking)))
                 return
-            text = f"{task.name} waits: no machine of the cluster has {lacking}"
+            text = f"{task.name} is waiting: no machine of the cluster has {lacking}"
             self._news.append(Remark(task.key, text, True))
         options = {"name": task.name, "memory": memory or None}
         job.begun, job.advance = False, None
@@ -206,7 +206,7 @@ class Ray(Engine[RayOptions]):
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _hear(self) -> None:
-        """Take what came to the board; without it the tasks stop, and nothing comes any more."""
+        """Take the events from the board; if it is gone, all tasks have failed."""
         try:
             events = self._ray.get(self._board.take.remote(), timeout=ANSWER_S)
         except self._ray.exceptions.RayError as error:
@@ -225,7 +225,7 @@ class Ray(Engine[RayOptions]):
         self._news.append(outcome)
 
     def _conclude(self, job: Job) -> None:
-        """Take the outcome of a task, or begin it again where its machine was lost."""
+        """Take the outcome of a task, or restart it if its machine was lost."""
         kinds, task = self._ray.exceptions, job.task
         lost = (kinds.WorkerCrashedError, kinds.NodeDiedError, kinds.ObjectLostError,
                 kinds.LocalRayletDiedError)  # fmt: skip
@@ -237,7 +237,7 @@ class Ray(Engine[RayOptions]):
                 self._end(job, Outcome(task.key, error=stopped))
             elif isinstance(error, lost) and job.lost < self.options.retries:
                 job.lost += 1
-                text = f"the machine or the process of {task.name} was lost; it begins again"
+                text = f"the machine or the process of {task.name} was lost; it restarts"
                 self._news.append(Remark(task.key, text, True))
                 self._send(job)
             else:
@@ -251,7 +251,7 @@ def _cut_off(job: Job, error: Exception) -> MachineError:
     return MachineError(
         "Ray does not answer on this machine",
         where=f"step {job.task.name}",
-        fix="see whether Ray is running there; then run again to go on",
+        fix="check that Ray is running there, then rerun to resume",
     )
 
 
@@ -271,9 +271,9 @@ def _explained(job: Job, error: Exception, lost: bool) -> MachineError:
         return MachineError(
             f"its machine or process was lost {job.lost + 1} times: {what}",
             where=where,
-            fix="most likely memory was short: a larger memory_gb in [ray] of the profile lets "
-            "fewer steps share a machine; then run again to go on",
+            fix="most likely memory ran out: raise memory_gb in [ray] of the profile, so that "
+            "fewer steps share a machine, then rerun to resume",
         )
     return MachineError(
-        f"Ray could not make it: {what}", where=where, fix="--traceback shows what Ray says"
+        f"Ray could not run it: {what}", where=where, fix="--traceback shows what Ray says"
     )

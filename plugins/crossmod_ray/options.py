@@ -27,4 +27,4 @@ class RayOptions(Options):
     """Steps handed to the cluster at the same time. By default all that can be made, so that a
     cluster that grows on demand does; a cluster of your own gets what it has room for."""
     retries: Annotated[int, Field(strict=True, ge=0, le=100)] = 3
-    """How often a step is begun again after its machine or its process was lost."""
+    """How often a step is restarted after its machine or process was lost."""

@@ -38,11 +38,11 @@ class Board:
         return events
 
     def stop(self) -> None:
-        """All tasks shall end."""
+        """Ask all tasks to end."""
         self.stopping = True
 
     def asked_to_stop(self) -> bool:
-        """Whether all tasks shall end."""
+        """Whether all tasks were asked to end."""
         return self.stopping
 
 
@@ -72,7 +72,7 @@ class Line:
             self._told.future().result(FLUSH_S)
 
     def stopping(self) -> bool:
-        """Whether the task shall end, as known for at most about a second."""
+        """Whether the task was asked to end, at most about a second old."""
         if self._answer is not None and self._answer.done():
             # The board lives as long as the program.
             self._stopping = self._answer.exception() is not None or self._answer.result()
@@ -93,7 +93,7 @@ def make(task: Task, board: Any, folder: str) -> Outcome:
         folder: where the program was started; paths may be relative to it.
     """
     line, here = Line(board), platform.node()
-    line.tell(Remark(task.key, f"{task.name} is at work on {here}"))
+    line.tell(Remark(task.key, f"{task.name} is running on {here}"))
 
     forward_warnings(task.key, line.tell)
     with suppress(OSError):
@@ -110,7 +110,7 @@ def make(task: Task, board: Any, folder: str) -> Outcome:
 
 def _no_store(task: Task, here: str) -> MachineError:
     return MachineError(
-        f"{here} does not see the store {task.store}",
+        f"{here} cannot see the store {task.store}",
         where=f"step {task.name}",
         fix="with --store, name a folder on a disk that all machines of the cluster share",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from crossmod import (
+    ClassName,
     Context,
     Fraction,
     History,
@@ -21,21 +22,23 @@ from crossmod import (
 class SelfTrainingOptions(Options):
     """Options of self-training; the defaults are the paper's."""
 
-    structure: str = "tumor"
-    """The class that the other options speak of."""
+    structure: ClassName = ""
+    """The class that the other options refer to; by default `evaluate.structure`."""
     tolerance: Fraction = 0.0
-    """Stop early once 1 - mean Dice between two rounds' pseudo-labels is below this; 0: never."""
-    largest_component: tuple[str, ...] = ("tumor",)
-    """Classes of which only the largest connected component is kept."""
+    """Stop early once 1 - mean Dice between the pseudo-labels of two rounds is below this; 0 never
+    stops early."""
+    largest_component: tuple[ClassName, ...] = ("",)
+    """Classes of which only the largest connected component is kept; by default
+    `evaluate.structure`."""
     min_confidence: Fraction = 0.0
     """Drop a case if the mean probability inside its structure is below this; 0 keeps all."""
     keep_empty: bool = False
-    """Keep cases in which no structure was found. Off, because every patient of the challenge has
-    a tumor: a missed one would be taught as background."""
+    """Keep cases in which the structure was not found. Off by default, because every patient of
+    the challenge has a tumor: learning from a missed one would teach that it is background."""
 
 
 class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
-    """Takes the most probable labels, cleaned; no case is weighed against another."""
+    """Takes the most probable labels and cleans them, case by case."""
 
     def select(
         self, predictions: Iterable[Prediction], history: History, ctx: Context
@@ -69,7 +72,7 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
         if len(history.rounds) < 2 or self.options.tolerance == 0:
             return False
         older, newer = history.rounds[-2:]
-        label = newer.classes[self.options.structure]
+        label = label_of(self.options.structure, newer.classes)
         return 1 - agreement(older, newer, label) < self.options.tolerance
 
 

@@ -12,27 +12,31 @@ from pydantic import AfterValidator, Field, model_validator
 
 from crossmod import (
     Augmenter,
+    ClassName,
     Cohort,
     Context,
     Count,
+    DataFacts,
     Options,
     Pair,
     Positive,
     Rate,
     RecipeError,
     RescaleGroup,
+    ScanFacts,
     Size,
     State,
     distinct_names,
     hookimpl,
     label_of,
     match_groups,
+    unmatched_groups,
 )
 
 
 def _distinct(scales: tuple[int, ...]) -> tuple[int, ...]:
     if len(set(scales)) < len(scales):
-        raise ValueError("each start scale may stand here once")
+        raise ValueError("list each start scale once")
     return scales
 
 
@@ -43,17 +47,17 @@ StartScales = Annotated[
 
 
 class BlendGroup(RescaleGroup):
-    """Lesions to change: which ones, by what factors, redrawn from which scales on."""
+    """Lesions to change: which ones, by which factors, redrawn from which scale on."""
 
     start_scales: StartScales | None = None
-    """Instead of the start scales of the stage."""
+    """Start scales of this group, in place of those of the stage."""
 
 
 class SinganGbaOptions(Options):
     """Options of singan-gba."""
 
-    structure: str = "tumor"
-    """Name of the class that is changed."""
+    structure: ClassName = ""
+    """Name of the class that is changed; by default `evaluate.structure`."""
     groups: Annotated[
         tuple[BlendGroup, ...], Field(min_length=1, max_length=100), AfterValidator(distinct_names)
     ]
@@ -61,21 +65,23 @@ class SinganGbaOptions(Options):
     start_scales: StartScales = (13, 15)
     """The first generator that runs; each makes one new pair. The last scale changes least."""
     training_case: str | None = None
-    """The target case to learn; by default the one of median head area at the lesions' level."""
+    """The target case to learn from; by default the one of median head area at the level of the
+    lesions."""
     training_slice: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
-    """The axial slice of `training_case` to learn; by default the one at the lesions' level."""
+    """The axial slice of `training_case` to learn from; by default the one at the level of the
+    lesions."""
     scale_factor: Annotated[float, Field(strict=True, ge=0.1, le=0.99)] = 0.85
     """Ratio of neighboring scales; corrected so that the coarsest side is `min_size`."""
     min_size: Size = 25
     """Shorter side of the coarsest scale, pixels."""
     max_size: Size = 1024
-    """Longer side of the finest scale, pixels; larger slices are learned at this size."""
+    """Longer side of the finest scale, pixels; larger slices are reduced to it."""
     width: Size = 32
     """Channels of the coarsest networks."""
     width_doubles_every: Size = 4
     """Scales after which the channels double."""
     max_width: Size = 128
-    """Most channels."""
+    """Largest number of channels."""
     kernel: Literal[3, 5, 7] = 3
     """Side of the convolutions; five of them see 11 pixels with 3, 21 with 5."""
     iterations: Count = 2000
@@ -83,7 +89,7 @@ class SinganGbaOptions(Options):
     steps: Size = 3
     """Steps of the discriminator, then of the generator, in one iteration."""
     learning_rate: Rate = 5e-4
-    """Of Adam, with momenta 0.5 and 0.999."""
+    """Learning rate of Adam, whose betas are 0.5 and 0.999."""
     penalty_weight: Positive = 0.1
     """Weight of the gradient penalty (WGAN-GP)."""
     reconstruction_weight: Positive = 10.0
@@ -91,8 +97,8 @@ class SinganGbaOptions(Options):
     noise_weight: Positive = 0.1
     """Noise above the coarsest scale: this times the error the scales below leave."""
     eight_bit: bool = False
-    """Cut images to 256 levels whenever they are resized, as the official code does; it costs
-    detail and is here to repeat results made with that code."""
+    """Round images to 256 levels whenever they are resized, as the official code does; this loses
+    detail and serves to reproduce results of that code."""
     mask_radius: Annotated[int, Field(strict=True, ge=0, le=1000)] = 7
     """Radius of the disk the lesion is dilated by before blending, voxels."""
     mask_sigma: Annotated[float, Field(strict=True, gt=0.0, le=1000.0)] = 5.0
@@ -112,7 +118,7 @@ class SinganGbaOptions(Options):
 
     def check_scales(self, shape: tuple[int, int]) -> None:
         """Refuse start scales that the pyramid of a training slice does not have."""
-        from crossmod_singan_gba.pyramid import ratios_of
+        from crossmod_singan_gba.scales import ratios_of
 
         size = f"{shape[0]} x {shape[1]} pixels"
         if min(shape) <= self.min_size:
@@ -125,10 +131,10 @@ class SinganGbaOptions(Options):
         wrong = {s for group in self.groups for s in self.starts_of(group) if s > last}
         if wrong:
             raise RecipeError(
-                f"there is no scale {max(wrong)}",
+                f"scale {max(wrong)} does not exist: a slice of {size} has {last + 1} scales",
                 where="start_scales",
                 allowed=f"1 to {last}",
-                fix=f"a slice of {size} has {last + 1} scales with this scale_factor and min_size",
+                fix="a scale_factor closer to 1, or a smaller min_size, gives more scales",
             )
 
 
@@ -152,6 +158,30 @@ class SinganGba(Augmenter[SinganGbaOptions]):
         options.check_scales((height, width))
         prepare(ctx.seed)
         return train(choice, options, ctx).state()
+
+    def check_data(self, data: DataFacts) -> Iterator[str]:
+        """Yield start scales, a case or a slice that no training slice could have."""
+        options, scans = self.options, data.target
+        if options.training_case is not None:
+            scans = tuple(scan for scan in scans if scan.case == options.training_case)
+            if not scans:
+                scans, known = data.target, ", ".join(scan.case for scan in data.target[:5])
+                yield f"training_case: no target scan is called so; there are {known}"
+            elif (options.training_slice or 0) >= (depth := scans[0].shape[2]):
+                yield f"training_slice: {options.training_case} has slices 0 to {depth - 1}"
+        faults = [self._fault_of(scan) for scan in scans]
+        if any(faults):
+            some = "" if all(faults) else f"warning: {faults.count('')} scans can be learned from; "
+            yield some + next(filter(None, faults))
+        yield from unmatched_groups(options.groups, data.applied, options.structure)
+
+    def _fault_of(self, scan: ScanFacts) -> str:
+        """Why no slice of a scan can be learned from; empty if one can."""
+        try:
+            self.options.check_scales((scan.shape[0], scan.shape[1]))
+        except RecipeError as error:
+            return f"{error.where}: {error.what}; allowed: {error.allowed}. {error.fix}".strip()
+        return ""
 
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
         """Yield one copy for each match, factor and start scale; images stay in [0, 1]."""

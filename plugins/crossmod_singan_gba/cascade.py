@@ -12,7 +12,8 @@ from torch import Tensor
 from crossmod import State
 from crossmod.torch import load_weights, weights_of
 from crossmod_singan_gba.networks import Generator
-from crossmod_singan_gba.pyramid import Side, resize, sides_of, through_eight_bits
+from crossmod_singan_gba.pyramid import resize, sides_of, through_eight_bits
+from crossmod_singan_gba.scales import Side
 
 
 @dataclass

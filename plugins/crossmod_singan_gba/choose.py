@@ -69,7 +69,7 @@ def choose_slice(
         RecipeError: the case or the index does not exist.
     """
     if not target.cases:
-        raise DataError("there is no target image to learn from", where="fit_on")
+        raise DataError("the target cohort is empty", where="fit_on")
     if case is not None and index is not None:
         return chosen(named(target, case).volume(), index)
     head = MeanHead(labeled.pairs(), label)

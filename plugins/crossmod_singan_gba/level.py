@@ -50,7 +50,7 @@ class MeanHead:
                 counts += covered
                 images += 1
         if not images:
-            raise DataError("no labeled image holds the structure", where="structure")
+            raise DataError("no labeled image contains the structure", where="structure")
         self.cells = total / np.maximum(counts, 1)[:, None]
         self.known = counts * 2 >= images
 

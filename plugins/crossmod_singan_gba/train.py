@@ -17,7 +17,7 @@ from crossmod_singan_gba.cascade import Cascade
 from crossmod_singan_gba.choose import Choice
 from crossmod_singan_gba.networks import Discriminator, Generator, initialize
 from crossmod_singan_gba.panels import scale_rows
-from crossmod_singan_gba.pyramid import ratios_of
+from crossmod_singan_gba.scales import ratios_of
 
 if TYPE_CHECKING:
     from crossmod_singan_gba import SinganGbaOptions

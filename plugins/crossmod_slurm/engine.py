@@ -3,8 +3,8 @@
 Whether a task is done, the store says; how it ended otherwise, a file that its job leaves; whether
 the job still exists, `squeue`.
 
-After Ctrl-C nothing of a run stays in the queue. If the program is killed, its jobs go on, and the
-next `crossmod run` finds their results or waits for them.
+After Ctrl-C nothing of a run stays in the queue. If the program is killed, its jobs keep running,
+and the next `crossmod run` finds their results or waits for them.
 """
 
 from __future__ import annotations
@@ -30,39 +30,39 @@ from crossmod.engines import (
     Task,
     with_extra,
 )
-from crossmod_slurm.ends import PASSING, hopeless, left_by, look_anew, lost, stopped
-from crossmod_slurm.job import STOP, Diary, Job, newest_checkpoint
+from crossmod_slurm.ends import PASSING, hopeless, left_by, lost, refresh_listing, stopped
+from crossmod_slurm.job import STOP, EventLog, Job, newest_checkpoint
 from crossmod_slurm.options import SlurmOptions
-from crossmod_slurm.queue import Paper, Queue, State, TryLater
+from crossmod_slurm.queue import JobFiles, Queue, State, TryLater
 
 LOOK_EVERY_S = 2.0
 ASK_EVERY_S = 20.0
-"""`squeue` burdens the whole cluster, a look at our own files does not."""
+"""`squeue` burdens the whole cluster; reading our own files does not."""
 
 LATE_S = 30.0
-"""So late may a file appear that another machine wrote on a shared disk. It is longer than the time
-between two questions: a job that goes back into the queue may look as if it were over."""
+"""Time that a file of another machine may take to appear on a shared disk, longer than the time
+between two queries: a requeued job may look finished for a moment."""
 
 LEAVE_S = 15.0
-"""So long has a job to end after its result is there."""
+"""Time for a job to end after its result has appeared."""
 
 
 @dataclass
 class Work:
-    """A task that was taken.
+    """A task that the engine has taken.
 
     Attributes:
         task: what to make.
-        diary: what its jobs say.
-        paper: its job; None while it has none.
+        log: the events of its jobs.
+        files: those of its job; None while it has none.
         checkpoint: the newest when the job was submitted.
         repeated: whether it had a job before.
         over_since: when its job was first seen to be over without a result.
     """
 
     task: Task
-    diary: Diary
-    paper: Paper | None = None
+    log: EventLog
+    files: JobFiles | None = None
     checkpoint: str = ""
     repeated: bool = False
     over_since: float | None = None
@@ -86,13 +86,13 @@ class Slurm(Engine[SlurmOptions]):
             raise MachineError("submitit is missing", fix=with_extra("slurm"))
         if shutil.which("sbatch") is None or shutil.which("srun") is None:
             raise MachineError(
-                "no Slurm here: sbatch is not found",
-                fix="log in to the cluster, or leave out --engine slurm",
+                "Slurm is not available: sbatch was not found",
+                fix="log in to the cluster, or omit --engine slurm",
             )
         name = f"crossmod-{uuid4().hex[:8]}"
         self.queue = Queue(name, store.folder / "slurm" / name)
         self._works: dict[str, Work] = {}
-        self._finished: list[Paper] = []
+        self._finished: list[JobFiles] = []
         self._remarks: list[Remark] = []
         self._noted: set[str] = set()
         self._looked = 0.0
@@ -112,7 +112,7 @@ class Slurm(Engine[SlurmOptions]):
         return 1 if exact and not self.gpus else self.options.cpus_per_task
 
     def takes(self, task: Task, beside: Sequence[Task] = ()) -> bool:
-        """Whether the queue may have one job more."""
+        """Whether the queue may take one more job."""
         del task
         return len(self._works) + len(beside) < self.options.max_jobs
 
@@ -123,7 +123,7 @@ class Slurm(Engine[SlurmOptions]):
             MachineError: Slurm refuses them.
         """
         for task in tasks:
-            self._works[task.key] = Work(_on_a_node(task), Diary(self.queue.folder, task.key))
+            self._works[task.key] = Work(_on_a_node(task), EventLog(self.queue.folder, task.key))
         self._hand_over()
 
     def wait(self, seconds: float) -> list[Event]:
@@ -135,10 +135,10 @@ class Slurm(Engine[SlurmOptions]):
         self._looked = time.monotonic()
         if self.queue.ask(LOOK_EVERY_S if self._stopping else ASK_EVERY_S):
             self._hand_over()
-        look_anew(self.queue.folder)
+        refresh_listing(self.queue.folder)
         events: list[Event] = []
         for key, work in list(self._works.items()):
-            events += work.diary.news()
+            events += work.log.news()
             outcome = self._look(work)
             if outcome is not None:
                 self._failed = self._failed or outcome.error is not None
@@ -167,7 +167,7 @@ class Slurm(Engine[SlurmOptions]):
     def _have_left(self) -> bool:
         """Whether the jobs of finished tasks ended by themselves; the last get a moment for it."""
         end = time.monotonic() + LEAVE_S
-        while late := [paper for paper in self._finished if not paper.result.exists()]:
+        while late := [files for files in self._finished if not files.result.exists()]:
             if time.monotonic() > end:
                 break
             time.sleep(0.2)
@@ -196,64 +196,64 @@ class Slurm(Engine[SlurmOptions]):
 
     def _hand_over(self) -> None:
         """Submit what has no job."""
-        works = [work for work in self._works.values() if work.paper is None]
+        works = [work for work in self._works.values() if work.files is None]
         if not works or self._stopping:
             return
         limits = self.options.time_minutes, self.options.signal_seconds
         jobs = [Job(work.task, self.queue.folder, *limits) for work in works]
         try:
-            papers = self.queue.submit(jobs, self._parameters())
+            submitted = self.queue.submit(jobs, self._parameters())
         except TryLater as error:
-            self._warn_once(works[0], f"Slurm takes no jobs now ({error}); trying again")
+            self._warn_once(works[0], f"Slurm accepts no jobs at the moment ({error}); retrying")
             return
-        for work, paper in zip(works, papers, strict=True):
-            work.paper, work.over_since = paper, None
+        for work, files in zip(works, submitted, strict=True):
+            work.files, work.over_since = files, None
             work.checkpoint = newest_checkpoint(self.store, work.task.key)
 
     def _look(self, work: Work) -> Outcome | None:
-        """How a task ended, if it did."""
+        """The outcome of a task, if it has ended."""
         made = self.store.manifest(work.task.key)
         if made is not None:
-            self._finished += [work.paper] if work.paper else []
+            self._finished += [work.files] if work.files else []
             return Outcome(work.task.key, made=True, seconds=made.get("seconds", 0.0))
-        if work.paper is None:
+        if work.files is None:
             return stopped(work.task) if self._stopping else None
-        outcome = left_by(work.task, work.paper)
+        outcome = left_by(work.task, work.files)
         if outcome is not None and (outcome.error or outcome.damaged):
             return outcome
-        state = self.queue.state(work.paper.number)
+        state = self.queue.state(work.files.number)
         if outcome is None and (state is None or not state.ended):
             work.over_since = None
-            return self._queued(work, work.paper, state or State())
+            return self._queued(work, work.files, state or State())
         if self._stopping:
             return stopped(work.task)
         if self._comes_late(work):
             return None
-        return outcome or self._over(work, work.paper, state or State())
+        return outcome or self._over(work, work.files, state or State())
 
-    def _queued(self, work: Work, paper: Paper, state: State) -> Outcome | None:
+    def _queued(self, work: Work, files: JobFiles, state: State) -> Outcome | None:
         """A job waits or runs."""
         if state.hopeless:
-            self.queue.cancel(paper.number)
-            return hopeless(work.task, paper, state)
+            self.queue.cancel(files.number)
+            return hopeless(work.task, files, state)
         if state.unusual:
-            self._warn_once(work, f"{work.task.name} waits: Slurm says {state.reason}")
+            self._warn_once(work, f"{work.task.name} is waiting: Slurm reports {state.reason}")
         return None
 
-    def _over(self, work: Work, paper: Paper, state: State) -> Outcome | None:
-        """A job ended and left nothing; the task gets another one, or has failed."""
+    def _over(self, work: Work, files: JobFiles, state: State) -> Outcome | None:
+        """A job ended without a result; the task gets another job, or fails."""
         if not self._goes_on(work, state):
-            return lost(work.task, paper, state)
-        text = f"{work.task.name}: job {paper.number} ended ({state.name}); it goes on in another"
+            return lost(work.task, files, state)
+        text = f"{work.task.name}: job {files.number} ended ({state.name}); it continues in another"
         self._remarks.append(Remark(work.task.key, text, warning=True))
-        work.paper, work.repeated = None, True
+        work.files, work.repeated = None, True
         return None
 
     def _comes_late(self, work: Work) -> bool:
         """Whether the files of a job that is over may still appear."""
         work.over_since = work.over_since or time.monotonic()
-        look_anew(self.store.folder)
-        look_anew(self.store.path(work.task.key).parent)
+        refresh_listing(self.store.folder)
+        refresh_listing(self.store.path(work.task.key).parent)
         return time.monotonic() - work.over_since < LATE_S
 
     def _goes_on(self, work: Work, state: State) -> bool:

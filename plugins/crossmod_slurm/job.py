@@ -1,7 +1,7 @@
 """What a Slurm job runs on its node: one task, which saves its state when time is up.
 
 Slurm sends USR2 before the time limit and TERM when it takes the node for somebody else. The job
-puts itself back into the queue, so that it goes on even when the program that submitted it is gone.
+requeues itself, so that it continues even when the program that submitted it is gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from crossmod import MachineError
 from crossmod.engines import Advance, Event, Interrupted, Maker, Outcome, Remark, Store, Task
 
 STOP = "stop"
-"""A file of this name among those of a run says that its jobs shall end and stay away."""
+"""A file of this name in the folder of the jobs tells them to end and not to start again."""
 
 TELL_EVERY_S = 2.0
 EARLY_S = 90.0
@@ -34,7 +34,7 @@ class Job:
         task: what to make.
         folder: where the jobs of a run keep their files.
         minutes: the time limit.
-        signal_seconds: so long before it Slurm sends USR2.
+        signal_seconds: how long before the limit Slurm sends USR2.
     """
 
     task: Task
@@ -43,7 +43,7 @@ class Job:
     signal_seconds: int
 
     def __call__(self) -> Outcome:
-        """Make the task; does not return where it goes on in another job.
+        """Make the task; does not return where it continues in another job.
 
         Raises:
             SystemExit: the job is back in the queue, or was canceled.
@@ -53,8 +53,8 @@ class Job:
             signal.signal(number, lambda number, frame: received.append(number))
         if self._unwanted():  # since before signals were heeded
             received.append(signal.SIGTERM)
-        diary = Diary(self.folder, self.task.key)
-        maker = Maker(self.task, diary.write, lambda: bool(received))
+        log = EventLog(self.folder, self.task.key)
+        maker = Maker(self.task, log.write, lambda: bool(received))
         before = newest_checkpoint(maker.store, self.task.key)
         outcome = maker.outcome()
         if not isinstance(outcome.error, Interrupted) or self._unwanted():
@@ -63,7 +63,7 @@ class Job:
         spent = time.monotonic() - began + self.signal_seconds + EARLY_S
         if not gained and signal.SIGTERM not in received and spent >= 60 * self.minutes:
             return Outcome(self.task.key, error=self._too_long())
-        diary.write(Remark(self.task.key, f"{self.task.name} was interrupted by Slurm"))
+        log.write(Remark(self.task.key, f"{self.task.name} was interrupted by Slurm"))
         requeue()
         sys.exit()
 
@@ -73,13 +73,13 @@ class Job:
 
     def _too_long(self) -> MachineError:
         return MachineError(
-            f"needs more than the {self.minutes} minutes of its job, and nothing of it was kept",
+            f"needs more than the {self.minutes} minutes of its job and saved no checkpoint",
             where=f"step {self.task.name}",
-            fix="raise slurm.time_minutes in the profile, then run again",
+            fix="raise slurm.time_minutes in the profile, then rerun",
         )
 
 
-class Diary:
+class EventLog:
     """Events of a task as lines of a file, for the program that waits for it.
 
     Args:
@@ -92,7 +92,7 @@ class Diary:
         self._told, self._read = 0.0, 0
 
     def write(self, event: Event) -> None:
-        """Add a line; how far a task is comes only now and then."""
+        """Add a line; progress is written only now and then."""
         now = time.monotonic()
         if isinstance(event, Advance) and now - self._told < TELL_EVERY_S:
             return

@@ -16,12 +16,12 @@ class SlurmOptions(Options):
     partition: str | None = None
     """The partition; by default the cluster's own default."""
     account: str | None = None
-    """Whose budget pays."""
+    """The account that is charged."""
     qos: str | None = None
     """The quality of service."""
     time_minutes: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 240
-    """Time limit of a job. A training that needs longer saves its state and goes on in another job;
-    every other step must fit in. Jobs with a shorter limit begin earlier."""
+    """Time limit of a job. A training that needs longer saves its state and continues in another
+    job; every other step must fit in. Jobs with a shorter limit begin earlier."""
     memory_gb: Positive | None = None
     """Memory of a job; by default what the cluster gives for its cores."""
     cpus_per_task: Size = 4
@@ -35,8 +35,8 @@ class SlurmOptions(Options):
     extra: Mapping[str, str | int | bool] = {}
     """More options of `sbatch` by their long names, for instance `{ constraint = "a100" }`."""
     signal_seconds: Count = 120
-    """So long before the time limit a training is told to save its state. Longer than a step of a
-    training takes, and at most half of the time limit."""
+    """Time before the limit at which a training is told to save its state: longer than one of its
+    steps, and at most half of the time limit."""
 
     @model_validator(mode="after")
     def _leaves_time(self) -> SlurmOptions:

@@ -26,19 +26,19 @@ ANSWER_S = 60.0
 LATER = re.compile(
     r"MaxSubmit|[Uu]nable to contact|timed out|temporar|Zero Bytes|[Cc]onnection|[Cc]ommunication"
 )
-"""What `sbatch` says where the same command may work in a while."""
+"""Messages of `sbatch` after which the same command may work later."""
 
 HOPELESS = re.compile(
     r"BadConstraints|Invalid(Account|QOS)|Partition(Config|(Node|Time)Limit)|MaxMemPerLimit"
     r"|(QOS|Assoc).*PerJob(Limit)?|(Account|QOS)NotAllowed|(job )?launch failed.*"
 )
-"""Reasons to wait that do not pass by themselves."""
+"""Reasons to wait that never resolve by themselves."""
 
 USUAL = re.compile(
     r"None|Priority|Resources|BeginTime|JobArrayTaskLimit|Dependency|Cleaning|Prolog|Licenses"
     r"|(QOS|Assoc).*(?<!Minutes)(Limit|PerUser|PerAccount)"
 )
-"""Reasons to wait that need no word."""
+"""Reasons to wait that need no warning."""
 
 ENDED = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
          "PREEMPTED", "REVOKED", "TIMEOUT")  # fmt: skip
@@ -70,8 +70,8 @@ class State(NamedTuple):
         return self.name == "PENDING" and USUAL.fullmatch(self.reason) is None
 
 
-class Paper(NamedTuple):
-    """What a submitted job has on the disk."""
+class JobFiles(NamedTuple):
+    """The files of a submitted job."""
 
     number: str
     log: Path
@@ -94,7 +94,7 @@ class Queue:
 
     def submit(
         self, jobs: Sequence[Callable[[], object]], parameters: Mapping[str, Any]
-    ) -> list[Paper]:
+    ) -> list[JobFiles]:
         """Submit jobs, several as one array.
 
         Raises:
@@ -117,12 +117,14 @@ class Queue:
                 raise TryLater(text) from error
             raise _refused(text) from error
         except OSError as error:
-            text = f"its files cannot be written: {error.strerror}"
+            text = f"cannot write the files of its jobs: {error.strerror}"
             raise MachineError(
                 text, where=str(self.folder), fix="choose another --store"
             ) from error
         self._forget()
-        return [Paper(job.job_id, job.paths.stdout, job.paths.result_pickle) for job in submitted]
+        return [
+            JobFiles(job.job_id, job.paths.stdout, job.paths.result_pickle) for job in submitted
+        ]
 
     def ask(self, every: float) -> bool:
         """Ask Slurm if it is time or something was changed; returns whether it answered."""
@@ -189,7 +191,7 @@ def _last_line(text: str) -> str:
 
 def _refused(text: str) -> MachineError:
     return MachineError(
-        f"Slurm refuses the job: {text}",
+        f"Slurm rejected the job: {text}",
         where="[slurm] in the profile",
         fix="`sinfo` shows partitions and limits; gpus_per_task = 0 asks for no GPU",
     )

@@ -11,6 +11,7 @@ from crossmod import (
     Cohort,
     Context,
     Count,
+    DataFacts,
     Fraction,
     Options,
     Positive,
@@ -24,11 +25,11 @@ from crossmod import (
     hookimpl,
 )
 
-WATCHES = 5  # times the validation cases are scored during a training
+WATCHES = 5  # times the validation cases are scored during training
 
 
 class Augmentation(Options):
-    """How often a training patch is changed in which way; nnU-Net's values.
+    """Probability of each change to a training patch; nnU-Net's values.
 
     nnU-Net decides on blur and low resolution once more per channel, with one chance in two:
     the values for one channel are half of those in its code. It has no bias field. Factors of
@@ -67,11 +68,11 @@ class UNet3DOptions(Options):
     max_channels: Size = 320
     """Channels of the coarsest stages at most."""
     memory_gb: Positive = 8.0
-    """Memory to plan for: less makes smaller patches, more makes larger batches."""
+    """Memory to plan for: less gives smaller patches, more gives larger batches."""
     patch: tuple[Size, Size, Size] | None = None
-    """Voxels of a training patch along I, J, K; planned from the data where not given."""
+    """Voxels of a training patch along I, J, K; planned from the data by default."""
     batch_size: Size | None = None
-    """Patches per step; planned from the data, at least 2, where not given."""
+    """Patches per step; planned from the data by default, at least 2."""
     epochs: Count = 500
     """Length of the training."""
     iterations_per_epoch: Count = 250
@@ -79,25 +80,25 @@ class UNet3DOptions(Options):
     iterations: Count | None = None
     """Length of the training in steps, in place of `epochs`."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """SGD with Nesterov momentum 0.99, or AdamW, which gets further in short trainings."""
+    """SGD with Nesterov momentum 0.99, or AdamW, which learns faster when training is short."""
     learning_rate: Rate = 0.01
-    """At the start; it falls to 0 as (1 - t)^0.9. AdamW wants about 0.003."""
+    """Initial learning rate; it falls to 0 as (1 - t)^0.9. Use about 0.003 with AdamW."""
     weight_decay: Weight = 3e-5
-    """Pull of all weights toward 0."""
+    """Weight decay of all weights."""
     batch_dice: bool = False
     """Take the Dice loss over all patches of a step together."""
     foreground_fraction: Fraction = 0.33
-    """Share of patches centered on a voxel of a structure; all structures equally often."""
+    """Share of patches centered on a voxel of a structure; each structure is equally likely."""
     augmentation: Augmentation = Augmentation()
-    """How often a training patch is changed in which way."""
+    """Probability of each change to a training patch."""
     mirror: tuple[Literal["i", "j", "k"], ...] = ("i", "j", "k")
-    """Voxel axes along which training patches are flipped, each in one patch of two."""
+    """Voxel axes along which training patches are flipped, each with probability 0.5."""
     mirror_predictions: bool = True
     """Average predictions over all flips along the axes of `mirror`."""
     overlap: Annotated[float, Field(strict=True, ge=0.0, le=0.9)] = 0.5
-    """Share that neighboring windows have in common during prediction."""
+    """Overlap of neighboring windows during prediction, as a share of the window."""
     cache_gb: Positive = 8.0
-    """Memory for training volumes; what does not fit is read again when needed."""
+    """Memory for training volumes; volumes that do not fit are read again when needed."""
 
     @property
     def steps(self) -> int:
@@ -148,10 +149,20 @@ class UNet3D(Segmenter[UNet3DOptions]):
                     ctx.metric(step=step, **agreement(predictor, validation, ctx))
         return learned(network, plan)
 
+    def check_data(self, data: DataFacts) -> Iterator[str]:
+        """Warn of a patch that reaches beyond every training image."""
+        sizes = zip(*(scan.shape for scan in data.labeled), strict=True)
+        for axis, voxels, found in zip("IJK", self.options.patch or (), sizes, strict=False):
+            if voxels > max(found):
+                yield (
+                    f"warning: patch: {voxels} voxels along {axis}, but the training images have at"
+                    f" most {max(found)}; the rest of every patch is empty"
+                )
+
     def predict(
         self, volumes: Iterable[Volume], state: State, ctx: Context
     ) -> Iterator[Prediction]:
-        """Slide a window over each volume and blend what the network says."""
+        """Slide a window over each volume and blend the probabilities."""
         from crossmod.torch import prepare
         from crossmod_unet3d.predict import Predictor
 

@@ -81,10 +81,11 @@ class Plan:
             new, old = getattr(self, what), getattr(before, what)
             if new != old:
                 raise RecipeError(
-                    f"this network cannot go on from the weights of the round before: its {what}"
-                    f" are {new}, theirs {old}",
+                    f"this network cannot start from the weights of the previous round: its {what}"
+                    f" are {new}, theirs are {old}",
                     where="pseudo_label.warm_start",
-                    allowed="false, or the same spacing and network options in every round",
+                    allowed="warm_start = false, or the same spacing and network options in all"
+                    " rounds",
                 )
 
 

@@ -104,11 +104,11 @@ class Predictor:
             return None
 
     def _settle(self, tried: int) -> None:
-        """Go on with what has worked."""
+        """Continue with the setting that worked."""
         self._ways = self._ways[tried:]
         count, blended_on = self._ways[0]
         self.ctx.log(
-            f"out of memory in prediction: went on with {count} window(s) at once,"
+            f"out of memory in prediction: continued with {count} window(s) at a time,"
             f" blended on {blended_on}"
         )
 

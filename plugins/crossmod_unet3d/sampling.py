@@ -49,7 +49,7 @@ class TrainingCases:
 
     def __init__(self, cohort: Cohort, cache_gb: float, rng: np.random.Generator) -> None:
         if not len(cohort):
-            raise DataError("there is no case to train on")
+            raise DataError("the training cohort is empty")
         self._cases: Sequence[Case] = cohort.cases
         self._cache: OrderedDict[int, Loaded] = OrderedDict()
         self._limit_bytes = cache_gb * 2**30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import groupby
 from pathlib import Path
 
@@ -20,17 +21,32 @@ This page lists the keys that the core reads. A stage table (`[translate.NAME]`,
 them.
 
 `extends = "other.toml"` starts from another recipe. Tables merge key by key; naming another plugin
-with `use` drops the options of the old one; and `false` removes a table, a class or a center. The
-name is relative to this recipe, with or without `.toml`. A file there takes precedence over the
-recipes that come with crossmod, so `extends = "quickstart"` works in any folder. A recipe that is
-itself called `quickstart.toml` extends the shipped one by that name. The other recipe must lie in
-or below the folder of this one or the current folder, or come with crossmod; `--allow-outside`
-lifts this restriction. `crossmod run quickstart` searches in the same order.
+with `use` drops the options of the old one; and `false` unsets what the other recipe sets: a table,
+a class, a center, and any key that has a default, such as `crop = false`, `patch = false` or
+`evaluate.labels = false`, which then has its default again. Where `false` is a value, as in
+`flip = false`, it is that value.
+
+The name after `extends` is relative to this recipe, with or without `.toml`. A file there takes
+precedence over the recipes that come with crossmod, so `extends = "quickstart"` works in any
+folder. A recipe that is itself called `quickstart.toml` extends the shipped one by that name. The
+other recipe must lie in or below the folder of this one or the current folder, or come with
+crossmod; `--allow-outside` lifts this restriction. `crossmod run quickstart` searches in the same
+order.
+
+Options that name a class or a center are looked up in `[data.classes]` and `[data.centers]`;
+options of stages that name a class mean `evaluate.structure` by default. `crossmod check RECIPE`
+lists every name that is not there, and with `--data DIR` also what the options ask of the data and
+the data do not have: centers without scans, patches deeper than the stack, start scales that a
+slice does not have, groups that match no scan.
 
 `schema = 1` is the version of this language, and the default. A crossmod that does not know the
 version says so. `[variants.NAME]` holds the changes of a variant: [compare variants and
 seeds](../how-to/variants.md).
 """
+
+
+REPEATED = re.compile(r"data\.(\w+\.exclude|target\.cases|validation\.cases)\.")
+"""Keys of lists of cases, which `source.cases` shows."""
 
 
 def cell(text: str) -> str:
@@ -39,7 +55,7 @@ def cell(text: str) -> str:
 
 def reference() -> str:
     lines = [HEAD.rstrip()]
-    rows = [row for row in option_rows(Recipe) if row[3]]
+    rows = [row for row in option_rows(Recipe) if row[3] and not REPEATED.match(row[0])]
     for table, group in groupby(rows, key=lambda row: row[0].partition(".")[0] * ("." in row[0])):
         if table:
             name = f"{table}.NAME" if table in ("translate", "augment") else table

@@ -211,7 +211,7 @@ def test_a_folder_without_a_recipe_is_never_changed_on_a_guess(data: Path) -> No
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
     long = "x" * 300
-    assert f"{long}: is not a file" in Program(tmp_path)("data", "check", long, code=2).stderr
+    assert f"{long}: does not exist" in Program(tmp_path)("data", "check", long, code=2).stderr
     data = tmp_path / "data"
     data.mkdir()
     nibabel.save(nibabel.Nifti1Image(np.arange(504.0).reshape(7, 8, 9), np.eye(4)), data / "a.nii")

@@ -64,7 +64,7 @@ def test_a_killed_training_goes_on(copied: Tiny) -> None:
     longer = ["--set", "translate.gan.iterations=6"]
     copied.go(*longer, code=4, CROSSMOD_FAULT="translate-gan-fit:step-3:kill")
     shown = copied.go(*longer, "--dry-run")
-    assert "to run: goes on from a checkpoint (step 2)" in row(shown, "translate-gan-fit")
+    assert "to run: resumes from a checkpoint (step 2)" in row(shown, "translate-gan-fit")
 
 
 def test_r07_what_cannot_fit_is_refused_before_anything_is_made(tiny: Tiny) -> None:

@@ -149,7 +149,7 @@ def test_a_warm_start_goes_on_and_refuses_another_network(copied: Tiny) -> None:
     assert not [step for step in made if "round-1" not in step]  # all before is what it was
     assert copied.result.keys()["train-augmented"] == cold["train-augmented"]
     failed = copied.go(*warm, *settings("pseudo_label.last.segment.base_channels=6"), code=2)
-    assert "cannot go on from the weights of the round before" in failed
+    assert "cannot start from the weights of the previous round" in failed
 
 
 def test_classes_may_be_fewer_than_the_files_hold(copied: Tiny) -> None:

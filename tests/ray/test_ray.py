@@ -91,9 +91,9 @@ def test_a_lost_node_costs_no_result(program: Program, local: Result) -> None:
         step = held.read_text("utf-8").splitlines()[-1].partition(":")[0]
         cluster.kill(2)
         output = end(process)
-    assert f"the machine or the process of {step} was lost; it begins again" in output
+    assert f"the machine or the process of {step} was lost; it restarts" in output
     events = Result(program.folder / "run", "").events()
-    starts = [e for e in events if e["step"] == step and "is at work on" in e.get("text", "")]
+    starts = [e for e in events if e["step"] == step and "is running on" in e.get("text", "")]
     assert len(starts) == 2
     assert digests(program.folder / "store") == digests(local.folder.parent / "store")
     assert sorted(finished(program.folder / "run")) == sorted(local.made())
@@ -195,5 +195,5 @@ def test_a_process_dies_again_and_again(program: Program) -> None:
     profile.write_text("[ray]\nretries = 1\n", encoding="utf-8")
     output = end(start(program, "dies", "--profile", profile,
                        CROSSMOD_FAULT="phantom:begin:kill"), code=4)  # fmt: skip
-    assert "it begins again" in output
+    assert "it restarts" in output
     assert "step phantom: its machine or process was lost 2 times" in output

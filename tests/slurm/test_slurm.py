@@ -137,8 +137,8 @@ def test_a_job_that_dies_is_an_error_that_says_where_to_look(
 @pytest.mark.parametrize(
     ("minutes", "more", "message"),
     [
-        (240, "", "would wait forever: Slurm says Partition"),
-        (30, 'partition = "nowhere"', "Slurm refuses the job: .*Invalid partition"),
+        (240, "", "can never start: Slurm reports Partition"),
+        (30, 'partition = "nowhere"', "Slurm rejected the job: .*Invalid partition"),
     ],
 )
 def test_what_slurm_will_never_run_is_said(

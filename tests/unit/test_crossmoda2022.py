@@ -17,7 +17,8 @@ import pytest
 from crossmod_cyclegan.networks import Discriminator, Generator
 from crossmod_cyclegan.train import learning_rate_factor
 from crossmod_singan_gba import train as singan
-from crossmod_singan_gba.pyramid import ratios_of, sides_of
+from crossmod_singan_gba.pyramid import sides_of
+from crossmod_singan_gba.scales import ratios_of
 from crossmod_unet3d import UNet3DOptions
 from crossmod_unet3d import train as unet
 from crossmod_unet3d.memory import is_large

@@ -14,7 +14,6 @@ from crossmod_cyclegan.networks import (
     Discriminator,
     Generator,
     ToOneChannel,
-    smallest_side,
     translate_volume,
 )
 from crossmod_cyclegan.resampling import Doubling, Reflection, reflected
@@ -154,7 +153,7 @@ def test_gradients_are_those_of_the_values():
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_smallest_side_is_the_smallest(layers):
     judge = Discriminator(2, layers)
-    side = smallest_side(layers)
+    side = CycleGANOptions(discriminator_layers=layers).smallest_side
     assert judge(torch.zeros(1, 1, side, side)).numel() == 1
     with pytest.raises((RuntimeError, ValueError)):
         judge(torch.zeros(1, 1, side - 1, side - 1))
@@ -394,7 +393,7 @@ def test_empty_images_are_refused(tmp_path):
     writer = CohortWriter(tmp_path, {})
     writer.add(Volume.of(np.zeros((1, 30, 30, 2), np.float32), np.eye(4), case="a"))
     empty = writer.close()
-    with pytest.raises(DataError, match="every image is empty"):
+    with pytest.raises(DataError, match="all images are empty"):
         CycleGAN().fit(empty, empty, Context(tmp_path))
 
 

@@ -24,7 +24,7 @@ def test_what_cannot_be_written_says_what_to_do() -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert caught.value.where == "out"
     assert caught.value.what == "cannot write the log: No space left on device"
-    assert "free space" in caught.value.fix
+    assert "free up disk space" in caught.value.fix
 
 
 def test_other_errors_pass() -> None:

@@ -100,7 +100,7 @@ def test_differences_in_words() -> None:
     before["inputs"]["gone"] = "1"
     assert list(differences(before, now)) == [
         "input prepare-source and 1 more change",
-        "no input gone any more",
+        "input gone removed",
     ]
     before["settings"]["options"]["iterations"] = 1500
     before["settings"]["plugin"]["name"] = "histogram"
@@ -136,7 +136,7 @@ def test_reasons(store: Store, tmp_path: Path) -> None:
     store.path(step.key).mkdir(parents=True)
     assert reason(step, run, store) == "a stored result was damaged"
     (store.checkpoints(step.key) / "000000120").mkdir(parents=True)
-    assert reason(step, run, store) == "goes on from a checkpoint (step 120)"
+    assert reason(step, run, store) == "resumes from a checkpoint (step 120)"
 
 
 # Estimates

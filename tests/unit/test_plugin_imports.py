@@ -32,7 +32,7 @@ FAILING_IMPORTS = {
     "lines": ("raise ValueError('one\\n  two [/red]')", r"ValueError: one two \[/red\]"),
     "ours": (HEAD + "raise PluginError('something')", "PluginError: something"),
     "hook": (HEAD + "@hookimpl\ndef crossmod_stage(): 1 / 0", "ZeroDivisionError"),
-    "leave": ("import os; os._exit(0)", r"ends the program by os\._exit\(0\)"),
+    "leave": ("import os; os._exit(0)", r"ends the program with os\._exit\(0\)"),
     "mute": (
         "class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute",
         r"Mute: \(its text cannot be made: ZeroDivisionError\)",

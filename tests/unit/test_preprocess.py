@@ -13,14 +13,13 @@ from crossmod import DataError
 from crossmod.data.grids import (
     Grid,
     Preprocess,
-    bright_center,
-    head_middle,
     require_moderate,
     resample,
     resample_labels,
     to_common,
     to_native,
 )
+from crossmod.data.outline import bright_center, head_middle
 
 ORDERS = list(permutations(range(3)))
 FLIPS = list(product((0, 1), repeat=3))

@@ -276,7 +276,7 @@ def test_they_end_when_the_program_is_told_to_stop(bench: Bench) -> None:
     with program:
         program.send_signal(signal.SIGTERM)
         assert program.stdout is not None
-        assert "no safe point" in program.stdout.readline()
+        assert "did not stop" in program.stdout.readline()
         assert gone(file)
         program.kill()
 
@@ -366,6 +366,6 @@ def test_a_stage_without_probes_is_not_tried(bench: Bench) -> None:
     earlier = Earlier(bench.store, prober.extents, CONDITIONS)
     found = Estimator(prober.extents, earlier, prober, lambda step: True).estimates(steps)
     for estimate in found.of.values():
-        assert estimate.problem == "not measured: plugin 'odd' (odd 1.2) allows no probe"
+        assert estimate.problem == "not measured: plugin 'odd' (odd 1.2) cannot be probed"
         assert estimate.seconds is None
     assert not (bench.store.folder / "probes").exists()

@@ -124,7 +124,7 @@ def test_without_ray(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ))
-    with pytest.raises(MachineError, match="no connection to the Ray cluster"):
+    with pytest.raises(MachineError, match="cannot connect to the Ray cluster"):
         cluster.connected("127.0.0.1:1", "cpu", tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_too_large_for_a_cluster_that_may_grow(task: Task) -> None:
     [remark] = made.wait(0)
     assert isinstance(remark, Remark)
     assert remark.warning
-    assert remark.text == "phantom waits: no machine of the cluster has 1 CPU and 0.5 GPU"
+    assert remark.text == "phantom is waiting: no machine of the cluster has 1 CPU and 0.5 GPU"
     assert ray.sent
 
 
@@ -268,5 +268,5 @@ def test_a_machine_that_does_not_see_the_store(task: Task, monkeypatch: pytest.M
     board = SimpleNamespace(tell=called(lambda event: None))
     elsewhere = replace(task, store=task.store / "elsewhere")
     ended = work.make(elsewhere, board, str(Path.cwd()))
-    assert "does not see the store" in str(ended.error)
+    assert "cannot see the store" in str(ended.error)
     assert not elsewhere.store.exists()

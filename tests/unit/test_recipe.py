@@ -260,14 +260,14 @@ def test_the_last_round_changes_what_it_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("last", "words"),
     [
-        ("preprocess = { spacing_mm = [2, 2, 2] }", "translated images are not made anew"),
+        ("preprocess = { spacing_mm = [2, 2, 2] }", "translated images exist on one grid"),
         ("segment = { epoch = 7 }", "unknown key 'epoch'"),
         ('preprocess = { crops = 1 }\nlast.train_on = "target"', "unknown key 'crops'"),
         (
             'preprocess = { crop = [2, 2] }\nlast.train_on = "target"\nwarm_start = true',
-            "cannot go",
+            "cannot start",
         ),
-        ("segment = { folds = 3 }\nwarm_start = true", "cannot go on from the weights"),
+        ("segment = { folds = 3 }\nwarm_start = true", "cannot start from the weights"),
     ],
 )
 def test_a_last_round_that_cannot_be_is_refused(last: str, words: str, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_classes_may_be_chosen_and_merged(tmp_path: Path) -> None:
     file = np.array([0, 1, 2, 3, 9], np.uint8)
     assert classes.to_labels(file).tolist() == [0, 1, 1, 2, 0]
     assert classes.to_values(classes.to_labels(file)).tolist() == [0, 1, 1, 3, 0]
-    with pytest.raises(RecipeError, match="two classes share a value"):
+    with pytest.raises(RecipeError, match="have the same value"):
         load(write(tmp_path, BASE.replace("{ tumor = 1 }", "{ tumor = 1, cochlea = [2, 1] }")))
 
 

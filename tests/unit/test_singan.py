@@ -15,7 +15,8 @@ from crossmod_singan_gba.harmonize import SLICES_AT_ONCE, harmonize
 from crossmod_singan_gba.level import MeanHead
 from crossmod_singan_gba.networks import Discriminator, Generator, SliceNorm
 from crossmod_singan_gba.panels import upright
-from crossmod_singan_gba.pyramid import ratios_of, resize, sides_of
+from crossmod_singan_gba.pyramid import resize, sides_of
+from crossmod_singan_gba.scales import ratios_of
 from crossmod_singan_gba.train import amplitude, gradient_penalty, train
 from PIL import Image
 from pydantic import ValidationError
@@ -507,7 +508,7 @@ def test_a_doubtful_level_gives_a_warning(likeness, warned):
 
 def test_no_target_and_no_lesion(cohorts):
     labeled, target = cohorts
-    with pytest.raises(DataError, match="no target image"):
+    with pytest.raises(DataError, match="target cohort is empty"):
         choose_slice(labeled, target.only(lambda case: False), 1, None, None)
     with pytest.raises(DataError, match="no labeled image"):
         choose_slice(labeled, target, 2, None, None)
@@ -531,7 +532,7 @@ def test_fit_and_augment_through_the_stage(cohorts, tmp_path):
 def test_start_scale_is_checked_before_training(cohorts, tmp_path):
     labeled, target = cohorts
     stage = SinganGba(SinganGbaOptions(**{**SMALL, "start_scales": [1, 13]}))
-    with pytest.raises(RecipeError, match="there is no scale 13") as error:
+    with pytest.raises(RecipeError, match="scale 13 does not exist") as error:
         stage.fit(labeled, target, Context(tmp_path))
     assert error.value.allowed == "1 to 3"
     assert error.value.where == "start_scales"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from crossmod_slurm import Slurm, SlurmOptions, engine
-from crossmod_slurm.job import STOP, Diary, Job
+from crossmod_slurm.job import STOP, EventLog, Job
 from crossmod_slurm.queue import State, parse
 from pydantic import ValidationError
 
@@ -299,12 +299,12 @@ def test_a_job_whose_node_failed_is_submitted_once_more(
     it = task(store)
     slurm.submit([it])
     fake.says("squeue", "7|NODE_FAIL|None")
-    assert remarks(slurm.wait(0)) == ["waiting: job 7 ended (NODE_FAIL); it goes on in another"]
+    assert remarks(slurm.wait(0)) == ["waiting: job 7 ended (NODE_FAIL); it continues in another"]
     fake.says("sbatch", "Submitted batch job 8")
     assert slurm.wait(0) == []
     fake.says("squeue", "8|NODE_FAIL|None")
     (store.checkpoints(it.key) / "000000005").mkdir(parents=True)  # it has got on
-    assert remarks(slurm.wait(0)) == ["waiting: job 8 ended (NODE_FAIL); it goes on in another"]
+    assert remarks(slurm.wait(0)) == ["waiting: job 8 ended (NODE_FAIL); it continues in another"]
     fake.says("sbatch", "Submitted batch job 9")
     slurm.wait(0)
     fake.says("squeue", "9|NODE_FAIL|None")
@@ -315,7 +315,7 @@ def test_a_job_whose_node_failed_is_submitted_once_more(
 def test_a_job_that_would_wait_forever_is_canceled(slurm: Slurm, fake: Fake, store: Store) -> None:
     slurm.submit([task(store)])
     fake.says("squeue", "7|PENDING|PartitionTimeLimit")
-    assert "Slurm says PartitionTimeLimit" in str(outcome(slurm.wait(0)).error)
+    assert "Slurm reports PartitionTimeLimit" in str(outcome(slurm.wait(0)).error)
     assert fake.calls("scancel") == [f"scancel --name={slurm.queue.name} 7"]
 
 
@@ -323,7 +323,9 @@ def test_an_unusual_reason_to_wait_is_said_once(slurm: Slurm, fake: Fake, store:
     slurm.submit([task(store)])
     fake.says("squeue", "7|PENDING|ReqNodeNotAvail, Reserved for maintenance")
     said = [*slurm.wait(0), *slurm.wait(0), *slurm.wait(0)]
-    assert remarks(said) == ["waiting waits: Slurm says ReqNodeNotAvail, Reserved for maintenance"]
+    assert remarks(said) == [
+        "waiting is waiting: Slurm reports ReqNodeNotAvail, Reserved for maintenance"
+    ]
 
 
 def test_jobs_are_submitted_later_where_slurm_takes_none_now(
@@ -332,7 +334,7 @@ def test_jobs_are_submitted_later_where_slurm_takes_none_now(
     fake.fails("sbatch", "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: limits")
     slurm.submit([task(store)])
     said = [*slurm.wait(0), *slurm.wait(0)]
-    assert remarks(said) == ["Slurm takes no jobs now (limits); trying again"]
+    assert remarks(said) == ["Slurm accepts no jobs at the moment (limits); retrying"]
     fake.says("sbatch", "Submitted batch job 7")
     slurm.wait(0)
     fake.says("squeue", "7|RUNNING|None")
@@ -366,7 +368,7 @@ def test_stopping_saves_what_runs_and_takes_back_what_waits(
 
 
 def test_what_a_job_says_arrives_whole(tmp_path: Path) -> None:
-    job, reader = Diary(tmp_path, "k"), Diary(tmp_path, "k")
+    job, reader = EventLog(tmp_path, "k"), EventLog(tmp_path, "k")
     assert reader.news() == []
     advance = Advance("k", 1, 9, "fit", "case", 5)
     job.write(advance)
@@ -411,7 +413,7 @@ def test_a_job_that_is_signaled_goes_back_into_the_queue(
         Job(it, tmp_path, 240, 120)()
     assert not ended.value.code
     assert in_a_job.calls("scontrol") == ["scontrol requeue 7_1"]
-    assert remarks(list(Diary(tmp_path, it.key).news())) == ["waiting was interrupted by Slurm"]
+    assert remarks(list(EventLog(tmp_path, it.key).news())) == ["waiting was interrupted by Slurm"]
 
 
 def test_a_job_that_was_canceled_or_is_requeued_already_just_ends(
@@ -454,5 +456,5 @@ def test_the_profile_of_the_how_to_is_valid(tmp_path: Path) -> None:
 
 def test_no_slurm_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(MachineError, match="sbatch is not found"):
+    with pytest.raises(MachineError, match="sbatch was not found"):
         Slurm(SlurmOptions(), store, Machine())

@@ -62,8 +62,8 @@ def test_notes_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
 
 
 WRONG_NOTES: dict[str, tuple[Any, str]] = {
-    "array": ({"widths": np.ones(2)}, "notes that JSON cannot hold: .* ndarray"),
-    "NaN": ({"rate": float("nan")}, "notes that JSON cannot hold"),
+    "array": ({"widths": np.ones(2)}, "notes that are not JSON: .* ndarray"),
+    "NaN": ({"rate": float("nan")}, "notes that are not JSON"),
     "list": ([1, 2], "a list as notes"),
     "large": ({"text": "a" * contract.LONGEST_NOTES}, "notes of 10000012 characters"),
 }

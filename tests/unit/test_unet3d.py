@@ -313,7 +313,9 @@ def test_without_memory_for_many_windows_a_prediction_takes_fewer():
     for _ in range(2):
         # At most eight windows are averaged: some twenty roundings of values below 1.
         np.testing.assert_allclose(predictor(image), expected, atol=1e-4)
-    assert said == ["out of memory in prediction: went on with 2 window(s) at once, blended on cpu"]
+    assert said == [
+        "out of memory in prediction: continued with 2 window(s) at a time, blended on cpu"
+    ]
 
 
 def test_without_memory_for_the_blend_it_is_done_in_main_memory(monkeypatch):
@@ -333,7 +335,9 @@ def test_without_memory_for_the_blend_it_is_done_in_main_memory(monkeypatch):
     predictor = predictor_of(Small(9), said, device="meta", at_once=2)
     monkeypatch.setattr(predict, "autocast", lambda *_, **__: torch.autocast("cpu", enabled=False))
     np.testing.assert_allclose(predictor(image), expected, atol=1e-4)
-    assert said == ["out of memory in prediction: went on with 1 window(s) at once, blended on cpu"]
+    assert said == [
+        "out of memory in prediction: continued with 1 window(s) at a time, blended on cpu"
+    ]
 
 
 def test_a_prediction_without_memory_for_one_window_says_so():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from crossmod.data.cases import patient_of
+from crossmod.data.choice import ALL, CaseList, Choice
 from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan, find_scans
 from crossmod.data.form import Form
@@ -42,8 +43,14 @@ GRIDS = "grids.json"
 class ScanSource(Step):
     """Where scans come from."""
 
-    def require_same_files(self, patterns: Iterable[str]) -> None:
+    def require_same_files(
+        self, patterns: Iterable[str], cases: Collection[str] | None = None
+    ) -> None:
         """Check that the files which match are those of the intake; the store looks after its own.
+
+        Args:
+            patterns: of the files.
+            cases: those that take part; None where all do.
 
         Raises:
             DataError: some were added or removed.
@@ -130,8 +137,11 @@ class DataFolder(ScanSource):
     def file_digests(self, store: Store) -> Mapping[str, str]:
         return self.digests
 
-    def require_same_files(self, patterns: Iterable[str]) -> None:
-        found = {path.relative_to(self.root).as_posix() for path in files_of(self.root, patterns)}
+    def require_same_files(
+        self, patterns: Iterable[str], cases: Collection[str] | None = None
+    ) -> None:
+        files = files_of(self.root, patterns, cases)
+        found = {path.relative_to(self.root).as_posix() for path in files}
         if differing := sorted(found ^ self.digests.keys()):
             names = ", ".join(differing[:MAX_NAMED]) + ", …" * (len(differing) > MAX_NAMED)
             raise _changed(f"{self.root}: {names}")
@@ -179,21 +189,32 @@ class Prepare(Step):
     intake: Intake
     series: str = ""
     patients: str | None = None
+    cases: tuple[str, ...] | None = None
 
     code_version = 4
 
     @property
     def settings(self) -> Mapping[str, Any]:
+        chosen = {} if self.cases is None else {"cases": list(self.cases)}
+        # The finder changed for scans whose air is not 0, as it is in the embedded cohort.
+        found = self.options.crop and self.options.center == "head" and not self.data.stored
         return {
+            **chosen,
+            **({"finder": 2} if found else {}),
             "images": self.images,
             "labels": self.labels,
             "centers": dict(self.centers),
             "classes": {name: list(values) for name, values in self.classes.values.items()},
-            "options": self.options.model_dump(),
+            "options": self.options.content,
             "intake": self.intake.model_dump(exclude={"limits"}),
             "series": self.series,
             "patients": self.patients,
         }
+
+    @property
+    def choice(self) -> Choice:
+        """The cases that take part, as the plan found them."""
+        return ALL if self.cases is None else Choice(CaseList(ids=self.cases))
 
     def scans(self, store: Store) -> list[Scan]:
         """The scans of this split.
@@ -201,8 +222,9 @@ class Prepare(Step):
         Raises:
             DataError: files were added or removed since the intake.
         """
-        self.data.require_same_files(filter(None, (self.images, self.labels)))
-        return find_scans(self.data.folder(store), self.images, self.labels, self.centers)
+        self.data.require_same_files(filter(None, (self.images, self.labels)), self.cases)
+        root = self.data.folder(store)
+        return find_scans(root, self.images, self.labels, self.centers, self.choice)
 
     def make(self, store: Store, ctx: Context) -> None:
         writer = CohortWriter(ctx.folder, self.classes.labels)
