@@ -25,7 +25,7 @@ from crossmod.recipe.load import Checked
 from crossmod.recipe.model import AnyFiles, LabeledFiles, Recipe
 from crossmod.stages.base import Progress, silent_progress
 
-SHOWN = 5
+MAX_NAMED = 5
 """Cases that a message names."""
 
 FEWEST = 2
@@ -214,7 +214,7 @@ def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
     for split, scans in inventory.splits.items():
         cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
         if cases:
-            names = ", ".join(cases[:SHOWN]) + ", …" * (len(cases) > SHOWN)
+            names = ", ".join(cases[:MAX_NAMED]) + ", …" * (len(cases) > MAX_NAMED)
             text = f"data.patients = '{pattern}' does not match {len(cases)} cases: {names}"
             yield f"{split}: patients: {text}"
 
