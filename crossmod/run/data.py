@@ -64,7 +64,7 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
         allow_outside: follow links that lead out of it.
 
     Raises:
-        DataError: there is no such folder, a split has no scan, a labeled scan has no label map, a
+        DataError: the folder does not exist, a split has no scan, a labeled scan has no label map, a
             table beside the source scans contradicts their names, or links lead out of the folder.
     """
     if not is_folder(root):
@@ -86,7 +86,7 @@ def chosen(
     """The cases of a split that its lists choose; None where it has no lists.
 
     Raises:
-        DataError: as `find_scans`, or there is no data folder.
+        DataError: as `find_scans`, or no data folder is given.
     """
     if files.choice.is_all:
         return None
