@@ -64,7 +64,7 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
         allow_outside: follow links that lead out of it.
 
     Raises:
-        DataError: the folder does not exist, a split has no scan, a labeled scan has no label map, a
+        DataError: the folder is missing, a split has no scan, a labeled scan has no label map, a
             table beside the source scans contradicts their names, or links lead out of the folder.
     """
     if not is_folder(root):
