@@ -1,4 +1,4 @@
-"""The command line: what commands there are, and how errors become messages and exit codes."""
+"""The command line: its commands, and how errors become messages and exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from crossmod.commands import data
 from crossmod.commands.models import package, predict
 from crossmod.commands.plugins import plugins
 from crossmod.commands.run import check, run
-from crossmod.commands.scores import evaluate, rank
+from crossmod.commands.scores import compare, evaluate, rank
 from crossmod.commands.store import gc, runs
 from crossmod.errors import CrossmodError, Interrupted, MachineError
 from crossmod.files.atomic import CANNOT_WRITE
@@ -27,6 +27,7 @@ app = typer.Typer(
     help="Teach a segmentation model a modality nobody has labeled.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose panels cut names of options in narrow terminals
     add_completion=False,
 )
 app.command()(run)
@@ -35,12 +36,17 @@ app.command()(package)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(rank)
+app.command()(compare)
 app.command()(plugins)
 app.command()(runs)
 app.command()(gc)
 app.add_typer(data.app, name="data")
+for one in [*app.registered_commands, *data.app.registered_commands]:
+    one.short_help = (one.callback.__doc__ or "").partition("\n")[0]  # else the list cuts it
 
 DEBUG = "CROSSMOD_TRACEBACK"
+GENERAL = ("--traceback", "--no-traceback")
+"""Options of every command, which may stand before or behind it."""
 
 
 def _tell_version(asked: bool) -> None:
@@ -57,9 +63,9 @@ def options(
         bool,
         typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version."),
     ] = False,
-    traceback: Annotated[bool, typer.Option(help="Show where in the code an error arose.")] = False,
+    traceback: Annotated[bool, typer.Option(help="Show the Python traceback of an error.")] = False,
 ) -> None:
-    """Options of every command."""
+    """Options that every command takes."""
     if traceback:
         os.environ[DEBUG] = "1"
 
@@ -71,7 +77,7 @@ def main() -> None:
             stream.reconfigure(errors="replace")  # a terminal may know ASCII only
     try:
         with _exit_cleanly():
-            app()
+            app(_general_first(sys.argv[1:]))
     except CrossmodError as error:
         _stop(error, error.exit_code)
     except BrokenPipeError:
@@ -80,16 +86,23 @@ def main() -> None:
         _stop(_of_machine(error), MachineError.exit_code)
     except KeyboardInterrupt:
         interrupted = MachineError(
-            "interrupted", fix="finished steps are kept: run the same command again to go on"
+            "interrupted", fix="finished steps are kept; run the same command again to resume"
         )
         _stop(interrupted, 5)
 
 
+def _general_first(arguments: list[str]) -> list[str]:
+    """Let the options of every command stand anywhere, before what comes after ``--``."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    general = [one for one in arguments[:end] if one in GENERAL]
+    return general + [one for one in arguments[:end] if one not in GENERAL] + arguments[end:]
+
+
 @contextmanager
 def _exit_cleanly() -> Iterator[None]:
-    """While this block runs, the system and a closed terminal let the program exit cleanly.
+    """Exit cleanly in this block when the system or a closed terminal ends the program.
 
-    So temporary files, which hold scans, are removed. The second signal ends it at once.
+    Temporary files, which hold scans, are then removed. A second signal exits at once.
     """
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -110,10 +123,10 @@ def _exit_cleanly() -> Iterator[None]:
 
 
 def _of_machine(error: OSError) -> MachineError:
-    """What the operating system has against it, as a message."""
-    fix = "look at the disk" if error.errno in CANNOT_WRITE else ""
+    """An OSError as a message for the user."""
+    fix = "check the disk" if error.errno in CANNOT_WRITE else ""
     if error.errno in (errno.EACCES, errno.EPERM):
-        fix = "look at who may read and write there"
+        fix = "check the permissions there"
     return MachineError(error.strerror or str(error), where=str(error.filename or ""), fix=fix)
 
 

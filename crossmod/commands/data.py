@@ -1,4 +1,4 @@
-"""`crossmod data`: make and look after data folders."""
+"""`crossmod data`: create, check and convert data folders."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from crossmod.commands import data_check
 if TYPE_CHECKING:
     from crossmod.exchange.data_folder import Imported, Role
 
-Format = Annotated[Literal["nnunet"], typer.Option("--format", help="The layout outside.")]
+Format = Annotated[Literal["nnunet"], typer.Option("--format", help="The layout to write.")]
 
-app = typer.Typer(help="Make and look after data folders.", no_args_is_help=True)
+app = typer.Typer(help="Create, check and convert data folders.", no_args_is_help=True)
 app.command()(data_check.check)
 
 
@@ -24,7 +24,7 @@ def phantom(
     source: Annotated[int, typer.Option(min=1, help="Labeled ceT1 scans.")] = 24,
     target: Annotated[int, typer.Option(min=1, help="Unlabeled hrT2 scans.")] = 24,
     validation: Annotated[int, typer.Option(min=1, help="hrT2 scans for scoring.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed makes other patients.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Each seed gives different patients.")] = 1,
 ) -> None:
     """Write the embedded cohort as a CrossMoDA 2022 data folder."""
     from crossmod import console
@@ -52,23 +52,25 @@ def import_(
             help="The data set, e.g. nnUNet_raw/Dataset501_Name, or a folder of DICOM folders."
         ),
     ],
-    out: Annotated[Path, typer.Argument(help="The data folder to put it into.")],
+    out: Annotated[Path, typer.Argument(help="The data folder to import into.")],
     layout: Annotated[
-        Literal["nnunet", "dicom"], typer.Option("--format", help="The layout outside.")
+        Literal["nnunet", "dicom"], typer.Option("--format", help="The layout of the data set.")
     ] = "nnunet",
     role: Annotated[
         Literal["source", "target", "validation"] | None,
-        typer.Option("--as", help="What its scans are. Default: source if labeled, else target."),
+        typer.Option(
+            "--as", help="The role of its scans. Default: source if labeled, else target."
+        ),
     ] = None,
     channel: Annotated[
-        int | None, typer.Option(min=0, help="nnunet: which channel, where there are several.")
+        int | None, typer.Option(min=0, help="nnunet: the channel to import, if there are several.")
     ] = None,
     series: Annotated[
         str | None,
-        typer.Option(help="dicom: which series of a case: its UID, or a description such as *T2*."),
+        typer.Option(help="dicom: the series to import, by UID or description, e.g. *T2*."),
     ] = None,
 ) -> None:
-    """Bring a data set of another program, or DICOM series, into a data folder."""
+    """Import a data set of another program, or DICOM series, into a data folder."""
     from crossmod.exchange.data_folder import Role, import_raw
     from crossmod.exchange.nnunet_raw import read_raw
     from crossmod.files.outputs import Inputs
@@ -76,7 +78,7 @@ def import_(
     other = {"--series": series} if layout == "nnunet" else {"--channel": channel}
     for option, value in other.items():
         if value is not None:
-            raise typer.BadParameter(f"is not for --format {layout}", param_hint=option)
+            raise typer.BadParameter(f"does not apply to --format {layout}", param_hint=option)
     wanted = Role(role) if role else None
     if layout == "dicom":
         _show_import(_import_dicom(dataset, out, wanted or Role.TARGET, series or ""), out)
@@ -104,8 +106,8 @@ def _show_import(done: Imported, out: Path) -> None:
         text = f"{done.references} label maps to score against in {out / REFERENCES}"
         console.out.print(text, markup=False)
     if done.left_out:
-        console.out.print(f"{done.left_out} scans of imagesTs left out: a source needs labels")
-    console.out.print(f"For a recipe, in {out / TABLE}:\n", markup=False)
+        console.out.print(f"{done.left_out} scans of imagesTs skipped: source scans need labels")
+    console.out.print(f"Copy this into a recipe; it is also in {out / TABLE}:\n", markup=False)
     console.out.print(done.table, markup=False, soft_wrap=True)
 
 
@@ -113,15 +115,17 @@ def _show_import(done: Imported, out: Path) -> None:
 def export(
     cohorts: Annotated[
         list[Path],
-        typer.Argument(help="Step folders of a run, e.g. runs/x/06-translate-sharpen; joined."),
+        typer.Argument(
+            help="Step folders of a run, e.g. runs/x/06-translate-sharpen; their scans are joined."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="The folder to write the data set into.")],
     dataset: Annotated[int, typer.Option(help="Number of the data set, 1 to 999.")],
     name: Annotated[str, typer.Option(help="Name of the data set.")],
     layout: Format = "nnunet",
-    channel_name: Annotated[str, typer.Option(help="What the image is.")] = "T2",
+    channel_name: Annotated[str, typer.Option(help="Name of the image channel.")] = "T2",
 ) -> None:
-    """Write scans of a run as a data set for another program; labeled ones are for training."""
+    """Export scans of a run for another program; labeled ones become training cases."""
     from crossmod import console
     from crossmod.exchange.nnunet_export import export_raw, load_joined
     from crossmod.files.outputs import Inputs
@@ -142,7 +146,7 @@ def export(
     console.out.print(text, markup=False)
     if done.splits:
         console.out.print(
-            f"Some are copies of one patient. To keep them in one fold, copy {done.splits} to"
+            f"Several show the same patient. To keep them in one fold, copy {done.splits} to"
             f" nnUNet_preprocessed/{done.folder.name}/ before training.",
             soft_wrap=True,
         )

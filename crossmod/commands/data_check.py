@@ -1,4 +1,4 @@
-"""`crossmod data check`: look into every file before anything is learned from it."""
+"""`crossmod data check`: inspect every file before training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ def check(
     settings: Settings = None,
     fix: Annotated[
         Path | None,
-        typer.Option(help="Write a corrected copy of the data folder here, where that is safe."),
+        typer.Option(
+            help="Write a corrected copy of the data folder here; only safe corrections are made."
+        ),
     ] = None,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Check every file of a data folder, and whether they fit together; say all that is wrong."""
+    """Check every file of a data folder, and that they fit together; report every problem."""
     from crossmod import console
     from crossmod.files.outputs import Inputs, require_new
     from crossmod.intake import Intake
@@ -36,7 +38,7 @@ def check(
     recipe = None if _is_folder(target) else _recipe(target, settings, allow_outside)
     root = find_data(recipe, data) if recipe else target
     if root is None:
-        raise DataError("names no data folder", where=str(target), fix="give --data DIR")
+        raise DataError("does not name a data folder", where=str(target), fix="add --data DIR")
     if fix is not None:
         require_new(fix, Inputs(searched=(root,)))  # before hours of reading
     options = recipe.intake if recipe else Intake()
@@ -49,7 +51,7 @@ def check(
     survey.require()
     console.out.print(f"{len(survey.facts)} files can be trusted; {len(survey.remarks)} notes")
     if recipe is None:
-        console.out.print("Whether they fit together: crossmod data check RECIPE --data DIR")
+        console.out.print("To check that they fit together: crossmod data check RECIPE --data DIR")
 
 
 def _surveyed(recipe: Recipe | None, root: Path, allow_outside: bool) -> Survey:

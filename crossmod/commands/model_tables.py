@@ -1,4 +1,4 @@
-"""How predictions look in a terminal."""
+"""The table of predictions in a terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from crossmod.model.confidence import Confidence
 
 
 def confidence_table(rows: Sequence[Confidence]) -> Table:
-    """One row for each structure of each scan."""
-    table = Table(title="confidence", title_justify="left")
-    table.add_column("case", overflow="fold")
+    """One row for each class of each scan."""
+    table = Table(title="confidence")
+    table.add_column("case", no_wrap=True)
     table.add_column("class")
     for heading in ("agreement", "probability", "mm³"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -13,10 +13,12 @@ def package(
     model: Annotated[Path, typer.Argument(help="The model folder to write.")],
     stage: Annotated[
         str | None,
-        typer.Option(help="Which segmenter, e.g. augmented. Default: the last of the method."),
+        typer.Option(
+            help="Which segmenter to package, e.g. augmented. Default: the last of the method."
+        ),
     ] = None,
 ) -> None:
-    """Make a model folder from a run: weights, recipe, scores and a model card."""
+    """Write a model folder from a run: weights, recipe, scores and a model card."""
     from crossmod import console
     from crossmod.model.package import package as write
 
@@ -37,24 +39,29 @@ def predict(
     ],
     out: Annotated[Path, typer.Argument(help="The folder for label maps and confidence.csv.")],
     ending: Annotated[
-        str, typer.Option(help="Take only files whose names end so, and leave it out of the case.")
+        str,
+        typer.Option(
+            help="Use only files whose names end with this; it is not part of the case id."
+        ),
     ] = "",
     series: Annotated[
         str,
-        typer.Option(help="Which series of DICOM folders: its UID, or a description such as *T2*."),
+        typer.Option(help="The series of each DICOM folder, by UID or description, e.g. *T2*."),
     ] = "",
     layout: Annotated[
         Literal["nifti", "dicom-seg"],
-        typer.Option("--format", help="What to write; dicom-seg for DICOM folders only."),
+        typer.Option("--format", help="What to write; dicom-seg works with DICOM folders only."),
     ] = "nifti",
-    name: Annotated[str, typer.Option(help="What label maps are called.")] = "{case}",
+    name: Annotated[
+        str, typer.Option(help="Name of each label map, without its ending.")
+    ] = "{case}",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what predict wrote into OUT.")
+        bool, typer.Option("--overwrite", help="Replace what predict wrote into OUT before.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option()] = "auto",
 ) -> None:
-    """Outline scans with a model; needs no data folder and no store."""
+    """Outline scans with a model; it needs neither a data folder nor a store."""
     from crossmod import console
     from crossmod.commands.model_tables import confidence_table
     from crossmod.model.label_files import names_each_case, predict_files
@@ -63,7 +70,7 @@ def predict(
         raise typer.BadParameter(
             f"'{name}' is not a file name with {{case}} in it", param_hint="--name"
         )
-    with console.Bar("predict") as bar:
+    with console.pausing(), console.Bar("predict") as bar:
         done = predict_files(
             model,
             scans,
@@ -79,7 +86,7 @@ def predict(
             tell=console.remark,
         )
     if done.confidence:
-        console.out.print(confidence_table(done.confidence))
+        console.show(confidence_table(done.confidence), keys=2)
     outlined = f"{done.scans - len(done.failed)} of {done.scans} scans outlined: {out}"
     console.out.print(outlined, markup=False)
     done.require()

@@ -15,7 +15,7 @@ Settings = Annotated[
 AllowOutside = Annotated[
     bool,
     typer.Option(
-        help="Follow links out of the data folder, and `extends` out of the recipe's folder."
+        help="Allow links out of the data folder, and `extends` out of the recipe's folder."
     ),
 ]
 DataRoot = Annotated[

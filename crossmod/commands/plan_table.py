@@ -1,4 +1,4 @@
-"""The table of a plan: what would run, why, and what that would take."""
+"""The table of a plan: what would run, why, and at what cost."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ UNKNOWN = "?"
 
 def plan_table(label: str, rows: Sequence[PlannedStep], estimates: Estimates) -> Table:
     """One row for each step of a run."""
-    table = Table(box=None, pad_edge=False, title=escape(label), title_justify="left")
+    table = Table(box=None, pad_edge=False, title=escape(label))
     table.padding = (0, 1, 0, 0)
     for heading in ("", "step"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("", ratio=1, overflow="fold")
+    table.add_column("")
     for heading in ("time", "memory", "disk"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -43,12 +43,12 @@ def closing_lines(
         lines += [_time(estimates, workers), _memory(estimates, room), _disk(estimates, room)]
     used = {estimate.source for estimate in found}
     legend = {
-        "earlier": "e: as an earlier result",
-        "probe": "p: from a probe of the first steps",
+        "earlier": "e: from an earlier result",
+        "probe": "p: from a probe of its first steps",
     }
     known = [text for source, text in legend.items() if source in used]
     if any(estimate.seconds is None for estimate in found):
-        known.append(f"{UNKNOWN}: not known")
+        known.append(f"{UNKNOWN}: unknown")
     lines += ["; ".join(known)] if known else []
     lines += said_once(estimates, lambda one: "" if one.too_large else one.problem)
     return lines + [f"Does not fit: {text}" for text in problems(estimates, room)]
@@ -70,19 +70,19 @@ def _count(states: Sequence[str]) -> str:
 
 
 def _time(estimates: Estimates, workers: int) -> str:
-    text = f"Time: {duration(estimates.seconds(1))} one after the other"
+    text = f"Time: {duration(estimates.seconds(1))} with 1 worker"
     if workers > 1:
         text += f", {duration(estimates.seconds(workers))} with {workers} workers"
     unknown = sum(one.seconds is None for one in estimates.of.values())
-    return text + (f", without {unknown} that nothing is known of" if unknown else "")
+    return text + (f", not counting {unknown} unknown" if unknown else "")
 
 
 def _memory(estimates: Estimates, room: Room) -> str:
     needed = estimates.memory_bytes
     if not needed:
-        return "Memory: not known"
+        return "Memory: unknown"
     key = max(needed, key=lambda one: needed[one])
-    text = f"Memory: {size(needed[key])} at most ({estimates.steps[key].name})"
+    text = f"Memory: up to {size(needed[key])} ({estimates.steps[key].name})"
     return text + (f", of {size(room.memory_bytes)}" if room.memory_bytes else "")
 
 
@@ -92,7 +92,7 @@ def _disk(estimates: Estimates, room: Room) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time for people."""
+    """A time in the unit that fits it."""
     for limit, unit, name in ((99.5, 1, "s"), (5970, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             return f"{seconds / unit:.{int(seconds / unit < 9.95)}f} {name}"

@@ -12,7 +12,7 @@ def plugins(
         str | None, typer.Argument(help="Show the options of this plugin or engine.")
     ] = None,
 ) -> None:
-    """List plugins and engines, or explain one."""
+    """List plugins and engines, or show the options of one."""
     from crossmod import console
     from crossmod.engines import door
     from crossmod.errors import PluginError
@@ -21,7 +21,7 @@ def plugins(
     from crossmod.stages.explain import option_rows, plugin_rows
 
     if name is None:
-        console.out.print(console.plugin_table([*plugin_rows(), *door.engine_rows()]))
+        console.show(console.plugin_table([*plugin_rows(), *door.engine_rows()]))
         return
     offered: type[Any]
     stages, engines = find.available(), door.available()
@@ -32,6 +32,6 @@ def plugins(
         kind, offered = "engine", door.load(name)
     else:
         allowed = ", ".join([*stages, *engines])
-        raise PluginError(f"no plugin or engine is called '{name}'", allowed=allowed)
+        raise PluginError(f"unknown plugin or engine '{name}'", allowed=allowed)
     console.out.print(f"{name} ({kind}): {summary(offered)}", markup=False)
-    console.out.print(console.options_table(option_rows(offered.options_type)))
+    console.show(console.options_table(option_rows(offered.options_type)))

@@ -18,7 +18,7 @@ def run(
     recipe: RecipeFile,
     data: DataRoot = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder. Default: runs/ and the recipe's name.")
+        Path | None, typer.Option(help="The run folder. Default: runs/NAME, after the recipe.")
     ] = None,
     store: Annotated[
         Path | None,
@@ -27,24 +27,26 @@ def run(
     settings: Settings = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Makes the steps; `plugins` lists all engines. Default: the profile's."),
+        typer.Option(
+            help="What runs the steps; `plugins` lists all engines. Default: the profile's."
+        ),
     ] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(help="A file about your machine or cluster. Default: $CROSSMOD_PROFILE."),
+        typer.Option(
+            help="A file that describes your machine or cluster. Default: $CROSSMOD_PROFILE."
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Steps made at the same time on this machine.")
+        int | None, typer.Option(min=1, help="How many steps run at the same time on this machine.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option(help="Show what would run, why, and what it would take; then stop.")
+        bool, typer.Option(help="Show what would run, why, and at what cost, without running it.")
     ] = False,
-    force: Annotated[
-        bool, typer.Option(help="Run even if this machine seems too small for it.")
-    ] = False,
+    force: Annotated[bool, typer.Option(help="Run even if this machine seems too small.")] = False,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Run a recipe; steps whose results are stored already are skipped."""
+    """Run a recipe; steps whose results are already stored are skipped."""
     from crossmod import console
     from crossmod.cost.preview import Preview
     from crossmod.engines.profile import open_engine, read_profile
@@ -68,13 +70,18 @@ def run(
     preview = Preview(experiment, asked)
     if dry_run or preview.to_run:
         for reason in preview.unused_gpus:
-            console.remark(f"warning: a GPU is not used: {reason}")
+            console.remark(f"warning: GPU not used: {reason}")
     if dry_run:
         _show_plan(preview)
         return
-    estimates = preview.require_room(lambda name: console.out.print(f"Probing {name}"), force)
+    with console.pausing():
+        estimates = preview.require_room(lambda name: console.out.print(f"Probing {name}"), force)
     opened, sign = open_engine(asked, experiment.store, preview.machine), StopSign()
-    with console.RunConsole() as observer, stop_on_signal(sign, opened.close):
+    with (
+        console.pausing(),
+        console.RunConsole() as observer,
+        stop_on_signal(sign, opened.close),
+    ):
         done = api.execute(
             experiment,
             preview.machine,
@@ -87,36 +94,38 @@ def run(
 
 
 def _show_plan(preview: Preview) -> None:
-    """Print what is stored, what would run and why, and what that would take."""
+    """Print what is stored, what would run, why, and at what cost."""
     from crossmod import console
     from crossmod.commands.plan_table import closing_lines, plan_table
 
-    with console.out.status("Estimating") as status:
+    with console.pausing(), console.out.status("Estimating") as status:
         estimates = preview.estimates(
             lambda name: status.update(f"Estimating: the first steps of {name}"), every=True
         )
     steps = preview.steps()
     for label in dict.fromkeys(one.label for one in steps):
         own = [one for one in steps if one.label == label]
-        console.out.print(plan_table(label, own, estimates))
+        console.show(plan_table(label, own, estimates), keys=2)
     for line in closing_lines(steps, estimates, preview.room, preview.workers):
         console.out.print(line, markup=False, soft_wrap=True)
 
 
 def _show(done: Executed) -> None:
-    """Print the scores, of several runs beside each other."""
+    """Print the scores, or the comparison of several runs."""
     from crossmod import console
 
     if done.comparison is not None:
         for table in console.comparison_tables(done.comparison):
-            console.out.print(table)
+            console.show(table, keys=2)
     else:
         [run] = done.runs
         scores, classes = run.scores(), run.plan.source.classes
         for table in console.summary_tables(scores, classes.labels):
-            console.out.print(table)
+            console.show(table, keys=2)
         if not scores:
-            console.out.print("No label maps to score against; predictions are in the run folder.")
+            console.out.print(
+                "No references to score against; find the predictions in the run folder."
+            )
     console.out.print(f"Report: {done.report}", markup=False)
 
 

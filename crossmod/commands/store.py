@@ -1,4 +1,4 @@
-"""`crossmod runs` and `crossmod gc`: look after a store."""
+"""`crossmod runs` and `crossmod gc`: list and clean a store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ USUAL = Path("runs") / "store"
 
 
 def runs(store: StoreFolder = USUAL) -> None:
-    """List the runs of a store: how they are doing, and the space they take."""
+    """List the runs of a store, with their state and size."""
     from crossmod import console
     from crossmod.store.collect import Contents
     from crossmod.store.runs import known_runs
@@ -34,10 +34,10 @@ def runs(store: StoreFolder = USUAL) -> None:
     found = Contents(opened)
     users = Counter(key for run in known if run.state != "gone" for key in run.keys)
     if known:
-        console.out.print(_run_table(known, found.sizes, users))
+        console.show(_run_table(known, found.sizes, users))
     else:
-        console.out.print(f"No run has a record in {store}.", markup=False)
-    console.out.print(_space_table(found, users))
+        console.out.print(f"No runs are recorded in {store}.", markup=False)
+    console.show(_space_table(found, users))
     for file in unreadable:
         text = f"warning: {file} cannot be read; crossmod gc removes nothing until it can"
         console.out.print(text, style="yellow", markup=False, soft_wrap=True)
@@ -45,23 +45,25 @@ def runs(store: StoreFolder = USUAL) -> None:
 
 def gc(
     store: StoreFolder = USUAL,
-    dry_run: Annotated[bool, typer.Option(help="Say what would go, and leave it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option(help="Show what would be removed, without removing it.")
+    ] = False,
     quarantine: Annotated[
-        bool, typer.Option(help="Remove results that were found damaged, too.")
+        bool, typer.Option(help="Also remove damaged results that were set aside.")
     ] = False,
 ) -> None:
     """Remove from a store what no run refers to.
 
     A run refers to all its steps as long as its run folder exists: remove the folders of runs you
-    do not need any more, then call this. Run folders keep their files, whatever goes here; a file
-    that both have takes space until it is gone from both.
+    no longer need, then call this. Run folders keep their files, whatever is removed here; a file
+    in both takes up space until it is removed from both.
     """
     from crossmod import console
     from crossmod.store.collect import Collector
 
     opened = _opened(store)
     if opened.shared:
-        console.out.print("Waiting for signs of life of other machines, 90 s at most", style="dim")
+        console.out.print("Waiting up to 90 s for other machines to renew their locks", style="dim")
     removed = Collector(opened, quarantine=quarantine, dry_run=dry_run).collect()
     for line in _lines(removed, "would be removed" if dry_run else "removed"):
         console.out.print(line, markup=False, soft_wrap=True)
@@ -71,9 +73,9 @@ def _opened(folder: Path) -> Store:
     from crossmod.store.store import Store, is_store
 
     if not folder.is_dir():
-        raise MachineError("there is no store", where=str(folder), fix="name it with --store")
+        raise MachineError("does not exist", where=str(folder), fix="choose a store with --store")
     if not is_store(folder):
-        raise MachineError("is not a store", where=str(folder), fix="name it with --store")
+        raise MachineError("is not a store", where=str(folder), fix="choose a store with --store")
     return Store(folder)
 
 
@@ -84,8 +86,8 @@ def _run_table(known: Sequence[KnownRun], sizes: dict[str, int], users: Counter[
     from rich.table import Table
 
     table = Table(box=None)
-    for heading in ("run folder", "title"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("run folder", no_wrap=True)
+    table.add_column("title")
     table.add_column("state", no_wrap=True)
     for heading in ("steps", "size", "only here"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -105,7 +107,7 @@ def _run_table(known: Sequence[KnownRun], sizes: dict[str, int], users: Counter[
 
 
 def _space_table(found: Contents, users: Counter[str]) -> Table:
-    """What takes space in a store, and why."""
+    """What takes up space in a store."""
     from rich.filesize import decimal
     from rich.table import Table
 
@@ -120,12 +122,12 @@ def _space_table(found: Contents, users: Counter[str]) -> Table:
     }
     kinds = {
         "results": (len(found.results), sum(found.sizes.values())),
-        "  of no run": (len(unused), sum(found.sizes[key] for key in unused)),
+        "  unused": (len(unused), sum(found.sizes[key] for key in unused)),
         **{kind: (len(paths), sum(map(bytes_in, paths))) for kind, paths in folders.items()},
     }
     table = Table("in the store", box=None)
     for heading in ("number", "size"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for kind, (number, size) in kinds.items():
         table.add_row(kind, str(number), decimal(size))
     return table
@@ -138,12 +140,12 @@ def _lines(removed: Removed, word: str) -> list[str]:
     for kind, count in removed.counts.items():
         lines.append(f"{kind}: {count} {word}, {decimal(removed.sizes[kind])}")
     if removed.busy:
-        lines.append(f"left alone: {len(removed.busy)}, since somebody may be at work there")
-    lines += [f"cannot be removed: {text}" for text in removed.refused]
+        lines.append(f"kept: {len(removed.busy)} that a run may be using")
+    lines += [f"could not remove {text}" for text in removed.refused]
     return lines or ["Nothing to remove"]
 
 
 def _shown(folder: Path) -> str:
-    """A folder as short as it can be named from here."""
+    """A folder, relative to the current one if it lies below."""
     here = Path.cwd()
     return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

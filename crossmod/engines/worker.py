@@ -78,6 +78,7 @@ def _leave() -> None:
 
 def main() -> None:
     """Serve the parent at the other end of the inherited connection."""
+    programs.resume_without_parent()
     worker = Worker(Connection(int(sys.argv[1])))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, worker.stop)

@@ -104,6 +104,9 @@ class RunFacts(Options):
     origin: Origin
     stages: dict[str, Stage]
     """In the order they were trained."""
+    references: dict[str, dict[str, str]] = Field(default_factory=dict)
+    """Split -> case -> sha256 of the label map that its scores are against. Empty where runs of
+    before did not note it."""
 
 
 class Scores(Options):

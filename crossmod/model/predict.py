@@ -17,6 +17,7 @@ from crossmod.model.confidence import Confidence, confidence
 from crossmod.model.facts import MODEL_FILE
 from crossmod.model.load import Model
 from crossmod.stages.base import Context
+from crossmod.stages.guard import told
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def _next(
     except CrossmodError as error:
         queue.give_up(error)
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        queue.give_up(PluginError(what, where=model.ensemble.use.who))
+        use = model.ensemble.use
+        queue.give_up(PluginError(told(error, use.package), where=use.who))
     return _outlined(model, members, queue.done()) if members else None
 
 

@@ -186,9 +186,14 @@ class Recipe(Options):
     @property
     def first_stage(self) -> str:
         """The segmentation that self-training starts from."""
-        if self.augment:
-            return "augmented"
-        return "translated" if self.translate else "no-adaptation"
+        return first_stage(self.translate, self.augment)
+
+
+def first_stage(translate: object, augment: object) -> str:
+    """The segmentation that self-training starts from, by the tables of a recipe."""
+    if augment:
+        return "augmented"
+    return "translated" if translate else "no-adaptation"
 
 
 class Kind(NamedTuple):

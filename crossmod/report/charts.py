@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crossmod.report.content import spread
-from crossmod.report.drawing import INK, MUTED, RULE, Chart, Key, center_colors, new_figure, to_svg
+from crossmod.report.drawing import (
+    INK,
+    MUTED,
+    RULE,
+    Chart,
+    Key,
+    center_colors,
+    chart,
+    new_figure,
+)
 from crossmod.report.survey import AIR, BINS, Sighting
 from crossmod.scores.metrics import Score, known
 from crossmod.scores.table import Metric, penalties, reported
@@ -28,7 +37,7 @@ MAX_POINTS = 150
 TRANSLATED_COLOR = "#8a63d2"
 
 
-def score_chart(scores: Sequence[Score], centers: Sequence[str], name: str) -> Chart:
+def score_chart(scores: Sequence[Score], centers: Sequence[str], part: str, name: str) -> Chart:
     """Boxes of every metric that reports show, a row per stage, a color per center."""
     stages = list(dict.fromkeys(item.stage for item in scores))
     rows = len(stages) * len(centers)
@@ -56,7 +65,7 @@ def score_chart(scores: Sequence[Score], centers: Sequence[str], name: str) -> C
         f" {penalties(metrics)} (dotted)."
     )
     keys = [Key(center, color, "dot") for center, color in center_colors(centers).items()]
-    return Chart(to_svg(figure, name), keys, caption)
+    return chart(figure, part, name, keys, caption)
 
 
 def _directions(metrics: Sequence[Metric]) -> str:
@@ -147,7 +156,7 @@ def intensity_chart(
         "Mean intensity distribution of each center. A good translation moves the source (dashed)"
         f" onto the real target (gray). Voxels below {AIR:g}, mostly air, are left out."
     )
-    return Chart(to_svg(figure, "intensity"), keys, caption)
+    return chart(figure, "intensity", "intensity", keys, caption)
 
 
 def lesion_chart(
@@ -179,7 +188,7 @@ def lesion_chart(
         f"Each mark is one {structure}. The training data should cover the sizes and brightnesses"
         " of the real target scans, for which pseudo-labels stand in."
     )
-    return Chart(to_svg(figure, "lesions"), keys, caption)
+    return chart(figure, "lesions", "lesions", keys, caption)
 
 
 def _points(

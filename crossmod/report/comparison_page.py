@@ -13,9 +13,9 @@ from crossmod.report.drawing import (
     RULE,
     Chart,
     Key,
+    chart,
     drawing,
     new_figure,
-    to_svg,
 )
 from crossmod.report.templates import render
 from crossmod.scores.comparison import Comparison, Row
@@ -25,17 +25,27 @@ from crossmod.scores.table import DICE, reported
 WIDTH = 10.8
 """Inches; fills the text column of the page."""
 
+OF_A_RECIPE = "All variants and seeds of the recipe"
+
 
 def write_comparison(
-    path: Path, comparison: Comparison, title: str, links: Mapping[str, str]
-) -> None:
-    """Write one HTML file without external references.
+    path: Path,
+    comparison: Comparison,
+    title: str,
+    links: Mapping[str, str],
+    *,
+    intro: str = OF_A_RECIPE,
+    notes: Sequence[str] = (),
+) -> list[Chart]:
+    """Write one HTML file without external references; return its charts.
 
     Args:
         path: the file; its folder must exist.
         comparison: what to show.
         title: title of the recipe.
         links: name of a run -> its own report, relative to the file.
+        intro: what is compared.
+        notes: what a reader should know, a line each.
     """
     with drawing():
         charts = [
@@ -50,15 +60,19 @@ def write_comparison(
         title=title,
         charts=charts,
         links=links,
+        intro=intro,
+        notes=notes,
+        tests=comparison.differences,
         first=variants[0] if variants else "",
         number=_number,
         difference_text=difference_text,
         p_text=p_text,
     )
     path.write_text(page, encoding="utf-8")
+    return [chart for _, chart in charts]
 
 
-def comparison_chart(rows: Sequence[Row], structure: str, name: str) -> Chart:
+def comparison_chart(rows: Sequence[Row], structure: str, part: str) -> Chart:
     """Mean Dice of every variant, a color for each round, with the spread over seeds."""
     labels = list(dict.fromkeys(row.label for row in rows))
     rounds = sorted({row.round for row in rows if row.round is not None})
@@ -84,7 +98,7 @@ def comparison_chart(rows: Sequence[Row], structure: str, name: str) -> Chart:
         "Large dots: mean over cases and seeds, with the standard deviation over seeds. Small dots:"
         " the mean of each seed."
     )
-    return Chart(to_svg(figure, name), keys, caption)
+    return chart(figure, part, f"comparison-{structure}", keys, caption)
 
 
 def _number(value: float | None) -> str:

@@ -1,11 +1,11 @@
-"""Charts as SVG that takes its ink from the page, so that one file suits light and dark."""
+"""Charts: as SVG that takes its ink from the page, light or dark, and as files for a paper."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, RULE = "#0a0b01", "#0a0b02", "#0a0b03"
-"""Stand-ins that `to_svg` replaces by colors of the page."""
+INK, MUTED, RULE = "#1a1c1f", "#62666c", "#dcdee1"
+"""On paper; `to_svg` replaces them by the colors of the page."""
 
 PAGE_COLORS = {INK: "currentColor", MUTED: "var(--muted)", RULE: "var(--rule)"}
 
@@ -38,8 +38,18 @@ class Key:
 
 @dataclass(frozen=True)
 class Chart:
-    """A figure, what its colors mean, and what to see in it."""
+    """A figure, what its colors mean, and what to see in it.
 
+    Attributes:
+        name: of its files.
+        figure: what was drawn.
+        svg: the same for the page.
+        keys: its legend.
+        caption: what to see.
+    """
+
+    name: str
+    figure: Figure
     svg: Markup
     keys: Sequence[Key]
     caption: str
@@ -48,6 +58,13 @@ class Chart:
 def center_colors(centers: Sequence[str]) -> dict[str, str]:
     """A color for each center."""
     return {center: PALETTE[i % len(PALETTE)] for i, center in enumerate(centers)}
+
+
+UNDATED: Mapping[str, dict[str, Any]] = {
+    "svg": dict.fromkeys(("Date", "Creator", "Format", "Type")),
+    "pdf": dict.fromkeys(("CreationDate", "Creator", "Producer")),
+}
+"""Files tell neither when nor by what they were written: the same figure has the same bytes."""
 
 
 @contextmanager
@@ -70,6 +87,7 @@ def drawing() -> Iterator[None]:
         "text.parse_math": False,  # a center may be called "$"
         "xtick.color": MUTED,
         "ytick.color": MUTED,
+        "pdf.fonttype": 42,  # fonts as fonts: publishers refuse the default
         "svg.fonttype": "none",
         "svg.hashsalt": "crossmod",
     }
@@ -95,8 +113,7 @@ def new_figure(
 def to_svg(figure: Figure, name: str) -> Markup:
     """Inline SVG with ids that start with ``name`` and colors of the page."""
     buffer = io.StringIO()
-    none = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=none)
+    figure.savefig(buffer, format="svg", transparent=True, metadata=UNDATED["svg"])
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -104,3 +121,16 @@ def to_svg(figure: Figure, name: str) -> Markup:
     for stand_in, color in PAGE_COLORS.items():
         text = text.replace(stand_in, color)
     return Markup(text)
+
+
+def chart(figure: Figure, part: str, name: str, keys: Sequence[Key], caption: str) -> Chart:
+    """A chart of a figure.
+
+    Args:
+        figure: what was drawn.
+        part: what its ids start with on the page.
+        name: of its files.
+        keys: its legend.
+        caption: what to see.
+    """
+    return Chart(name, figure, to_svg(figure, part), keys, caption)

@@ -159,7 +159,7 @@ def drawn_panels(content: ReportContent) -> list[tuple[str, str]]:
 
 
 def _shrunk(path: Path) -> str | None:
-    """A picture as a data URI; None if the file is no picture."""
+    """A picture as a data URI; None if the file is not a picture."""
     try:
         with Image.open(path) as image:
             image.thumbnail((MAX_PANEL_PIXELS, MAX_PANEL_PIXELS))

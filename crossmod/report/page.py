@@ -50,8 +50,8 @@ class Results:
     charts: Sequence[tuple[str, Chart]]
 
 
-def write_report(path: Path, content: ReportContent) -> None:
-    """Write one HTML file without external references.
+def write_report(path: Path, content: ReportContent) -> list[Chart]:
+    """Write one HTML file without external references; return its charts.
 
     Args:
         path: the file; its folder must exist.
@@ -75,6 +75,7 @@ def write_report(path: Path, content: ReportContent) -> None:
         timings=timing_bars(content),
     )
     path.write_text(page, encoding="utf-8")
+    return [*charts, *(chart for result in results for _, chart in result.charts)]
 
 
 def _survey(content: ReportContent) -> Surveyed:
@@ -116,8 +117,9 @@ def _results(content: ReportContent, split: str) -> Results:
             if (item.split, item.structure) == (split, table.structure)
             and item.center in content.centers
         ]
-        name = f"scores-{len(charts)}-{splits(content).index(split)}"
-        charts.append((table.structure, score_chart(chosen, content.centers, name)))
+        part = f"scores-{len(charts)}-{splits(content).index(split)}"
+        name = f"scores-{split}-{table.structure}"
+        charts.append((table.structure, score_chart(chosen, content.centers, part, name)))
     return Results(split, SPLIT_NOTES.get(split, ""), tables, charts)
 
 

@@ -161,6 +161,7 @@ def execute(
         for one in experiment.plans
     ]
     steps = {run.label: {step.name: step.key for step in run.plan.steps} for run in runs}
+    sign = StopSign() if stop_sign is None else stop_sign  # one that is not raised is false
     with _alone(experiment, observer):
         outputs.claim()
         for run in runs:

@@ -27,7 +27,15 @@ from crossmod.machine import (
 )
 from crossmod.run.task import WARNING, Advance, Event, Outcome, Remark, Task, versions
 from crossmod.stages.base import Context
-from crossmod.stages.guard import described, guarded, is_out_of_memory, text_of, trusted
+from crossmod.stages.guard import (
+    described,
+    guarded,
+    is_out_of_memory,
+    line_in,
+    text_of,
+    told,
+    trusted,
+)
 from crossmod.store.checkpoints import Checkpoints
 from crossmod.store.store import Store
 
@@ -205,8 +213,9 @@ class Maker:
     def _explained(self, error: Exception) -> CrossmodError:
         where = place_of(self.task)
         at = f"{where}, case {self.at}" if self.at else where
+        package = self.task.step.package
         if isinstance(error, CrossmodError):
-            return _ours(error, at)
+            return _ours(error, at, line_in(error, package))
         if is_out_of_memory(error):
             return out_of_memory(error, where, self.at)
         if isinstance(error, OSError) and error.errno in (*TRANSIENT, *CANNOT_WRITE):
@@ -217,7 +226,9 @@ class Maker:
             )
         kind = PluginError if self.task.step.who else CrossmodError
         return kind(
-            described(error), where=at, fix="use --traceback to see where; finished steps are kept"
+            told(error, package),
+            where=at,
+            fix="use --traceback to see all calls; finished steps are kept",
         )
 
 
@@ -238,7 +249,7 @@ def killed_for_memory(task: Task, last: Advance | None, what: str) -> MachineErr
     return memory_short(place_of(task), last.item if last else "", held, what)
 
 
-def _ours(error: CrossmodError, where: str) -> CrossmodError:
+def _ours(error: CrossmodError, where: str, line: str) -> CrossmodError:
     """An error as one that other processes can read, and that says where it arose.
 
     A plugin may raise a class of its own, which is unknown elsewhere or is made in another way.
@@ -248,9 +259,12 @@ def _ours(error: CrossmodError, where: str) -> CrossmodError:
     what, place, allowed, fix = (
         text_of(getattr(error, name, "")) for name in ("what", "where", "allowed", "fix")
     )
+    what = what or described(error)
     if kind is not Interrupted:  # that says which step was stopped
         place = place or where
-    return kind(what or described(error), where=place, allowed=allowed, fix=fix)
+    if kind is PluginError and line:
+        what = f"{what}\n  {line}"
+    return kind(what, where=place, allowed=allowed, fix=fix)
 
 
 def forward_warnings(key: str, tell: Callable[[Event], None]) -> None:

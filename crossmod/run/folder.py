@@ -14,6 +14,7 @@ from crossmod.errors import DataError, MachineError, writing
 from crossmod.faults import point
 from crossmod.files.atomic import MANIFEST, draft_of, drafted, read_manifest
 from crossmod.files.digests import digest_on_disk
+from crossmod.files.figures import require_figures
 from crossmod.files.outputs import Inputs, Outputs
 from crossmod.recipe.names import shipped
 from crossmod.store.store import require_store
@@ -25,7 +26,7 @@ LOCKED = "recipe.lock.toml"
 """The recipe as it ran."""
 
 FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
-         "comparison.csv", "comparison.tex", "differences.csv")  # fmt: skip
+         "comparison.csv", "comparison.md", "comparison.tex", "differences.csv")  # fmt: skip
 """What a run writes besides results and the log."""
 
 NUMBERED = re.compile(r"\d\d-.+")
@@ -102,6 +103,7 @@ class RunFolder:
         """
         self.outputs.require_claim(fix=ANOTHER)
         self.outputs.require(FILES, fix=MOVE)
+        require_figures(self.outputs)
 
     def require(self, keys: Mapping[str, str]) -> None:
         """Refuse, before any work, what would destroy files of somebody else.

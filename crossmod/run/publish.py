@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from importlib.metadata import version
 from operator import add
 from pathlib import Path
+from typing import Any
 
 from crossmod.data.folder import Scan
 from crossmod.data.volumes import Cohort
 from crossmod.files.digests import digest_of_bytes
+from crossmod.files.figures import FIGURES
 from crossmod.files.outputs import Outputs
 from crossmod.files.patterns import reference_of
 from crossmod.recipe.lock import locked
@@ -23,10 +25,17 @@ from crossmod.scores.comparison import (
     Sizes,
     Trial,
     compare_trials,
+    difference_sheet,
+    row_sheet,
     write_differences,
-    write_latex,
     write_rows,
 )
+from crossmod.scores.final import split_of
+from crossmod.scores.sheets import write_sheets
+
+COMPARISON_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "differences.csv",
+                    "report.html")  # fmt: skip
+"""What `show_comparison` writes, besides figures."""
 
 KEY_FILE = ".report-key"
 
@@ -46,9 +55,9 @@ def publish_report(run: Run) -> None:
     digest = digest_of_bytes("\n".join([recipe, version("crossmod"), *keys]))
     key_file = run.folder / KEY_FILE
     page = run.folder / "report.html"
-    if page.exists() and key_file.exists() and key_file.read_text(encoding="utf-8") == digest:
+    if _is_shown(run, page, key_file, digest):
         return
-    from crossmod.report import ReportContent, write_report
+    from crossmod.report import ReportContent, write_figures, write_report
 
     plan, checked = run.plan, run.plan.checked
     scans = plan.validation.scans(run.store) if plan.validation else []
@@ -77,21 +86,27 @@ def publish_report(run: Run) -> None:
         series=plan.validation.series if plan.validation else "",
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
-        write_report(file, content)
+        charts = write_report(file, content)
+    write_figures(run.outputs, charts)
     with run.outputs.file(KEY_FILE) as file:
         file.write_text(digest, encoding="utf-8")
 
 
+def _is_shown(run: Run, page: Path, key_file: Path, digest: str) -> bool:
+    """Whether the page and its figures show these results."""
+    figures = run.folder / FIGURES
+    if not (page.exists() and figures.is_dir() and key_file.exists()):
+        return False
+    return key_file.read_text(encoding="utf-8") == digest
+
+
 def publish_comparison(runs: Sequence[Run], outputs: Outputs) -> Comparison:
-    """Write the table over all variants and seeds as CSV, LaTeX and a page; return it.
+    """Write the table over all variants and seeds, a page and figures; return the table.
 
     The split is the validation scans, or the target scans where none were held back.
     """
-    from crossmod.report import write_comparison
-
     recipe, scores = runs[0].plan.checked.recipe, [run.scores() for run in runs]
-    splits = {score.split for one in scores for score in one}
-    split = "validation" if "validation" in splits else "target"
+    split = split_of(score.split for one in scores for score in one)
     trials = [
         Trial(
             run.plan.checked.variant or run.plan.checked.recipe.title,
@@ -102,17 +117,45 @@ def publish_comparison(runs: Sequence[Run], outputs: Outputs) -> Comparison:
         for run, one in zip(runs, scores, strict=True)
     ]
     comparison = compare_trials(trials, Sizes(*recipe.evaluate.size_limits_mm3))
-    for name, write in (
-        ("comparison.csv", write_rows),
-        ("differences.csv", write_differences),
-        ("comparison.tex", write_latex),
-    ):
+    links = {run.label: f"{run.folder.name}/report.html" for run in runs}
+    show_comparison(outputs, comparison, recipe.title, links)
+    return comparison
+
+
+def show_comparison(
+    outputs: Outputs,
+    comparison: Comparison,
+    title: str,
+    links: Mapping[str, str],
+    **words: Any,
+) -> None:
+    """Write a comparison as CSV, Markdown, LaTeX, a page and figures.
+
+    Args:
+        outputs: where to.
+        comparison: what to show.
+        title: of the page.
+        links: name of a run -> its own report, relative to the folder.
+        words: further texts of the page, see `write_comparison`.
+
+    Raises:
+        DataError: a file of such a name is somebody else's.
+        MachineError: a file cannot be written.
+    """
+    from crossmod.report import write_comparison, write_figures
+
+    for name, write in (("comparison.csv", write_rows), ("differences.csv", write_differences)):
         with outputs.file(name) as file:
             write(file, comparison)
-    links = {run.label: f"{run.folder.name}/report.html" for run in runs}
+    sheets = [
+        make(comparison, structure)
+        for structure in comparison.structures
+        for make in (row_sheet, difference_sheet)
+    ]
+    write_sheets(outputs, "comparison", sheets)
     with outputs.file("report.html") as file:
-        write_comparison(file, comparison, recipe.title, links)
-    return comparison
+        charts = write_comparison(file, comparison, title, links, **words)
+    write_figures(outputs, charts)
 
 
 def _facts(run: Run) -> dict[str, str]:

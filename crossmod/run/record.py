@@ -9,6 +9,7 @@ from pathlib import Path
 
 from crossmod.data.volumes import Cohort
 from crossmod.files.digests import digest_of_bytes
+from crossmod.files.patterns import reference_of
 from crossmod.model.facts import (
     Fold,
     Identity,
@@ -45,7 +46,20 @@ def write_record(file: Path, plan: Plan, shown: Mapping[str, str], store: Store)
         for (stage, _), step in plan.predictions.items()
         if step.name in shown
     }
-    write_facts(file, RunFacts(origin=origin, stages=stages))
+    facts = RunFacts(origin=origin, stages=stages, references=_references(plan, store))
+    write_facts(file, facts)
+
+
+def _references(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
+    """Split -> case -> digest of the label map that predictions are scored against."""
+    found: dict[str, dict[str, str]] = {}
+    for step in {step.split: step for step in plan.scores}.values():
+        root, known = step.data.folder(store), step.data.file_digests(store)
+        for scan in step.predictions.images.scans(store):
+            file = reference_of(root, step.labels, scan.case).relative_to(root).as_posix()
+            if file in known:
+                found.setdefault(step.split, {})[scan.case] = known[file]
+    return found
 
 
 def _stage(step: Predict, shown: Mapping[str, str], store: Store) -> Stage:

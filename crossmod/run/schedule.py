@@ -201,7 +201,10 @@ class Scheduler:
         """Begin nothing new; running training saves its state, the first error is shown."""
         self.observer.left(step)
         interrupted = isinstance(outcome.error, Interrupted)
-        run.event("interrupted" if interrupted else "failed", step, error=str(outcome.error))
+        if interrupted:
+            run.event("interrupted", step, error=str(outcome.error))
+        else:
+            run.event("failed", step, error=str(outcome.error), traceback=outcome.traceback)
         if interrupted and self._stopped_at is not None:
             return
         if self._failure is None and outcome.error is not None:

@@ -31,6 +31,12 @@ from crossmod.scores.table import (
 COLUMNS = (*KEYS, *(metric.column for metric in BUILT_IN))
 """The columns that every score file begins with; those of metrics of other packages follow."""
 
+CASE_KEYS = KEYS[2:]
+"""What a row is about where there is one split and one stage."""
+
+MAX_LISTED = 10
+"""Problems of a file that a message lists; it counts the rest."""
+
 OVERALL = "overall"
 """The name of all centers together in a summary."""
 
@@ -43,8 +49,8 @@ class Score:
     """How well one structure of one case was outlined.
 
     Attributes:
-        split: which set the case belongs to, e.g. "validation" or "target"; "" where there are no
-            sets.
+        split: which set the case belongs to, e.g. "validation" or "target"; "" without
+            splits.
         stage: what made the prediction, e.g. "translated" or "round-2"; "" where that is unknown.
         case: case identifier.
         center: the hospital it comes from, or "".
@@ -186,18 +192,34 @@ def _cells(item: Score, keys: Sequence[str], columns: Sequence[str]) -> list[str
     return [*(names[key] for key in keys), *(item.measures.get(c, math.nan) for c in columns)]
 
 
-def read_scores(path: Path) -> list[Score]:
-    """Read what `write_scores` wrote with all keys, here or where other metrics are installed.
+def read_scores(path: Path, *, check: bool = False) -> list[Score]:
+    """Read what `write_scores` wrote, here or where other metrics are installed.
+
+    The keys are all of `KEYS`, as runs write them, or `CASE_KEYS`, as `crossmod evaluate` does.
+
+    Args:
+        path: the file.
+        check: refuse values outside the range of their metric, since people may have edited it.
 
     Raises:
-        DataError: the columns do not begin with `COLUMNS`, one is there twice, or a cell is neither
-            a finite number nor empty.
+        DataError: the columns do not begin with `COLUMNS`, with or without split and stage; one is
+            repeated; a cell is neither a finite number nor empty; or a value is impossible.
     """
     rows = read_csv(path)
     _, header = next(rows, ("", []))
-    if tuple(header[: len(COLUMNS)]) != COLUMNS or len(set(header)) < len(header):
+    keys = _keys_of(header)
+    wanted = [*keys, *COLUMNS[len(KEYS) :]]
+    if header[: len(wanted)] != wanted or len(set(header)) < len(header):
         raise DataError("is not a score file", where=str(path), allowed=",".join(COLUMNS))
-    return [_parse(row, header[len(KEYS) :], where) for where, row in rows]
+    blank = [""] * (len(KEYS) - len(keys))
+    found, problems = [], []
+    for where, row in rows:
+        if row:
+            found.append(_parse([*blank, *row], header[len(keys) :], where))
+            problems += [f"{where}: {text}" for text in _faults(found[-1])]
+    if check and problems:
+        raise DataError(listed("impossible values:", problems))
+    return found
 
 
 def summarize(scores: Sequence[Score], split: str, structure: str) -> list[Summary]:
@@ -222,6 +244,42 @@ def _summary(scores: Sequence[Score], stage: str, center: str) -> Summary:
         sum(item.of(ASSD) == ASSD.missing for item in counted),
         {m.column: mean_and_sd(known(counted, m)) for m in reported()},
     )
+
+
+def listed(what: str, problems: Sequence[str]) -> str:
+    """A message about several problems, a line each.
+
+    >>> print(listed("impossible values:", ["one", "two"]))
+    impossible values:
+    one
+    two
+    """
+    more = len(problems) - MAX_LISTED
+    rest = [f"and {more} more"] if more > 0 else []
+    return "\n".join([what, *problems[:MAX_LISTED], *rest])
+
+
+def is_score_file(path: Path) -> bool:
+    """Whether a CSV has columns as `read_scores` wants them.
+
+    Raises:
+        DataError: the file is not CSV in UTF-8.
+    """
+    _, header = next(read_csv(path), ("", []))
+    keys = _keys_of(header)
+    return tuple(header[: len(keys)]) == keys
+
+
+def _keys_of(header: Sequence[str]) -> tuple[str, ...]:
+    return KEYS if tuple(header[:1]) == KEYS[:1] else CASE_KEYS
+
+
+def _faults(score: Score) -> list[str]:
+    return [
+        f"{metric.column} of case {score.case}, class {score.structure} is {value:g}: {fault}"
+        for metric in metrics()
+        if (fault := metric.fault(value := score.of(metric)))
+    ]
 
 
 def known(scores: Iterable[Score], metric: Metric) -> list[float]:

@@ -109,7 +109,7 @@ def difference_text(value: float) -> str:
 
 
 def p_text(value: float, test: Paired) -> str:
-    """A p-value of a test as tables show it, or why there is none.
+    """A p-value as tables show it, or why the test is undefined.
 
     >>> p_text(0.0004, paired([1.0, 2.0], [0.0, 0.0]))
     '< 0.001'

@@ -35,6 +35,9 @@ GROUP = "crossmod.metrics"
 TOLERANCE_MM = 1.0
 """Surfaces this close count as one for the normalized surface Dice, unless told otherwise."""
 
+ROUNDING = 1e-6
+"""A value this little outside the range of its metric was rounded by whoever wrote it."""
+
 KEYS = ("split", "stage", "case", "center", "class")
 """The columns of a score file that are of no metric."""
 
@@ -89,7 +92,8 @@ class Metric:
         better: which values are good. None: it has no worst end, hence no percentiles and no rank.
         missing: its value where only one of the masks has voxels; NaN where neither has.
         digits: decimal places in tables.
-        limits: ends of its axis in charts. None: the axis is logarithmic, for values from 0 up.
+        limits: its range: the axis in charts, and for a metric with a better end the values that
+            `crossmod rank` and `compare` accept. None: from 0 up, on a logarithmic axis.
         shown: how far it gets: to the files with a row for each case ("cases"), also to the means
             that `crossmod evaluate` prints ("summary"), or also to the reports, comparisons and
             model cards of runs ("report").
@@ -152,6 +156,32 @@ class Metric:
         if self.missing is None or (masks.predicted and masks.expected):
             return self.function(masks)
         return self.missing if masks.predicted or masks.expected else math.nan
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The least and the largest value that is possible."""
+        if not self.better:
+            return -math.inf, math.inf
+        return self.limits or (0.0, math.inf)
+
+    def fault(self, value: float) -> str:
+        """Why a value is impossible; empty for NaN and for a possible value.
+
+        >>> DICE.fault(90.0)
+        'outside 0 to 1; a percentage? Divide it by 100'
+        >>> ASSD.fault(-1.0)
+        'below 0'
+        >>> DICE.fault(0.9)
+        ''
+        """
+        low, high = self.range
+        if math.isnan(value) or low - ROUNDING <= value <= high + ROUNDING:
+            return ""
+        if math.isinf(high):
+            return f"below {low:g}"
+        percent = (low, high) == (0.0, 1.0) and 2 <= value <= 100
+        hint = "; a percentage? Divide it by 100" if percent else ""
+        return f"outside {low:g} to {high:g}{hint}"
 
     def text(self, value: float) -> str:
         """A value as tables show it."""
@@ -281,7 +311,7 @@ def _loaded(name: str) -> tuple[Metric, str, str]:
     """A metric of another package, how messages name it, and the digest of its code."""
     from crossmod.stages.code import code_digest
     from crossmod.stages.entry_points import imported, offers
-    from crossmod.stages.guard import described
+    from crossmod.stages.guard import told
 
     known = {one: entries[0] for one, entries in offers(GROUP).items()}
     metric, where = imported(GROUP, "metric", name, known)
@@ -295,7 +325,7 @@ def _loaded(name: str) -> tuple[Metric, str, str]:
         try:
             value = float(function(masks))
         except Exception as error:  # whatever somebody else's code raises
-            text = " ".join(f"cannot be computed: {described(error)}".split())
+            text = f"cannot be computed: {told(error, known[name].module)}"
             raise PluginError(text, where=where, fix=WAY_OUT) from error
         if math.isinf(value):
             raise PluginError(f"gives {value}", where=where, allowed="finite numbers and NaN")

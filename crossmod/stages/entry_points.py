@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 
 from crossmod.errors import PluginError
 from crossmod.options import Options
-from crossmod.stages.guard import described
+from crossmod.stages.guard import described, line_in
 
 UNREADABLE = "?"
 """Stands for the module of an entry whose distribution has an unreadable list of entry points."""
@@ -91,7 +91,7 @@ def imported(group: str, kind: str, name: str, known: Mapping[str, EntryPoint]) 
     entry = known[name]
     where = f"{kind} '{name}' ({' '.join(distribution_of(entry))})"
     _require_fitting(entry, where)
-    with explained("cannot be imported", where), contained():
+    with explained("cannot be imported", where, entry.module), contained():
         return entry.load(), where
 
 
@@ -133,7 +133,10 @@ def rows(
             kind, offered = told(name)
             text = summary(offered)
         except PluginError as error:
-            kind, text = "broken", "; ".join(filter(None, [error.what, error.fix]))
+            kind, text = (
+                "broken",
+                "; ".join(filter(None, [" ".join(error.what.split()), error.fix])),
+            )
         listed.append((name, kind, *distribution_of(entry), text))
     return listed
 
@@ -144,15 +147,15 @@ def summary(offered: type) -> str:
 
 
 @contextmanager
-def explained(what: str, where: str) -> Iterator[None]:
+def explained(what: str, where: str, module: str) -> Iterator[None]:
     """Turn whatever the code of a plugin raises into an error that names the plugin."""
     try:
         yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit is none of `Exception`
-        text = " ".join(f"{what}: {described(error)}".split())
-        raise PluginError(text, where=where) from error
+        text, line = " ".join(f"{what}: {described(error)}".split()), line_in(error, module)
+        raise PluginError("\n  ".join(filter(None, [text, line])), where=where) from error
 
 
 @contextmanager

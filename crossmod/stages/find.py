@@ -105,6 +105,11 @@ class StageUse:
         return self.plugin.stage(self.options)
 
     @property
+    def package(self) -> str:
+        """The package that the code of the plugin is in."""
+        return self.plugin.stage.__module__.partition(".")[0]
+
+    @property
     def who(self) -> str:
         """How messages name the plugin."""
         return f"plugin '{self.plugin.name}' ({' '.join(distribution_of(self.plugin.entry))})"
@@ -133,14 +138,14 @@ def load(name: str) -> Plugin:
     """
     known = available()
     module, where = imported(hooks.GROUP, "plugin", name, known)
-    return Plugin(name, known[name], _stage_of(name, module, where))
+    return Plugin(name, known[name], _stage_of(known[name], module, where))
 
 
-def _stage_of(name: str, module: object, where: str) -> type[Stage[Any]]:
+def _stage_of(entry: EntryPoint, module: object, where: str) -> type[Stage[Any]]:
     manager = pluggy.PluginManager("crossmod")
     manager.add_hookspecs(hooks)
-    with explained("its hook is wrong", where), contained():
-        manager.register(module, name)
+    with explained("its hook is wrong", where, entry.module), contained():
+        manager.register(module, entry.name)
         manager.check_pending()
         offered: list[Any] = manager.hook.crossmod_stage()
     if len(offered) != 1:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
+import forked
 import pytest
 from processor import children_seconds
 from program import SMOKE, Program
@@ -28,6 +30,15 @@ def test_help_is_quick(program: Program) -> None:
     done = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True)
     heavy = {"matplotlib", "monai", "nibabel", "numpy", "pydantic", "scipy", "SimpleITK", "torch"}
     assert not heavy & set(done.stdout.decode().split())
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["data"], ["data", "import"], ["evaluate"]])
+def test_help_cuts_nothing_in_a_narrow_terminal(command: list[str], program: Program) -> None:
+    narrow = program(*command, "--help", COLUMNS="60", FORCE_COLOR="1").stdout
+    wide = program(*command, "--help", COLUMNS="200").stdout
+    assert "…" not in narrow + wide
+    assert "..." not in narrow.replace("...\n", "", narrow.count("[ARGS]...\n"))
+    assert {word for word in wide.split() if word.startswith("--")} <= {*narrow.split()}
 
 
 def test_check_reports_every_problem_and_runs_nothing(program: Program) -> None:
@@ -80,7 +91,7 @@ def test_plugins_are_listed_and_explained(program: Program) -> None:
     assert "psf_mm" in explained
     assert "time_minutes" in program("plugins", "slurm").stdout
     unknown = program("plugins", "van-citert", code=4).stderr
-    assert "no plugin or engine is called" in unknown
+    assert "unknown plugin or engine" in unknown
     assert "slurm" in unknown
 
 
@@ -89,6 +100,24 @@ def test_the_embedded_cohort_can_be_written(program: Program, tmp_path: Path) ->
     program("data", "phantom", tmp_path / "c", *counts, "--seed", "9")
     assert len(list((tmp_path / "c" / "hidden").glob("*_Label.nii.gz"))) == 4
     assert "is not empty" in program("data", "phantom", tmp_path / "c", code=3).stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--traceback", "check", "nowhere.toml"],
+        ["check", "--traceback", "nowhere.toml"],
+        ["check", "nowhere.toml", "--set", "seed=1", "--traceback"],
+        ["data", "check", "nowhere.toml", "--traceback"],
+    ],
+)
+def test_a_traceback_may_be_asked_for_anywhere(arguments: list[str], program: Program) -> None:
+    assert "Traceback (most recent call last)" in program(*arguments, code=1).stderr
+    quiet = [one for one in arguments if one != "--traceback"]
+    assert "Traceback" not in program(*quiet, code=2).stderr
+    after = program("check", "--", "--traceback", code=2).stderr  # the name of a recipe
+    assert "--traceback" in after
+    assert "Traceback" not in after
 
 
 LONG = "a" * 300
@@ -122,3 +151,8 @@ def test_a_run_goes_into_two_folders_of_its_own(program: Program, tmp_path: Path
         failed = program("run", recipe, option, recipe, code=4).stderr
         assert f"{recipe}: is a file" in failed
         assert option in failed
+
+
+def test_what_tests_load_ahead_is_there() -> None:
+    """A module of another name would be passed over, and every fork would load it."""
+    assert all(find_spec(name) for name in (*forked.LOADED, *forked.MODULES))

@@ -60,6 +60,7 @@ FAULTS = {
         "yield type(volume).of(volume.data, volume.affine, case='somebody-else')",
         "yielded case 'somebody-else'",
     ),
+    "fails": ("raise ValueError('no luck')", "ValueError: no luck"),
     "blank": ("yield volume.with_data(volume.data * np.nan)", "values that are NaN or infinite"),
     "stray": (
         "np.save(os.environ['CROSSMOD_TEST_HOME'] + '/stray', 1)\n            yield volume",
@@ -144,6 +145,20 @@ def test_g03_g04_a_faulty_translation_is_not_published(name: str, installed: Ins
     assert "prepare-source" in installed.stored()
     assert "translate-gan" not in installed.stored()
     assert not list(installed.folder.glob("stray*"))
+
+
+def test_g03_the_line_of_a_plugin_is_told_and_its_traceback_is_in_the_log(
+    installed: Installed,
+) -> None:
+    said = installed.use("fails", code=4)
+    source = installed.folder / "site" / "fails.py"
+    code = "raise ValueError('no luck')"
+    number = source.read_text(encoding="utf-8").splitlines().index(f"            {code}") + 1
+    assert f"{source}:{number}: {code}" in said
+    *_, failed = (row for row in installed.result.events() if row["event"] == "failed")
+    assert failed["traceback"].startswith("Traceback (most recent call last)")
+    assert f'File "{source}", line {number}' in failed["traceback"]
+    assert failed["traceback"].rstrip().endswith("ValueError: no luck")
 
 
 def test_g01_a_plugin_that_the_worker_cannot_import_does_not_hang_the_run(

@@ -179,5 +179,5 @@ def test_a_cohort_without_references_still_gives_predictions(honest: Tiny) -> No
     said = honest.go("--data", "unscored", "--out", "runs/unscored", *COMPARED)
     result = Result(honest.folder / "runs" / "unscored", said)
     assert result.scores() == []
-    assert "No label maps to score against" in said
+    assert "No references to score against" in said
     assert list(result.folder.glob("*-predict-round-1-validation/labels/*.nii.gz"))

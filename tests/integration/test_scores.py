@@ -80,6 +80,9 @@ def test_evaluate_takes_options(
         ["--classes", "a=1,b=1"],
         ["--classes", "a=x"],
         ["--classes", "a=300"],
+        ["--classes", "a=1+1"],
+        ["--classes", "a=1+2,b=2"],
+        ["--classes", "a=1+"],
         ["--classes", f"a={'1' * 5000}"],
         ["--classes", "\udcff=1"],
         ["--classes", ""],
@@ -141,3 +144,64 @@ def test_rank(program: Program, tmp_path: Path) -> None:
     assert "VS_Dice" in program("rank", scores, "--metric", "VS_Dise", code=3).stderr
     scores.write_text("\n".join(["Case,Team,VS_Dice,VS_ASSD,Cochlea_Dice", *lines[:-1]]))
     assert "case-5 of c[1]" in program("rank", scores, code=3).stderr
+
+
+def test_evaluate_joins_values_into_a_class(
+    program: Program, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    both, recipe = tmp_path / "both.csv", tmp_path / "own.toml"
+    program("evaluate", *folders, "--out", both, "--classes", "all=1+2")
+    rows = rows_of(both)
+    assert [row["class"] for row in rows] == ["all"] * 4
+    references = read_labels(folders[1] / f"{CASES[0]}_Label.nii.gz")
+    affine = read_affine(folders[1] / f"{CASES[0]}_Label.nii.gz")
+    whole = np.count_nonzero(references) * np.prod(spacing_of(affine))
+    assert float(rows[0]["volume_mm3"]) == pytest.approx(whole)
+    recipe.write_text(
+        'extends = "smoke"\n[data.classes]\ntumor = [1, 2]\ncochlea = false\n', encoding="utf-8"
+    )
+    done = program("evaluate", *folders, "--out", tmp_path / "r.csv", "--recipe", recipe)
+    assert "of no class" not in done.stdout
+    assert [row["dice"] for row in rows_of(tmp_path / "r.csv")] == [row["dice"] for row in rows]
+
+
+def test_evaluate_writes_tables_for_papers_and_what_rank_reads(
+    program: Program, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    good, bad = tmp_path / "good.csv", tmp_path / "bad" / "scores.csv"
+    program("evaluate", folders[1], folders[1], "--out", good)
+    program("evaluate", *folders, "--out", bad)
+    assert r"\toprule" in (tmp_path / "good-summary.tex").read_text(encoding="utf-8")
+    assert "| overall | 4 |" in (tmp_path / "good-summary.md").read_text(encoding="utf-8")
+    done = program("rank", good, bad, "--out", tmp_path / "ranks")
+    assert "2 teams, 4 cases" in done.stdout
+    ranking = [
+        row for row in rows_of(tmp_path / "ranks" / "ranking.csv") if row["ranking"] == "all"
+    ]
+    assert [(row["place"], row["team"]) for row in ranking] == [("1", "good"), ("2", "bad")]
+    tests = rows_of(tmp_path / "ranks" / "tests.csv")
+    assert {row["metric"] for row in tests} == {
+        f"{structure}_{metric}" for structure in ("tumor", "cochlea") for metric in ("dice", "assd")
+    }
+    text = (tmp_path / "ranks" / "ranking.tex").read_text(encoding="utf-8")
+    assert r"1 & \textbf{good} & \textbf{1.00} &" in text
+    named = program("rank", f"A={good}", f"B={bad}").stdout
+    assert "difference from A" in named
+    assert "two are called" in program("rank", good, good, code=2).stderr
+    assert "does not exist" in program("rank", f"A={tmp_path / 'none.csv'}", bad, code=2).stderr
+
+
+def test_rank_names_impossible_values(program: Program, tmp_path: Path) -> None:
+    scores = tmp_path / "teams.csv"
+    scores.write_text("Case,Team,VS_Dice\n1,a,0.7\n1,b,90\n2,a,-0.8\n2,b,0.5\n", encoding="utf-8")
+    said = program("rank", scores, code=3).stderr
+    assert "teams.csv:3: VS_Dice of team b, case 1 is 90: outside 0 to 1; a percentage?" in said
+    assert "teams.csv:4: VS_Dice of team a, case 2 is -0.8: outside 0 to 1" in said
+
+
+@pytest.mark.parametrize("summary", ["means.md", "means.tex"])
+def test_the_summary_of_evaluate_is_csv(
+    program: Program, folders: tuple[Path, Path], tmp_path: Path, summary: str
+) -> None:
+    options = ["--out", tmp_path / "s.csv", "--summary", tmp_path / summary]
+    assert "is not CSV" in program("evaluate", *folders, *options, code=2).stderr

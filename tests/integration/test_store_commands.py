@@ -67,15 +67,15 @@ def test_gc_removes_what_only_a_removed_run_needed(two: Tiny, undisturbed: Tiny)
     assert two("gc").stdout == "runs/other is gone: record removed\n"
     assert two.digests() == both  # linked into the renamed folder: it would free nothing
     said = two.go("--out", "runs/renamed", *OTHER[2:])
-    assert "21 steps were in the store already" in said
+    assert "21 steps were already in the store" in said
 
     shutil.rmtree(two.folder / "runs" / "renamed")
-    assert row_of(two, "runs/renamed")[-2:] == row_of(two, "of no run")[-2:]
+    assert row_of(two, "runs/renamed")[-2:] == row_of(two, "unused")[-2:]
     planned = two("gc", "--dry-run").stdout
     assert two.digests() == both
     assert two("gc").stdout == planned.replace("would be removed", "removed")
     assert two.digests() == undisturbed.digests()
-    assert "21 steps were in the store already" in two.go()
+    assert "21 steps were already in the store" in two.go()
 
 
 def test_c08_debris_of_a_killed_run(copied: Tiny, undisturbed: Tiny) -> None:
@@ -97,7 +97,7 @@ def test_c08_debris_of_a_killed_run(copied: Tiny, undisturbed: Tiny) -> None:
     ) as owner:
         assert owner.stdout is not None
         owner.stdout.readline()
-        assert "left alone: 1" in copied("gc").stdout
+        assert "kept: 1" in copied("gc").stdout
         assert draft.is_dir()
         owner.kill()
     assert "drafts: 1 removed" in copied("gc").stdout
@@ -179,15 +179,15 @@ def test_a_killed_program_leaves_an_unfinished_run(copied: Tiny) -> None:
 
 def test_a_strange_record_is_a_warning_and_stops_gc(tmp_path: Path) -> None:
     program = Program(tmp_path)
-    assert "there is no store" in program("gc", code=4).stderr
-    assert "there is no store" in program("runs", code=4).stderr
+    assert "does not exist" in program("gc", code=4).stderr
+    assert "does not exist" in program("runs", code=4).stderr
     assert not (tmp_path / "runs").exists()
     (tmp_path / "runs" / "store" / "runs").mkdir(parents=True)
     assert "is not a store" in program("runs", code=4).stderr
     assert "is not a store" in program("gc", code=4).stderr
     shutil.rmtree(tmp_path / "runs" / "store")
     (Store(tmp_path / "runs" / "store").folder / "runs").mkdir()
-    assert "No run has a record in runs/store" in program("runs").stdout
+    assert "No runs are recorded in runs/store" in program("runs").stdout
     (tmp_path / "runs" / "store" / "runs" / "run-1.json").write_text("{}", encoding="utf-8")
     assert "run-1.json cannot be read" in program("runs").stdout
     failed = program("gc", code=4)

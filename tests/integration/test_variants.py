@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections import Counter
 
 import nibabel
@@ -109,9 +110,35 @@ def test_one_table_in_csv_latex_terminal_and_page(ablation: Result) -> None:
     ]  # fmt: skip
     assert float(rows[1]["dice_mean"]) == pytest.approx(np.mean(by_hand))
     assert float(rows[1]["dice_seeds_sd"]) == pytest.approx(np.std(by_hand, ddof=1))
-    assert (ablation.folder / "comparison.tex").read_text(encoding="utf-8").count("tabular") == 4
+    assert (ablation.folder / "comparison.tex").read_text(encoding="utf-8").count("tabular") == 8
     assert "naive" in (ablation.folder / "report.html").read_text(encoding="utf-8")
     assert "tumor, validation split" in ablation.stdout
+
+
+def test_its_runs_are_compared_as_those_of_any_recipes(tried: Tiny, ablation: Result) -> None:
+    folders = [f"runs/ablation/{name}" for name in ("naive-seed-1", "stopped-seed-1")]
+    named = [f"gba=runs/ablation/gba-seed-{seed}" for seed in (1, 2022)]
+    shown = tried("compare", *named, *folders, "--out", "compared").stdout
+    assert "tumor: paired differences of Dice, validation scans" in shown
+    with (tried.folder / "compared" / "comparison.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["class"] == "tumor"]
+    assert [(row["variant"], row["round"], row["seeds"]) for row in rows] == [
+        ("gba", "0", "2"),
+        ("gba", "1", "2"),
+        ("naive-seed-1", "0", "1"),
+        ("naive-seed-1", "1", "1"),
+        ("stopped-seed-1", "0", "0"),
+    ]
+    with (ablation.folder / "comparison.csv").open(newline="", encoding="utf-8") as file:
+        assert next(csv.DictReader(file))["dice_mean"] == rows[0]["dice_mean"]
+    facts = json.loads((ablation.folder / "gba-seed-1" / "run.json").read_text(encoding="utf-8"))
+    references = facts["references"]["validation"]
+    assert set(references) == {score["case"] for score in runs(ablation)["gba-seed-1"].scores()}
+    assert all(len(digest) == 64 for digest in references.values())
+    figures = {path.suffix for path in (tried.folder / "compared" / "figures").glob("[!.]*")}
+    assert figures == {".svg", ".pdf"}
+    refused = tried("compare", *folders, "--out", folders[0], code=3)
+    assert "belongs to the run of" in refused.stderr
 
 
 def test_dry_run_counts_what_is_shared(tried: Tiny, ablation: Result) -> None:

@@ -20,11 +20,12 @@ from crossmod.scores.comparison import (
     Sizes,
     Trial,
     compare_trials,
+    row_sheet,
     write_differences,
-    write_latex,
     write_rows,
 )
 from crossmod.scores.metrics import Score
+from crossmod.scores.sheets import latex
 
 SIZES = Sizes(100, 1000)
 VOLUMES = (50.0, 500.0, 5000.0, 60.0, 70.0, 80.0)
@@ -120,11 +121,11 @@ def test_everything_is_written(comparison: Comparison, tmp_path: Path) -> None:
     assert float(rows[1]["dice_mean"]) == comparison.rows[1].spreads["dice"][0]
     assert rows[4]["dice_mean"] == ""
     write_differences(tmp_path / "differences.csv", comparison)
-    assert len((tmp_path / "differences.csv").read_text().splitlines()) == 3
-    write_latex(tmp_path / "table.tex", comparison)
-    text = (tmp_path / "table.tex").read_text(encoding="utf-8")
+    assert len((tmp_path / "differences.csv").read_text().splitlines()) == 4
+    text = latex(row_sheet(comparison, "tumor"))
     assert r"a & 0 & 0.550 $\pm$ 0.071 &" in text
-    assert text.count("&") == 6 * 6  # header and five rows, seven columns
+    assert r" & 1 & \textbf{0.650 $\pm$ 0.071} &" in text  # the oracle does not compete
+    assert text.count(" & ") == 6 * 8  # header and five rows, nine columns
     links = {"a-seed-1": "a-seed-1/report.html"}
     write_comparison(tmp_path / "page.html", comparison, "T & <b>", links)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -137,7 +138,7 @@ def test_without_scores_there_is_nothing_to_compare(tmp_path: Path) -> None:
     empty = compare_trials([Trial("a", 1, "augmented", [])], SIZES)
     assert empty.rows == []
     write_comparison(tmp_path / "page.html", empty, "t", {})
-    assert "nothing to compare" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "Nothing to compare" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_m05_a_comparison_without_differences_or_numbers_says_so(tmp_path: Path) -> None:
@@ -149,7 +150,9 @@ def test_m05_a_comparison_without_differences_or_numbers_says_so(tmp_path: Path)
         found = compare_trials(trials, SIZES)
         write_comparison(tmp_path / "page.html", found, "t", {})
         page = (tmp_path / "page.html").read_text(encoding="utf-8")
-        assert page.count(f"<td>n/a ({why})</td>") == 2
+        assert (
+            page.count(f"<td>n/a ({why})</td>") == 2 * 2
+        )  # beside the row, and in the list of tests
         with (screen := Console(width=200)).capture() as shown:
             screen.print(*comparison_tables(found))
         assert f"n/a ({why})" in shown.get()

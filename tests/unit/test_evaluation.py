@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scored import Measured, scored
 
+from crossmod.data.classes import Classes
 from crossmod.data.volumes import Affine, write_nifti
 from crossmod.errors import DataError
 from crossmod.scores.evaluation import (
@@ -26,7 +27,8 @@ from crossmod.scores.metrics import Score, write_scores
 
 NAN = math.nan
 OFFICIAL = Path(__file__).parents[3] / "shared" / "crossmoda2022" / "score_test.csv"
-CLASSES = {"tumor": 1, "cochlea": 2}
+TUMOR = Classes({"tumor": (1,)})
+CLASSES = Classes({"tumor": (1,), "cochlea": (2,)})
 CENTERS = {"ldn": "crossmoda2021_ldn_*", "etz": "crossmoda2022_etz_*"}
 AFFINE = np.diag([0.5, 0.5, 2.0, 1.0])
 
@@ -86,7 +88,7 @@ def test_two_folders_are_evaluated_from_python(
                     progress=progress)  # fmt: skip
     assert (done.cases, watched, list(done.remarks)) == (2, ["a", "b"], [])
     assert group(list(done.groups), "tumor", "overall").spreads["dice"].mean == 1.0
-    assert len(scores.read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(CLASSES)
+    assert len(scores.read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(CLASSES.values)
     assert summary.is_file()
     with pytest.raises(DataError, match="the command reads it"):
         evaluate(predictions, references, CLASSES, {}, scores=predictions / "a.nii")
@@ -138,7 +140,7 @@ def test_folders_that_say_nothing_are_refused(tmp_path: Path) -> None:
     twice = maps(tmp_path / "twice", "a.nii.gz", "a.nii")
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match=r"empty: holds no"):
+    with pytest.raises(DataError, match=r"empty: contains neither"):
         label_pairs(good, empty, {})
     with pytest.raises(DataError, match=r"two label maps: a\.nii and a\.nii\.gz"):
         label_pairs(twice, good, {})
@@ -161,7 +163,7 @@ def test_options_reach_the_metrics(tmp_path: Path) -> None:
     reference[1, 2, 2] = prediction[1, 2, 2] = prediction[1, 2, 5] = prediction[1, 4, 2] = 1
     maps = pair(tmp_path, prediction, reference)
     values = [
-        maps.compare({"tumor": 1}, tolerance_mm=mm, challenge=challenge).scores[0].measures
+        maps.compare(TUMOR, tolerance_mm=mm, challenge=challenge).scores[0].measures
         for mm, challenge in ((0.9, False), (1.0, False), (6.0, True))
     ]
     assert [value["nsd"] for value in values] == [0.5, 0.75, 1.0]
@@ -172,11 +174,11 @@ def test_whole_numbers_of_any_type_are_labels(tmp_path: Path) -> None:
     reference = np.zeros((4, 4, 4), np.uint8)
     reference[1, 1, 1] = 1
     for kind in (np.int16, np.float32, np.float64):
-        (tumor,) = pair(tmp_path, reference.astype(kind), reference).compare({"tumor": 1}).scores
+        (tumor,) = pair(tmp_path, reference.astype(kind), reference).compare(TUMOR).scores
         assert tumor.measures["dice"] == 1
     wrapped = reference.astype(np.int16) * 257  # 1 in eight bits
     with pytest.raises(DataError, match="labels: values from 0 to 257"):
-        pair(tmp_path, wrapped, reference).compare({"tumor": 1})
+        pair(tmp_path, wrapped, reference).compare(TUMOR)
 
 
 @pytest.mark.parametrize("value", [0.7, NAN, math.inf])
@@ -227,7 +229,7 @@ def test_what_is_odd_about_label_maps_is_said(tmp_path: Path) -> None:
     predictions = maps(tmp_path / "p", *names, data=np.full((4, 4, 4), 7, np.uint8))
     references = maps(tmp_path / "r", *names[1:])
     maps(references, names[0], data=np.full((4, 4, 4), 1.0001, np.float32))
-    outcomes, remarks = compare_all(label_pairs(predictions, references, {}), {"tumor": 1})
+    outcomes, remarks = compare_all(label_pairs(predictions, references, {}), TUMOR)
     assert [item.measures["dice"] for item in outcomes] == [0, 0, 0]
     assert remarks == [
         f"{references / 'a.nii.gz'}: labels: rounded to whole numbers",

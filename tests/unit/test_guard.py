@@ -45,9 +45,9 @@ FAILING_WORK = {
     "base": ("import asyncio\nraise asyncio.CancelledError\nyield", "tries to end the program"),
     "recursion": ("f = lambda: f()\nf()\nyield", "RecursionError"),
     "mute": ("class Mute(Exception):\n    def __str__(self): 1 / 0\nraise Mute\nyield",
-             "Mute: (its text cannot be made: ZeroDivisionError)"),
+             "Mute: (str() of it raised ZeroDivisionError)"),
     "mute out of memory": ("class Mute(RuntimeError):\n    def __str__(self): 1 / 0\n"
-                           "raise Mute\nyield", "Mute: (its text"),
+                           "raise Mute\nyield", "Mute: (str() of it"),
     "own class": ("class Mine(PluginError):\n    def __init__(self, a, b):\n"
                   "        super().__init__('is mine')\nraise Mine(1, 2)\nyield", "is mine"),
     "no words": ("class Mine(PluginError):\n    def __init__(self): pass\nraise Mine\nyield",
@@ -66,6 +66,25 @@ def test_g03_a_step_that_fails_publishes_nothing(name: str, bench: Bench) -> Non
     body, words = FAILING_WORK[name]
     bench.offer(body)
     assert words in bench.refused()
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise ValueError('no luck')", "raise ValueError('no luck')"),
+        ("f = lambda: np.linalg.inv(np.eye(2) * 0)\nf()",
+         "f = lambda: np.linalg.inv(np.eye(2) * 0)"),
+        ("(OUT / 'stray').touch()", "(OUT / 'stray').touch()"),
+        ("sys.exit(3)", "sys.exit(3)"),
+    ],
+)  # fmt: skip
+def test_g03_the_line_of_the_plugin_is_told(body: str, line: str, bench: Bench) -> None:
+    """It is the innermost of its own, whether it fails, calls what fails, or is refused."""
+    bench.offer(f"for v in volumes:\n    yield v\n{body}")
+    said = bench.refused()
+    source = bench.site / "odd.py"
+    number = source.read_text(encoding="utf-8").splitlines().index(f"        {line}") + 1
+    assert f"  {source}:{number}: {line}" in said.splitlines()
 
 
 def test_g03_an_error_of_a_kind_that_we_know_names_the_plugin_too(bench: Bench) -> None:
@@ -166,7 +185,7 @@ def test_g04_writing_elsewhere_is_refused_before_it_happens(
     for field in ("st_mode", "st_mtime_ns", "st_nlink"):
         assert getattr(after, field) == getattr(before, field)
     assert (bench.folder / "folder" / "file").exists()
-    for step in (bench.translate.source, bench.fit):
+    for step in (bench.translate.images, bench.fit):
         assert not bench.store.damaged(step.key)
 
 
@@ -306,24 +325,24 @@ SHARED: dict[str, tuple[str, Callable[[], Any]]] = {
         "np.random.seed(1)",
         lambda: [*map(str, np.random.get_state())],
     ),
-    "numpy's treatment of errors": ("np.seterr(all='ignore')", np.geterr),
+    "numpy's error handling": ("np.seterr(all='ignore')", np.geterr),
     "the working folder": ("os.chdir('/')", Path.cwd),
     "environment variables": (
         "os.environ['XDG_CACHE_HOME'] = '/x'; os.environ['ODD'] = '1'",
         lambda: dict(os.environ),
     ),
-    "what SIGTERM does": (
+    "the handler of SIGTERM": (
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
         lambda: signal.getsignal(signal.SIGTERM),
     ),
-    "the rights of new files": ("os.umask(0o027)", umask),
-    "where Python finds modules": ("sys.path.insert(0, '/x')", lambda: list(sys.path)),
+    "the umask": ("os.umask(0o027)", umask),
+    "sys.path": ("sys.path.insert(0, '/x')", lambda: list(sys.path)),
     "the recursion limit": (
         "sys.setrecursionlimit(sys.getrecursionlimit() + 500)",
         sys.getrecursionlimit,
     ),
     "torch's default device": ("torch.set_default_device('meta')", torch.get_default_device),
-    "torch's precision of products": (
+    "torch's matmul precision": (
         "torch.set_float32_matmul_precision('medium')",
         torch.get_float32_matmul_precision,
     ),
@@ -331,9 +350,9 @@ SHARED: dict[str, tuple[str, Callable[[], Any]]] = {
         "torch.set_num_threads(torch.get_num_threads() + 1)",
         torch.get_num_threads,
     ),
-    "torch's default type": ("torch.set_default_dtype(torch.float64)", torch.get_default_dtype),
-    "whether torch keeps gradients": ("torch.set_grad_enabled(False)", torch.is_grad_enabled),
-    "whether torch is deterministic": (
+    "torch's default dtype": ("torch.set_default_dtype(torch.float64)", torch.get_default_dtype),
+    "torch's gradient mode": ("torch.set_grad_enabled(False)", torch.is_grad_enabled),
+    "torch's deterministic mode": (
         "torch.use_deterministic_algorithms(False)",
         torch.are_deterministic_algorithms_enabled,
     ),

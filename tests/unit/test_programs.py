@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,21 @@ def alive(file: Path) -> list[int]:
     return [one.pid for one in programs._processes() if one.pid in noted and not one.ended]
 
 
+def below(pid: int) -> list[int]:
+    """The processes below another one, parents first."""
+    found = [pid]
+    for parent in found:  # grows
+        processes = [one for one in programs._processes() if not one.ended]
+        found += [one.pid for one in processes if one.parent == parent]
+    return found[1:]
+
+
+def ticks_of(pids: Collection[int]) -> int:
+    """The processor time that processes have used, in ticks."""
+    stats = [Path(f"/proc/{pid}/stat").read_text(encoding="utf-8") for pid in pids]
+    return sum(sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
+
+
 def gone(file: Path, patience_s: float = 5.0) -> bool:
     until = time.monotonic() + patience_s
     while alive(file) and time.monotonic() < until:
@@ -110,7 +126,7 @@ def test_what_a_step_leaves_at_work_is_ended_and_named(name: str, bench: Bench) 
     assert programs.children() <= before
     [warning] = bench.warnings()
     assert "odd: plugin 'odd' (odd 1.2) left programs running: " in warning
-    assert warning.endswith("; they were ended")
+    assert warning.endswith("; crossmod ended them")
 
 
 @pytest.mark.parametrize("then", ["raise ValueError\nyield", "sys.exit()\nyield"])
@@ -213,14 +229,14 @@ PROGRAM = """
 import pickle, sys, time
 from crossmod.engines.local import Local, LocalOptions
 from crossmod.run.schedule import StopSign
-from crossmod.run.signals import stop_on_signal
+from crossmod.run.signals import pause_together, stop_on_signal
 from crossmod.run.task import Machine, Outcome
 from crossmod.store.store import Store
 
 task, sign = pickle.loads(open(sys.argv[1], "rb").read()), StopSign()
 engine = Local(LocalOptions(workers=1), Store(task.store), Machine(device="cpu"))
 outcomes, stopping = [], False
-with stop_on_signal(sign, engine.close):
+with stop_on_signal(sign, engine.close), pause_together():
     engine.submit([task])
     while not outcomes:
         outcomes = [event for event in engine.wait(0.1) if isinstance(event, Outcome)]
@@ -296,6 +312,66 @@ def test_they_end_when_the_program_is_killed(bench: Bench) -> None:
     with program:
         program.kill()
         assert gone(file, 20)
+
+
+COUNTS = "while True: (OUT / 'temporary' / 'count').write_text(str(time.monotonic()))\nyield"
+
+
+def states(pids: Collection[int]) -> str:
+    """The states of processes, a letter each: T is paused, R or S is not."""
+    stats = [Path(f"/proc/{pid}/stat").read_text(encoding="utf-8") for pid in pids]
+    return "".join(sorted({stat.rpartition(")")[2].split()[0] for stat in stats}))
+
+
+def soon(holds: Callable[[], bool], patience_s: float = 20.0) -> bool:
+    until = time.monotonic() + patience_s
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.05)
+    return holds()
+
+
+@contextmanager
+def killed_at_last(program: subprocess.Popen[str]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        program.kill()
+
+
+def all_below(program: subprocess.Popen[str], file: Path) -> list[int]:
+    """The worker, and the three programs of its step; a daemon is there after its parent ends."""
+    assert soon(lambda: {*alive(file)} < {*below(program.pid)} and len(below(program.pid)) == 4)
+    return below(program.pid)
+
+
+def test_they_pause_and_continue_with_the_program(bench: Bench) -> None:
+    program, file = launch(bench, COUNTS)
+    count = bench.folder / "temporary" / "count"
+    with program, killed_at_last(program):
+        everything = [program.pid, *all_below(program, file)]
+        for _ in range(2):
+            assert soon(count.exists)
+            program.send_signal(signal.SIGTSTP)
+            assert soon(lambda: states(everything) == "T")
+            paused, spent = count.read_text(), ticks_of(everything)
+            time.sleep(1)
+            assert (count.read_text(), ticks_of(everything)) == (paused, spent)
+            program.send_signal(signal.SIGCONT)
+            assert soon(lambda: "T" not in states(everything))
+            assert soon(lambda before=paused: count.read_text() != before)  # type: ignore[misc]
+        program.kill()
+        assert gone(file, 20)
+
+
+def test_they_end_when_the_program_is_killed_while_all_pause(bench: Bench) -> None:
+    program, file = launch(bench, WAITS)
+    with program, killed_at_last(program):
+        worker, *_ = everything = all_below(program, file)
+        program.send_signal(signal.SIGTSTP)
+        assert soon(lambda: states([program.pid, *everything]) == "T")
+        program.kill()
+        assert gone(file, 20)
+        assert soon(lambda: not Path(f"/proc/{worker}").exists())
 
 
 @pytest.mark.parametrize("then", ["os.kill(os.getpid(), 9)\nyield", "os._exit(3)\nyield"])

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 from processor import SOON_S
 from scipy import stats
+from scored import scored
 
 from crossmod.errors import DataError
-from crossmod.scores.ranking import Ranking, ScoreTable, duels, rankings, read_table
+from crossmod.scores.metrics import CASE_KEYS, write_scores
+from crossmod.scores.ranking import (
+    Ranking,
+    ScoreTable,
+    duels,
+    rankings,
+    read_table,
+    read_teams,
+)
 
 OFFICIAL = Path(__file__).parents[3] / "shared" / "crossmoda2022" / "score_test.csv"
 
@@ -162,28 +171,28 @@ def test_teams_are_tested_against_the_best_mean() -> None:
         low, high = sorted(plain)
         assert sorted(d.t_holm for d in others) == pytest.approx([2 * low, max(2 * low, high)])
         assert all(d.mean == pytest.approx(columns[d.team].mean()) for d in others)
-    with pytest.raises(DataError, match=r"(?s)no metric is called 's_Dise'.*s_Dice, s_ASSD"):
+    with pytest.raises(DataError, match=r"(?s)unknown metric 's_Dise'.*s_Dice, s_ASSD"):
         duels(content, "s_Dise")
 
 
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("2,0.6,1,0,y\n", "", "csv: lacks 1 rows: 2 of y"),
-        ("2,0.6,1,0,y\n", "2,0.6,1,0,y\n1,0,0,0,z\n", "csv:7: is a second row for 1 of z"),
-        ("0.9,1,0.1,x", "0.9,oops,0.1,x", "csv:3: left_ASSD is 'oops'"),
-        ("0.9,1,0.1,x", "0.9,,0.1,x", "csv:3: left_ASSD is ''"),
-        ("0.9,1,0.1,x", "nan,1,0.1,x", "csv:3: left_Dice is 'nan'"),
-        ("0.9,1,0.1,x", "inf,1,0.1,x", "csv:3: left_Dice is 'inf'"),
+        ("2,0.6,1,0,y\n", "", "csv: rows missing: 2 of y"),
+        ("2,0.6,1,0,y\n", "2,0.6,1,0,y\n1,0,0,0,z\n", "csv:7: repeats the row of team z, case 1"),
+        ("0.9,1,0.1,x", "0.9,oops,0.1,x", "csv:3: left_ASSD of team x, case 1 is 'oops'"),
+        ("0.9,1,0.1,x", "0.9,,0.1,x", "csv:3: left_ASSD of team x, case 1 is ''"),
+        ("0.9,1,0.1,x", "nan,1,0.1,x", "csv:3: left_Dice of team x, case 1 is 'nan'"),
+        ("0.9,1,0.1,x", "inf,1,0.1,x", "csv:3: left_Dice of team x, case 1 is 'inf'"),
         ("0.9,1,0.1,x", "0.9,1,x", "csv:3: has 4 cells under 5 columns"),
         ("B_Dice", "B_Dise", r"csv: has unknown columns: \['B_Dise'\]"),
         ("B_Dice", "Dice", r"csv: has unknown columns: \['Dice'\]"),
-        ("B_Dice", "left_Dice", "csv: has a column twice"),
+        ("B_Dice", "left_Dice", "csv: repeats a column"),
         ("Team", "B_ASSD", r"csv: lacks the columns \['Team'\]"),
-        (TIES, "Case,Team\n1,x\n", "csv: has no column of a metric"),
+        (TIES, "Case,Team\n1,x\n", "csv: lacks a column of a metric"),
         (TIES, "", r"csv: lacks the columns \['Case', 'Team'\]"),
-        (TIES, "Case,Team,a_Dice\n1,x,0\n2,x,0\n", "csv: has 1 teams"),
-        (TIES, "Case,Team,a_Dice\n", "csv: has 0 teams"),
+        (TIES, "Case,Team,a_Dice\n1,x,0\n2,x,0\n", "csv: teams: 1"),
+        (TIES, "Case,Team,a_Dice\n", "csv: teams: 0"),
     ],
 )
 def test_files_that_cannot_be_ranked(tmp_path: Path, before: str, after: str, message: str) -> None:
@@ -207,7 +216,7 @@ def test_what_is_no_csv_in_utf8_is_refused(tmp_path: Path, content: bytes, said:
 
 def test_many_missing_rows_are_counted(tmp_path: Path) -> None:
     lines = [f"{case},x,0" for case in range(30)] + ["0,y,0"]
-    with pytest.raises(DataError, match=r"lacks 29 rows: 1 of y, .* and 19 more"):
+    with pytest.raises(DataError, match=r"rows missing: 1 of y, .* and 19 more"):
         table(tmp_path, "\n".join(["Case,Team,a_Dice", *lines]))
 
 
@@ -231,3 +240,81 @@ def test_the_ranking_of_crossmoda_2022() -> None:
     second = next(duel for duel in tests["VS_Dice"] if duel.team == "MAI")
     assert (first.team, round(first.mean, 4)) == ("LaTIM", 0.8593)
     assert (round(second.test.t_p, 2), round(second.test.wilcoxon_p, 2)) == (0.12, 0.09)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("0.9,1,0.1,x", "90,1,0.1,x", "left_Dice of team x, case 1 is 90: .*a percentage"),
+        ("0.9,1,0.1,x", "-0.8,1,0.1,x", "left_Dice of team x, case 1 is -0.8: outside 0 to 1$"),
+        ("0.9,1,0.1,x", "0.9,-1,0.1,x", "left_ASSD of team x, case 1 is -1: below 0"),
+        ("left_ASSD", "left_NSD", "left_NSD of team z, case 1 is 2: outside 0 to 1; a"),
+    ],
+)
+def test_impossible_values_are_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"(?m)scores\.csv:\d: {message}"):
+        table(tmp_path, TIES.replace(before, after))
+
+
+def test_what_others_rounded_is_possible(tmp_path: Path) -> None:
+    assert table(tmp_path, TIES.replace("0.9,1", "1.0000001,-1e-9")).teams == ("x", "y", "z")
+
+
+def test_a_row_without_a_team_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="csv:3: names no case or no team"):
+        table(tmp_path, TIES.replace("0.9,1,0.1,x", "0.9,1,0.1, "))
+
+
+def evaluated(path: Path, dices: dict[str, float], *, volume: float = 500.0) -> Path:
+    """Scores as `crossmod evaluate` writes them; no Dice: neither mask has the structure."""
+    rows = [
+        scored("", "", case, "", "tumor", dice, *(n + 0 * dice for n in (1, 2, 0.9, 0)), volume)
+        for case, dice in dices.items()
+    ]
+    write_scores(path, rows, keys=CASE_KEYS)
+    return path
+
+
+def test_what_evaluate_writes_is_ranked(tmp_path: Path) -> None:
+    files = {
+        "good": evaluated(tmp_path / "a.csv", {"1": 0.9, "2": math.nan}),
+        "bad": evaluated(tmp_path / "b.csv", {"1": 0.8, "2": 0.0}),
+    }
+    content, remarks = read_teams(files)
+    assert content.metrics == ("tumor_dice", "tumor_assd")
+    assert content.of("tumor_dice").tolist() == [[0.8, 0.9], [0.0, 1.0]]
+    assert remarks == ["masks that are both empty: 1; they count as perfect"]
+    assert [row.team for row in rankings(content)[0].standings] == ["good", "bad"]
+
+
+def test_the_last_stage_of_a_run_is_ranked(tmp_path: Path) -> None:
+    stages = {"oracle": 0.99, "translated": 0.5, "round-1": 0.7}
+    rows = [
+        scored(split, stage, "1", "", "tumor", dice, 1, 2, 0.9, 0, 500)
+        for split in ("target", "validation")
+        for stage, dice in stages.items()
+    ]
+    write_scores(tmp_path / "metrics.csv", rows)
+    files = {"run": tmp_path / "metrics.csv", "b": evaluated(tmp_path / "b.csv", {"1": 0.6})}
+    content, remarks = read_teams(files)
+    assert content.of("tumor_dice").tolist() == [[0.6, 0.7]]
+    assert remarks == ["run: stage round-1, validation scans"]
+
+
+@pytest.mark.parametrize(
+    ("dices", "volume", "said"),
+    [
+        ({"1": 0.9}, 501.0, "references of the teams differ:\ncase 1, class tumor: 500 mm"),
+        ({"2": 0.9}, 500.0, "rows missing"),
+        ({"1": 90.0}, 500.0, r"b\.csv:2: dice of case 1, class tumor is 90: .*a percentage"),
+    ],
+)
+def test_evaluations_that_cannot_be_ranked(
+    tmp_path: Path, dices: dict[str, float], volume: float, said: str
+) -> None:
+    first = evaluated(tmp_path / "a.csv", {"1": 0.8})
+    second = evaluated(tmp_path / "b.csv", dices, volume=volume)
+    with pytest.raises(DataError, match=said):
+        read_teams({"a": first, "b": second})
+    with pytest.raises(DataError, match=r"(?s)teams: 1.*crossmod rank A=a.csv"):
+        read_teams({"a": first})

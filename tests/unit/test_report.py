@@ -223,7 +223,7 @@ def test_same_content_gives_the_same_page(whole: tuple[ReportContent, str], tmp_
 def test_m06_nothing_at_all(tmp_path: Path) -> None:
     page = page_of(empty(tmp_path), tmp_path)
     assert all(f'id="{name}"' in page for name in SECTIONS)
-    assert "There are no scores" in page
+    assert "Not scored" in page
     assert_offline(page)
 
 
@@ -232,7 +232,7 @@ def test_no_references_still_shows_predictions(
 ) -> None:
     page = page_of(replace(whole[0], scores=(), references={}), tmp_path)
     assert 'class="predictions"' in page
-    assert "There are no scores" in page
+    assert "Not scored" in page
 
 
 def test_no_translation_no_augmentation_no_rounds(
@@ -240,7 +240,7 @@ def test_no_translation_no_augmentation_no_rounds(
 ) -> None:
     content = replace(whole[0], translated=(), augmented=None, rounds=(), panels=())
     page = page_of(content, tmp_path)
-    assert "translates nothing" in page
+    assert "has no translation" in page
     assert "adds no augmented copies" in page
 
 

@@ -88,6 +88,11 @@ class Step(ABC):
         return ""
 
     @property
+    def package(self) -> str:
+        """The package that the code of its plugin is in; empty where the core does the work."""
+        return ""
+
+    @property
     def may_be_probed(self) -> bool:
         """Whether its plugin may be tried on stand-ins."""
         return False
@@ -162,6 +167,10 @@ class PluginStep(Step):
     @property
     def who(self) -> str:
         return self.use.who
+
+    @property
+    def package(self) -> str:
+        return self.use.package
 
     @property
     def may_be_probed(self) -> bool:

@@ -55,6 +55,8 @@ class Cell:
 class Difference:
     """A paired comparison of the Dice of two cells, each case averaged over the seeds of both.
 
+    Runs that share no seed are averaged over their own.
+
     Attributes:
         structure: class name.
         first: a variant.
@@ -75,10 +77,10 @@ class Difference:
 
 
 def all_differences(cells: Sequence[Cell]) -> list[Difference]:
-    """Every two variants after the same round, and every round against round 0.
+    """Every two variants after the same round and after their last ones; rounds against round 0.
 
     A family, over which Holm's correction goes, is all pairs of variants of one structure after one
-    round, or all rounds of one structure.
+    round, all pairs of one structure whose last rounds differ, or all rounds of one structure.
     """
     found: list[Difference] = []
     for structure in dict.fromkeys(cell.structure for cell in cells):
@@ -86,6 +88,10 @@ def all_differences(cells: Sequence[Cell]) -> list[Difference]:
         for number in sorted({cell.round for cell in own if cell.round is not None}):
             at_round = [cell for cell in own if cell.round == number]
             found += _family(list(combinations(at_round, 2)))
+        lasts = {c.label: c for c in sorted(own, key=lambda c: c.round or 0)}
+        ordered = [lasts[label] for label in dict.fromkeys(cell.label for cell in own)]
+        pairs = combinations(ordered, 2)
+        found += _family([pair for pair in pairs if pair[0].round != pair[1].round])
         starts = {cell.label: cell for cell in own if cell.round == 0}
         found += _family([(starts[c.label], c) for c in own if c.round and c.label in starts])
     return found
@@ -103,10 +109,8 @@ def _family(pairs: Sequence[tuple[Cell, Cell]]) -> list[Difference]:
 
 def _test(first: Cell, second: Cell) -> Difference:
     seeds = [seed for seed in first.seeds if seed in second.seeds]
-    result = paired([], [])
-    if seeds:
-        before, after = first.by_case(DICE, seeds), second.by_case(DICE, seeds)
-        cases = [case for case in after if case in before]
-        result = paired([after[case] for case in cases], [before[case] for case in cases])
+    before, after = first.by_case(DICE, seeds), second.by_case(DICE, seeds)
+    cases = [case for case in after if case in before]
+    result = paired([after[case] for case in cases], [before[case] for case in cases])
     rounds = (first.round, second.round)
     return Difference(first.structure, first.label, second.label, rounds, result, np.nan, np.nan)

@@ -1,4 +1,4 @@
-"""A comparison as CSV and as LaTeX."""
+"""A comparison as CSV."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ DIFFERENCE_COLUMNS = (
     *("class", "first", "first_round", "second", "second_round", "cases", "dice_difference"),
     *("t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"),
 )
-UNSAFE = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#"}
 
 
 def write_rows(path: Path, comparison: Comparison) -> None:
@@ -54,47 +53,3 @@ def write_differences(path: Path, comparison: Comparison) -> None:
         for test in comparison.differences
     ]
     write_csv(path, DIFFERENCE_COLUMNS, lines)
-
-
-def write_latex(path: Path, comparison: Comparison) -> None:
-    r"""Write one ``tabular`` for each structure; needs ``\usepackage{booktabs}``."""
-    tables = [_table(comparison, structure) for structure in comparison.structures]
-    path.write_text("\n".join(tables), encoding="utf-8")
-
-
-def _table(comparison: Comparison, structure: str) -> str:
-    titles = [_safe(metric.title) for metric in reported()]
-    heads = ["Variant", "Round", *titles, *map(str.capitalize, comparison.size_names)]
-    lines = [
-        f"% {structure}, {comparison.split} scans; mean and standard deviation over seeds",
-        rf"\begin{{tabular}}{{ll{'r' * (len(heads) - 2)}}}",
-        r"\toprule",
-        " & ".join(heads) + r" \\",
-    ]
-    before = ""
-    for row in comparison.of(structure):
-        lines += [r"\midrule"] if row.label != before else []
-        lines.append(" & ".join(_latex_cells(row, comparison.size_names, before)) + r" \\")
-        before = row.label
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _latex_cells(row: Row, sizes: list[str], before: str) -> list[str]:
-    return [
-        "" if row.label == before else _safe(row.label),
-        "" if row.round is None else str(row.round),
-        *(_plus_minus(*row.spreads[metric.column]) for metric in reported()),
-        *(_number(row.by_size.get(size, math.nan)) for size in sizes),
-    ]
-
-
-def _safe(text: str) -> str:
-    return "".join(UNSAFE.get(c, c) for c in text)
-
-
-def _plus_minus(mean: float, spread: float) -> str:
-    return _number(mean) + ("" if math.isnan(spread) else rf" $\pm$ {spread:.3f}")
-
-
-def _number(value: float) -> str:
-    return "--" if math.isnan(value) else f"{value:.3f}"

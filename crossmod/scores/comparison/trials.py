@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from crossmod.scores.comparison.differences import Cell, Difference, all_differences
+from crossmod.scores.final import REFERENCES
 from crossmod.scores.metrics import Score
 from crossmod.scores.sizes import NAMES, Sizes
 from crossmod.scores.statistics import mean_and_sd
 from crossmod.scores.table import DICE, reported
-
-REFERENCES = ("oracle", "no-adaptation")
-"""Stages that a method is compared with."""
 
 ROUND = re.compile(r"round-(\d+)")
 
@@ -29,19 +27,21 @@ class Trial:
         seed: its seed.
         first_stage: the segmentation that self-training starts from, its round 0.
         scores: of one split.
+        own_references: whether its oracle is another than those of other variants.
     """
 
     variant: str
     seed: int
     first_stage: str
     scores: Sequence[Score]
+    own_references: bool = False
 
     def place(self, stage: str) -> tuple[str, int | None] | None:
         """(label, round) under which a stage is compared; None for one on the way to round 0."""
         if stage == self.first_stage:
             return self.variant, 0
         if stage in REFERENCES:
-            return stage, None
+            return _reference(self.variant, stage) if self.own_references else stage, None
         later = ROUND.fullmatch(stage)
         return (self.variant, int(later[1])) if later else None
 
@@ -54,7 +54,7 @@ class Row:
         structure: class name.
         label: name of the variant, or "oracle" or "no-adaptation".
         round: rounds of self-training; None for a reference.
-        seeds: how many runs came this far.
+        seeds: how many runs reached this round.
         runs: how many there are.
         cases: cases with the structure.
         spreads: column of a metric that reports show -> mean over cases and seeds, and standard
@@ -62,7 +62,8 @@ class Row:
         dice_seeds: mean Dice over cases, for each seed.
         dice_cases_sd: standard deviation over cases, each case averaged over seeds.
         by_size: "small", "medium", "large" -> mean Dice; sizes without a case are missing.
-        versus: the test against the first variant after the same round, where there is one.
+        versus: the test against the first variant after the same round; of a last round that the
+            first variant does not have, against its last one.
     """
 
     structure: str
@@ -124,7 +125,8 @@ def compare_trials(trials: Sequence[Trial], sizes: Sizes) -> Comparison:
     tests = all_differences(list(cells.values()))
     variants = list(dict.fromkeys(trial.variant for trial in trials))
     runs = {name: sum(trial.variant == name for trial in trials) for name in variants}
-    references = [label for label in REFERENCES if label not in variants]
+    own = [_reference(variant, stage) for variant in variants for stage in REFERENCES]
+    references = [label for label in (*REFERENCES, *own) if label not in variants]
     ordered = sorted(
         cells.values(),
         key=lambda cell: (
@@ -140,6 +142,10 @@ def compare_trials(trials: Sequence[Trial], sizes: Sizes) -> Comparison:
     ]
     split = next((score.split for trial in trials for score in trial.scores), "")
     return Comparison(split, rows, tests, sizes)
+
+
+def _reference(variant: str, stage: str) -> str:
+    return f"{variant}: {stage}"
 
 
 def _cells(trials: Sequence[Trial]) -> dict[tuple[str, str, int | None], Cell]:
@@ -161,11 +167,12 @@ def _row(cell: Cell, runs: int, sizes: Sizes, tests: Sequence[Difference], first
     groups: dict[str, list[float]] = {}
     for case, value in dice.items():
         groups.setdefault(sizes.name(volumes[case]), []).append(value)
-    place = cell.structure, cell.label, (cell.round, cell.round)
-    versus = (
+    place = cell.structure, cell.label, cell.round
+    versus = (  # those after the same round come first
         test
         for test in tests
-        if (test.structure, test.second, test.rounds) == place and test.first == first
+        if (test.structure, test.second, test.rounds[1]) == place
+        and test.first == first != test.second
     )
     return Row(
         cell.structure,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.data.classes import Classes
 from crossmod.data.crossmoda import LABEL_ENDING
 from crossmod.data.folder import ENDINGS, ending_of, stem_of
 from crossmod.data.grids import Grid
@@ -24,11 +25,11 @@ from crossmod.scores.table import TOLERANCE_MM
 
 @dataclass(frozen=True)
 class Compared:
-    """What comparing the two label maps of one case gave.
+    """The result of comparing the two label maps of one case.
 
     Attributes:
         scores: one for each class.
-        remarks: what was odd about the files and could be mended.
+        remarks: oddities of the files that were corrected in memory.
         strange: file -> the values in it that are of no class.
     """
 
@@ -55,7 +56,7 @@ class LabelPair:
 
     def compare(
         self,
-        classes: Mapping[str, int],
+        classes: Classes,
         *,
         tolerance_mm: float = TOLERANCE_MM,
         challenge: bool = False,
@@ -63,7 +64,7 @@ class LabelPair:
         """Read and compare both, class by class; arguments as for `crossmod.scores.metrics.score`.
 
         Raises:
-            DataError: a file is no label map, or the two are not on one grid.
+            DataError: a file is not a label map, or the two are on different grids.
         """
         files = self.prediction, self.reference
         prediction, reference = _read(files)
@@ -72,16 +73,16 @@ class LabelPair:
         grids = [Grid(one.labels.shape, one.affine) for one in (prediction, reference)]
         if fault := difference(*grids):
             raise DataError(
-                f"lies elsewhere than its reference: {fault.told}",
+                f"is not on the grid of its reference: {fault.told}",
                 where=str(self.prediction),
                 fix="resample the prediction to the grid of the reference, nearest neighbor",
             )
         try:
             results = score(
-                prediction.labels,
-                reference.labels,
+                classes.to_labels(prediction.labels),
+                classes.to_labels(reference.labels),
                 reference.affine,
-                classes,
+                classes.labels,
                 tolerance_mm=tolerance_mm,
                 challenge=challenge,
             )
@@ -105,7 +106,7 @@ class LabelPair:
 
 def compare_all(
     pairs: Iterable[LabelPair],
-    classes: Mapping[str, int],
+    classes: Classes,
     *,
     tolerance_mm: float = TOLERANCE_MM,
     challenge: bool = False,
@@ -113,10 +114,10 @@ def compare_all(
     """Compare every pair; arguments as for `crossmod.scores.metrics.score`.
 
     Returns:
-        The scores, and what was odd about the files.
+        The scores, and the oddities of the files.
 
     Raises:
-        DataError: names all that is wrong with any of them.
+        DataError: lists every problem of every case.
     """
     found: list[Compared] = []
     problems: list[str] = []
@@ -136,8 +137,8 @@ def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str])
     """The label maps that two folders hold of the same cases, sorted by case.
 
     The case is the name of a file without its ending, such as ``.nii.gz``, and ``_Label``. In a
-    folder with names ending in ``_Label`` other files are no label maps: data sets may keep scans
-    and label maps together.
+    folder with names ending in ``_Label``, other files are ignored: data sets may keep scans and
+    label maps together.
 
     Args:
         predictions: folder of predictions.
@@ -145,7 +146,7 @@ def label_pairs(predictions: Path, references: Path, centers: Mapping[str, str])
         centers: center -> pattern of case ids; the first match counts.
 
     Raises:
-        DataError: a folder holds no label map or two of one case, or a case is in only one folder.
+        DataError: a folder lacks label maps or has two of one case, or a case is in one only.
     """
     found, expected = _label_maps(predictions), _label_maps(references)
     _check_same_cases(predictions, set(found), references, set(expected))
@@ -162,22 +163,23 @@ def _brought(one: LabelMap, other: LabelMap) -> LabelMap:
 
 
 def _read(files: Iterable[Path]) -> list[LabelMap]:
-    """Read label maps; what is wrong with one does not hide what is wrong with another."""
+    """Read label maps, and collect the problems of all of them."""
     maps, problems = [], []
     for path in files:
         try:
             maps.append(load_labels(path))
         except DataError as error:
-            # Fixes speak of a recipe, and there is none here.
+            # Fixes name keys of a recipe; here the user has none.
             problems.append(str(DataError(error.what, where=error.where, allowed=error.allowed)))
     if problems:
         raise DataError("\n".join(problems))
     return maps
 
 
-def _strange(labels: LabelArray, classes: Mapping[str, int]) -> list[int]:
+def _strange(labels: LabelArray, classes: Classes) -> list[int]:
     values = np.flatnonzero(np.bincount(np.ravel(labels, order="K"))).tolist()
-    return sorted(set(values) - {0, *classes.values()})
+    known = {value for of in classes.values.values() for value in of}
+    return sorted(set(values) - {0, *known})
 
 
 def _told(found: Iterable[Compared]) -> list[str]:
@@ -218,7 +220,11 @@ def _label_maps(folder: Path) -> dict[str, Path]:
             )
         found[case] = path
     if not found:
-        raise DataError(f"holds no file that ends with {', '.join(ENDINGS)}", where=str(folder))
+        raise DataError(
+            f"contains no file that ends with {', '.join(ENDINGS)}",
+            where=str(folder),
+            fix="name another folder",
+        )
     return found
 
 

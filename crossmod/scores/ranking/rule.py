@@ -107,7 +107,7 @@ def duels(table: ScoreTable, metric: str) -> list[Duel]:
     adjusted with Holm's method.
 
     Raises:
-        DataError: there is no such metric.
+        DataError: the table lacks this metric.
     """
     values = table.of(metric)
     means = values.mean(axis=0)

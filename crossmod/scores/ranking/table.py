@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv
+from crossmod.scores.metrics import listed
 from crossmod.scores.table import Metric, metrics, penalties
 
 FloatTable = NDArray[np.float64]
 
 MAX_NAMED = 10
 """Missing rows that a message names; it counts the rest."""
+
+Values = Mapping[tuple[str, str], Sequence[float]]
+"""(Case, team) -> a value for each column."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +50,10 @@ class ScoreTable:
         """One metric, ``(cases, teams)``.
 
         Raises:
-            DataError: there is no such column.
+            DataError: the table lacks this column.
         """
         if metric not in self.metrics:
-            raise DataError(f"no metric is called '{metric}'", allowed=", ".join(self.metrics))
+            raise DataError(f"unknown metric '{metric}'", allowed=", ".join(self.metrics))
         return np.asarray(self.values[self.metrics.index(metric)])
 
 
@@ -70,7 +74,7 @@ def ranking_metrics() -> list[Metric]:
 
 
 def _parts(column: str) -> tuple[str, Metric | None]:
-    """Structure and metric of ``{structure}_{metric}``; "" and None where it is no such column."""
+    """Structure and metric of ``{structure}_{metric}``; "" and None of any other column."""
     for metric in sorted(ranking_metrics(), key=lambda one: -len(one.name)):
         if column.lower().endswith(f"_{metric.name}"):
             return column[: -len(metric.name) - 1], metric
@@ -81,32 +85,57 @@ def read_table(path: Path) -> ScoreTable:
     """Read a CSV with the columns ``Case``, ``Team`` and one or more ``{structure}_{metric}``.
 
     Raises:
-        DataError: it is no CSV in UTF-8, columns are missing, unknown or there twice, a cell is not
-            a finite number, a row comes twice, a team lacks a case, or there are fewer than two
-            teams.
+        DataError: the file is not CSV in UTF-8; columns are missing, unknown or repeated; cells are
+            not finite numbers in the range of their metric; a row is repeated or lacks a name; a
+            team lacks a case; or the file has fewer than two teams.
     """
     rows: dict[tuple[str, str], list[float]] = {}
+    problems: list[str] = []
     lines = read_csv(path)
     _, header = next(lines, ("", []))
-    metrics = _metrics(header, str(path))
+    columns = _columns(header, str(path))
     for where, row in lines:
         if not row:
             continue
         if len(row) != len(header):
             raise DataError(f"has {len(row)} cells under {len(header)} columns", where=where)
         cells = dict(zip(header, row, strict=True))
-        key = cells["Case"], cells["Team"]
+        key = cells["Case"].strip(), cells["Team"].strip()
+        if not all(key):
+            raise DataError("names no case or no team", where=where, allowed="both in every row")
         if key in rows:
-            raise DataError(f"is a second row for {key[0]} of {key[1]}", where=where)
-        rows[key] = [_number(cells, name, where) for name in metrics]
+            raise DataError(f"repeats the row of team {key[1]}, case {key[0]}", where=where)
+        rows[key] = [_number(cells, name, where) for name in columns]
+        faults = map(_fault, columns, rows[key])
+        problems += [
+            f"{where}: {name} of team {key[1]}, case {key[0]} is {cells[name]}: {fault}"
+            for name, fault in zip(columns, faults, strict=True)
+            if fault
+        ]
+    if problems:
+        raise DataError(listed("impossible values:", problems))
+    return table_of(rows, columns, str(path))
+
+
+def table_of(rows: Values, columns: Sequence[str], where: str) -> ScoreTable:
+    """A table from values.
+
+    Args:
+        rows: a value for each column; they are finite.
+        columns: their names.
+        where: what messages name.
+
+    Raises:
+        DataError: a team lacks a case, or there are fewer than two teams.
+    """
     cases = tuple(sorted({case for case, _ in rows}))
     teams = tuple(sorted({team for _, team in rows}))
-    _check_complete(rows, cases, teams, str(path))
+    _check_complete(rows, cases, teams, where)
     values = np.array([[rows[case, team] for team in teams] for case in cases])
-    return ScoreTable(teams, cases, metrics, np.moveaxis(values, 2, 0))
+    return ScoreTable(teams, cases, tuple(columns), np.moveaxis(values, 2, 0))
 
 
-def _metrics(header: Sequence[str], where: str) -> tuple[str, ...]:
+def _columns(header: Sequence[str], where: str) -> tuple[str, ...]:
     others = [name for name in header if name not in ("Case", "Team")]
     names = ", ".join(metric.name for metric in ranking_metrics())
     allowed = f"Case, Team and {{structure}}_{{metric}}; metrics: {names}"
@@ -117,9 +146,9 @@ def _metrics(header: Sequence[str], where: str) -> tuple[str, ...]:
     if missing:
         raise DataError(f"lacks the columns {missing}", where=where, allowed=allowed)
     if not others:
-        raise DataError("has no column of a metric", where=where, allowed=allowed)
+        raise DataError("lacks a column of a metric", where=where, allowed=allowed)
     if len(set(header)) < len(header):
-        raise DataError(f"has a column twice: {','.join(header)}", where=where)
+        raise DataError(f"repeats a column: {','.join(header)}", where=where)
     return tuple(others)
 
 
@@ -130,30 +159,35 @@ def _number(cells: Mapping[str, str], name: str, where: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise DataError(
-            f"{name} is '{cells[name]}'",
+            f"{name} of team {cells['Team']}, case {cells['Case']} is '{cells[name]}'",
             where=where,
             allowed="a finite number with a decimal point",
-            fix="give a case without prediction the values of a missing structure:"
+            fix="give a case without a prediction the values of a missing structure:"
             f" {penalties(ranking_metrics())}",
         )
     return value
 
 
-def _check_complete(
-    rows: Mapping[tuple[str, str], Sequence[float]],
-    cases: Sequence[str],
-    teams: Sequence[str],
-    where: str,
-) -> None:
+def _fault(column: str, value: float) -> str:
+    metric = _parts(column)[1]
+    return metric.fault(value) if metric else ""
+
+
+def _check_complete(rows: Values, cases: Sequence[str], teams: Sequence[str], where: str) -> None:
     if len(teams) < 2:
-        raise DataError(f"has {len(teams)} teams", where=where, allowed="two or more")
+        raise DataError(
+            f"teams: {len(teams)}",
+            where=where,
+            allowed="two or more",
+            fix="name several files of crossmod evaluate: crossmod rank A=a.csv B=b.csv",
+        )
     missing = [
         f"{case} of {team}" for team, case in product(teams, cases) if (case, team) not in rows
     ]
     if missing:
         rest = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
         raise DataError(
-            f"lacks {len(missing)} rows: {', '.join(missing[:MAX_NAMED])}{rest}",
+            f"rows missing: {', '.join(missing[:MAX_NAMED])}{rest}",
             where=where,
-            fix="every team needs a row for every case",
+            fix="give every team a row for every case",
         )

@@ -1,10 +1,10 @@
 """Contain the mistakes of a plugin while it works.
 
-Files it may write lie where its results belong; what it changes in the process that other steps
-share is put back. This is no protection against malice: a plugin is code that can do whatever its
-user can. Writes by libraries in C, C++ or Rust are not seen (`torch.save`, SimpleITK, safetensors,
-HDF5), nor are those of other programs and of processes that begin anew, nor `os.mkfifo` and
-`os.mknod`, of which Python does not tell. Programs that it starts end with its work.
+A plugin may write only where its results belong; the process state that it changes is restored.
+This does not protect against malice: a plugin is code that can do whatever its user can. The guard
+misses writes by libraries in C, C++ or Rust (`torch.save`, SimpleITK, safetensors, HDF5), by other
+programs and by spawned processes, and `os.mkfifo` and `os.mknod`, which Python does not audit.
+Programs that a plugin starts end with its work.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from crossmod.stages.guard.files import WriteGuard, trusted, watched
 from crossmod.stages.guard.process import kept
 from crossmod.stages.guard.programs import ended
 from crossmod.stages.guard.threads import counted
-from crossmod.stages.guard.words import described, is_out_of_memory, text_of
+from crossmod.stages.guard.words import described, is_out_of_memory, line_in, text_of, told
 
-__all__ = ["described", "guarded", "is_out_of_memory", "text_of", "trusted"]
+__all__ = ["described", "guarded", "is_out_of_memory", "line_in", "text_of", "told", "trusted"]
 
 
 @contextmanager
@@ -31,21 +31,21 @@ def guarded(
     closed: Path,
     warn: Callable[[str], None],
 ) -> Iterator[None]:
-    """While this block runs, a plugin works.
+    """Guard a plugin that works in this block.
 
-    Global random numbers begin anew, so that a plugin which uses them by mistake gives the same
-    results whatever ran before.
+    Global random numbers are seeded first, so that a plugin which uses them by mistake gives the
+    same results whatever ran before.
 
     Args:
         who: the plugin in messages.
-        seed: of the global random numbers.
+        seed: for the global random numbers.
         own: folders it may write into.
         closed: where it may write nothing else, even if caches or temporary files lie there.
-        warn: takes a line about what was put back, and about threads and programs left running.
+        warn: takes a line about restored state, and about threads and programs left running.
 
     Raises:
-        PluginError: it writes elsewhere, even if it goes on as if nothing had happened, or tries
-            to end the program.
+        PluginError: it writes elsewhere, even if it catches the error and continues, or tries to
+            end the program.
     """
     with (
         kept(who, seed, warn),

@@ -1,4 +1,4 @@
-"""Where a plugin may write; Python tells of files before they are opened for writing."""
+"""Where a plugin may write: Python audits files before it opens them for writing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Argument(NamedTuple):
 
     Attributes:
         path: its place among them.
-        folder: the place of the open folder it is relative to, if the event tells.
+        folder: the place of the open folder it is relative to, if the event reports it.
         follow: whether the system follows a link, or may do so.
     """
 
@@ -53,7 +53,7 @@ CHANGES = {
     "os.utime": [Argument(0, 3, follow=True)],
     "shutil.rmtree": [Argument(0, 1)],
 }
-"""Audit event -> the files it changes. Of `os.open` Python does not tell the open folder."""
+"""Audit event -> the files it changes. For `os.open` Python does not report the open folder."""
 
 CACHES = ("XDG_CACHE_HOME", "MPLCONFIGDIR", "TORCH_HOME", "TORCH_EXTENSIONS_DIR",
           "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "NUMBA_CACHE_DIR")  # fmt: skip
@@ -98,10 +98,10 @@ class WriteGuard:
         self.preexisting = preexisting_threads()
 
     def require(self, event: str, place: str) -> None:
-        """Let a change of a file happen, or not.
+        """Refuse a change of a file outside of the folders that are allowed.
 
         Raises:
-            PluginError: the file lies where the plugin has no business.
+            PluginError: the plugin may not write there.
         """
         if self._open(place) or (event == "os.mkdir" and self._needless(place)):
             return
@@ -111,7 +111,7 @@ class WriteGuard:
             where=who,
             allowed=f"ctx.folder ({self.folder}) and temporary files",
         )
-        if who == self.who:  # else an earlier plugin is to blame, and this one is not
+        if who == self.who:  # else the fault is an earlier plugin's
             self.fault = self.fault or error
         raise error
 
@@ -123,7 +123,7 @@ class WriteGuard:
         return _compiled(place) or any(_within(place, one) for one in self.common)
 
     def _needless(self, place: str) -> bool:
-        """Whether a folder is there, or will hold one that is allowed."""
+        """Whether a folder exists, or will hold one that is allowed."""
         return Path(place).is_dir() or any(_within(one, place) for one in self.own + self.common)
 
 
@@ -145,7 +145,7 @@ _trust = threading.local()
 
 @contextmanager
 def watched(writes: WriteGuard) -> Iterator[WriteGuard]:
-    """While this block runs, this process writes only where the guard allows."""
+    """Restrict writes of this process in this block to where the guard allows them."""
     global _active
     _listen()
     _active = writes
@@ -156,7 +156,7 @@ def watched(writes: WriteGuard) -> Iterator[WriteGuard]:
 
 
 def trusted(call: Callable[ParametersT, ResultT]) -> Callable[ParametersT, ResultT]:
-    """What the core does when a plugin calls it: may write anywhere."""
+    """Let a function of the core write anywhere, even when a plugin calls it."""
 
     @wraps(call)
     def free(*arguments: ParametersT.args, **named: ParametersT.kwargs) -> ResultT:
@@ -171,7 +171,7 @@ def trusted(call: Callable[ParametersT, ResultT]) -> Callable[ParametersT, Resul
 
 @cache
 def _listen() -> None:
-    """Let Python call `_hear` from now on; that cannot be taken back."""
+    """Register `_hear` as an audit hook; Python cannot remove one."""
     sys.addaudithook(_hear)
 
 

@@ -1,4 +1,4 @@
-"""Where a path leads, as the system will see it."""
+"""Where a path leads, as the system resolves it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def place_of(path: Any, handle: int | None, follow: bool) -> str | None:
         follow: whether a link at the end of the path is followed.
 
     Returns:
-        An absolute path without links; None where the system does not tell of open folders.
+        An absolute path without links; None where the system does not report open folders.
     """
     try:
         base = "" if handle in HERE else os.readlink(f"/proc/self/fd/{handle}")  # noqa: PTH115

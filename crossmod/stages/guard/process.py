@@ -1,4 +1,4 @@
-"""What all steps made in a process share, and a plugin should leave as it was."""
+"""Process state that all steps share, and that a plugin should leave unchanged."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class Setting(NamedTuple):
 
 @contextmanager
 def kept(who: str, seed: int, warn: Callable[[str], None]) -> Iterator[None]:
-    """Begin with fresh global random numbers, and put back what is changed in this block.
+    """Seed the global random numbers, and restore the state that this block changes.
 
     Args:
         who: the plugin in warnings.
-        seed: of the random numbers.
-        warn: takes a line that says what was put back. Those of torch are not among it: trainings
-            use them.
+        seed: for the random numbers.
+        warn: takes a line that names what was restored. The random numbers of torch are not
+            reported: training uses them.
     """
-    torch = sys.modules.get("torch")  # else nobody here has changed anything in it
+    torch = sys.modules.get("torch")  # if not imported, nothing in it has changed
     settings = [*_settings(), *(_torch_settings(torch) if torch else ())]
     before = [setting.read() for setting in settings]
     with ExitStack() as stack:
         if torch:
-            # Those of GPUs need not be put back: who uses them seeds them.
+            # Those of GPUs need no restoring: whoever uses them seeds them.
             stack.enter_context(torch.random.fork_rng(devices=[]))
             torch.manual_seed(seed)
         random.seed(seed)
@@ -54,7 +54,7 @@ def kept(who: str, seed: int, warn: Callable[[str], None]) -> Iterator[None]:
                     setting.write(old)
             changes = zip(settings, given, found, strict=True)
             if changed := [setting.name for setting, old, new in changes if _differs(new, old)]:
-                warn(f"{who} changed {', '.join(changed)}; this was put back")
+                warn(f"{who} changed {', '.join(changed)}; crossmod restored it")
 
 
 def _differs(new: Any, old: Any) -> bool:
@@ -66,7 +66,7 @@ def _differs(new: Any, old: Any) -> bool:
 def _settings() -> list[Setting]:
     handlers = [
         Setting(
-            f"what {number.name} does",
+            f"the handler of {number.name}",
             partial(signal.getsignal, number),
             partial(signal.signal, number),
         )
@@ -75,11 +75,11 @@ def _settings() -> list[Setting]:
     return [
         Setting("Python's global random numbers", random.getstate, random.setstate),
         Setting("numpy's global random numbers", _numpy_random, np.random.set_state),
-        Setting("numpy's treatment of errors", np.geterr, lambda state: np.seterr(**state)),
+        Setting("numpy's error handling", np.geterr, lambda state: np.seterr(**state)),
         Setting("the working folder", _folder, os.chdir),
         Setting("environment variables", lambda: dict(os.environ), _set_environment),
-        Setting("the rights of new files", _umask, os.umask),
-        Setting("where Python finds modules", _module_folders, _set_module_folders),
+        Setting("the umask", _umask, os.umask),
+        Setting("sys.path", _module_folders, _set_module_folders),
         Setting("the recursion limit", _recursion_limit, sys.setrecursionlimit),
         *handlers,
     ]
@@ -109,11 +109,11 @@ def _torch_settings(torch: Any) -> list[Setting]:
 
     return [
         Setting("torch's number of threads", torch.get_num_threads, torch.set_num_threads),
-        Setting("torch's default type", torch.get_default_dtype, torch.set_default_dtype),
+        Setting("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
         Setting("torch's default device", device, torch.set_default_device),
-        Setting("torch's precision of products", precision, set_precision),
-        Setting("whether torch keeps gradients", torch.is_grad_enabled, torch.set_grad_enabled),
-        Setting("whether torch is deterministic", determinism, set_determinism),
+        Setting("torch's matmul precision", precision, set_precision),
+        Setting("torch's gradient mode", torch.is_grad_enabled, torch.set_grad_enabled),
+        Setting("torch's deterministic mode", determinism, set_determinism),
     ]
 
 
@@ -130,19 +130,19 @@ def _folder() -> str:
 
 
 def _umask() -> int:
-    mask = os.umask(0o077)  # there is no other way to read it
+    mask = os.umask(0o077)  # the only way to read it
     os.umask(mask)
     return mask
 
 
 def _recursion_limit() -> int:
-    """What torch.compile leaves behind counts as what Python begins with."""
+    """Treat the limit that torch.compile sets as Python's default."""
     limit = sys.getrecursionlimit()
     return 1000 if limit == 2000 else limit
 
 
 def _module_folders() -> list[str]:
-    """Without those of setuptools, which adds its own libraries when it is imported."""
+    """sys.path without the folders that setuptools adds when it is imported."""
     return [folder for folder in map(str, sys.path) if not folder.endswith("_vendor")]
 
 

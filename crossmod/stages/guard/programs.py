@@ -1,8 +1,7 @@
 """Programs that a plugin starts, and what they start: they end with its step.
 
-Linux gives a process whose parent has ended to the nearest one above that has asked for it. So a
-program stays below ours even where it has a session of its own. On other systems one that is left
-by its own parent is lost from sight.
+On Linux, the nearest ancestor that has asked for it adopts a process whose parent has ended. So a
+program stays below ours even in its own session. Other systems lose track of such orphans.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 PATIENCE_S = 0.5
-"""A program that was told to end before its step did may take so long."""
+"""How long a program may take to end that was told to do so before its step ended."""
 
 ASK_S = 1.0
-"""So long has a program to end in good order; then it is killed."""
+"""How long a program may take to end after SIGTERM; then it is killed."""
 
 KILL_S = 5.0
-"""Longest wait for killed programs to be gone."""
+"""Longest wait for killed programs to disappear."""
 
-SET_SUBREAPER, GET_SUBREAPER = 36, 37  # of prctl(2)
+SET_DEATH_SIGNAL, SET_SUBREAPER, GET_SUBREAPER = 1, 36, 37  # of prctl(2)
 
 HELPERS = ("multiprocessing.resource_tracker", "loky.backend", "_inductor/compile_worker")
 """Idle helpers of libraries (Python, joblib, torch), which end with the process that they serve."""
@@ -42,7 +41,7 @@ class Process(NamedTuple):
     Attributes:
         pid: its number.
         parent: that of its parent.
-        ended: whether it has ended, and nobody has taken notice.
+        ended: whether it is a zombie: it has ended, and its parent has not waited for it.
     """
 
     pid: int
@@ -52,7 +51,7 @@ class Process(NamedTuple):
 
 @contextmanager
 def ended(who: str, warn: Callable[[str], None]) -> Iterator[None]:
-    """End the programs that are begun in this block when it ends, however it does.
+    """End the programs that this block starts when it ends, for whatever reason.
 
     Args:
         who: the plugin in warnings.
@@ -65,11 +64,11 @@ def ended(who: str, warn: Callable[[str], None]) -> Iterator[None]:
         left = end(before, PATIENCE_S)
         adopt(adopting)
         if left:
-            warn(f"{who} left programs running: {', '.join(left)}; they were ended")
+            warn(f"{who} left programs running: {', '.join(left)}; crossmod ended them")
 
 
 def adopt(wanted: bool) -> bool:
-    """Say whether what lies below this process shall stay there when its parent ends.
+    """Choose whether this process adopts its orphaned descendants.
 
     Returns:
         Whether that was so before.
@@ -88,11 +87,11 @@ def children() -> set[int]:
 
 
 def end(spare: Collection[int] = (), patience_s: float = 0.0) -> list[str]:
-    """End all programs below this process; at once where Ctrl-C comes meanwhile.
+    """End all programs below this process; kill them at once on Ctrl-C.
 
     Args:
         spare: children that stay, and what is below them.
-        patience_s: wait so long for those that end by themselves.
+        patience_s: how long to wait for those that end by themselves.
 
     Returns:
         The names of those that did not.
@@ -116,20 +115,40 @@ def _kill(spare: Collection[int]) -> None:
 
 
 def end_orphans(known: Collection[int]) -> None:
-    """End what a child that is gone has left: what is not in our session and was not known.
+    """End what a dead child has left: children that are new and not in our session.
 
     Args:
-        known: children of this process that were begun here.
+        known: children of this process that were started here.
     """
     ours = os.getsid(0)
     end({pid for pid in children() if pid in known or _session(pid) == ours})
 
 
+def pause() -> list[int]:
+    """Stop all programs below this process, parents first; returns what `resume` takes."""
+    stopped: list[int] = []
+    while new := [pid for pid in _tree(()) if pid not in stopped]:  # one may just have started
+        _signal(new, signal.SIGSTOP)
+        stopped += new
+    return stopped
+
+
+def resume(stopped: Collection[int]) -> None:
+    """Let programs continue that `pause` has stopped."""
+    _signal(stopped, signal.SIGCONT)
+
+
+def resume_without_parent() -> None:
+    """Let this process continue by itself where its parent is killed while both are paused."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, int(signal.SIGCONT), 0, 0, 0)
+
+
 def end_with_parent(line: int) -> None:
-    """End this process, and all below it, once its parent is gone.
+    """End this process, and all below it, when its parent has ended.
 
     Args:
-        line: the end to read of a pipe whose other end the parent holds, and writes nothing into.
+        line: the read end of a pipe; the parent holds the other end, and writes nothing into it.
     """
     threading.Thread(target=_wait_for_end, args=(line,), daemon=True).start()
 
@@ -158,16 +177,21 @@ def _signal(processes: Collection[int], number: int) -> None:
 
 
 def _below(spare: Collection[int]) -> list[int]:
-    """What is at work below this process; what has ended is taken notice of."""
+    """The running processes below this one; children that have ended are reaped."""
+    ours = os.getpid()
+    for one in _processes():
+        if one.ended and one.parent == ours and one.pid not in spare:
+            with suppress(ChildProcessError):
+                os.waitpid(one.pid, os.WNOHANG)
+    return _tree(spare)
+
+
+def _tree(spare: Collection[int]) -> list[int]:
+    """The running processes below this one, parents first."""
     found: dict[int, list[Process]] = {}
     for one in _processes():
         found.setdefault(one.parent, []).append(one)
-    ours = os.getpid()
-    new = [one for one in found.get(ours, []) if one.pid not in spare]
-    for one in new:
-        if one.ended:
-            with suppress(ChildProcessError):
-                os.waitpid(one.pid, os.WNOHANG)
+    new = [one for one in found.get(os.getpid(), []) if one.pid not in spare]
     below = [one for one in new if not (one.ended or _helps(one.pid))]
     for one in below:  # grows
         below += [inner for inner in found.get(one.pid, []) if not inner.ended]

@@ -1,4 +1,4 @@
-"""Threads that go on after the work of a plugin has ended."""
+"""Threads that outlive the work of a plugin."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from threading import Thread
 from weakref import WeakKeyDictionary
 
 PATIENCE_S = 0.5
-"""A thread that was told to end may take so long."""
+"""How long a thread may take to end that was told to."""
 
 _left: WeakKeyDictionary[Thread, str] = WeakKeyDictionary()
 
 
 @contextmanager
 def counted(who: str, warn: Callable[[str], None]) -> Iterator[None]:
-    """Note the threads that a plugin begins in this block and leaves running.
+    """Record the threads that a plugin starts in this block and leaves running.
 
     Args:
         who: the plugin in warnings.
@@ -33,7 +33,7 @@ def counted(who: str, warn: Callable[[str], None]) -> Iterator[None]:
 
 
 def _goes_on(thread: Thread) -> bool:
-    # Libraries keep idle pools, and daemons that watch over something.
+    # Libraries keep idle pools and monitoring daemons.
     if thread.daemon or "Executor" in f"{type(thread).__name__} {thread.name}":
         return False
     thread.join(PATIENCE_S)
@@ -41,7 +41,7 @@ def _goes_on(thread: Thread) -> bool:
 
 
 def preexisting_threads() -> set[Thread]:
-    """The other threads, without those that plugins left: a lock shows that its owner is alive."""
+    """The other threads, without those that plugins left; the heartbeat of a lock is among them."""
     return set(threading.enumerate()) - set(_left) - {threading.current_thread()}
 
 

@@ -1,10 +1,11 @@
-"""What people see of a run in a terminal. This module and the command line are all that print."""
+"""Progress, tables and messages in a terminal. Only this module and the commands print."""
 
 from __future__ import annotations
 
 import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
@@ -13,19 +14,22 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from crossmod.console.layout import NO_LIMIT, fitted
 from crossmod.scores.metrics import OVERALL, summarize
 from crossmod.scores.statistics import difference_text, p_text
 from crossmod.scores.table import reported
 
-if TYPE_CHECKING:  # an error is shown without waiting for what a run needs
+if TYPE_CHECKING:  # an error is shown without these imports
     from crossmod.errors import CrossmodError
     from crossmod.run.run import Run
     from crossmod.run.steps import Step
@@ -35,17 +39,28 @@ if TYPE_CHECKING:  # an error is shown without waiting for what a run needs
 
 ItemT = TypeVar("ItemT")
 
+ROOM_FOR_BARS = 75
+"""Columns of a terminal below which bars leave their names and numbers no room."""
+
 
 class Terminal(Console):
-    """Shows texts literally: what a recipe or a file name holds never commands the terminal."""
+    """Prints text literally: recipes and file names cannot send commands to the terminal.
+
+    Where the output is no terminal, lines may be as long as they want.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **options)
+        if not self.is_terminal:
+            self.width = NO_LIMIT
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Text with markup, control characters spelled out."""
+        """Render markup, with control characters spelled out."""
         return super().render_str(visible(text), **options)
 
 
 def visible(text: str) -> str:
-    """Text whose control characters, and those that turn its direction, are spelled out."""
+    """Spell out control characters, and those that change the direction of text."""
     if text.isprintable():
         return text
     return "".join(
@@ -54,12 +69,34 @@ def visible(text: str) -> str:
     )
 
 
-out = Terminal(highlight=False, emoji=False)
-err = Terminal(stderr=True, highlight=False, emoji=False)
+out = Terminal()
+err = Terminal(stderr=True)
+
+
+def show(table: Table, keys: int = 1) -> None:
+    """Print a table so that no number and no name in it is cut.
+
+    Args:
+        table: rows of text.
+        keys: how many columns at the left name the rows.
+    """
+    if table.title:
+        out.print(table.title, style="table.title", soft_wrap=True)
+    for part in fitted(out, table, keys):
+        out.print(part)
+    if table.caption:
+        out.print(table.caption, style="table.caption", soft_wrap=True)
+
+
+def pausing() -> AbstractContextManager[None]:
+    """While this block runs, Ctrl-Z pauses all that the command has started, too."""
+    from crossmod.run.signals import pause_together
+
+    return pause_together(lambda: out.show_cursor(True))
 
 
 class RunConsole:
-    """Shows runs: a bar with time left for each step at work, a line for each finished one."""
+    """Shows a run: a progress bar for each active step, a line for each finished one."""
 
     def __init__(self) -> None:
         self.progress = _progress()
@@ -74,10 +111,10 @@ class RunConsole:
     def __exit__(self, *unused: object) -> None:
         self.progress.stop()
         if self.stored:
-            out.print(f"[dim]{self.stored} steps were in the store already[/dim]")
+            out.print(f"[dim]{self.stored} steps were already in the store[/dim]")
 
     def found(self, run: Run, step: Step) -> None:
-        """Count a step that the store had."""
+        """Count a step that was found in the store."""
         del run, step
         self.stored += 1
 
@@ -98,7 +135,7 @@ class RunConsole:
         )
 
     def finished(self, run: Run, step: Step, seconds: float) -> None:
-        """Print a line for a step that was made."""
+        """Print a line for a finished step."""
         self.left(step)
         name = f"{run.label} {step.name}".strip()
         number = run.number_of(step)
@@ -110,12 +147,12 @@ class RunConsole:
 
     def note(self, text: str) -> None:
         """Print a remark."""
-        # In a log, a line each, so that paths can be searched for and copied.
+        # One line each in a log, so that paths can be searched and copied.
         out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=not out.is_terminal)
 
 
 class Bar:
-    """Shows how far the loop of a command is; nothing is there before the loop begins."""
+    """The progress bar of a command's loop; hidden until the loop begins."""
 
     def __init__(self, name: str) -> None:
         self.progress, self.name = _progress(), escape(name)
@@ -130,7 +167,7 @@ class Bar:
     def __call__(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
     ) -> Iterator[ItemT]:
-        """Yield the items while a bar shows how far it is."""
+        """Yield the items and advance the bar."""
         if total is None and isinstance(items, Sequence):
             total = len(items)
         description = f"{self.name} {escape(label)}".strip()
@@ -144,21 +181,29 @@ class Bar:
             self.progress.remove_task(task)
 
 
+class TimeLeft(TimeRemainingColumn):
+    """The time that a task still takes, once that is known."""
+
+    def render(self, task: Task) -> Text:
+        """The time, named."""
+        time = super().render(task)
+        return time.append(" left") if time.plain.strip() else time
+
+
 def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+    room = out.width >= ROOM_FOR_BARS
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.description}", table_column=Column(overflow="fold")),
+        *([BarColumn(bar_width=24)] if room else []),
         MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=out,
-        transient=True,
-    )
+        *([TimeElapsedColumn()] if room else []),
+        TimeLeft(),
+    ]
+    return Progress(*columns, console=out, transient=True)
 
 
 def remark(text: str) -> None:
-    """Print a line that somebody should read."""
+    """Print a line that needs attention."""
     out.print(text, style="yellow", markup=False, soft_wrap=True)
 
 
@@ -176,9 +221,7 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
             first, *others = (row.spreads[metric.column] for metric in reported())
             cells += [" ± ".join(map(number, first)), *(number(mean) for mean, _ in others)]
     cases = len({score.case for score in scores if score.split == split})
-    table = Table(
-        title=f"{split} split, {cases} scans of the target modality", title_justify="left"
-    )
+    table = Table(title=f"{split} split, {cases} scans of the target modality")
     table.add_column("segmenter after", no_wrap=True)
     table.add_column("center", no_wrap=True)
     headings = [escape(metric.heading) for metric in reported()]
@@ -197,7 +240,7 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
 
 
 def number(value: float) -> str:
-    """A figure of a table; n/a where nothing could be measured."""
+    """A number in a table; n/a where it could not be measured."""
     return "n/a" if math.isnan(value) else f"{value:.3f}"
 
 
@@ -218,7 +261,7 @@ def options_table(rows: Iterable[Sequence[str]]) -> Table:
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """One table for each structure: variants and rounds, spread over seeds, tests."""
+    """One table for each class: variants and rounds, spread over seeds, tests."""
     return [_comparison_table(comparison, name) for name in comparison.structures]
 
 
@@ -226,7 +269,7 @@ def _comparison_table(comparison: Comparison, structure: str) -> Table:
     title = (
         f"{escape(structure)}, {comparison.split} split; mean ± sd over seeds; p: Wilcoxon, Holm"
     )
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))
     table.add_column("variant", no_wrap=True)
     headings = [metric.heading for metric in reported()]
     for heading in ("round", "n", *headings, *comparison.size_names, "vs first", "p"):
@@ -256,5 +299,5 @@ def _spread(mean: float, spread: float) -> str:
 
 
 def show_error(error: CrossmodError) -> None:
-    """Print an error for people: where, what, what was allowed, what to do."""
+    """Print an error: where, what, what was allowed, what to do."""
     err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
