@@ -152,7 +152,7 @@ def _lines(use: StageUse, given: DataFacts) -> list[str]:
     Raises:
         PluginError: its code fails, or what it says is not text.
     """
-    with explained("check_data fails", use.who), contained():
+    with explained("check_data fails", use.who, use.plugin.entry.module), contained():
         lines = list(use.stage().check_data(given))
     if not all(isinstance(line, str) for line in lines):
         raise PluginError("check_data yields something that is not text", where=use.who)
