@@ -40,6 +40,19 @@ Seed = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 FileValue = Annotated[int, Field(strict=True, ge=1, le=255)]
 """The value of a class in the files of label maps."""
 
+
+def _ascends(window: tuple[float, float]) -> tuple[float, float]:
+    if window[0] >= window[1]:
+        raise ValueError("the upper intensity of a window is above the lower one")
+    return window
+
+
+Intensity = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
+"""An intensity in the units of a scan."""
+
+Window = Annotated[tuple[Intensity, Intensity], AfterValidator(_ascends)]
+"""Two intensities, the lower one first."""
+
 Determinism = Literal["exact", "seeded", "free"]
 """How closely a run can be repeated."""
 

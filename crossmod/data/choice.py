@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from crossmod.data.cases import fits
-from crossmod.errors import DataError, reading
+from crossmod.errors import DataError
 from crossmod.files.tables import read_csv
+from crossmod.files.text import read_text
 from crossmod.options import Options
 
 ENDINGS = (".txt", ".tsv", ".csv", ".json")
@@ -91,8 +92,7 @@ class CaseList(Options):
 
     def _split(self, path: Path) -> Iterator[str]:
         try:
-            with reading(path):
-                folds = json.loads(path.read_text(encoding="utf-8-sig"))
+            folds = json.loads(read_text(path))
             names = folds[self.fold][self.part]
         except (ValueError, RecursionError) as error:
             raise DataError(f"is not JSON: {error}", where=str(path)) from error

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import model_validator
 
 from crossmod.data.interpolation import Box, Interpolation, box_around, interpolated
 from crossmod.data.outline import Center, center_of, profile
 from crossmod.data.volumes import Affine, FloatArray, LabelArray, spacing_of
 from crossmod.errors import DataError
-from crossmod.options import Fraction, Options, Size, Spacing
+from crossmod.options import Fraction, Options, Size, Spacing, Window
 
 EDGE = 1e-3
 """Voxels by which centers stay within the volume; beyond its edge interpolation finds nothing."""
@@ -35,16 +35,6 @@ RANGES = {"clip_fractions", "window"}
 
 WHOLE = (0.0, 1.0)
 """Fractions that clip nothing."""
-
-
-def _ascends(window: tuple[float, float]) -> tuple[float, float]:
-    if window[0] >= window[1]:
-        raise ValueError("the upper intensity of a window is above the lower one")
-    return window
-
-
-Intensity = Annotated[float, Field(strict=True, ge=-1e6, le=1e6)]
-Window = Annotated[tuple[Intensity, Intensity], AfterValidator(_ascends)]
 
 
 class Preprocess(Options):
@@ -159,26 +149,18 @@ def _resampled(shape: tuple[int, ...], old: ArrayLike, new: ArrayLike) -> NDArra
     return np.maximum(resampled, 1)
 
 
-def common_shape(grid: Grid, options: Preprocess) -> tuple[int, ...]:
-    """Voxels (I, J, K) of a scan once it is on the common grid.
+def common_shape(grid: Grid, options: Preprocess) -> NDArray[np.float64]:
+    """Voxels (I, J, K) of a scan once it is on the common grid; as floats, since too many may be.
 
     Example:
         >>> scan = Grid((4, 4, 4), np.eye(4))
-        >>> common_shape(scan, Preprocess(spacing_mm=(2.0, 2.0, 2.0), crop=(3, 3)))
-        (3, 3, 2)
+        >>> common_shape(scan, Preprocess(spacing_mm=(2.0, 2.0, 2.0), crop=(3, 3))).tolist()
+        [3.0, 3.0, 2.0]
     """
-    return tuple(_common_shape(grid, options)[0].astype(int).tolist())
-
-
-def _common_shape(
-    grid: Grid, options: Preprocess
-) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
-    """That shape, unbounded, and the voxel size of the scan along the same axes."""
     nothing, upright = closest_canonical(np.broadcast_to(np.float32(0), grid.shape), grid.affine)
-    sizes = spacing_of(upright)
-    shape = _resampled(nothing.shape, sizes, options.spacing_mm)
+    shape = _resampled(nothing.shape, spacing_of(upright), options.spacing_mm)
     shape[:2] = options.crop or shape[:2]
-    return shape, sizes
+    return shape
 
 
 def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -> None:
@@ -192,8 +174,10 @@ def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -
     Raises:
         DataError: its voxels are too large, or those of the common grid too small.
     """
-    shape, sizes = _common_shape(grid, options)
+    shape = common_shape(grid, options)
     if not np.prod(shape) <= most:
+        nothing = np.broadcast_to(np.float32(0), grid.shape)
+        sizes = spacing_of(closest_canonical(nothing, grid.affine)[1])
         found = f"voxels of {_by(sizes)} mm give {_by(shape)} of {_by(options.spacing_mm)} mm"
         raise DataError(
             found,

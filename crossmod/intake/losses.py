@@ -127,7 +127,7 @@ class Way:
         """Why nothing of it is left; None if something is, or if nothing was there."""
         if not self.given or self.crop:
             return None
-        whom = f"case {case}: all of '{self.name}' ({self.given:.4g} mm3)"
+        whom = f"case {case}: all of '{self.name}' ({self.given:.7g} mm3)"
         if not self.scan:
             fix = "correct the label map, or label the scan itself"
             return FileFault("labels", f"{whom} is lost on the grid of the scan", fix=fix)

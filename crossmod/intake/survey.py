@@ -204,8 +204,8 @@ class Survey:
                 elif resample and path == scan.labels:
                     self.remarks.append((part.split, f"{path}: {fault.told}; resampled"))
                 else:
-                    told = fault if path == scan.labels else fault.advising(REGRID)
-                    self._refuse(path, told.of(path))
+                    helps = path == scan.labels or self._covers_part(path, True, *grids)
+                    self._refuse(path, (fault if helps else fault.advising(REGRID)).of(path))
 
     def _covers_part(self, path: Path, resample: bool, found: Grid, grid: Grid) -> bool:
         """Whether a label map can be extended to the voxels of its scan without a loss."""

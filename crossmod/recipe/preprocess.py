@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from crossmod.data.grids import Preprocess, Window
+from crossmod.data.grids import Preprocess
 from crossmod.data.interpolation import Interpolation
 from crossmod.data.outline import Center
-from crossmod.options import Fraction, Options
+from crossmod.options import Fraction, Options, Window
 
 
 class DomainChanges(Options):

@@ -89,14 +89,16 @@ def _facts(
     checked: Checked, split: str, inventory: Inventory, survey: Survey
 ) -> tuple[ScanFacts, ...]:
     """The scans of a split that can be read."""
-    options, classes = checked.recipe.preprocess, checked.recipe.data.class_table.values
+    options = checked.recipe.preprocess.of("source" if split == "source" else "target")
+    classes = checked.recipe.data.class_table.values
     known = []
     for scan in inventory.splits[split]:
         if grid := _grid(scan, checked, survey):
             labels = survey.facts.get(scan.labels) if scan.labels else None
             voxel = float(np.prod(labels.grid.spacing_mm)) if labels else 0.0
             volumes = {n: voxel * labels.voxels_of(v) for n, v in classes.items()} if labels else {}
-            shape, spacing = common_shape(grid, options), options.spacing_mm
+            shape = tuple(np.maximum(common_shape(grid, options), 1).astype(int).tolist())
+            spacing = options.spacing_mm
             known.append(ScanFacts(scan.case, scan.center, shape, spacing, volumes))
     return tuple(known)
 

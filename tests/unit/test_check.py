@@ -297,7 +297,11 @@ FIXES: dict[
         "intake.resample_labels = true", lambda root: None, ("intake.resample_labels=true",),
     ),
     "reference cut to its extent": (
-        lambda root: refer(root, data=LABELS[:-1]), ("intake.resample_labels=true",),
+        lambda root: refer(root, data=LABELS[:-1]), (),
+        "intake.resample_labels = true", lambda root: None, ("intake.resample_labels=true",),
+    ),
+    "reference on another grid": (
+        lambda root: refer(root, data=LABELS, affine=moved(0.5)), ("intake.resample_labels=true",),
         "resample it to the grid of its scan", lambda root: refer(root, data=LABELS), (),
     ),
     "NaN": (

@@ -140,7 +140,7 @@ def test_folders_that_say_nothing_are_refused(tmp_path: Path) -> None:
     twice = maps(tmp_path / "twice", "a.nii.gz", "a.nii")
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(DataError, match=r"empty: contains neither"):
+    with pytest.raises(DataError, match=r"empty: contains no file that ends with"):
         label_pairs(good, empty, {})
     with pytest.raises(DataError, match=r"two label maps: a\.nii and a\.nii\.gz"):
         label_pairs(twice, good, {})

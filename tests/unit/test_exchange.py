@@ -184,11 +184,11 @@ def test_version_1_may_give_a_class_several_values(tmp_path: Path) -> None:
 
 
 def test_parts_of_one_class_stay_together(tmp_path: Path) -> None:
-    labels = {"background": 0, "tumor": [1, 2], "cochlea": 3}
+    labels = {"background": 0, "tumor": [2, 3], "cochlea": 1}
     folder = dataset(tmp_path / "d", ["a"], labeled=["a"], labels=labels)
     raw = read_raw(folder, None)
-    assert raw.classes == {"tumor": [1, 2], "cochlea": 3}
-    assert "tumor = [1, 2]" in import_raw(raw, tmp_path / "out", None).table
+    assert raw.classes == {"tumor": [2, 3], "cochlea": 1}
+    assert "tumor = [2, 3]" in import_raw(raw, tmp_path / "out", None).table
 
 
 def test_one_of_several_channels_is_chosen(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_semicolon_tables_are_scores_and_infos(tmp_path: Path) -> None:
     scores.write_text("\n".join(lines), encoding="utf-16")
     assert read_table(scores).of("VS_Dice").tolist() == [[0.1, 0.3], [0.2, 0.4]]
     scores.write_text("\n".join(lines).replace("0.", "0,"), encoding="utf-8")
-    with pytest.raises(DataError, match=r"VS_Dice is '0,1'\n.*decimal point"):
+    with pytest.raises(DataError, match=r"VS_Dice .* is '0,1'\n.*decimal point"):
         read_table(scores)
     infos = tmp_path / "infos.csv"
     infos.write_text("crossmoda_name;center;koos\na;London;1\n", encoding="utf-8-sig")

@@ -362,7 +362,7 @@ def test_r03_every_number_of_every_options_class_is_a_number_within_bounds(
 def test_r03_the_walk_sees_the_fields_it_should() -> None:
     seen = {f"{model.__name__}.{name}" for model, name in NUMERIC}
     assert {
-        "Data.classes", "Preprocess.spacing_mm", "Recipe.seeds", "UNet3DOptions.patch",
+        "Data.classes", "PreprocessTable.spacing_mm", "Recipe.seeds", "UNet3DOptions.patch",
         "Bounds.above", "BlendGroup.factors", "SegmentTable.folds", "CycleGANOptions.blocks",
         "VanCittertOptions.relaxation", "SelfTrainingOptions.tolerance", "Limits.max_voxels",
     } <= seen  # fmt: skip

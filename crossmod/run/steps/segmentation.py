@@ -132,9 +132,9 @@ class Predict(PluginStep):
 def _told(name: str, cut: Mapping[str, float]) -> str:
     """How much cleaning removed of a class, mm3 by case, most first."""
     worst = sorted(cut.items(), key=lambda item: -item[1])
-    each = ", ".join(f"{case} {mm3:.4g}" for case, mm3 in worst[:MAX_NAMED])
+    each = ", ".join(f"{case} {mm3:.6g}" for case, mm3 in worst[:MAX_NAMED])
     more = ", …" * (len(worst) > MAX_NAMED)
-    return f"largest_component removed {sum(cut.values()):.4g} mm3 of '{name}' ({each}{more})"
+    return f"largest_component removed {sum(cut.values()):.7g} mm3 of '{name}' ({each}{more})"
 
 
 def label_map(folder: Path, case: str) -> Path:
