@@ -39,7 +39,7 @@ def memory_limit(mounted: Path = CGROUPS, own: Path = OWN_GROUPS) -> int:
     """
     limits = [total_memory()]
     for folder, name in _groups(mounted, own):
-        with suppress(OSError, ValueError):  # "max" is no number
+        with suppress(OSError, ValueError):  # "max" is not a number
             limits.append(int((folder / name).read_text("ascii")))
     return min(limits)
 

@@ -49,7 +49,7 @@ class ProbeRequest:
         extents: name of a step -> the cohort it gives.
         classes: class name -> label.
         machine: how to compute.
-        limit_bytes: of memory that may be taken; 0 is no limit.
+        limit_bytes: of memory that may be taken; 0 means no limit.
     """
 
     steps: tuple[Step, ...]

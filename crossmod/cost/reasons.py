@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from crossmod.files.atomic import MANIFEST
+from crossmod.files.atomic import MANIFEST, read_manifest
 from crossmod.run.steps import Step
 from crossmod.store.store import Store
 
@@ -76,10 +75,9 @@ def _own_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Itera
 def _last(name: str, folder: Path) -> dict[str, Any] | None:
     """The manifest of the last result of a step of this name in a run folder."""
     for manifest in folder.glob(f"[0-9][0-9]*/{MANIFEST}"):
-        if manifest.parent.name.partition("-")[2] == name:
-            with suppress(OSError, ValueError):
-                content: dict[str, Any] = json.loads(manifest.read_text("utf-8"))
-                return content
+        same = manifest.parent.name.partition("-")[2] == name
+        if same and (content := read_manifest(manifest.parent)):
+            return content
     return None
 
 

@@ -59,7 +59,7 @@ def read_infos(path: Path) -> dict[str, Info]:
     """Case -> hospital and Koos grade from CrossMoDA's table of source scans.
 
     Raises:
-        DataError: names the line that is no row of such a table.
+        DataError: names the line that is not a row of such a table.
     """
     columns = ("crossmoda_name", "center", "koos")
     rows = read_csv(path)
@@ -80,7 +80,7 @@ def read_infos(path: Path) -> dict[str, Info]:
 
 
 def infos_beside(root: Path, images: str, centers: Mapping[str, str]) -> dict[str, Info]:
-    """What the table beside a folder of source scans says; nothing where there is none.
+    """What the table beside a folder of source scans says; nothing if it is missing.
 
     Args:
         root: the data folder.
@@ -88,7 +88,7 @@ def infos_beside(root: Path, images: str, centers: Mapping[str, str]) -> dict[st
         centers: case -> center, from its name.
 
     Raises:
-        DataError: it is no such table, or contradicts the case names.
+        DataError: it is not such a table, or contradicts the case names.
     """
     table = (root / images).parent.parent / INFOS
     if not table.is_file():

@@ -49,7 +49,7 @@ def write_outline(path: Path, labels: LabelArray, affine: Affine, form: Form | N
         path: the file.
         labels: the label map on the grid of the scan.
         affine: of that grid, voxel -> RAS+ mm.
-        form: of the scan; None if it is no NIfTI file: then qform and sform are the affine.
+        form: of the scan; None if it is not a NIfTI file: then qform and sform are the affine.
 
     Example:
         >>> import nibabel

@@ -48,15 +48,7 @@ class Lesion:
 
 
 def measure(image: Volume, labels: LabelArray, label: int) -> Lesion:
-    """Measure the structure with value ``label`` in ``labels`` ``(I, J, K)``.
-
-    Example:
-        >>> labels = np.zeros((9, 9, 9), np.uint8)
-        >>> labels[4:6, 4:6, 4:6] = 1
-        >>> image = Volume.of(0.25 + 0.5 * labels[None], np.diag([1, 1, 2, 1]), case="ldn_1")
-        >>> measure(image, labels, 1)
-        Lesion(volume_mm3=16.0, mean=0.75, std=0.0, contrast=0.5)
-    """
+    """Measure the structure with value ``label`` in ``labels`` ``(I, J, K)``."""
     from scipy import ndimage
 
     mask = labels == label
@@ -86,10 +78,6 @@ def keep_largest(labels: LabelArray, label: int) -> LabelArray:
     """Leave only the largest of the `components` of ``label`` in a label map ``(I, J, K)``.
 
     The others become background.
-
-    Example:
-        >>> keep_largest(np.array([[[1, 1, 0, 1, 2]]]), 1).tolist()
-        [[[1, 1, 0, 0, 2]]]
     """
     parts = components(labels == label)
     sizes = np.bincount(parts.ravel())[1:]
@@ -104,12 +92,7 @@ End = Annotated[float, Field(strict=True, ge=-1e9, le=1e9)]
 
 
 class Bounds(Options):
-    """An open interval; a missing end does not bound.
-
-    Example:
-        >>> Bounds(above=100.0).contains(100), Bounds(above=100.0).contains(101)
-        (False, True)
-    """
+    """An open interval; a missing end does not bound."""
 
     above: End | None = None
     """Only values greater than this."""
@@ -215,10 +198,6 @@ def label_of(structure: str, classes: Mapping[str, int], where: str = "structure
 
     Raises:
         RecipeError: the classes of the data do not have it.
-
-    Example:
-        >>> label_of("cochlea", {"tumor": 1, "cochlea": 2})
-        2
     """
     structure = structure or next(iter(classes), "")
     if structure not in classes:
@@ -300,11 +279,6 @@ def rescale(pair: Pair, label: int, factor: float, texture: float = 1.0) -> Floa
 
     Raises:
         DataError: the image leaves [0, 1].
-
-    Example:
-        >>> image = Volume.of(np.full((1, 1, 1, 3), 0.5), np.eye(4), case="ldn_1")
-        >>> rescale(Pair(image, np.array([[[0, 1, 1]]]), "ldn_1"), 1, factor=0.5).tolist()
-        [[[[0.5, 0.25, 0.25]]]]
     """
     image = pair.image.data
     low, high = float(image.min()), float(image.max())

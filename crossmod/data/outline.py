@@ -35,7 +35,7 @@ MARGIN = 0.05
 """Share of the plane along an axis that counts as its side."""
 
 RARE = 1e-3
-"""A smaller share of voxels is no background."""
+"""A smaller share of voxels is not background."""
 
 
 def center_of(data: FloatArray, center: Center) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ from crossmod.intake.results import FileFault
 if TYPE_CHECKING:
     from crossmod.intake.survey import Part, Survey
 
-SHOWN = 5
+MAX_NAMED = 5
 """Cases that a remark names."""
 
 SIZABLE = (0.05, 8)
@@ -119,4 +119,4 @@ def _learned(survey: Survey, part: Part) -> list[tuple[str, Path]]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + ", …" * (len(names) > SHOWN)
+    return ", ".join(names[:MAX_NAMED]) + ", …" * (len(names) > MAX_NAMED)

@@ -17,7 +17,7 @@ Place = tuple[int, int, int]
 def place_of(found: Grid, grid: Grid) -> Place | None:
     """Which voxel of a grid the first voxel of another one is; None where voxels differ.
 
-    Grids of one size are not compared: a label map that lies a whole voxel off is no part.
+    Grids of one size are not compared: a label map that lies a whole voxel off is not a part.
 
     Example:
         >>> affine = np.diag([2.0, 2.0, 3.0, 1.0])

@@ -238,7 +238,7 @@ def _not_written(folder: Path, images: list[Path]) -> list[Path]:
 
 
 def _below(root: Path, tell: Tell) -> list[Path]:
-    """The image files in the folders of a folder, without those that are no raw scans."""
+    """The image files in the folders of a folder, without those that are not raw scans."""
     images = [one for one in _walk(root) if ending_of(one.name)]
     skipped = [
         one

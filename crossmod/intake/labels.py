@@ -47,7 +47,7 @@ def load_labels(path: Path, options: Intake = DEFAULTS) -> LabelMap:
     Raises:
         DataError: it cannot be read, has no usable geometry, or holds values that are not whole
             numbers from 0 to 255.
-        MachineError: there is not enough memory.
+        MachineError: memory is short.
     """
     with naming(path):
         file = read_file(path, options)

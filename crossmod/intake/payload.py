@@ -106,7 +106,7 @@ def blocks_of(file: BinaryIO, note: Callable[[bytes], None]) -> tuple[bool, Iter
 
 
 def first_bytes(blocks: Iterator[bytes], enough: int) -> bytes:
-    """At least so many bytes, or all there are.
+    """At least this number of bytes, or all there are.
 
     Raises:
         FileFault: a compressed file ends early.

@@ -19,7 +19,7 @@ class Loaded:
         affine: ``(4, 4)`` voxel -> RAS+ mm.
         digest: sha256 of the bytes that were read.
         remarks: what was not as it should be and could be mended.
-        form: how the header says where the voxels lie; None if it is no NIfTI file.
+        form: how the header says where the voxels lie; None if it is not a NIfTI file.
     """
 
     data: FloatArray

@@ -43,7 +43,7 @@ def load_scan(path: Path, options: Intake = DEFAULTS, series: str = "") -> Loade
     Raises:
         DataError: it cannot be read, is not one 3D image of real numbers, or has no usable
             geometry or values; names file, field, what was found and what was expected.
-        MachineError: there is not enough memory, or DICOM cannot be read here.
+        MachineError: memory is short, or DICOM cannot be read here.
 
     Example:
         >>> import nibabel, numpy

@@ -98,11 +98,11 @@ def _outlined(model: Model, members: Sequence[Prediction], taken: Taken) -> Outl
 
 
 def _explained(error: Exception, scan: ScanFile) -> CrossmodError:
-    """Why one scan is left out, where that is no reason to leave out the others."""
+    """Why one scan is left out, if the others can still be outlined."""
     if isinstance(error, NotAScan):
         return error
     if isinstance(error, DataError):
-        # There is no recipe here; what it said of reading scans is in the model.
+        # A model has no recipe; what it said of reading scans is in the model.
         fix = error.fix.replace("in the recipe", f"in {MODEL_FILE}")
         return DataError(error.what, where=error.where, allowed=error.allowed, fix=fix)
     if isinstance(error, CrossmodError):

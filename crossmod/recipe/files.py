@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from crossmod.errors import RecipeError
 from crossmod.options import Location, model_in, sides
-from crossmod.recipe.model import CORE_KEYS
 from crossmod.recipe.names import ENDING, SHIPPED, recipe_file, shipped
 from crossmod.recipe.text import MAX_DEPTH, parse_value, read_tables
+from crossmod.stages.tables import CORE_KEYS
 
 SCHEMA = 1
 """The version of the recipe language; raised when an older recipe would mean something else."""

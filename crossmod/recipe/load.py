@@ -17,11 +17,12 @@ from crossmod.errors import PluginError, RecipeError
 from crossmod.options import Location
 from crossmod.recipe.files import Document, merge, read_documents, unset
 from crossmod.recipe.lookup import Names
-from crossmod.recipe.model import KINDS, Recipe, SegmentTable
+from crossmod.recipe.model import KINDS, Recipe
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
 from crossmod.stages import find
 from crossmod.stages.base import Segmenter
 from crossmod.stages.find import StageUse
+from crossmod.stages.tables import SegmentTable
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from crossmod.data.choice import Cases, Choice
 from crossmod.data.classes import Classes
 from crossmod.data.crossmoda import DEFAULT_STRUCTURE, SIZE_LIMITS_MM3
-from crossmod.data.lesions import FitOn
 from crossmod.intake.options import Intake
 from crossmod.options import (
-    Average,
     ClassName,
     Determinism,
     FileValue,
@@ -26,6 +24,13 @@ from crossmod.options import (
 from crossmod.recipe.preprocess import PreprocessTable
 from crossmod.recipe.values import Device, FilePattern, PatientPattern, Seeds, SizeLimits, Title
 from crossmod.stages import find
+from crossmod.stages.tables import (
+    AugmentTable,
+    LearningTable,
+    PseudoLabelTable,
+    SegmentTable,
+    StageTable,
+)
 
 Split = Literal["target", "validation"]
 Level = Literal["oracle", "no-adaptation", "translated"]
@@ -143,70 +148,6 @@ class Evaluate(Options):
     you report. It has no effect without reference labels."""
 
 
-class StageTable(BaseModel):
-    """One stage: `use` names the plugin, the core reads a few keys, the rest are its options."""
-
-    model_config = ConfigDict(
-        extra="allow", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-    use: str
-    """Name of the plugin, as `crossmod plugins` lists it."""
-
-
-class LearningTable(StageTable):
-    """A stage that may learn from a part of the cases only."""
-
-    fit_on: FitOn = FitOn()
-    """The cases it learns from; it is applied to all."""
-
-
-class AugmentTable(LearningTable):
-    """A stage that adds labeled pairs."""
-
-    keep_originals: bool = True
-    """Train on the originals too; switch off if the translator gave lesions a wrong appearance,
-    which the originals would teach."""
-
-
-class SegmentTable(StageTable):
-    """The segmenter."""
-
-    folds: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
-    """Number of models trained by cross-validation over patients and averaged; 1 trains one model
-    on all cases. Each fold holds a share of every center, and of the source and the pseudo-labeled
-    target."""
-    average: Average = "probabilities"
-    """What is averaged over the folds: softmax probabilities (nnU-Net v1, which the paper used), or
-    logits (nnU-Net v2)."""
-    largest_component: tuple[ClassName, ...] = ()
-    """Classes of which only the largest connected component of a prediction is kept; voxels are
-    connected if they share a face, an edge or a corner."""
-
-
-class LastRound(Options):
-    """What the last round of self-training does differently."""
-
-    train_on: Literal["all", "target"] = "all"
-    """"target" leaves out translated and augmented images: real scans only, with their latest
-    pseudo-labels."""
-    preprocess: dict[str, Any] = Field(default_factory=dict)
-    """Keys of [preprocess] that change. Another grid needs `train_on = "target"`."""
-    segment: dict[str, Any] = Field(default_factory=dict)
-    """Keys of [segment] that change."""
-
-
-class PseudoLabelTable(StageTable):
-    """Self-training."""
-
-    rounds: int = Field(default=1, strict=True, ge=1, le=100)
-    """Number of times that target scans are labeled and the segmenter is trained again."""
-    warm_start: bool = False
-    """Start from the weights of the previous round instead of from scratch."""
-    last: LastRound | None = None
-    """What the last round does differently."""
-
-
 class Recipe(Options):
     """The whole experiment."""
 
@@ -282,6 +223,3 @@ def _kind(name: str) -> Kind:
 
 KINDS = {name: _kind(name) for name in find.KINDS}
 """Recipe table -> how it is written."""
-
-CORE_KEYS = {key for kind in KINDS.values() for key in kind.table.model_fields} - {"use"}
-"""Keys of a stage table that the core reads; they are kept when another plugin is named."""

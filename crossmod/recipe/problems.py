@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from crossmod.options import Location, model_in
 from crossmod.recipe.files import Document
-from crossmod.recipe.model import LastRound, Recipe
+from crossmod.recipe.model import Recipe
+from crossmod.stages.tables import LastRound
 
 MAX_PROBLEMS = 100
 """Most problems that are listed."""

@@ -29,7 +29,7 @@ from crossmod.stages.base import Progress, silent_progress
 from crossmod.store.runs import name_of, recorded
 from crossmod.store.store import Store, is_store
 
-SHOWN = 10
+MAX_REMARKS = 10
 """Remarks on the data that the observer is told; all are in the log and the report."""
 
 WAITING = "another run is using this folder; waiting for it to finish"
@@ -186,7 +186,7 @@ def _alone(experiment: Experiment, observer: Observer) -> AbstractContextManager
 def _tell_remarks(experiment: Experiment, observer: Observer) -> None:
     """Tell what the intake found odd."""
     texts = list(dict.fromkeys(text for one in experiment.plans for _, text in one.remarks))
-    for text in texts[:SHOWN]:
+    for text in texts[:MAX_REMARKS]:
         observer.note(text)
-    if len(texts) > SHOWN:
-        observer.note(f"{len(texts) - SHOWN} more notes on the data are in the report")
+    if len(texts) > MAX_REMARKS:
+        observer.note(f"{len(texts) - MAX_REMARKS} more notes on the data are in the report")

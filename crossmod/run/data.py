@@ -25,7 +25,7 @@ from crossmod.recipe.load import Checked
 from crossmod.recipe.model import AnyFiles, LabeledFiles, Recipe
 from crossmod.stages.base import Progress, silent_progress
 
-SHOWN = 5
+MAX_NAMED = 5
 """Cases that a message names."""
 
 FEWEST = 2
@@ -64,7 +64,7 @@ def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> In
         allow_outside: follow links that lead out of it.
 
     Raises:
-        DataError: there is no such folder, a split has no scan, a labeled scan has no label map, a
+        DataError: the folder is missing, a split has no scan, a labeled scan has no label map, a
             table beside the source scans contradicts their names, or links lead out of the folder.
     """
     if not is_folder(root):
@@ -86,7 +86,7 @@ def chosen(
     """The cases of a split that its lists choose; None where it has no lists.
 
     Raises:
-        DataError: as `find_scans`, or there is no data folder.
+        DataError: as `find_scans`, or no data folder is given.
     """
     if files.choice.is_all:
         return None
@@ -214,7 +214,7 @@ def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
     for split, scans in inventory.splits.items():
         cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
         if cases:
-            names = ", ".join(cases[:SHOWN]) + ", …" * (len(cases) > SHOWN)
+            names = ", ".join(cases[:MAX_NAMED]) + ", …" * (len(cases) > MAX_NAMED)
             text = f"data.patients = '{pattern}' does not match {len(cases)} cases: {names}"
             yield f"{split}: patients: {text}"
 

@@ -23,7 +23,7 @@ from crossmod.files.patterns import files_of, matches
 from crossmod.intake.formats.read import digest_of_image
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
-from crossmod.recipe.model import AnyFiles, Files, LearningTable, PseudoLabelTable
+from crossmod.recipe.model import AnyFiles, Files
 from crossmod.run.data import chosen
 from crossmod.run.steps import (
     Apply,
@@ -43,6 +43,7 @@ from crossmod.run.steps import (
     Translate,
 )
 from crossmod.stages.find import StageUse
+from crossmod.stages.tables import LearningTable, PseudoLabelTable
 
 StepT = TypeVar("StepT", bound=Step)
 ApplyT = TypeVar("ApplyT", bound=Apply)

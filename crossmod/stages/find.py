@@ -26,6 +26,7 @@ from crossmod.stages.entry_points import (
     require_usable,
     summary,
 )
+from crossmod.stages.tables import require_free_names
 
 KINDS: Mapping[str, type[Stage[Any]]] = {
     "translate": Translator,
@@ -154,13 +155,15 @@ def _stage_of(entry: EntryPoint, module: object, where: str) -> type[Stage[Any]]
 
 def _checked(stage: Any, where: str) -> type[Stage[Any]]:
     """A stage class that can be used."""
-    if len([base for base in KINDS.values() if is_class(stage, base)]) != 1:
+    kinds = [kind for kind, base in KINDS.items() if is_class(stage, base)]
+    if len(kinds) != 1:
         raise PluginError(
             f"crossmod_stage returned {stage!r}",
             where=where,
             allowed=f"a subclass of one of {', '.join(base.__name__ for base in KINDS.values())}",
         )
     require_usable(stage, where)
+    require_free_names(kinds[0], stage.options_type, where)
     if not isinstance(stage.code_of, tuple) or not all(isinstance(n, str) for n in stage.code_of):
         text = f"{stage.__name__}.code_of is {stage.code_of!r}"
         raise PluginError(text, where=where, allowed='a tuple of names, as ("helpers",)')

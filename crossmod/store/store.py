@@ -27,7 +27,7 @@ SHARED_DISKS = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "afs",
 """File systems of several machines, where an operating system's own lock does not always hold."""
 
 LEASE_S = 60.0
-"""After so many seconds without a sign of life, the owner of a lock is considered dead."""
+"""After this number of seconds without a sign of life, the owner of a lock is considered dead."""
 
 
 class Store:

@@ -51,7 +51,7 @@ class Job:
         began, received = time.monotonic(), list[int]()
         for number in (signal.SIGUSR2, signal.SIGTERM):
             signal.signal(number, lambda number, frame: received.append(number))
-        if self._unwanted():  # since before signals were heeded
+        if self._unwanted():  # since before signals were handled
             received.append(signal.SIGTERM)
         log = EventLog(self.folder, self.task.key)
         maker = Maker(self.task, log.write, lambda: bool(received))

@@ -451,4 +451,4 @@ def test_check_stage_hands_on_what_is_stored(tmp_path: Path) -> None:
             yield from volumes
 
     check_stage(Learns(), tmp_path)
-    assert seen == ["=", "="]
+    assert seen == ["=", "=", "="]

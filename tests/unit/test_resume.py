@@ -51,9 +51,9 @@ def test_a_part_left_out_is_found_by_the_check(name, tmp_path):
 
 
 def test_a_training_that_is_not_resumable_is_found_by_the_check(tmp_path):
-    with pytest.raises(PluginError, match=r"step-1: is not a step of `resumable`"):
+    with pytest.raises(PluginError, match=r"step-1: training ended before this step"):
         check_resume(lambda ctx: {}, tmp_path, [1])
-    with pytest.raises(PluginError, match=r"step-9: is not a step of `resumable`"):
+    with pytest.raises(PluginError, match=r"step-9: training ended before this step"):
         check_resume(fit, tmp_path / "other", [9])
 
 

@@ -81,7 +81,7 @@ def uid_of(item: Any, keyword: str, file: str) -> str:
 
 
 def text_of(item: Any, keyword: str, file: str) -> str:
-    """The text of a tag, one printable line; empty where there is none."""
+    """The text of a tag, one printable line; empty if it is missing."""
     value = value_of(item, keyword, file)
     return "".join(c if c.isprintable() else " " for c in str(value or "")).strip()
 

@@ -101,7 +101,7 @@ def naming(path: Path) -> Iterator[None]:
 
     Raises:
         DataError: for a fault of the file.
-        MachineError: there is not enough memory.
+        MachineError: memory is short.
     """
     try:
         yield

@@ -87,7 +87,7 @@ class Header:
         """Voxel -> RAS+ mm by the rotation, if the file uses it.
 
         Raises:
-            FileFault: the numbers are no rotation.
+            FileFault: the numbers are not a rotation.
         """
         if not self.raw["qform_code"]:
             return None

@@ -151,7 +151,7 @@ def mend(path: Path, facts: Facts, copy: Path, scan: Facts | None, limits: Limit
 
     Raises:
         DataError: the file is another one by now.
-        MachineError: there is not enough memory.
+        MachineError: memory is short.
         OSError: the copy cannot be written.
     """
     moved = scan is not None and scan.affine != facts.affine

@@ -5,7 +5,6 @@ The key is a digest of the step's settings, its code, its seed and the keys of i
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from crossmod.data.volumes import Cohort
 from crossmod.files.atomic import read_manifest
+from crossmod.files.digests import digest_of_bytes
 from crossmod.options import Determinism
 from crossmod.stages.base import Context
 from crossmod.stages.find import StageUse
@@ -138,7 +138,7 @@ class Step(ABC):
         """The content key."""
         inputs = list(self.content["inputs"].values())  # whatever they are called
         text = json.dumps({**self.content, "inputs": inputs}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:40]
+        return digest_of_bytes(text)[:40]
 
     def __getstate__(self) -> dict[str, Any]:
         # Another process computes the key anew, from what is installed there.

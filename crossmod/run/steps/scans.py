@@ -311,7 +311,7 @@ class Native(NamedTuple):
 
     Attributes:
         grid: its voxels.
-        form: how its header says it; None if it is no NIfTI file, or was prepared by an older
+        form: how its header says it; None if it is not a NIfTI file, or was prepared by an older
             version.
     """
 
