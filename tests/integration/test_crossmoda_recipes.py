@@ -16,6 +16,7 @@ JOURNAL = ROOT / "recipes" / "crossmoda2022-journal.toml"
 ABLATION = ROOT / "recipes" / "crossmoda2022-ablation.toml"
 
 SMALL = {
+    "evaluate.labels": '"hidden/{case}_Label.nii.gz"',
     "preprocess.spacing_mm": "[1.5, 1.5, 1.5]",
     "preprocess.crop": "[72, 48]",
     "translate.gan.iterations": "2",

@@ -25,7 +25,7 @@ from crossmod_unet3d.memory import is_large
 from crossmod_unet3d.plan import make_plan
 from torch import nn
 
-from crossmod.data.grids import BRIGHT_PERCENTILE
+from crossmod.data.outline import BRIGHT_PERCENTILE
 from crossmod.recipe.load import Checked, load
 from crossmod.recipe.lock import locked
 
