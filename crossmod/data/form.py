@@ -52,8 +52,8 @@ def write_outline(path: Path, labels: LabelArray, affine: Affine, form: Form | N
         form: of the scan; None if it is not a NIfTI file: then qform and sform are the affine.
 
     Example:
-        >>> import nibabel
-        >>> write_outline(Path("seg.nii"), np.ones((2, 2, 2), np.uint8), np.eye(4), None)
+        >>> import nibabel, numpy
+        >>> write_outline(Path("seg.nii"), numpy.ones((2, 2, 2), "uint8"), numpy.eye(4), None)
         >>> header = nibabel.load("seg.nii").header
         >>> int(header["qform_code"]), int(header["sform_code"])
         (1, 1)

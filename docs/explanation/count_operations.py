@@ -21,7 +21,7 @@ from crossmod_cyclegan.train import Trainer
 from crossmod_singan_gba.cascade import Cascade
 from crossmod_singan_gba.networks import Discriminator
 from crossmod_singan_gba.networks import Generator as ScaleGenerator
-from crossmod_singan_gba.pyramid import ratios_of
+from crossmod_singan_gba.scales import ratios_of
 from crossmod_singan_gba.train import ScaleTrainer
 from crossmod_unet3d import WATCHES  # times a training predicts its validation fold
 from crossmod_unet3d.networks import build

@@ -83,7 +83,7 @@ def test_c02_asked_to_stop_it_saves_and_goes_on_later(copied: Tiny, undisturbed:
         stdout, stderr = process.communicate(timeout=60)
         assert time.monotonic() - began < 30  # as promised; it may sleep through 5 of them
         assert process.returncode == 5, stdout + stderr
-        assert "run the same command again" in stderr
+        assert "rerun the same command" in stderr
         kept = (copied.store / "checkpoints").glob("*/[0-9]*")
         assert max(int(saved.name) for saved in kept) == number
     copied.go()
@@ -147,8 +147,8 @@ def test_c06_damaged_results_are_set_aside_and_made_anew(copied: Tiny, undisturb
     said = copied.go()
     warnings = [row["text"] for row in copied.result.events() if row["event"] == "warning"]
     for step in damage:
-        assert f"{step} is damaged" in said
-        assert any(f"{step} is damaged" in text for text in warnings)
+        assert f"result of {step} is corrupted" in said
+        assert any(f"result of {step} is corrupted" in text for text in warnings)
     assert len(list((copied.store / "quarantine").iterdir())) == len(damage)
     assert copied.digests() == undisturbed.digests()
 

@@ -133,7 +133,7 @@ def test_stopped_and_resumed(program: Program, local: Result) -> None:
     process = start(program, "stopped")
     wait_until(lambda: len(finished(program.folder / "run")) > 3)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    assert "run the same command again" in end(process, code=5)
+    assert "rerun the same command" in end(process, code=5)
     wait_until(lambda: not marked("CROSSMOD_TEST_MARK=stopped"), seconds=10)
     end(start(program, "resumed"))
     assert sorted(finished(program.folder / "run")) == sorted(local.made())

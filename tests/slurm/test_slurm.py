@@ -90,7 +90,7 @@ def test_ctrl_c_saves_leaves_nothing_in_the_queue_and_the_next_run_goes_on(
     until(lambda: ":step-1" in work.trace.read_text(encoding="utf-8"), 90, "no training begins")
     program.send_signal(signal.SIGINT)
     printed = work.end(program, code=5, seconds=60)
-    assert "run the same command again" in printed
+    assert "rerun the same command" in printed
     until_nothing_is_queued()
     work.run("--profile", profile)
     assert digests(work.store) == reference.digests
