@@ -45,15 +45,16 @@ def missing_classes(survey: Survey) -> Iterator[str]:
         maps = _learned(survey, part)
         if not maps or len(maps) < len(part.scans):
             continue  # files that cannot be read may hold them
-        missing = [
-            f"'{name}' (value {' or '.join(map(str, values))})"
+        missing = {
+            name: f"'{name}' (value {' or '.join(map(str, values))})"
             for name, values in survey.classes.values.items()
             if not any(survey.facts[path].labels & set(values) for _, path in maps)
-        ]
+        }
         if missing:
-            what = f"none of {len(maps)} label maps holds {', '.join(missing)}"
+            what = f"none of {len(maps)} label maps holds {', '.join(missing.values())}"
             fix = "correct the value in [data.classes], or remove the class there"
-            inherited = "; one that is inherited: data.classes.NAME = false"
+            unset = ", ".join(f"data.classes.{name} = false" for name in missing)
+            inherited = f"; if it is inherited: {unset}"
             yield f"{part.split}: labels: {what}\n  {fix}{inherited}"
 
 

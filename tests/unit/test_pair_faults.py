@@ -270,7 +270,7 @@ def test_p05_no_label_map_holds_a_class(kept: int, missing: str, root: Path) -> 
         write(label(root, case), data=LABELS * (kept == LABELS))
     [problem] = survey_of(root).problems
     assert problem.startswith(f"source: labels: none of 2 label maps holds {missing}\n")
-    assert "data.classes.NAME = false" in problem
+    assert "data.classes.cochlea = false" in problem
 
 
 def test_a_pattern_of_references_that_leads_nowhere(root: Path) -> None:
