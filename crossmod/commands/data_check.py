@@ -49,7 +49,10 @@ def check(
         for line in write_fixed(survey, root, fix, options.limits):
             console.out.print(line, markup=False, soft_wrap=True)
     survey.require()
-    console.out.print(f"{len(survey.facts)} files can be trusted; {len(survey.remarks)} notes")
+    files, notes = len(survey.facts), len(survey.remarks)
+    console.out.print(
+        f"{files} file{'s' * (files != 1)} can be trusted; {notes} note{'s' * (notes != 1)}"
+    )
     if recipe is None:
         console.out.print("To check that they fit together: crossmod data check RECIPE --data DIR")
 
