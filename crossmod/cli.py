@@ -86,7 +86,7 @@ def main() -> None:
         _stop(_of_machine(error), MachineError.exit_code)
     except KeyboardInterrupt:
         interrupted = MachineError(
-            "interrupted", fix="finished steps are kept; run the same command again to resume"
+            "interrupted", fix="finished steps are kept; rerun the same command to resume"
         )
         _stop(interrupted, 5)
 

@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 NO_LIMIT = 10_000
-"""The width of what is no terminal, so that a row of a table is one line of a log."""
+"""The width of a log or a pipe: each row of a table stays on one line."""
 
 
 def fitted(console: Console, table: Table, keys: int) -> Iterator[RenderableType]:
@@ -137,7 +137,7 @@ class Fitting:
         return built
 
     def _span(self, column: Column) -> tuple[int, int]:
-        """The width below which a word or a cell that is no sentence breaks; that of all lines."""
+        """The least width that breaks no word, name or number, and that which breaks no line."""
         heading = self._text(column.header).plain
         cells = [line for cell in column.cells for line in self._text(cell).plain.split("\n")]
         whole = cells if column.no_wrap else [word for line in cells for word in line.split()]

@@ -191,8 +191,8 @@ def label_of(structure: str, classes: Mapping[str, int], where: str = "structure
     """The label of a class name.
 
     Args:
-        structure: a class name that an option holds; an empty one, which the core replaces by
-            `evaluate.structure`, means the first class where there is no recipe.
+        structure: a class name that an option holds. A recipe replaces an empty one by
+            `evaluate.structure`; without a recipe, it stands for the first class.
         classes: class name -> label, as `Context.classes`.
         where: that option.
 

@@ -18,7 +18,7 @@ LEGEND_COLUMNS = 6
 
 
 def write_figures(outputs: Outputs, charts: Sequence[Chart]) -> None:
-    """Write each chart as SVG and PDF, and remove the figures of charts that are no longer drawn.
+    """Write each chart as SVG and PDF, and remove the figures of charts that were dropped.
 
     Args:
         outputs: of the page.

@@ -240,7 +240,7 @@ def readable_runs(store: Store) -> list[KnownRun]:
         raise MachineError(
             "the record of a run cannot be read, so the results it needs are unknown",
             where=", ".join(map(str, unreadable)),
-            fix="rerun its recipe, or delete the file if the run is no longer needed",
+            fix="rerun its recipe, or delete the file if you do not need the run",
         )
     return runs
 

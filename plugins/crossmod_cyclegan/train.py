@@ -38,7 +38,7 @@ def train(
         The generators source -> target and target -> source.
 
     Raises:
-        CrossmodError: a loss is no longer a number.
+        CrossmodError: a loss is NaN or infinite.
     """
     size = np.min([image.shape for image, _ in source + target], axis=0)
     epoch = -(-max(len(source), len(target)) // options.batch_size)

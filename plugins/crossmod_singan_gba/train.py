@@ -36,7 +36,7 @@ def train(choice: Choice, options: SinganGbaOptions, ctx: Context) -> Cascade:
         ctx: the run; random numbers are torch's.
 
     Raises:
-        CrossmodError: a loss is no longer a number.
+        CrossmodError: a loss is NaN or infinite.
     """
     pyramid = PyramidTrainer(choice.image, options, ctx)
     iterations, scales = options.iterations, pyramid.cascade.last + 1

@@ -49,7 +49,7 @@ def train(
         ctx: the run.
 
     Raises:
-        CrossmodError: the loss is no longer a number.
+        CrossmodError: the loss is NaN or infinite.
     """
     optimizer = make_optimizer(network, options)
     network.train()

@@ -43,7 +43,7 @@ def line_in(error: BaseException, package: str) -> str:
         package: name of a module, or of a package with all its modules; empty for none.
 
     Returns:
-        "file:line: code"; empty if there is no such line.
+        "file:line: code"; empty if none of its lines is involved.
     """
     if not package:
         return ""
