@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,51 @@ class CrossmodError(Exception):
 def with_extra(extra: str) -> str:
     """What to do where an extra of crossmod is missing; its name is on no registry."""
     return f"in the source folder of crossmod: pip install -c constraints.txt '.[{extra}]'"
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a message, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def elided(names: Sequence[str], most: int = 5) -> str:
+    """The first names of a message, where it gives their number itself.
+
+    Example:
+        >>> elided(["a", "b", "c"], most=2)
+        'a, b, …'
+    """
+    return ", ".join(names[:most]) + ", …" * (len(names) > most)
+
+
+def itemized(what: str, lines: Sequence[str], most: int = 10) -> str:
+    """A message with a line for each of its first items.
+
+    Example:
+        >>> print(itemized("impossible values:", ["one", "two", "three"], most=2))
+        impossible values:
+        one
+        two
+        and 1 more
+    """
+    more = [f"and {len(lines) - most} more"] if len(lines) > most else []
+    return "\n".join([what, *lines[:most], *more])
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "problem"), counted(2, "problem")
+        ('1 problem', '2 problems')
+    """
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _rebuild(

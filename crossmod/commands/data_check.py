@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from crossmod.commands.options import AllowOutside, DataRoot, Settings
-from crossmod.errors import DataError
+from crossmod.errors import DataError, counted
 
 if TYPE_CHECKING:
     from crossmod.intake import Survey
@@ -49,10 +49,8 @@ def check(
         for line in write_fixed(survey, root, fix, options.limits):
             console.out.print(line, markup=False, soft_wrap=True)
     survey.require()
-    files, notes = len(survey.facts), len(survey.remarks)
-    console.out.print(
-        f"{files} file{'s' * (files != 1)} can be trusted; {notes} note{'s' * (notes != 1)}"
-    )
+    files, notes = counted(len(survey.facts), "file"), counted(len(survey.remarks), "note")
+    console.out.print(f"{files} can be trusted; {notes}")
     if recipe is None:
         console.out.print("To check that they fit together: crossmod data check RECIPE --data DIR")
 

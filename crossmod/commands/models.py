@@ -20,11 +20,11 @@ def package(
 ) -> None:
     """Write a model folder from a run: weights, recipe, scores and a model card."""
     from crossmod import console
+    from crossmod.errors import counted
     from crossmod.model.package import package as write
 
     facts = write(run, model, stage)
-    count = len(facts.weights)
-    folds = f"{count} fold{'s' if count > 1 else ''}"
+    folds = counted(len(facts.weights), "fold")
     console.out.print(f"{model}: stage {facts.stage}, {folds}", markup=False)
 
 

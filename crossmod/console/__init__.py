@@ -25,6 +25,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from crossmod.console.layout import NO_LIMIT, fitted
+from crossmod.scores.final import SPLITS
 from crossmod.scores.metrics import OVERALL, summarize
 from crossmod.scores.statistics import difference_text, p_text
 from crossmod.scores.table import reported
@@ -46,7 +47,7 @@ ROOM_FOR_BARS = 75
 class Terminal(Console):
     """Prints text literally: recipes and file names cannot send commands to the terminal.
 
-    Where the output is no terminal, lines may be as long as they want.
+    Output that does not go to a terminal has lines of any length.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -209,7 +210,7 @@ def remark(text: str) -> None:
 
 def summary_tables(scores: Sequence[Score], structures: Iterable[str]) -> list[Table]:
     """One table for each split: stages by centers, the reported metrics of each class."""
-    splits = [split for split in ("validation", "target") if any(s.split == split for s in scores)]
+    splits = [split for split in SPLITS if any(s.split == split for s in scores)]
     return [_summary_table(scores, split, list(structures)) for split in splits]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from crossmod.cost.estimates import Estimate, Estimates
-from crossmod.errors import MachineError
+from crossmod.errors import MachineError, listed
 
 NAMED = 3
 """Steps of one problem that are named."""
@@ -97,8 +97,7 @@ def said_once(estimates: Estimates, say: Callable[[Estimate], str]) -> list[str]
 
 
 def _named(steps: list[str]) -> str:
-    more = f" and {len(steps) - NAMED} more" if len(steps) > NAMED else ""
-    return f"step{'s' * (len(steps) > 1)} {', '.join(steps[:NAMED])}{more}"
+    return f"step{'s' * (len(steps) > 1)} {listed(steps, NAMED)}"
 
 
 SOURCES = {"earlier": "an earlier result", "probe": "a probe of its first steps"}

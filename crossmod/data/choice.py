@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from crossmod.data.cases import fits
-from crossmod.errors import DataError
+from crossmod.errors import DataError, elided
+from crossmod.files.patterns import nfc
 from crossmod.files.tables import read_csv
 from crossmod.files.text import read_text
 from crossmod.options import Options
@@ -145,9 +145,8 @@ class Choice:
             named, vain = _named(wanted.listed(root), found)
             kept = kept & named if name == "cases" else kept - named
             if vain:
-                shown = ", ".join(vain[:MAX_NAMED]) + ", …" * (len(vain) > MAX_NAMED)
                 where = f" of {wanted.file}" if wanted.file else ""
-                problems.append(f"{name}{where}: no scan matches {shown}")
+                problems.append(f"{name}{where}: no scan matches {elided(vain, MAX_NAMED)}")
         if not kept and not problems:
             problems.append("cases and exclude leave no scan")
         return kept, problems
@@ -161,7 +160,7 @@ def _named(wanted: list[str], found: Collection[str]) -> tuple[set[str], list[st
     known = _by_name(found)
     named, vain = set[str](), list[str]()
     for one in wanted:
-        plain = unicodedata.normalize("NFC", one)
+        plain = nfc(one)
         if "*" in one:
             meant = {case for name, case in known.items() if fits(name, plain)}
         else:
@@ -174,4 +173,4 @@ def _named(wanted: list[str], found: Collection[str]) -> tuple[set[str], list[st
 
 def _by_name(found: Collection[str]) -> Mapping[str, str]:
     """Id in one form of Unicode -> id as the file system has it."""
-    return {unicodedata.normalize("NFC", case): case for case in found}
+    return {nfc(case): case for case in found}

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from crossmod.data.cases import faults_of_cases, shown
 from crossmod.data.choice import ALL, Choice
 from crossmod.data.crossmoda import Info, grades, infos_beside
-from crossmod.errors import DataError
+from crossmod.errors import DataError, listed
 from crossmod.files.patterns import CASE, is_folder, matches, nfc
 
 NIFTI = (".nii.gz", ".nii")
@@ -189,5 +189,4 @@ def nearest_folder(root: Path, pattern: str) -> str:
         names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     except OSError as error:
         return f"{folder} cannot be read: {error.strerror}"
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{folder} holds {shown or 'nothing'}"
+    return f"{folder} holds {listed(names) or 'nothing'}"

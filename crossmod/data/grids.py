@@ -178,7 +178,7 @@ def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -
     if not np.prod(shape) <= most:
         nothing = np.broadcast_to(np.float32(0), grid.shape)
         sizes = spacing_of(closest_canonical(nothing, grid.affine)[1])
-        found = f"voxels of {_by(sizes)} mm give {_by(shape)} of {_by(options.spacing_mm)} mm"
+        found = f"voxels of {by(sizes)} mm give {by(shape)} of {by(options.spacing_mm)} mm"
         raise DataError(
             found,
             where="pixdim",
@@ -187,7 +187,8 @@ def require_moderate(grid: Grid, options: Preprocess, most: int = MOST_VOXELS) -
         )
 
 
-def _by(numbers: Iterable[float]) -> str:
+def by(numbers: Iterable[float]) -> str:
+    """Sizes along the axes, as messages show them."""
     return " x ".join(f"{number:.6g}" for number in numbers)
 
 

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from crossmod.errors import DataError, reading
+from crossmod.errors import DataError, itemized, reading
 
 CASE = "{case}"
 """What stands for the case id in a pattern."""
@@ -39,9 +39,8 @@ def refuse_links(root: Path, patterns: Iterable[str], names: Iterable[str] = ())
     links = {link for path in files if (link := _way_out(root, path))}
     if links:
         lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
-        more = [f"and {len(lines) - MAX_LINKS} more"] if len(lines) > MAX_LINKS else []
         raise DataError(
-            "\n".join(["links lead out of the data folder", *lines[:MAX_LINKS], *more]),
+            itemized("links lead out of the data folder", lines, MAX_LINKS),
             where=str(root),
             fix="if you trust them, pass --allow-outside",
         )

@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossmod.errors import elided
 from crossmod.intake.results import FileFault
 
 if TYPE_CHECKING:
     from crossmod.intake.survey import Part, Survey
-
-MAX_NAMED = 5
-"""Cases that a remark names."""
 
 SIZABLE = (0.05, 8)
 """A component counts if it has this share of the largest one, and this many voxels."""
@@ -73,7 +71,7 @@ def remarks_on_classes(
             without = [case for case, path in maps if not survey.facts[path].labels & set(values)]
             if without and len(without) < len(maps):
                 share = f"{len(without)} of {len(maps)} label maps"
-                text = f"'{name}' is missing in {share}: {_some(without)}"
+                text = f"'{name}' is missing in {share}: {elided(without)}"
                 yield part.split, f"{part.split}: labels: {text}"
             if values in single:
                 yield from _cut(survey, part, name, single.index(values))
@@ -117,7 +115,3 @@ def _learned(survey: Survey, part: Part) -> list[tuple[str, Path]]:
     """Case and label map of the scans that a split is learned from, where they can be trusted."""
     maps = [(scan.case, scan.labels) for scan in part.scans if scan.labels]
     return [(case, path) for case, path in maps if path in survey.facts]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_NAMED]) + ", …" * (len(names) > MAX_NAMED)

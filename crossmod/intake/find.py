@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crossmod.data.cases import faults_of_cases
 from crossmod.data.folder import ENDINGS, ending_of, stem_of
-from crossmod.errors import DataError
+from crossmod.errors import DataError, counted, listed
 from crossmod.files.outputs import Outputs
 from crossmod.files.patterns import nfc
 from crossmod.intake.dicom.files import promises_dicom
@@ -149,8 +149,8 @@ class Search:
         right = not wanted or ending_of(path.name) == wanted
         return right and nfc(stem_of(path.name)).endswith(nfc(stem_of(self.ending)))
 
-    def _kept(self, folder: Path, files: Sequence[Path]) -> list[Path]:
-        """The files that end as asked, without label maps.
+    def _as_asked(self, folder: Path, files: Sequence[Path]) -> list[Path]:
+        """The files below a folder that end as asked.
 
         Raises:
             DataError: there are none.
@@ -160,8 +160,17 @@ class Search:
             raise DataError(
                 f"has no scan whose name ends with '{self.ending}'",
                 where=str(folder),
-                allowed=_listed([one.name for one in files]),
+                allowed=listed([str(one.relative_to(folder)) for one in files]),
             )
+        return named
+
+    def _kept(self, folder: Path, files: Sequence[Path]) -> list[Path]:
+        """The files that end as asked, without label maps.
+
+        Raises:
+            DataError: there are none.
+        """
+        named = self._as_asked(folder, files)
         maps = [one for one in named if has_label_name(one) and is_label_map(one, by_name=True)]
         if len(maps) == len(named):
             raise DataError("holds only label maps", where=str(folder))
@@ -170,9 +179,8 @@ class Search:
 
     def _skip(self, folder: Path, maps: Sequence[Path]) -> None:
         if maps:
-            names = _listed([str(one.relative_to(folder)) for one in maps])
-            count = f"{len(maps)} label map{'s' if len(maps) > 1 else ''}"
-            self.tell(f"{folder}: skipped {count}: {names}")
+            names = listed([str(one.relative_to(folder)) for one in maps])
+            self.tell(f"{folder}: skipped {counted(len(maps), 'label map')}: {names}")
 
     def _patients(self, root: Path, files: Sequence[Path]) -> list[tuple[str, Path]]:
         """One scan of each folder below a folder; the folders name the cases.
@@ -180,19 +188,13 @@ class Search:
         Raises:
             DataError: a folder holds several.
         """
-        named = [one for one in files if self._fits(one)]
-        if not named:
-            raise DataError(
-                f"has no scan whose name ends with '{self.ending}'",
-                where=str(root),
-                allowed=_listed([str(one.relative_to(root)) for one in files]),
-            )
+        named = self._as_asked(root, files)
         groups = {one.parent: [two for two in named if two.parent == one.parent] for one in named}
         maps = [one for group in groups.values() for one in _maps(group)]
         self._skip(root, maps)
         left = {place: [one for one in group if one not in maps] for place, group in groups.items()}
         several = [
-            f"{place}: holds {len(group)} scans: {_listed([one.name for one in group])}"
+            f"{place}: holds {len(group)} scans: {listed([one.name for one in group])}"
             for place, group in left.items()
             if len(group) > 1
         ]
@@ -261,13 +263,8 @@ def _walk(root: Path) -> Iterator[Path]:
 def _nothing(folder: Path) -> DataError:
     names = [str(one.relative_to(folder)) for one in _walk(folder)]
     return DataError(
-        f"holds no scan, but {_listed(names)}" if names else "holds no files",
+        f"holds no scan, but {listed(names)}" if names else "holds no files",
         where=str(folder),
         allowed=f"files that end with {', '.join(ENDINGS)}; DICOM files",
         fix="name the folder of the scans themselves",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more

@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.classes import Classes
-from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid, resample_labels
+from crossmod.data.grids import (
+    Grid,
+    Preprocess,
+    by,
+    closest_canonical,
+    common_grid,
+    resample_labels,
+)
 from crossmod.data.volumes import FloatArray, LabelArray, spacing_of
 from crossmod.intake.labels import load_labels, on_grid
 from crossmod.intake.options import Intake
@@ -132,12 +139,12 @@ class Way:
             fix = "correct the label map, or label the scan itself"
             return FileFault("labels", f"{whom} is lost on the grid of the scan", fix=fix)
         if not self.grid:
-            grid = _by(options.spacing_mm)
+            grid = by(options.spacing_mm)
             what = f"{whom} is too small for the common grid of {grid} mm and vanishes there"
             fix = "choose a smaller preprocess.spacing_mm"
             fix += ", and a larger preprocess.crop for the same extent" * bool(options.crop)
             return FileFault("labels", what, fix=fix)
-        what = f"{whom} lies outside the crop of {_by(options.crop or ())} voxels"
+        what = f"{whom} lies outside the crop of {by(options.crop or ())} voxels"
         fix = "choose a larger preprocess.crop or another preprocess.center"
         return FileFault("labels", what, fix=f"{fix}, or correct the label map")
 
@@ -220,7 +227,3 @@ def ways(
 def _percent(share: float) -> str:
     """A share below 1, rounded down so that what is lost never reads as 100 %."""
     return f"{math.floor(1000 * share) / 10:g} %" if share >= 1e-3 else "less than 0.1 %"
-
-
-def _by(numbers: tuple[float, ...]) -> str:
-    return " x ".join(f"{number:g}" for number in numbers)

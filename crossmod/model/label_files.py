@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from crossmod.data.form import write_outline
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError, MachineError, counted
 from crossmod.files.outputs import Inputs, Outputs
 from crossmod.intake import NotAScan, ScanFile, find_scan_files
 from crossmod.intake.dicom import require_extra, write_seg
@@ -50,7 +50,7 @@ class Predicted:
             return
         errors = [one.error for one in self.failed]
         kind = DataError if any(isinstance(e, DataError) for e in errors) else type(errors[0])
-        count = f"{len(errors)} scan{'s' if len(errors) > 1 else ''} could not be outlined:"
+        count = f"{counted(len(errors), 'scan')} could not be outlined:"
         raise kind("\n".join([count, *(f"{one.scan.case}: {one.error}" for one in self.failed)]))
 
 
@@ -89,8 +89,8 @@ def predict_files(
         DataError: names every path that is not a scan and every file in the way, before any work;
             or the model folder is damaged.
         PluginError: the model's plugin is not installed.
-        MachineError: there is no such device, the extra `dicom` is not installed, or a file cannot
-            be written.
+        MachineError: the device does not exist, the extra `dicom` is not installed, or a file
+            cannot be written.
     """
     if not names_each_case(name):
         raise DataError(f"'{name}' is not a file name with {{case}} in it", where="name")

@@ -32,6 +32,7 @@ from crossmod.model.facts import (
     write_facts,
 )
 from crossmod.options import Seed, problems_in
+from crossmod.scores.final import SPLITS
 from crossmod.scores.metrics import Summary, read_scores, summarize
 from crossmod.scores.table import reported
 
@@ -165,7 +166,7 @@ def _scores(file: Path, stage: str, structures: list[str]) -> tuple[Scores, ...]
     own = [row for row in rows if row.stage == stage]
     return tuple(
         _rounded(split, structure, summary)
-        for split in ("validation", "target")
+        for split in SPLITS
         for structure in structures
         for summary in summarize(own, split, structure)
     )

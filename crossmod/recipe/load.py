@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from crossmod.data.grids import Preprocess
-from crossmod.errors import PluginError, RecipeError
+from crossmod.errors import PluginError, RecipeError, counted
 from crossmod.options import Location
 from crossmod.recipe.files import Document, merge, read_documents, unset
 from crossmod.recipe.lookup import Names
@@ -134,7 +134,7 @@ class Examined:
         """
         if self.problems:
             problems = [*self.problems, *more]
-            count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+            count = counted(len(problems), "problem")
             if len(problems) > MAX_PROBLEMS:
                 count = f"more than {MAX_PROBLEMS} problems, the first of them"
             raise RecipeError("\n".join([f"{self.path}: {count}", *problems[:MAX_PROBLEMS]]))

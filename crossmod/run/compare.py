@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.data.crossmoda import SIZE_LIMITS_MM3
-from crossmod.errors import DataError, reading
+from crossmod.errors import DataError, itemized, listed, reading
 from crossmod.files.figures import require_figures
 from crossmod.files.outputs import Inputs, Outputs
 from crossmod.model.facts import RUN_FILE, RunFacts, read_facts
@@ -20,8 +20,8 @@ from crossmod.recipe.text import read_tables
 from crossmod.run.folder import LOCKED
 from crossmod.run.publish import COMPARISON_FILES, show_comparison
 from crossmod.scores.comparison import Comparison, Sizes, Trial, compare_trials
-from crossmod.scores.final import SPLITS, references_differ
-from crossmod.scores.metrics import Score, listed, read_scores
+from crossmod.scores.final import SPLITS, references_differ, require_same_classes
+from crossmod.scores.metrics import Score, read_scores
 
 METRICS = "metrics.csv"
 
@@ -102,7 +102,7 @@ def compare(folders: Mapping[str, Sequence[Path]], out: Path | None = None) -> C
     _require_several(runs)
     split = _split(runs)
     scored = {run.label: [score for score in run.scores if score.split == split] for run in runs}
-    _require_same_classes(scored)
+    require_same_classes(scored, "the runs have different classes:")
     remarks, common = _common_cases(scored)
     kept = {
         name: [score for score in scores if score.case in common] for name, scores in scored.items()
@@ -128,7 +128,9 @@ def _open(prefix: str, name: str, folder: Path) -> Iterator[Finished]:
     if (folder / METRICS).is_file():
         yield _read(name, folder)
         return
-    inside = sorted(path.parent for path in folder.glob(f"*/{METRICS}") if _is_run(path.parent))
+    inside = sorted(
+        path.parent for path in folder.glob(f"*/{METRICS}") if not _lacking(path.parent)
+    )
     if not inside:
         raise DataError(
             "is not a finished run",
@@ -141,13 +143,13 @@ def _open(prefix: str, name: str, folder: Path) -> Iterator[Finished]:
         yield _read(f"{prefix}{variant}" if variant else name, one)
 
 
-def _is_run(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (METRICS, RUN_FILE, LOCKED))
+def _lacking(folder: Path) -> list[str]:
+    """The files of a finished run that a folder does not have."""
+    return [name for name in (METRICS, RUN_FILE, LOCKED) if not (folder / name).is_file()]
 
 
 def _read(name: str, folder: Path) -> Finished:
-    if not _is_run(folder):
-        missing = [one for one in (METRICS, RUN_FILE, LOCKED) if not (folder / one).is_file()]
+    if missing := _lacking(folder):
         raise DataError(f"lacks {', '.join(missing)}", where=str(folder), allowed="a finished run")
     with reading(folder):
         recipe, _ = read_tables(folder / LOCKED)
@@ -194,36 +196,22 @@ def _split(runs: Sequence[Finished]) -> str:
     raise DataError("\n".join(["no split was scored by all runs:", *lines]))
 
 
-def _require_same_classes(scored: Mapping[str, Sequence[Score]]) -> None:
-    found = {
-        label: sorted({score.structure for score in scores}) for label, scores in scored.items()
-    }
-    if len({tuple(names) for names in found.values()}) > 1:
-        lines = [f"{label}: {', '.join(names)}" for label, names in found.items()]
-        raise DataError("\n".join(["the runs have different classes:", *lines]))
-
-
 def _common_cases(scored: Mapping[str, Sequence[Score]]) -> tuple[list[str], set[str]]:
     """What is left out, and the cases that all runs scored."""
     cases = {label: {score.case for score in scores} for label, scores in scored.items()}
     common = set.intersection(*cases.values())
     if not common:
-        lines = [f"{label}: {_some(sorted(of))}" for label, of in cases.items()]
+        lines = [f"{label}: {listed(sorted(of))}" for label, of in cases.items()]
         raise DataError("\n".join(["the runs have no case in common:", *lines]))
     every = set.union(*cases.values())
     remarks = [
-        f"{label} lacks {len(every - of)} of {len(every)} cases: {_some(sorted(every - of))}"
+        f"{label} lacks {len(every - of)} of {len(every)} cases: {listed(sorted(every - of))}"
         for label, of in cases.items()
         if every - of
     ]
     if remarks:
         remarks.append(f"compared on the {len(common)} cases that all runs scored")
     return remarks, common
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def _require_same_references(
@@ -244,7 +232,7 @@ def _require_same_references(
         ]
     if problems:
         raise DataError(
-            listed("the runs were scored against different references:", problems),
+            itemized("the runs were scored against different references:", problems),
             fix="score both against the same label maps",
         )
 

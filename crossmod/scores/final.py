@@ -51,6 +51,23 @@ def last_stage(scores: Sequence[Score], where: str) -> tuple[list[Score], str]:
     return kept, f"stage {own[-1]}, {split} scans" if own[-1] else ""
 
 
+def require_same_classes(scores: Mapping[str, Sequence[Score]], what: str) -> list[str]:
+    """The classes, in the order of the first name.
+
+    Args:
+        scores: name -> its scores.
+        what: how a message about different classes begins.
+
+    Raises:
+        DataError: names have different classes.
+    """
+    found = {name: list(dict.fromkeys(one.structure for one in of)) for name, of in scores.items()}
+    if len({frozenset(classes) for classes in found.values()}) > 1:
+        lines = [f"{name}: {', '.join(classes)}" for name, classes in found.items()]
+        raise DataError("\n".join([what, *lines]))
+    return next(iter(found.values()), [])
+
+
 def references_differ(scores: Mapping[str, Sequence[Score]]) -> list[str]:
     """Where the volumes say that names were scored against other references, a line each.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.volumes import Affine, spacing_of
-from crossmod.errors import DataError
+from crossmod.errors import DataError, itemized
 from crossmod.files.tables import read_csv, write_csv
 from crossmod.scores.statistics import mean_and_sd
 from crossmod.scores.surfaces import Definition, Spacing
@@ -33,9 +33,6 @@ COLUMNS = (*KEYS, *(metric.column for metric in BUILT_IN))
 
 CASE_KEYS = KEYS[2:]
 """What a row is about where there is one split and one stage."""
-
-MAX_LISTED = 10
-"""Problems of a file that a message lists; it counts the rest."""
 
 OVERALL = "overall"
 """The name of all centers together in a summary."""
@@ -218,7 +215,7 @@ def read_scores(path: Path, *, check: bool = False) -> list[Score]:
             found.append(_parse([*blank, *row], header[len(keys) :], where))
             problems += [f"{where}: {text}" for text in _faults(found[-1])]
     if check and problems:
-        raise DataError(listed("impossible values:", problems))
+        raise DataError(itemized("impossible values:", problems))
     return found
 
 
@@ -244,19 +241,6 @@ def _summary(scores: Sequence[Score], stage: str, center: str) -> Summary:
         sum(item.of(ASSD) == ASSD.missing for item in counted),
         {m.column: mean_and_sd(known(counted, m)) for m in reported()},
     )
-
-
-def listed(what: str, problems: Sequence[str]) -> str:
-    """A message about several problems, a line each.
-
-    >>> print(listed("impossible values:", ["one", "two"]))
-    impossible values:
-    one
-    two
-    """
-    more = len(problems) - MAX_LISTED
-    rest = [f"and {more} more"] if more > 0 else []
-    return "\n".join([what, *problems[:MAX_LISTED], *rest])
 
 
 def is_score_file(path: Path) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import CrossmodError, DataError, reading
+from crossmod.errors import CrossmodError, DataError, listed, reading
 from crossmod.intake.dicom.tags import tag_name
 
 NAMES = (".dcm", ".dicom", ".ima")
@@ -127,17 +127,6 @@ def _ending(path: Path) -> str:
     """The ending of a name; numbers are none, as in names that are unique identifiers."""
     suffix = path.suffix.lower()
     return "" if suffix[1:].isdigit() else suffix
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """Some names and how many more there are.
-
-    Example:
-        >>> listed(["a", "b", "c"], most=2)
-        'a, b and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 @contextmanager

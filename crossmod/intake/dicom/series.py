@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossmod.errors import DataError
+from crossmod.errors import DataError, counted, itemized
 from crossmod.intake.dicom.files import find_files, parsing, read_tags
 from crossmod.intake.dicom.tags import text_of, uid_of, unusable
 
@@ -36,7 +36,7 @@ class Series:
     files: tuple[str, ...]
 
     def __str__(self) -> str:
-        count = f"{len(self.files)} file{'s' if len(self.files) > 1 else ''}"
+        count = counted(len(self.files), "file")
         return f"{self.uid}: {count}, {self.description or 'no description'}"
 
 
@@ -83,8 +83,7 @@ def _grouped(folder: Path, names: Sequence[str]) -> list[Series]:
             problems.append(error)
     problems += [unusable("Rows", name) for name, head in others.items() if _is_cut(head, kinds)]
     if problems:
-        more = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
-        raise DataError("\n".join(["holds damaged files:", *map(str, problems[:MOST]), *more]))
+        raise DataError(itemized("holds damaged files:", [*map(str, problems)], MOST))
     return [
         Series(uid, next(filter(None, (text_of(h, HEAD[1], n) for n, h in files.items())), ""),
                tuple(files))

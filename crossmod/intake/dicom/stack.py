@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.errors import DataError
-from crossmod.intake.dicom.files import listed
+from crossmod.errors import DataError, listed
 from crossmod.intake.dicom.frames import Frame, differing
 from crossmod.intake.dicom.tags import unusable
 

@@ -18,9 +18,9 @@ from crossmod.data.choice import ALL, CaseList, Choice
 from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan, find_scans
 from crossmod.data.form import Form
-from crossmod.data.grids import Grid, Preprocess, closest_canonical, common_grid, to_common
+from crossmod.data.grids import Grid, Preprocess, common_shape, to_common
 from crossmod.data.volumes import CohortWriter, LabelArray, Volume, spacing_of
-from crossmod.errors import DataError
+from crossmod.errors import DataError, elided
 from crossmod.files.digests import digest_of
 from crossmod.files.patterns import files_of
 from crossmod.intake import FileFault, Intake, load_grid, load_labels, load_scan, on_grid
@@ -30,9 +30,6 @@ from crossmod.run.steps.base import Step
 from crossmod.run.steps.extents import Extent, Extents, Lattice, typical_grid
 from crossmod.stages.base import Context
 from crossmod.store.store import Store
-
-MAX_NAMED = 5
-"""Files that a message names."""
 
 SCAN_BYTES = 2_500_000
 """Of a case of the embedded cohort."""
@@ -143,8 +140,7 @@ class DataFolder(ScanSource):
         files = files_of(self.root, patterns, cases)
         found = {path.relative_to(self.root).as_posix() for path in files}
         if differing := sorted(found ^ self.digests.keys()):
-            names = ", ".join(differing[:MAX_NAMED]) + ", …" * (len(differing) > MAX_NAMED)
-            raise _changed(f"{self.root}: {names}")
+            raise _changed(f"{self.root}: {elided(differing)}")
 
     def require_unchanged(self, path: Path, digest: str) -> None:
         found = digest_of(path) if path.is_dir() else digest
@@ -249,12 +245,7 @@ class Prepare(Step):
         if not cases:
             return None
         native = Lattice(scanned.shape, scanned.spacing_mm)
-        # Where the crop lies makes no difference to its size.
-        whole = self.options.model_copy(update={"crop": None})
-        nothing = np.broadcast_to(np.float32(0), scanned.shape)
-        shape = common_grid(*closest_canonical(nothing, scanned.affine), whole).shape
-        if self.options.crop is not None:
-            shape = (*self.options.crop, *shape[2:])
+        shape = tuple(common_shape(scanned, self.options).astype(int).tolist())
         lattice = Lattice(shape, tuple(self.options.spacing_mm))
         return Extent(tuple(cases.items()), lattice, native, self.labels is not None)
 

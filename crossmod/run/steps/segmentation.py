@@ -21,6 +21,7 @@ from crossmod.data.volumes import (
     Volume,
     read_labels,
 )
+from crossmod.errors import elided
 from crossmod.files.patterns import reference_of
 from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid
 from crossmod.model.ensemble import Ensemble
@@ -132,9 +133,8 @@ class Predict(PluginStep):
 def _told(name: str, cut: Mapping[str, float]) -> str:
     """How much cleaning removed of a class, mm3 by case, most first."""
     worst = sorted(cut.items(), key=lambda item: -item[1])
-    each = ", ".join(f"{case} {mm3:.6g}" for case, mm3 in worst[:MAX_NAMED])
-    more = ", …" * (len(worst) > MAX_NAMED)
-    return f"largest_component removed {sum(cut.values()):.7g} mm3 of '{name}' ({each}{more})"
+    each = elided([f"{case} {mm3:.6g}" for case, mm3 in worst], MAX_NAMED)
+    return f"largest_component removed {sum(cut.values()):.7g} mm3 of '{name}' ({each})"
 
 
 def label_map(folder: Path, case: str) -> Path:

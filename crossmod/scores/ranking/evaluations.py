@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from crossmod.errors import DataError
-from crossmod.scores.final import last_stage, references_differ
-from crossmod.scores.metrics import Score, is_score_file, listed, read_scores
+from crossmod.errors import DataError, itemized
+from crossmod.scores.final import last_stage, references_differ, require_same_classes
+from crossmod.scores.metrics import Score, is_score_file, read_scores
 from crossmod.scores.ranking.table import ScoreTable, read_table, table_of
 from crossmod.scores.table import Metric, reported
 
@@ -52,9 +52,9 @@ def read_evaluations(files: Mapping[str, Path]) -> tuple[ScoreTable, list[str]]:
     for team, path in files.items():
         scores[team], told = last_stage(read_scores(path, check=True), str(path))
         remarks += [f"{team}: {told}"] if told else []
-    structures = _structures(scores)
+    structures = require_same_classes(scores, "the classes of the teams differ:")
     if problems := references_differ(scores):
-        raise DataError(listed("the references of the teams differ:", problems))
+        raise DataError(itemized("the references of the teams differ:", problems))
     metrics = [metric for metric in reported() if metric.better]
     perfect = 0
     rows: dict[tuple[str, str], list[float]] = {}
@@ -71,17 +71,6 @@ def read_evaluations(files: Mapping[str, Path]) -> tuple[ScoreTable, list[str]]:
         remarks.append(f"masks that are both empty: {perfect}; they count as perfect")
     columns = [f"{structure}_{metric.name}" for structure in structures for metric in metrics]
     return table_of(rows, columns, ", ".join(map(str, files.values()))), remarks
-
-
-def _structures(scores: Mapping[str, Sequence[Score]]) -> list[str]:
-    """The classes, the same for all teams."""
-    found = {
-        team: list(dict.fromkeys(score.structure for score in of)) for team, of in scores.items()
-    }
-    if len({frozenset(names) for names in found.values()}) > 1:
-        lines = [f"{team}: {', '.join(names)}" for team, names in found.items()]
-        raise DataError("\n".join(["the classes of the teams differ:", *lines]))
-    return next(iter(found.values()), [])
 
 
 def _value(score: Score, metric: Metric) -> float:

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.errors import DataError
+from crossmod.errors import DataError, itemized, listed
 from crossmod.files.tables import read_csv
-from crossmod.scores.metrics import listed
 from crossmod.scores.table import Metric, metrics, penalties
 
 FloatTable = NDArray[np.float64]
@@ -113,7 +112,7 @@ def read_table(path: Path) -> ScoreTable:
             if fault
         ]
     if problems:
-        raise DataError(listed("impossible values:", problems))
+        raise DataError(itemized("impossible values:", problems))
     return table_of(rows, columns, str(path))
 
 
@@ -185,9 +184,8 @@ def _check_complete(rows: Values, cases: Sequence[str], teams: Sequence[str], wh
         f"{case} of {team}" for team, case in product(teams, cases) if (case, team) not in rows
     ]
     if missing:
-        rest = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
         raise DataError(
-            f"rows missing: {', '.join(missing[:MAX_NAMED])}{rest}",
+            f"rows missing: {listed(missing, MAX_NAMED)}",
             where=where,
             fix="give every team a row for every case",
         )
