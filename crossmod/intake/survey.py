@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from crossmod.data.classes import Classes
 from crossmod.data.folder import SEGMENTATION, Scan, ending_of
 from crossmod.data.grids import Grid, Preprocess
-from crossmod.errors import DataError
+from crossmod.errors import DataError, counted
 from crossmod.intake import extent
 from crossmod.intake.classes import missing_classes, remarks_on_classes, strange_values
 from crossmod.intake.facts import Facts, Inspector, Kind
@@ -20,6 +21,8 @@ from crossmod.intake.labels import difference, load_labels, rounding
 from crossmod.intake.losses import may_lose
 from crossmod.intake.results import FileFault
 from crossmod.stages.base import Progress, silent_progress
+
+ItemT = TypeVar("ItemT")
 
 THREADS = 8
 """Files looked at together at most; unpacking leaves Python's lock to the others."""
@@ -114,18 +117,12 @@ class Survey:
         Raises:
             DataError: names all that is wrong.
         """
-        if self.problems:
-            count = len(self.problems)
-            head = f"{count} problem{'s' if count > 1 else ''} with the data:"
-            raise DataError("\n".join([head, *self.problems]))
+        require_none(self.problems)
 
     def read(self, files: Iterable[File], inspector: Inspector, progress: Progress) -> None:
         """Read every file."""
         asked = list(dict.fromkeys(files))
-        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-            looks = pool.map(lambda item: self._look(inspector, *item), asked)
-            for _ in progress(looks, total=len(asked)):
-                pass
+        _side_by_side(lambda item: self._look(inspector, *item), asked, progress)
         self.problems.sort()
 
     def _look(self, inspector: Inspector, path: Path, kind: Kind, series: str) -> None:
@@ -158,10 +155,7 @@ class Survey:
             if part.grid and self._may_lose(part.grid, scan, path)
         ]
         if doubtful:
-            with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-                looks = pool.map(lambda item: self._follow(inspector, *item), doubtful)
-                for _ in progress(looks, total=len(doubtful)):
-                    pass
+            _side_by_side(lambda item: self._follow(inspector, *item), doubtful, progress)
             self.problems.sort()
             self.remarks.sort()
 
@@ -253,6 +247,25 @@ class Survey:
                     self._refuse(path, fault.of(path))
                 else:
                     self.remarks.append((other, f"{path}: {fault.where}: {fault.what}"))
+
+
+def require_none(problems: Sequence[str]) -> None:
+    """Refuse data with problems.
+
+    Raises:
+        DataError: names all of them.
+    """
+    if problems:
+        head = f"{counted(len(problems), 'problem')} with the data:"
+        raise DataError("\n".join([head, *problems]))
+
+
+def _side_by_side(
+    look: Callable[[ItemT], None], items: Sequence[ItemT], progress: Progress
+) -> None:
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        for _ in progress(pool.map(look, items), total=len(items)):
+            pass
 
 
 def survey(

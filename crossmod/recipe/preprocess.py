@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import model_validator
 
 from crossmod.data.grids import Preprocess
@@ -39,8 +37,9 @@ class PreprocessTable(Preprocess):
     target: DomainChanges = DomainChanges()
     """Keys that change for target and validation scans."""
 
-    def of(self, domain: Literal["source", "target"]) -> Preprocess:
-        """How the scans of a domain are preprocessed."""
+    def of(self, split: str) -> Preprocess:
+        """How the scans of a split are preprocessed; all but "source" are of the target domain."""
         usual = Preprocess.model_validate(self.model_dump(exclude={"source", "target"}))
-        changes = getattr(self, domain).model_dump(exclude_none=True)
+        changed = self.source if split == "source" else self.target
+        changes = changed.model_dump(exclude_none=True)
         return Preprocess.model_validate(usual.with_changes(changes))

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.files.outputs import Outputs
+from crossmod.intake.survey import Survey, require_none
 from crossmod.recipe.load import load_all
 from crossmod.recipe.model import Recipe
 from crossmod.recipe.names import find_recipe
-from crossmod.run.data import check_data, find_data, inputs_of, survey_data
+from crossmod.run.data import check_data, find_data, inputs_of, reading_of, survey_data
 from crossmod.run.engine import Engine
 from crossmod.run.folder import choose_places
 from crossmod.run.foresight import foresee
@@ -112,18 +113,25 @@ def plan(
     if root is None:
         plans = [Planner(one, None).plan() for one in found]
         return Experiment(plans, Store(kept, shared, make=make), outputs)
-    inventories = [check_data(one.recipe, root, allow_outside=allow_outside) for one in found]
+    readings = {reading_of(one.recipe): one.recipe for one in found}  # variants share most of them
+    inventories = {
+        key: check_data(one, root, allow_outside=allow_outside) for key, one in readings.items()
+    }
     opened = Store(kept, shared, make=make)  # not before there are scans
     memory = kept / "intake" if is_store(kept) else None
-    digests: dict[Path, str] = {}  # variants and seeds share files; each is read once
+    digests: dict[Path, str] = {}  # each file is read once
+    surveys: dict[str, Survey] = {}
     plans = []
-    for checked, inventory in zip(found, inventories, strict=True):
-        survey = survey_data(
-            checked.recipe, root, inventory, memory=memory, digests=digests, progress=progress
-        )
+    for checked in found:
+        key = reading_of(checked.recipe)
+        inventory = inventories[key]
+        if key not in surveys:
+            surveys[key] = survey_data(
+                checked.recipe, root, inventory, memory=memory, digests=digests, progress=progress
+            )
+        survey = surveys[key]
         foreseen = foresee(checked, inventory, survey)
-        survey.problems += foreseen.problems
-        survey.require()
+        require_none([*survey.problems, *foreseen.problems])
         planned = Planner(checked, root, digests).plan()
         planned.remark(survey.remarks)
         planned.remark(("source", f"warning: {text}") for text in foreseen.warnings)
@@ -161,7 +169,6 @@ def execute(
         for one in experiment.plans
     ]
     steps = {run.label: {step.name: step.key for step in run.plan.steps} for run in runs}
-    sign = StopSign() if stop_sign is None else stop_sign  # one that is not raised is false
     with _alone(experiment, observer):
         outputs.claim()
         for run in runs:

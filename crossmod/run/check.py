@@ -10,9 +10,10 @@ from crossmod.data.folder import Inventory
 from crossmod.errors import DataError
 from crossmod.intake import Survey
 from crossmod.intake.classes import lines_on_classes
+from crossmod.intake.survey import require_none
 from crossmod.recipe.load import Examined, examine
 from crossmod.recipe.model import Recipe
-from crossmod.run.data import check_data, survey_data
+from crossmod.run.data import check_data, reading_of, survey_data
 from crossmod.run.foresight import foresee
 from crossmod.stages.base import Progress, silent_progress
 
@@ -43,10 +44,7 @@ class Findings:
             DataError: names all of them, if only the data have any.
         """
         self.examined.require(self.problems)
-        if self.problems:
-            count = len(self.problems)
-            head = f"{count} problem{'s' if count > 1 else ''} with the data:"
-            raise DataError("\n".join([head, *self.problems]))
+        require_none(self.problems)
 
 
 def check(
@@ -74,11 +72,11 @@ def check(
         return found
     seen: dict[str, tuple[Inventory, Survey] | None] = {}
     for one in found.examined.recipes:
-        key = _reading(one)
+        key = reading_of(one)
         if key not in seen:
             seen[key] = _look(one, data, found, allow_outside, progress)
     for checked in found.examined.checked:
-        if looked := seen[_reading(checked.recipe)]:
+        if looked := seen[reading_of(checked.recipe)]:
             foreseen = foresee(checked, *looked)
             found.problems += foreseen.problems
             found.warnings += foreseen.warnings
@@ -87,11 +85,6 @@ def check(
     found.notes = list(dict.fromkeys(found.notes))
     found.lines = list(dict.fromkeys(found.lines))
     return found
-
-
-def _reading(recipe: Recipe) -> str:
-    """What decides which files are read, and how they are judged."""
-    return recipe.model_dump_json(exclude={"title", "seed", "seeds", "translate", "augment"})
 
 
 def _look(

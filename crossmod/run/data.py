@@ -16,7 +16,7 @@ from crossmod.data.folder import (
     take_stock,
 )
 from crossmod.data.grids import Preprocess, require_moderate
-from crossmod.errors import DataError
+from crossmod.errors import DataError, elided
 from crossmod.files.outputs import Inputs
 from crossmod.files.patterns import CASE, is_folder, matches, refuse_links
 from crossmod.intake import Inspector, Part, Survey, survey
@@ -24,9 +24,6 @@ from crossmod.recipe.files import merge, unset
 from crossmod.recipe.load import Checked
 from crossmod.recipe.model import AnyFiles, LabeledFiles, Recipe
 from crossmod.stages.base import Progress, silent_progress
-
-MAX_NAMED = 5
-"""Cases that a message names."""
 
 FEWEST = 2
 """Scans of a domain that anything can be learned from."""
@@ -53,6 +50,11 @@ def inputs_of(found: list[Checked], data: Path | None) -> Inputs:
         flat = "/" not in rest and ending_of(pattern) != ""
         (listed if flat else searched).append(data / start.rpartition("/")[0])
     return Inputs(files, tuple(listed), tuple(searched))
+
+
+def reading_of(recipe: Recipe) -> str:
+    """What decides which files are read, and how they are judged: the same for many variants."""
+    return recipe.model_dump_json(exclude={"title", "seed", "seeds", "translate", "augment"})
 
 
 def check_data(recipe: Recipe, root: Path, *, allow_outside: bool = False) -> Inventory:
@@ -132,7 +134,7 @@ def survey_data(
             scans,
             {} if split == "source" else references,
             series.get(split, ""),
-            recipe.preprocess.of("source" if split == "source" else "target"),
+            recipe.preprocess.of(split),
             split == "target" and _has_oracle(recipe, scans, references),
         )
         for split, scans in inventory.splits.items()
@@ -199,7 +201,7 @@ def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
     changed = merge(usual.model_dump(), last.preprocess if last else {})
     other = Preprocess.model_validate(unset(changed, Preprocess))
     for part in found.parts:
-        grids = [recipe.preprocess.of("source")] if part.split == "source" else [usual, other]
+        grids = [recipe.preprocess.of(part.split)] if part.split == "source" else [usual, other]
         for image in [scan.image for scan in part.scans if scan.image in found.facts]:
             try:
                 for options in grids:
@@ -214,8 +216,7 @@ def _unfitting(inventory: Inventory, pattern: str | None) -> Iterator[str]:
     for split, scans in inventory.splits.items():
         cases = [scan.case for scan in scans if patient_of(scan.case, pattern) is None]
         if cases:
-            names = ", ".join(cases[:MAX_NAMED]) + ", …" * (len(cases) > MAX_NAMED)
-            text = f"data.patients = '{pattern}' does not match {len(cases)} cases: {names}"
+            text = f"data.patients = '{pattern}' does not match {len(cases)} cases: {elided(cases)}"
             yield f"{split}: patients: {text}"
 
 
@@ -224,10 +225,8 @@ def _too_few(inventory: Inventory, recipe: Recipe) -> Iterator[str]:
     for split, scans in inventory.splits.items():
         if len(scans) < FEWEST and split != "validation":
             yield f"{split}: scans: {len(scans)}\n  allowed: at least {FEWEST}"
-    patients, folds = (
-        _patients(inventory.splits["source"], recipe.data.patients),
-        recipe.segment.folds,
-    )
+    patients = _patients(inventory.splits["source"], recipe.data.patients)
+    folds = recipe.segment.folds
     if 1 < len(patients) < folds:
         found = f"{len(patients)} cannot be split into {folds} folds"
         yield f"source: patients: {found}\n  use fewer folds or more scans"

@@ -89,7 +89,7 @@ def _facts(
     checked: Checked, split: str, inventory: Inventory, survey: Survey
 ) -> tuple[ScanFacts, ...]:
     """The scans of a split that can be read."""
-    options = checked.recipe.preprocess.of("source" if split == "source" else "target")
+    options = checked.recipe.preprocess.of(split)
     classes = checked.recipe.data.class_table.values
     known = []
     for scan in inventory.splits[split]:
@@ -97,7 +97,7 @@ def _facts(
             labels = survey.facts.get(scan.labels) if scan.labels else None
             voxel = float(np.prod(labels.grid.spacing_mm)) if labels else 0.0
             volumes = {n: voxel * labels.voxels_of(v) for n, v in classes.items()} if labels else {}
-            shape = tuple(np.maximum(common_shape(grid, options), 1).astype(int).tolist())
+            shape = tuple(common_shape(grid, options).astype(int).tolist())
             spacing = options.spacing_mm
             known.append(ScanFacts(scan.case, scan.center, shape, spacing, volumes))
     return tuple(known)

@@ -130,7 +130,7 @@ class Planner:
             labels=labels,
             centers=data.centers,
             classes=data.class_table,
-            options=grid or self.recipe.preprocess.of("source" if name == "source" else "target"),
+            options=grid or self.recipe.preprocess.of(name),
             intake=self.recipe.intake,
             cases=cases,
             series=files.series if isinstance(files, Files) else "",
