@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -52,6 +53,7 @@ class Process:
         task: the task at work; None if idle.
         advance: its last event.
         stopping: whether it was asked to stop.
+        cores: how many it was told to use.
     """
 
     process: subprocess.Popen[bytes]
@@ -60,6 +62,7 @@ class Process:
     task: Task | None = None
     advance: Advance | None = None
     stopping: bool = False
+    cores: int = 1
 
     def end(self) -> None:
         """Kill it and wait until it is gone."""
@@ -94,9 +97,19 @@ class Local(Engine[LocalOptions]):
         """Threads of each worker."""
         if self.machine.determinism == "exact" and not self.gpus:
             return 1
+        return self.options.threads or max(1, min(self._most_threads, cores() // self.workers))
+
+    @property
+    def cores(self) -> int:
+        """Cores that all workers use together."""
+        return max(1, min(cores(), self._most_threads * self.workers))
+
+    @property
+    def _most_threads(self) -> int:
+        """What the profile or the environment allows a worker."""
         named = os.environ.get("OMP_NUM_THREADS", "")
         limit = int(named) if named.isdecimal() and int(named) else cores()
-        return self.options.threads or max(1, min(limit, cores() // self.workers))
+        return self.options.threads or limit
 
     def takes(self, task: Task, beside: Sequence[Task] = ()) -> bool:
         """Whether a worker is free, and memory for what the task may need beside the others."""
@@ -114,6 +127,7 @@ class Local(Engine[LocalOptions]):
             self.pool[slot] = worker
             worker.task, worker.advance = task, None
             worker.connection.send(replace(task, machine=self._machine_of(task)))
+        self._share_cores()
 
     def wait(self, seconds: float) -> list[Event]:
         """Events of the workers; a worker that died has failed its task."""
@@ -127,6 +141,7 @@ class Local(Engine[LocalOptions]):
                 events.append(self._receive(slot))
             elif self.pool[slot].process.poll() is not None:  # a program it forked holds the line
                 events.append(self._died(slot))
+        self._share_cores()
         return events
 
     def stop(self) -> None:
@@ -142,6 +157,16 @@ class Local(Engine[LocalOptions]):
         """Kill all workers, and the programs that were started there."""
         for slot in list(self.pool):
             self._remove(slot)
+
+    def _share_cores(self) -> None:
+        """Tell each worker how many cores it may use while others are idle."""
+        busy = [worker for worker in self.pool.values() if worker.task]
+        for place, worker in enumerate(busy):
+            share = max(1, self.cores // len(busy) + (place < self.cores % len(busy)))
+            if share != worker.cores:
+                worker.cores = share
+                with suppress(OSError):  # it died; `wait` finds out
+                    worker.connection.send(share)
 
     def _machine_of(self, task: Task) -> Machine:
         return task.machine.seen_by_worker() if self.gpus else task.machine

@@ -29,20 +29,22 @@ class Worker:
     """Makes tasks one by one.
 
     Args:
-        connection: brings tasks and "stop", takes events.
+        connection: brings tasks, the number of cores to use, and "stop"; takes events.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.tasks: SimpleQueue[Task | None] = SimpleQueue()
         self.stopping = threading.Event()
+        self.cores = 1
 
     def serve(self) -> None:
         """Make tasks until the parent hangs up."""
         threading.Thread(target=self._listen, daemon=True).start()
         while (task := self.tasks.get()) is not None:
             forward_warnings(task.key, self._tell)
-            self._tell(Maker(task, self._tell, self.stopping.is_set).outcome())
+            maker = Maker(task, self._tell, self.stopping.is_set, lambda: self.cores)
+            self._tell(maker.outcome())
 
     def _listen(self) -> None:
         try:
@@ -50,6 +52,8 @@ class Worker:
                 message = self.connection.recv()
                 if message == STOP:
                     self.stop()
+                elif isinstance(message, int):
+                    self.cores = message
                 else:
                     self.tasks.put(message)
         except (EOFError, OSError):

@@ -59,11 +59,14 @@ class Maker:
         task: what to make.
         tell: takes events.
         stopping: whether the program was asked to stop.
+        cores: how many cores of the CPU the task may use at the moment; by default those that its
+            `Machine` says.
     """
 
     task: Task
     tell: Callable[[Event], None] = lambda event: None
     stopping: Callable[[], bool] = lambda: False
+    cores: Callable[[], int] | None = None
     at: str = field(default="", init=False)
     _told: float = field(default=0.0, init=False)
 
@@ -149,6 +152,7 @@ class Maker:
                 classes=self.task.classes,
                 device=device,
                 precision=precision,
+                cores=self.cores or (lambda: machine.cores),
                 checkpoints=checkpoints,
                 progress=self.progress,
                 log=lambda text: self._log(text_of(text), said),

@@ -35,12 +35,14 @@ class Machine:
         precision: "auto", "fp32", "bf16" or "fp16".
         determinism: what is promised about the numbers.
         checkpoint_minutes: time between two checkpoints of a training.
+        cores: cores of the CPU that a step may use; an engine may tell it of more as it works.
     """
 
     device: str = "auto"
     precision: str = "auto"
     determinism: Determinism = "seeded"
     checkpoint_minutes: float = 5.0
+    cores: int = 1
 
     def seen_by_worker(self) -> Machine:
         """The same for a process that sees its own GPUs only: "cuda:1" is "cuda" there."""

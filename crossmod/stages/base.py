@@ -53,6 +53,8 @@ class Context:
         classes: class name -> label in label maps.
         device: "cpu", "cuda" or "cuda:1".
         precision: "fp32", "bf16" or "fp16"; see `crossmod.torch.autocast`.
+        cores: how many cores of the CPU the stage may use at the moment; more as other steps end.
+            See `crossmod.torch.side_by_side`.
         start: what the segmenter learned in the previous round, to start from; None trains from
             scratch.
         checkpoints: where `crossmod.torch.resumable` keeps its states; None keeps none.
@@ -68,6 +70,7 @@ class Context:
     classes: Mapping[str, int] = field(default_factory=lambda: dict(DEFAULT_CLASSES))
     device: str = "cpu"
     precision: str = "fp32"
+    cores: Callable[[], int] = lambda: 1
     start: State | None = None
     checkpoints: Checkpoints | None = None
     progress: Progress = silent_progress

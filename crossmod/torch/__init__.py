@@ -12,6 +12,7 @@ from crossmod.torch.device import (
     resolve_device,
     resolve_precision,
 )
+from crossmod.torch.lanes import side_by_side, sum_gradients
 from crossmod.torch.losses import Means, to_numbers
 from crossmod.torch.resume import resumable
 from crossmod.torch.snapshot import Part, Stateful, require_finite
@@ -31,6 +32,8 @@ __all__ = [
     "resolve_precision",
     "resumable",
     "set_up",
+    "side_by_side",
+    "sum_gradients",
     "to_numbers",
     "weights_of",
 ]

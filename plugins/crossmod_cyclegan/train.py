@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from crossmod import Context, FloatArray
-from crossmod.torch import Means, Part, autocast, require_finite, resumable, to_numbers
+from crossmod.torch import Means, Part, autocast, resumable, side_by_side, sum_gradients
 from crossmod_cyclegan.networks import Discriminator, Generator
 from crossmod_cyclegan.slices import Batches, ImagePool, Slice
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 REPORTS = 100
 PANELS = 4
+
+TERMS = ("cycle", "adversarial", "identity")
+"""Losses of the generators; the last one only where it counts."""
+
+Piece = tuple[int, slice]
+"""Which of the two generators or discriminators, and which items of a batch."""
 
 
 def train(
@@ -51,9 +57,7 @@ def train(
         trainer.set_rate(learning_rate_factor(step, epoch, options))
         (real_source, names), (real_target, others) = sources.batch(step), targets.batch(step)
         images = real_source.to(ctx.device), real_target.to(ctx.device)
-        losses = to_numbers(trainer.step(*images))
-        require_finite(losses, f"step {step + 1}, {', '.join(names + others)}")
-        means.add(losses)
+        means.add(trainer.step(*images), where=f"step {step + 1}, {', '.join(names + others)}")
         if (step + 1) % max(1, total // REPORTS) == 0:
             ctx.metric(step=step + 1, **means.take())
         if (step + 1) % max(1, total // PANELS) == 0:
@@ -84,8 +88,8 @@ class Trainer:
     """
 
     def __init__(self, options: CycleGANOptions, ctx: Context) -> None:
-        self.options = options
-        self.autocast = autocast(ctx.device, ctx.precision)
+        self.options, self.ctx = options, ctx
+        self.loss_weights = _loss_weights(options)
         self.steps = 0
         shape = (options.base_channels, options.blocks, options.downsamplings, options.upsampling)
         judge = (options.discriminator_channels, options.discriminator_layers)
@@ -98,6 +102,11 @@ class Trainer:
             for networks in (self.generators, self.judges)
         ]
         self.rates = [1.0, options.discriminator_rate]
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """Computes in the number format of the run; each thread enters its own."""
+        return autocast(self.ctx.device, self.ctx.precision)
 
     @property
     def networks(self) -> dict[str, nn.Module]:
@@ -154,57 +163,80 @@ class Trainer:
 
     def _update_generators(
         self, source: Tensor, target: Tensor
-    ) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Equation (3): adversarial + lambda * cycle, and the identity loss of section 5.2."""
-        to_target, to_source = self.generators
-        self.judges.requires_grad_(False)
+        reals = source, target
+        weights = list(self.generators.parameters())
+
+        def there_and_back(piece: Piece) -> tuple[Tensor, Sequence[Tensor], Tensor]:
+            way, items = piece
+            fake, terms = self._translate(way, reals[way][items], reals[1 - way][items])
+            share = len(fake) / len(source)
+            total = sum(
+                weight * term for weight, term in zip(self.loss_weights, terms, strict=True)
+            )
+            gradients = torch.autograd.grad(total * share, weights)
+            return torch.stack(terms).detach() * share, gradients, fake.detach()
+
+        found = list(side_by_side(there_and_back, self._pieces(len(source)), self.ctx))
+        losses = sum_gradients(weights, (part[:2] for part in found))
+        self.optimizers[0].step()
+        half = len(found) // 2
+        fakes = [torch.cat([fake for *_, fake in part]) for part in (found[:half], found[half:])]
+        return dict(zip(TERMS, losses, strict=False)), fakes
+
+    def _translate(self, way: int, images: Tensor, others: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Translate images one way and back.
+
+        Args:
+            way: 0 from source to target, 1 from target to source.
+            images: ``(B, 1, H, W)``, of the modality to translate.
+            others: of the other one, which the generator should leave as they are.
+
+        Returns:
+            The translations, and the losses in the order of `TERMS`.
+        """
+        there, back = self.generators[way], self.generators[1 - way]
         with self.autocast:
-            # Instance normalization sees one slice at a time, so one call serves both inputs.
-            fake_target, same_target = self._translate(to_target, source, target)
-            fake_source, same_source = self._translate(to_source, target, source)
-            cycle = l1_loss(to_source(fake_target), source)
-            cycle = cycle + l1_loss(to_target(fake_source), target)
-            judge_target, judge_source = self.judges
-            adversarial = _least_squares(judge_target(fake_target), 1.0)
-            adversarial = adversarial + _least_squares(judge_source(fake_source), 1.0)
-            losses = {"cycle": cycle, "adversarial": adversarial}
-            if same_target is not None and same_source is not None:
-                losses["identity"] = l1_loss(same_target, target) + l1_loss(same_source, source)
-        weight = self.options.cycle_weight
-        total = adversarial + weight * cycle
-        if "identity" in losses:
-            total = total + weight * self.options.identity_weight * losses["identity"]
-        self._descend(0, total)
-        self.judges.requires_grad_(True)
-        return (
-            {name: loss.detach() for name, loss in losses.items()},
-            (fake_target.detach(), fake_source.detach()),
-        )
+            if len(self.loss_weights) == len(TERMS):
+                # Instance normalization sees one slice at a time, so one call serves both inputs.
+                fake, same = there(torch.cat([images, others])).split(len(images))
+                identity = [l1_loss(same, others)]
+            else:
+                fake, identity = there(images), []
+            cycle = l1_loss(back(fake), images)
+            adversarial = _least_squares(self.judges[way](fake), 1.0)
+        return fake, [cycle, adversarial, *identity]
 
-    def _translate(
-        self, generator: Any, images: Tensor, others: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """Translate images, and where the identity loss counts, those that need no translation."""
-        if self.options.identity_weight == 0:
-            return generator(images), None
-        fake, same = generator(torch.cat([images, others])).split(len(images))
-        return fake, same
-
-    def _update_judges(self, reals: tuple[Tensor, Tensor], fakes: tuple[Tensor, Tensor]) -> Tensor:
+    def _update_judges(self, reals: tuple[Tensor, Tensor], fakes: Sequence[Tensor]) -> Tensor:
         """Equations (1) and (2) with squares in place of logarithms (section 4), halved."""
-        total = torch.zeros((), device=reals[0].device)
-        for judge, pool, real, fake in zip(self.judges, self.pools, reals, fakes, strict=True):
-            shown = torch.cat([real, pool.exchange(fake).to(real.dtype)])
-            with self.autocast:
-                for_real, for_fake = judge(shown).split(len(real))
-            total = total + _least_squares(for_real, 1.0) / 2 + _least_squares(for_fake, 0.0) / 2
-        self._descend(1, total)
-        return total.detach()
+        shown = [pool.exchange(fake) for pool, fake in zip(self.pools, fakes, strict=True)]
+        weights = [list(judge.parameters()) for judge in self.judges]
 
-    def _descend(self, which: int, loss: Tensor) -> None:
-        self.optimizers[which].zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizers[which].step()
+        def judgment(piece: Piece) -> tuple[Tensor, Sequence[Tensor]]:
+            which, items = piece
+            real = reals[which][items]
+            both = torch.cat([real, shown[which][items].to(real.dtype)])
+            with self.autocast:
+                for_real, for_fake = self.judges[which](both).split(len(real))
+            loss = _least_squares(for_real, 1.0) / 2 + _least_squares(for_fake, 0.0) / 2
+            loss = loss * (len(real) / len(reals[which]))
+            return loss.detach(), torch.autograd.grad(loss, weights[which])
+
+        found = list(side_by_side(judgment, self._pieces(len(reals[0])), self.ctx))
+        half = len(found) // 2
+        losses = [
+            sum_gradients(own, part)
+            for own, part in zip(weights, (found[:half], found[half:]), strict=True)
+        ]
+        self.optimizers[1].step()
+        return losses[0] + losses[1]
+
+    def _pieces(self, count: int) -> list[Piece]:
+        """The ways of a batch of ``count`` slices, on a CPU one slice at a time."""
+        size = 1 if self.ctx.device == "cpu" else count
+        parts = [slice(first, first + size) for first in range(0, count, size)]
+        return [(way, part) for way in (0, 1) for part in parts]
 
     def _update_average(self) -> None:
         # A young average forgets faster, else it would remember the random start.
@@ -226,6 +258,14 @@ class Trainer:
                 images = [real, fake, back(fake)]
                 rows.append([_viewable(image[0, 0]) for image in images])
         return rows
+
+
+def _loss_weights(options: CycleGANOptions) -> list[float]:
+    """By what the `TERMS` are multiplied."""
+    weights = [options.cycle_weight, 1.0]
+    if options.identity_weight:
+        weights.append(options.cycle_weight * options.identity_weight)
+    return weights
 
 
 def _least_squares(scores: Tensor, wanted: float) -> Tensor:

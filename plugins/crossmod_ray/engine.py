@@ -169,7 +169,7 @@ class Ray(Engine[RayOptions]):
 
     def _adapted(self, task: Task) -> Task:
         """A task for another process, maybe on another machine."""
-        machine = task.machine.seen_by_worker()
+        machine = replace(task.machine.seen_by_worker(), cores=self.options.cpus_per_task)
         return replace(task, machine=machine, shared=task.shared or bool(self.options.address))
 
     def _send(self, job: Job) -> None:

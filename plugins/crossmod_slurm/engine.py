@@ -123,7 +123,8 @@ class Slurm(Engine[SlurmOptions]):
             MachineError: Slurm refuses them.
         """
         for task in tasks:
-            self._works[task.key] = Work(_on_a_node(task), EventLog(self.queue.folder, task.key))
+            there = _on_a_node(task, self.options.cpus_per_task)
+            self._works[task.key] = Work(there, EventLog(self.queue.folder, task.key))
         self._hand_over()
 
     def wait(self, seconds: float) -> list[Event]:
@@ -268,6 +269,6 @@ class Slurm(Engine[SlurmOptions]):
             self._remarks.append(Remark(work.task.key, text, warning=True))
 
 
-def _on_a_node(task: Task) -> Task:
-    """A job sees its own GPUs only, whichever GPU of a machine the recipe names."""
-    return replace(task, machine=task.machine.seen_by_worker())
+def _on_a_node(task: Task, cores: int) -> Task:
+    """A job has its own cores, and sees its own GPUs only, whichever one the recipe names."""
+    return replace(task, machine=replace(task.machine.seen_by_worker(), cores=cores))

@@ -15,9 +15,9 @@ from crossmod.torch import (
     Part,
     autocast,
     loss_scaler,
-    require_finite,
     resumable,
-    to_numbers,
+    side_by_side,
+    sum_gradients,
 )
 from crossmod_unet3d.networks import UNet
 from crossmod_unet3d.patches import Batch
@@ -64,27 +64,45 @@ def train(
         step, batch = number + 1, batch_of(number)
         set_rate(optimizer, options, number)
         optimizer.zero_grad(set_to_none=True)  # before the activations take their memory
-        loss = train_step(network, batch, plan, options.batch_dice, ctx)
-        losses = to_numbers({"loss": loss})
-        require_finite(losses, f"step {step}, cases {', '.join(batch.names)}")
-        means.add(losses)
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        loss = differentiate(network, batch, plan, options.batch_dice, scaler, ctx)
         scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
         scaler.step(optimizer)
         scaler.update()
+        means.add({"loss": loss}, where=f"step {step}, cases {', '.join(batch.names)}")
         if step % options.iterations_per_epoch == 0 or step == options.steps:
             ctx.metric(step=step, **means.take())
             yield step
 
 
-def train_step(network: UNet, batch: Batch, plan: Plan, batch_dice: bool, ctx: Context) -> Tensor:
-    """The loss of one batch, ready to be differentiated."""
-    images = batch.images.to(ctx.device, non_blocking=True)
-    labels = batch.labels.to(ctx.device, non_blocking=True)
-    with autocast(ctx.device, ctx.precision, fp16_is_safe=True):
-        levels = network.levels(images)
-    return deep_loss(levels, labels, plan.strides, batch_dice=batch_dice)
+def differentiate(
+    network: UNet,
+    batch: Batch,
+    plan: Plan,
+    batch_dice: bool,
+    scaler: torch.amp.GradScaler,
+    ctx: Context,
+) -> Tensor:
+    """Give the weights their gradients, scaled for fp16; returns the loss of the batch.
+
+    On a CPU every patch is a piece of its own: instance normalization keeps patches apart, so that
+    pieces may be worked on side by side. A Dice over the batch needs all patches at once.
+    """
+    weights, patches = list(network.parameters()), len(batch.images)
+    size = patches if batch_dice or ctx.device != "cpu" else 1
+
+    def piece(first: int) -> tuple[Tensor, Sequence[Tensor]]:
+        images, labels = (
+            tensors[first : first + size].to(ctx.device, non_blocking=True)
+            for tensors in (batch.images, batch.labels)
+        )
+        with autocast(ctx.device, ctx.precision, fp16_is_safe=True):
+            levels = network.levels(images)
+        loss = deep_loss(levels, labels, plan.strides, batch_dice=batch_dice)
+        loss = loss * (len(images) / patches)
+        return loss.detach(), torch.autograd.grad(scaler.scale(loss), weights)
+
+    return sum_gradients(weights, side_by_side(piece, range(0, patches, size), ctx))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, options: UNet3DOptions, done: int) -> None:
@@ -97,9 +115,14 @@ def make_optimizer(network: nn.Module, options: UNet3DOptions) -> torch.optim.Op
     """The optimizer that the options name."""
     rate, decay = options.learning_rate, options.weight_decay
     if options.optimizer == "adamw":
-        return torch.optim.AdamW(network.parameters(), rate, weight_decay=decay)
+        return torch.optim.AdamW(network.parameters(), rate, weight_decay=decay, fused=True)
     return torch.optim.SGD(
-        network.parameters(), rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay
+        network.parameters(),
+        rate,
+        momentum=MOMENTUM,
+        nesterov=True,
+        weight_decay=decay,
+        fused=True,
     )
 
 

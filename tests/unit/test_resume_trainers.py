@@ -97,7 +97,7 @@ def test_a_training_can_skip_to_the_next_phase(trainer, cohorts, tmp_path):
 STEP_OF = {
     CycleGAN: "crossmod_cyclegan.train.Trainer.step",
     SinganGba: "crossmod_singan_gba.train.ScaleTrainer.step",
-    UNet3D: "crossmod_unet3d.train.train_step",
+    UNet3D: "crossmod_unet3d.train.differentiate",
 }
 NAMED = {
     CycleGAN: r"step 7, case-\d slice \d+, case-\d slice \d+: ",
