@@ -121,6 +121,6 @@ if __name__ == "__main__":
         (folder / "mixture.txt").write_text(str(error))
     means = Means()
     for number in range(20):
-        means.add({"loss": torch.tensor(float(number), device=device)})
+        means.add({"loss": torch.tensor(float(number)).to(device)})
     read_meanwhile = means.steps
     (folder / "means.txt").write_text(f"{read_meanwhile} of 20, {means.take()}")
