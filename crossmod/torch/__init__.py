@@ -11,6 +11,7 @@ from crossmod.torch.device import (
     prepare,
     resolve_device,
     resolve_precision,
+    send,
 )
 from crossmod.torch.lanes import side_by_side, sum_gradients
 from crossmod.torch.losses import Means, to_numbers
@@ -31,6 +32,7 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "resumable",
+    "send",
     "set_up",
     "side_by_side",
     "sum_gradients",
