@@ -13,8 +13,8 @@ def set_up(level: str, device: str) -> None:
     Args:
         level: "exact": only kernels that give the same bits every time, an error where there is
             none; on a CPU the number of threads must be fixed too, which the engine does.
-            "seeded": such kernels where there are any; cuDNN times them and keeps the fastest, which
-            may be another one in another process. "free": the fastest ones.
+            "seeded": such kernels where there are any; cuDNN times them and keeps the fastest,
+            perhaps another one in another process. "free": the fastest ones.
         device: "cpu", "cuda" or "cuda:n".
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
