@@ -304,7 +304,7 @@ def by_measured_steps(checked: Checked, work: list[Work], seconds: dict[str, flo
     options: Any = checked.segmentation.use.options
     plan = make_plan(MEASURED_SPACING_MM, MEASURED_SHAPE, cases=SOURCE, classes=1, options=options)
     step, _ = unet_work(plan, options.batch_dice)
-    gan, singan, *unets = [one for one in work if one.name.endswith(("steps", "all scales"))]
+    gan, _, *unets = [one for one in work if one.name.endswith(("steps", "all scales"))]
     singan_options: Any = checked.augmenters[0].options
     rows = [
         ("CycleGAN", gan.times, seconds["CycleGAN"]),
