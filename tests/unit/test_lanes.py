@@ -115,6 +115,19 @@ class Line:
         self.told.append(message)
 
 
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_fused_optimizers_learn_the_same_from_gradients_in_any_layout(optimizer):
+    """Convolutions of features that lie channels last give the gradient of their weights so."""
+    start, gradient = torch.randn(2, 4, 3, 3, 3)
+    learned = []
+    for given in (gradient, gradient.contiguous(memory_format=torch.channels_last)):
+        weight = torch.nn.Parameter(start.clone())
+        sum_gradients([weight], [(torch.zeros(()), [given])])
+        optimizer([weight], 0.1, fused=True).step()
+        learned.append(weight.detach())
+    assert torch.equal(*learned)
+
+
 @pytest.fixture
 def engine(tmp_path, monkeypatch):
     monkeypatch.setattr("crossmod.engines.local.cores", lambda: 8)
