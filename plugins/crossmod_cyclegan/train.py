@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from crossmod import Context, FloatArray
-from crossmod.torch import Means, Part, autocast, resumable, side_by_side, sum_gradients
+from crossmod.torch import Means, Part, autocast, resumable, send, side_by_side, sum_gradients
 from crossmod_cyclegan.networks import Discriminator, Generator
 from crossmod_cyclegan.slices import Batches, ImagePool, Slice
 
@@ -56,7 +56,7 @@ def train(
     for step in resumable(ctx, total, parts, label="cyclegan"):
         trainer.set_rate(learning_rate_factor(step, epoch, options))
         (real_source, names), (real_target, others) = sources.batch(step), targets.batch(step)
-        images = real_source.to(ctx.device), real_target.to(ctx.device)
+        images = send(real_source, ctx.device), send(real_target, ctx.device)
         means.add(trainer.step(*images), where=f"step {step + 1}, {', '.join(names + others)}")
         if (step + 1) % max(1, total // REPORTS) == 0:
             ctx.metric(step=step + 1, **means.take())

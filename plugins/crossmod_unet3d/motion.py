@@ -162,7 +162,7 @@ def _look_up(maps: Tensor, grid: Tensor, thick: int | None) -> Tensor:
         return functional.grid_sample(maps[None], grid[None], align_corners=False)[0]
     planes = maps.movedim(1 + thick, 1)
     found = functional.grid_sample(planes.flatten(0, 1)[None], grid[None], align_corners=False)
-    return found[0].unflatten(0, planes.shape[:2]).movedim(1, 1 + thick)
+    return found.view(*planes.shape[:2], *found.shape[2:]).movedim(1, 1 + thick)
 
 
 def _winner(shares: Tensor, labels: Sequence[int]) -> Tensor:

@@ -62,7 +62,7 @@ class Loaded:
 
 def _box_around(mask: np.ndarray) -> Box:
     """The smallest box around all true voxels; empty if there are none."""
-    lines = [mask.any(axis=tuple({0, 1, 2} - {axis})).nonzero()[0] for axis in range(3)]
+    lines = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines if len(line))
 
 

@@ -90,6 +90,12 @@ def test_making_a_patch_never_waits_for_the_device(thin, cohorts, tmp_path):
         torch.ones(1).item()
 
 
+@pytest.mark.parametrize("name", ["cyclegan", "unet3d"])
+def test_a_step_never_waits_for_the_device(name, cohorts, tmp_path):
+    with NothingWaits():
+        tiny_stages.learned(STAGES[name], cohorts, Context(tmp_path, classes=CLASSES))
+
+
 @pytest.fixture(scope="module")
 def cohorts(tmp_path_factory):
     return tiny_stages.cohorts_in(tmp_path_factory.mktemp("cohorts"))
