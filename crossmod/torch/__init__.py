@@ -4,6 +4,7 @@ No callbacks, no base class: every plugin owns its loop.
 """
 
 from crossmod.stages.guard import is_out_of_memory
+from crossmod.torch.compiling import compiled_if_faster
 from crossmod.torch.determinism import set_up
 from crossmod.torch.device import (
     autocast,
@@ -26,6 +27,7 @@ __all__ = [
     "Part",
     "Stateful",
     "autocast",
+    "compiled_if_faster",
     "is_out_of_memory",
     "load_weights",
     "loss_scaler",

@@ -101,6 +101,10 @@ class UNet3DOptions(Options):
     """Main memory for training volumes; on a GPU they first fill half of what is free there.
     Volumes that do not fit are read again when needed."""
 
+    compile: bool = False
+    """On a GPU, let PyTorch compile the network for training, and keep that if the first steps are
+    faster. Sums are rounded differently. It does nothing with `determinism = "exact"`."""
+
     @property
     def steps(self) -> int:
         """Steps of a training."""
@@ -119,7 +123,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
 
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
         """Train on patches; the final weights are kept, as in nnU-Net."""
-        from crossmod.torch import load_weights, prepare
+        from crossmod.torch import compiled_if_faster, load_weights, prepare
         from crossmod_unet3d.memory import give_back_large_blocks, is_large, room_for_cases
         from crossmod_unet3d.networks import WEIGHTS, build, learned
         from crossmod_unet3d.patches import PatchSource, loader_threads
@@ -141,6 +145,8 @@ class UNet3D(Segmenter[UNet3DOptions]):
         if ctx.start is not None:
             plan.require_same_network(Plan.of(ctx.start))
             load_weights(network, ctx.start, WEIGHTS)
+        if options.compile:
+            network.levels = compiled_if_faster(network.levels, ctx)
         every = options.iterations_per_epoch
         watched = every * max(options.steps // every // WATCHES, 1)
         source = PatchSource(cases, plan, options, ctx)

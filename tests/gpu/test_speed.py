@@ -101,11 +101,13 @@ def cohorts(tmp_path_factory):
     return found
 
 
-def timed(stage, given, folder, level, clock, precision="bf16"):
+def timed(stage, given, folder, level, clock, precision="bf16", log=lambda text: None):
     set_up(level, "cuda")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    ctx = Context(folder, classes=CLASSES, device="cuda", precision=precision, progress=clock)
+    ctx = Context(
+        folder, classes=CLASSES, device="cuda", precision=precision, progress=clock, log=log
+    )
     stage.fit(*given, ctx)
     return torch.cuda.max_memory_reserved() / 2**30
 
@@ -134,6 +136,17 @@ def test_unet_of_the_challenge(level, cohorts, tmp_path, note, measured):
     if level == "seeded":
         measured["U-Net"] = seconds
     assert 0 < seconds < 5
+
+
+def test_unet_compiled_if_that_is_faster(cohorts, tmp_path, note):
+    labeled, _ = cohorts
+    stage = UNet3D(UNet3DOptions(iterations=56, iterations_per_epoch=56, compile=True))
+    clock, said = Clock((26, 36), (36, 56)), []
+    given = labeled, labeled.only(lambda case: False)
+    gib = timed(stage, given, tmp_path, "seeded", clock, log=said.append)
+    [line_of_trial] = [text for text in said if "compiled" in text]
+    note(line("U-Net, compiled if faster", "seeded", clock.seconds[-1], clock, gib))
+    note(line_of_trial)
 
 
 @pytest.mark.parametrize("kept_on", ["cuda", "cpu"])
