@@ -184,10 +184,8 @@ class Trainer:
             way, items = piece
             fake, terms = self._translate(way, reals[way][items], reals[1 - way][items])
             share = len(fake) / len(source)
-            total = sum(
-                weight * term for weight, term in zip(self.loss_weights, terms, strict=True)
-            )
-            gradients = torch.autograd.grad(total * share, weights)
+            first, *rest = (w * term for w, term in zip(self.loss_weights, terms, strict=True))
+            gradients = torch.autograd.grad(sum(rest, start=first) * share, weights)
             return torch.stack(terms).detach() * share, gradients, fake.detach()
 
         found = list(side_by_side(there_and_back, self._pieces(len(source)), self.ctx))
