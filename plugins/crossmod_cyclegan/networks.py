@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -39,13 +37,9 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.multiple = 2**downsamplings
-        layers: list[nn.Module] = [
-            Reflection(3),
-            *_normalized(nn.Conv2d(1, channels, 7, bias=False)),
-        ]
+        layers: list[nn.Module] = [Reflection(3), *_normalized(nn.Conv2d(1, channels, 7))]
         for _ in range(downsamplings):
-            wider = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
-            layers += _normalized(wider)
+            layers += _normalized(nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1))
             channels *= 2
         layers += [ResidualBlock(channels) for _ in range(blocks)]
         for _ in range(downsamplings):
@@ -54,7 +48,6 @@ class Generator(nn.Module):
         layers += [Reflection(3), ToOneChannel(channels, 1, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialize)
-        self.register_load_state_dict_pre_hook(_drop_biases)
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate ``(B, 1, H, W)`` in [-1, 1]; sides from 2 * 2**downsamplings pixels."""
@@ -72,9 +65,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             Reflection(1),
-            *_normalized(nn.Conv2d(channels, channels, 3, bias=False)),
+            *_normalized(nn.Conv2d(channels, channels, 3)),
             Reflection(1),
-            nn.Conv2d(channels, channels, 3, bias=False),
+            nn.Conv2d(channels, channels, 3),
             InstanceNorm(channels),
         )
 
@@ -96,7 +89,7 @@ class ToOneChannel(nn.Conv2d):
         columns = self.weight[0].permute(2, 0, 1).unsqueeze(-1)
         parts = functional.conv2d(features, columns)
         width = parts.shape[-1] - len(columns) + 1
-        batch, channel, row, column = parts.stride()
+        batch, channel, row, column = parts.stride()  # one column further with every channel
         shape, stride = (*parts.shape[:3], width), (batch, channel + column, row, column)
         assert self.bias is not None
         return parts.as_strided(shape, stride).sum(dim=1, keepdim=True) + self.bias
@@ -123,13 +116,11 @@ class Discriminator(nn.Module):
         for layer in range(1, layers + 1):
             wider = channels * min(2**layer, 8)
             stride = 2 if layer < layers else 1
-            convolution = nn.Conv2d(width, wider, 4, stride=stride, padding=1, bias=False)
-            modules += _normalized(convolution, 0.2)
+            modules += _normalized(nn.Conv2d(width, wider, 4, stride=stride, padding=1), 0.2)
             width = wider
         modules.append(nn.Conv2d(width, 1, 4, padding=1))
         self.layers = nn.Sequential(*modules)
         self.apply(_initialize)
-        self.register_load_state_dict_pre_hook(_drop_biases)
 
     def forward(self, images: Tensor) -> Tensor:
         """Score ``(B, 1, H, W)``: 1 is real, 0 is translated; ``(B, 1, h, w)``, unbounded."""
@@ -160,9 +151,9 @@ def _upsampling(channels: int, kind: str) -> list[nn.Module]:
     half = channels // 2
     if kind == "transposed":
         return _normalized(
-            nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1, bias=False)
+            nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1)
         )
-    return [Doubling(), Reflection(1), *_normalized(nn.Conv2d(channels, half, 3, bias=False))]
+    return [Doubling(), Reflection(1), *_normalized(nn.Conv2d(channels, half, 3))]
 
 
 def _initialize(module: nn.Module) -> None:
@@ -171,11 +162,3 @@ def _initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _drop_biases(network: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
-    """Read models from before: they had biases before normalization, which takes them out again."""
-    own = network.state_dict(prefix=prefix)
-    for name in [name for name in state if name.startswith(prefix) and name not in own]:
-        if name.endswith(".bias"):
-            del state[name]

@@ -79,7 +79,7 @@ def test_discriminator_judges_patches_of_70_pixels():
     judge = Discriminator(channels=2)
     # Without normalization, which mixes all pixels, a score depends on its patch alone.
     judge.layers = torch.nn.Sequential(
-        *(layer for layer in judge.layers if not isinstance(layer, torch.nn.InstanceNorm2d))
+        *(layer for layer in judge.layers if not isinstance(layer, InstanceNorm))
     )
     image = torch.zeros(1, 1, 256, 256, requires_grad=True)
     scores = judge(image)
@@ -160,28 +160,24 @@ def test_one_pixel_is_doubled():
 
 
 def with_torch_layers(network):
-    """The same layers, but normalization and activation are torch's, and biases are there."""
+    """The same, but that normalization and activation are torch's."""
     stack = network.layers
     for number, layer in enumerate(stack):
         if isinstance(layer, InstanceNorm):
             stack[number] = torch.nn.InstanceNorm2d(stack[number - 1].out_channels)
             stack[number + 1] = torch.nn.LeakyReLU(layer.slope)
-            convolution = stack[number - 1]
-            convolution.bias = torch.nn.Parameter(torch.randn(convolution.out_channels))
     return network
 
 
 @pytest.mark.parametrize(
     "make", [partial(Generator, 4, 2, 1), partial(Generator, 4, 0, 2, "resize"), Discriminator]
 )
-def test_networks_stored_with_biases_before_normalization_compute_the_same(make):
-    """Normalization takes out what such a bias adds."""
-    network, before = make(), with_torch_layers(make())
-    assert before.state_dict().keys() > network.state_dict().keys()
-    network.load_state_dict(before.state_dict())
+def test_networks_are_those_of_torch_layers_with_the_same_names(make):
+    network, plain = make(), with_torch_layers(make())
+    network.load_state_dict(plain.state_dict())
     images = torch.randn(2, 1, 40, 48)
     # A dozen layers of up to 4096 products, normalized to about one: 1e-5 measured.
-    torch.testing.assert_close(network(images), before(images), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(network(images), plain(images), rtol=1e-3, atol=1e-3)
 
 
 def test_gradients_are_those_of_the_values():
