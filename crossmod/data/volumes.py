@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.nifti import in_c_order, save
 from crossmod.errors import DataError
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -309,14 +310,13 @@ NIFTI1_SIDE = 32767
 
 
 def write_nifti(path: Path, data: NDArray[np.generic], affine: Affine) -> None:
-    """Write ``(I, J, K)`` data as NIfTI; nibabel, because it raises when the disk is full."""
+    """Write ``(I, J, K)`` data as NIfTI, compressed if the name says so."""
     import nibabel
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     kind = nibabel.Nifti1Image if max(data.shape) <= NIFTI1_SIDE else nibabel.Nifti2Image
     image = kind(data, affine)
     image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
+    save(image, path)
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
@@ -337,11 +337,11 @@ def read_image(path: Path) -> FloatArray:
     import nibabel
 
     data = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
-    return np.ascontiguousarray(data)[np.newaxis]
+    return in_c_order(data)[np.newaxis]
 
 
 def read_labels(path: Path) -> LabelArray:
     """The data of a NIfTI label map as uint8 ``(I, J, K)``."""
     import nibabel
 
-    return np.ascontiguousarray(np.asarray(nibabel.load(path).dataobj).astype(np.uint8))
+    return in_c_order(np.asarray(nibabel.load(path).dataobj).astype(np.uint8))
