@@ -284,6 +284,10 @@ class CohortWriter:
 
     def add(self, image: Volume, *, patient: str = "", labels: LabelArray | None = None) -> None:
         """Write one image ``(1, I, J, K)`` and, where given, its label map ``(I, J, K)``."""
+        self.cases.append(self.write(image, patient=patient, labels=labels))
+
+    def write(self, image: Volume, *, patient: str = "", labels: LabelArray | None = None) -> Case:
+        """The same, in any order and in several threads; the caller adds the case to `cases`."""
         name = f"{image.case}.nii"
         path = self.folder / "images" / name
         write_nifti(path, image.data[0], image.affine)
@@ -291,8 +295,7 @@ class CohortWriter:
         if labels is not None:
             labels_path = self.folder / "labels" / name
             write_nifti(labels_path, labels, image.affine)
-        patient = patient or image.case
-        self.cases.append(Case(image.case, patient, image.center, path, labels_path))
+        return Case(image.case, patient or image.case, image.center, path, labels_path)
 
     def add_pair(self, pair: Pair) -> None:
         """Write one image and its label map."""
