@@ -146,7 +146,8 @@ class UNet3D(Segmenter[UNet3DOptions]):
             plan.require_same_network(Plan.of(ctx.start))
             load_weights(network, ctx.start, WEIGHTS)
         if options.compile:
-            network.levels = compiled_if_faster(network.levels, ctx)
+            levels = compiled_if_faster(network.levels, ctx)
+            network.levels = levels  # type: ignore[method-assign]
         every = options.iterations_per_epoch
         watched = every * max(options.steps // every // WATCHES, 1)
         source = PatchSource(cases, plan, options, ctx)

@@ -86,7 +86,7 @@ class UNet(nn.Module):
         self.output_block = Scores(plan.channels[0], outputs)
         self.deep_supervision_heads = nn.ModuleList([Scores(width, outputs) for width in heads])
         self.apply(_initialize)
-        self.register_load_state_dict_pre_hook(_drop_repeated)
+        self.register_load_state_dict_pre_hook(_drop_repeated)  # type: ignore[no-untyped-call]
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores ``(B, 1 + classes, I, J, K)`` of images ``(B, 1, I, J, K)``."""
@@ -130,8 +130,8 @@ def learned(network: UNet, plan: Plan) -> State:
 
 
 def _convolution(inputs: int, outputs: int, kernel: Axes, stride: Axes) -> nn.Sequential:
-    padding = tuple(size // 2 for size in kernel)
-    return _named(nn.Conv3d(inputs, outputs, kernel, stride, padding, bias=False))
+    i, j, k = (size // 2 for size in kernel)
+    return _named(nn.Conv3d(inputs, outputs, kernel, stride, (i, j, k), bias=False))
 
 
 def _named(convolution: nn.Module) -> nn.Sequential:
