@@ -75,7 +75,7 @@ class Turns:
                 wall=wall,
                 cpu=cpu_seconds() - cpu,
                 peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-                operations=counter.get_total_flops() / works * self._share if counter else 0,
+                operations=counter.total / works * self._share if counter else 0,
                 precision=self.precision,
             )
         raise SystemExit
@@ -91,9 +91,9 @@ def cpu_seconds() -> float:
 
 
 def _operations(wanted: bool) -> AbstractContextManager[Any]:
-    """Counts multiplications and additions of torch, each as one."""
+    """Counts operations of networks."""
     if not wanted:
         return nullcontext()
-    from torch.utils.flop_counter import FlopCounterMode
+    from racing.operations import Operations
 
-    return FlopCounterMode(display=False)
+    return Operations()
