@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from itertools import cycle, islice
@@ -17,6 +18,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
+from ours.programs import write_scan
 from ours.scene import SPACING_MM, balls, image
 from racing.turns import Turns
 
@@ -72,6 +74,21 @@ def window(turns: Turns, shared: str) -> None:
     with torch.inference_mode():
         for _ in turns:
             predictor.predict_sliding_window_return_logits(scan)
+
+
+def predict(turns: Turns, shared: str, shape: list[int]) -> None:
+    """Its whole program on one scan, which is as large as a window, without mirroring."""
+    trainer = _trainer(Path(shared))
+    trainer.inference_allowed_mirroring_axes = (0, 1, 2)
+    trainer.save_checkpoint(str(Path(trainer.output_folder) / "checkpoint_final.pth"))
+    plans = Path(shared) / "nnunet" / "preprocessed" / NAME
+    for there, here in (("nnUNetPlans.json", "plans.json"), ("dataset.json", "dataset.json")):
+        shutil.copy(plans / there, Path(trainer.output_folder_base) / here)
+    write_scan(Path("scans") / "scan_0000.nii.gz", shape)
+    arguments = ["-i", "scans", "-o", "out", "-d", "501", "-c", CONFIGURATION, "-f", "0"]
+    arguments += ["-device", "cpu", "-npp", "1", "-nps", "1", "--disable_tta"]
+    for _ in turns:
+        _call("nnUNetv2_predict", *arguments)
 
 
 def program(turns: Turns, name: str, arguments: list[str]) -> None:

@@ -247,3 +247,13 @@ def _programs() -> Iterator[Work]:
         "ours.programs:command",
         {"arguments": ["check", "quickstart"]},
     )
+    shape = {"shape": list(NNUNET_PATCH)}
+    yield Work(
+        "predict",
+        "outline a scan of 128 x 128 x 48, the whole program",
+        "ours.programs:predict",
+        shape,
+        {},
+        (Peer("nnU-Net", "peers.nnunet:predict", shape),),
+        long=True,
+    )
