@@ -18,7 +18,6 @@ class Peer:
         call: ``module:function``.
         settings: keyword arguments.
         checkout: the option that names its source, where no registry has it.
-        share: what it takes times this is what the work takes.
     """
 
     name: str
