@@ -31,6 +31,7 @@ class Sample:
         operations: of the work once, where they were counted.
         precision: the number format of the contestant.
         peak_bytes: memory of its process so far.
+        cpu_seconds: of all its threads and programs, for the work once.
     """
 
     seconds: float
@@ -38,6 +39,7 @@ class Sample:
     operations: float
     precision: str
     peak_bytes: int
+    cpu_seconds: float
 
 
 @dataclass
@@ -122,6 +124,7 @@ class Contestant:
             said["operations"],
             said["precision"],
             said["peak_bytes"],
+            said["cpu"] / said["wall"] * said["seconds"],
         )
 
     def _answer(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def test_disturbed_samples_are_taken_again() -> None:
 
 
 def sample(seconds: float, disturbance: float = 0.0) -> Sample:
-    return Sample(seconds, disturbance, 0.0, "fp32", 0)
+    return Sample(seconds, disturbance, 0.0, "fp32", 0, seconds)
 
 
 def test_the_table_shows_paired_ratios() -> None:
