@@ -1,4 +1,4 @@
-"""The race of benchmarks/ runs: every work but programs at tiny size, and the harness around two."""
+"""The race of benchmarks/ runs: every work but whole programs, and the harness around two."""
 
 from __future__ import annotations
 
