@@ -12,11 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
-SOURCES = ["crossmod", "plugins", "tests"]
+SOURCES = ["crossmod", "plugins", "benchmarks", "tests"]
 COMMANDS = {
     "format": ["ruff", "format", "--check", *SOURCES],
     "lint": ["ruff", "check", *SOURCES],
-    "types": ["mypy", "crossmod", *sorted(path.name for path in ROOT.glob("plugins/crossmod_*"))],
+    "types": [
+        "mypy",
+        "crossmod",
+        "benchmarks",
+        *sorted(path.name for path in ROOT.glob("plugins/crossmod_*")),
+    ],
     "architecture": ["lint-imports"],
 }
 

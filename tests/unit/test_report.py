@@ -255,6 +255,16 @@ def test_strange_centers_do_not_break_the_charts(tmp_path: Path) -> None:
     assert "<script" not in page
 
 
+def test_a_center_without_cases_in_a_split_has_no_box(tmp_path: Path) -> None:
+    source = cohort(tmp_path / "s", ["a", "b"])
+    cases = tuple(
+        replace(case, center=name) for case, name in zip(source.cases, ("ldn", "etz"), strict=True)
+    )
+    scores = [scored("validation", "oracle", "a", "ldn", "tumor", 0.5, 1.0, *UNSHOWN)]
+    content = replace(empty(tmp_path), source=replace(source, cases=cases), scores=scores)
+    assert "Better is" in page_of(content, tmp_path)
+
+
 EVIL = [
     "<script>alert(1)</script>",
     '"><img src=http://x.example onerror=alert(1)>',

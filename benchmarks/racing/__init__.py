@@ -1,0 +1,1 @@
+"""Races works against each other: processes that take turns, and what their times say."""
