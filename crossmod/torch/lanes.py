@@ -18,13 +18,18 @@ ResultT = TypeVar("ResultT")
 
 
 def side_by_side(
-    work: Callable[[ItemT], ResultT], items: Sequence[ItemT], ctx: Context
+    work: Callable[[ItemT], ResultT],
+    items: Sequence[ItemT],
+    ctx: Context,
+    most: int | None = None,
 ) -> Iterator[ResultT]:
     """What ``work`` makes of each item, in their order, in as many threads as there are free cores.
 
-    Each thread computes with as many threads of its own as the caller does. So a result has the
-    same bits wherever it is made, and sums over results that are taken in order have them too. On
-    a GPU, and where no second core is free, items are worked on one after the other.
+    Where the caller computes with one thread, so does each of these: a result has the same bits
+    wherever it is made, and sums over results that are taken in order have them too. The threads of
+    a caller that has several are shared out, which keeps cores busier and rounds sums as another
+    number of threads does. On a GPU, and where no second core is free, items are worked on one
+    after the other.
 
     Args:
         work: must not depend on which item came before: it draws no random numbers and changes
@@ -32,14 +37,17 @@ def side_by_side(
             since these hold for one thread.
         items: what to work on.
         ctx: says which device is used and how many cores are free at the moment.
+        most: how many items the memory allows at once; by default all.
 
     Raises:
         Exception: what ``work`` raises.
     """
-    own = torch.get_num_threads()
-    lanes = min(len(items), ctx.cores() // own) if ctx.device == "cpu" else 1
+    own, cores = torch.get_num_threads(), ctx.cores()
+    limit = min(len(items), cores, most or cores) if ctx.device == "cpu" else 1
+    # The number of lanes that keeps most cores busy; of equals the larger.
+    lanes = max(range(1, limit + 1), key=lambda n: (n * min(own, cores // n), n), default=1)
     if lanes > 1:
-        return _pool(lanes, own).map(work, items)
+        return _pool(lanes, min(own, cores // lanes)).map(work, items)
     return map(work, items)
 
 
