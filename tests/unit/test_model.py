@@ -33,6 +33,7 @@ from crossmod.data.grids import Grid, Preprocess
 from crossmod.data.state import State, save_state
 from crossmod.intake import Intake, Limits, ScanFile
 from crossmod.model import predict as prediction
+from crossmod.model import queue
 from crossmod.model.confidence import AGREEING, confidence, write_confidence
 from crossmod.model.ensemble import Ensemble, Outline
 from crossmod.model.facts import (
@@ -48,7 +49,8 @@ from crossmod.model.facts import (
 )
 from crossmod.model.load import load_model
 from crossmod.model.package import package
-from crossmod.model.predict import Failed, Outlined, predict
+from crossmod.model.predict import Found, Outlined, outlined, predict
+from crossmod.model.queue import Failed, Listed, Queue
 from crossmod.scores.metrics import COLUMNS, Score, write_scores
 from crossmod.stages import find
 from crossmod.stages.base import Context
@@ -173,7 +175,17 @@ def a_context(folder: Path) -> Context:
 
 
 def outline(model: Path, scans: list[ScanFile], folder: Path) -> list[Outlined | Failed]:
-    return list(predict(load_model(model), scans, a_context(folder)))
+    return [
+        found if isinstance(found, Failed) else outlined(load_model(model), found)
+        for found in found_in(model, scans, folder)
+    ]
+
+
+def found_in(model: Path, scans: list[ScanFile], folder: Path) -> Iterator[Found | Failed]:
+    """What the folds say of scans."""
+    loaded = load_model(model)
+    with Queue(Listed(scans), loaded.facts.intake, loaded.facts.preprocess) as queue:
+        yield from predict(loaded, queue, a_context(folder))
 
 
 def test_a_package_holds_what_prediction_needs_and_says_what_it_is(tmp_path: Path) -> None:
@@ -504,24 +516,29 @@ def test_models_of_before_read_scans_by_default(tmp_path: Path) -> None:
     assert load_model(tmp_path / "model").facts.intake == Intake()
 
 
-@pytest.mark.parametrize("step", ["to_common", "confidence"])
+@pytest.mark.parametrize(("module", "step"), [(queue, "to_common"), (prediction, "confidence")])
 @pytest.mark.parametrize(
     ("error", "kind"), [(MemoryError(), MachineError), (RuntimeError("from ITK"), DataError)]
 )
 def test_a_scan_that_is_too_much_does_not_stop_the_others(
-    step: str, error: Exception, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType,
+    step: str,
+    error: Exception,
+    kind: type,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     package(a_run(tmp_path / "run"), tmp_path / "model")
     scans = [a_scan(tmp_path / "scans", name) for name in ("large", "small")]
     errors = [error]
-    usual = getattr(prediction, step)
+    usual = getattr(module, step)
 
     def too_much(*arguments: Any) -> Any:
         if errors:
             raise errors.pop()
         return usual(*arguments)
 
-    monkeypatch.setattr(prediction, step, too_much)
+    monkeypatch.setattr(module, step, too_much)
     failed, result = outline(tmp_path / "model", scans, tmp_path)
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, kind)
