@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, version
@@ -32,9 +34,16 @@ from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, Preprocess
 from crossmod.data.state import State, save_state
 from crossmod.intake import Intake, Limits, ScanFile
+from crossmod.model import label_maps, queue
 from crossmod.model import predict as prediction
-from crossmod.model import queue
-from crossmod.model.confidence import AGREEING, confidence, write_confidence
+from crossmod.model.confidence import (
+    AGREEING,
+    Confidence,
+    confidence,
+    read_confidence,
+    write_confidence,
+)
+from crossmod.model.confidence import COLUMNS as CONFIDENCE_COLUMNS
 from crossmod.model.ensemble import Ensemble, Outline
 from crossmod.model.facts import (
     MODEL_FILE,
@@ -47,6 +56,7 @@ from crossmod.model.facts import (
     Stage,
     write_facts,
 )
+from crossmod.model.label_files import predict_files
 from crossmod.model.load import load_model
 from crossmod.model.package import package
 from crossmod.model.predict import Found, Outlined, outlined, predict
@@ -641,3 +651,67 @@ def test_one_fold_has_no_agreement(tmp_path: Path) -> None:
     lines = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "case,class,agreement,probability,volume_mm3,flag,removed_mm3"
     assert lines[1].startswith("a,tumor,,0.75,27.0,")
+
+
+def test_reading_predicting_and_writing_go_on_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the network has b, a is written, and c is read, but not d."""
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    folder, out = tmp_path / "scans", tmp_path / "out"
+    scans = [a_scan(folder, case).path for case in "abcd"]
+    read: list[str] = []
+    usual = queue.load_scan
+
+    def load(path: Path, *arguments: Any) -> Any:
+        read.append(path.name[0])
+        return usual(path, *arguments)
+
+    def one(self: Level, volume: Volume, level: float) -> Prediction:
+        until = time.monotonic() + 60
+        while volume.case == "b" and not ((out / "a.nii.gz").exists() and "c" in read):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert volume.case != "b" or "d" not in read
+        tumor = (volume.data[0] > level).astype(np.float32)
+        return Prediction(volume, np.stack([1 - tumor, tumor]))
+
+    monkeypatch.setattr(queue, "load_scan", load)
+    monkeypatch.setattr(Level, "_one", one)
+    done = predict_files(tmp_path / "model", scans, out)
+    done.require()
+    assert [row.case for row in done.confidence] == list("abcd")
+    assert read == list("abcd")
+
+
+def test_a_label_map_that_cannot_be_written_stops_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    scans = [a_scan(tmp_path / "scans", case).path for case in "abc"]
+    full = OSError(errno.ENOSPC, "No space left on device")
+    written: list[Path] = []
+
+    def write(path: Path, *unused: Any) -> None:
+        written.append(path)
+        raise full
+
+    monkeypatch.setattr(label_maps, "write_outline", write)
+    with pytest.raises(MachineError, match=r"a\.nii\.gz: cannot be written: No space left"):
+        predict_files(tmp_path / "model", scans, tmp_path / "out")
+    assert len(written) == 1
+    assert not list((tmp_path / "out").glob("[!.]*"))
+
+
+def test_the_table_of_confidences_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = [
+        Confidence("a", "tumor", math.nan, 0.1 + 0.2, 1e9, "at the edge, not found", 0.0),
+        Confidence('b "c"', "cochlea", 1.0, math.nan, 0.0, "", 2.5),
+    ]
+    write_confidence(tmp_path / "one.csv", rows)
+    write_confidence(tmp_path / "two.csv", read_confidence(tmp_path / "one.csv"))
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    for wrong in ("a,b\n", ",".join(CONFIDENCE_COLUMNS) + "\na,tumor,x,,,,\n"):
+        (tmp_path / "wrong.csv").write_text(wrong, encoding="utf-8")
+        with pytest.raises(DataError, match=r"wrong\.csv:"):
+            read_confidence(tmp_path / "wrong.csv")
