@@ -16,6 +16,7 @@ from crossmod_unet3d import UNet3D, UNet3DOptions
 
 from crossmod import Context
 from crossmod.testing import CLASSES, small_cohort
+from crossmod.torch import Means
 
 OPTIONS = {
     CycleGAN: CycleGANOptions(
@@ -118,3 +119,8 @@ if __name__ == "__main__":
         layer(torch.zeros(1, 3))
     except RuntimeError as error:
         (folder / "mixture.txt").write_text(str(error))
+    means = Means()
+    for number in range(20):
+        means.add({"loss": torch.tensor(float(number)).to(device)})
+    read_meanwhile = means.steps
+    (folder / "means.txt").write_text(f"{read_meanwhile} of 20, {means.take()}")

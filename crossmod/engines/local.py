@@ -38,8 +38,8 @@ class LocalOptions(Options):
     """Steps made at the same time; by default one for each GPU, without one as many as there are
     cores, up to four."""
     threads: Size | None = None
-    """Threads of each worker; by default the cores are shared out. With `determinism = "exact"` a
-    worker on a CPU uses one."""
+    """Threads of each worker; by default the cores are shared out. With `determinism = "exact"` an
+    operation on a CPU runs in one. A worker that is alone also uses the cores of the idle ones."""
 
 
 @dataclass

@@ -14,11 +14,13 @@ from crossmod.torch.device import (
 )
 from crossmod.torch.lanes import side_by_side, sum_gradients
 from crossmod.torch.losses import Means, to_numbers
+from crossmod.torch.norms import InstanceNorm
 from crossmod.torch.resume import resumable
 from crossmod.torch.snapshot import Part, Stateful, require_finite
 from crossmod.torch.weights import load_weights, weights_of
 
 __all__ = [
+    "InstanceNorm",
     "Means",
     "Part",
     "Stateful",

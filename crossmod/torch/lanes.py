@@ -21,15 +21,15 @@ def side_by_side(
     work: Callable[[ItemT], ResultT],
     items: Sequence[ItemT],
     ctx: Context,
+    *,
     most: int | None = None,
+    split: bool = False,
 ) -> Iterator[ResultT]:
     """What ``work`` makes of each item, in their order, in as many threads as there are free cores.
 
-    Where the caller computes with one thread, so does each of these: a result has the same bits
-    wherever it is made, and sums over results that are taken in order have them too. The threads of
-    a caller that has several are shared out, which keeps cores busier and rounds sums as another
-    number of threads does. On a GPU, and where no second core is free, items are worked on one
-    after the other.
+    Each thread computes with as many threads of its own as the caller does. So a result has the
+    same bits wherever it is made, and sums over results that are taken in order have them too. On
+    a GPU, and where no second core is free, items are worked on one after the other.
 
     Args:
         work: must not depend on which item came before: it draws no random numbers and changes
@@ -38,16 +38,21 @@ def side_by_side(
         items: what to work on.
         ctx: says which device is used and how many cores are free at the moment.
         most: how many items the memory allows at once; by default all.
+        split: share out the threads of a caller that has several, which keeps its cores busier.
+            How many threads an item gets depends on these and the number of items only.
 
     Raises:
         Exception: what ``work`` raises.
     """
-    own, cores = torch.get_num_threads(), ctx.cores()
-    limit = min(len(items), cores, most or cores) if ctx.device == "cpu" else 1
-    # The number of lanes that keeps most cores busy; of equals the larger.
-    lanes = max(range(1, limit + 1), key=lambda n: (n * min(own, cores // n), n), default=1)
+    if ctx.device != "cpu":
+        return map(work, items)
+    threads = own = torch.get_num_threads()
+    limit = min(len(items), most or len(items))
+    if split and limit:  # of equally busy ways that with most items at once
+        threads = own // max(range(1, min(limit, own) + 1), key=lambda n: (n * (own // n), n))
+    lanes = min(limit, max(ctx.cores(), own if split else 1) // threads)
     if lanes > 1:
-        return _pool(lanes, min(own, cores // lanes)).map(work, items)
+        return _pool(lanes, threads).map(work, items)
     return map(work, items)
 
 
@@ -76,10 +81,17 @@ def sum_gradients(
     remaining = iter(pieces)
     total, gradients = next(remaining)
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+        parameter.grad = _laid_out_as(parameter, gradient)
     for loss, gradients in remaining:
         total = total + loss
         for parameter, gradient in zip(parameters, gradients, strict=True):
             assert parameter.grad is not None
             parameter.grad += gradient
     return total
+
+
+def _laid_out_as(parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+    """Fused optimizers on a CPU pair values by their place in memory, whatever the strides say."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)

@@ -103,7 +103,7 @@ class Predictor:
             weights = importance(self.window).to(self.ctx.device)
             work = partial(self._weighted, volume, weights)
             total = torch.zeros((), device=blended_on)
-            weighted = side_by_side(work, pieces, self.ctx, most=LANES)
+            weighted = side_by_side(work, pieces, self.ctx, most=LANES, split=True)
             for (group, _), shares in zip(pieces, weighted, strict=True):
                 if not total.ndim:
                     total = total.new_zeros((shares.shape[1], *volume.shape))
