@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from crossmod import Cohort, Context, FloatArray, State, dice
 from crossmod.torch import autocast, is_out_of_memory, load_weights, side_by_side
@@ -57,7 +58,7 @@ class Predictor:
     def of(cls, state: State, options: UNet3DOptions, ctx: Context) -> Predictor:
         """Predicts by what was learned."""
         plan = Plan.of(state)
-        with torch.device("meta"):  # weights that are replaced at once need no numbers
+        with torch.device("meta"), _Undrawn():  # weights that are replaced need no numbers
             network = build(plan, len(ctx.classes))
         load_weights(network, state, WEIGHTS)
         _cast_once(network, ctx.precision)
@@ -134,6 +135,17 @@ class Predictor:
             f"out of memory in prediction: continued with {count} window(s) at a time,"
             f" blended on {blended_on}"
         )
+
+
+class _Undrawn(TorchFunctionMode):
+    """In this block, tensors that are to be filled with random numbers stay as they are."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 def agreement(predictor: Predictor, cohort: Cohort, ctx: Context) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """The windows of a prediction, beside MONAI's, and computed side by side."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmod import Context
+from crossmod.data.state import save_state
 from crossmod.torch import autocast, load_weights
 
 ROUNDED = 2e-6
@@ -131,3 +134,23 @@ def test_weights_cast_once_give_the_bits_of_weights_cast_in_every_window(precisi
     window = torch.from_numpy(some_image((1, 1, *predictor.window)))
     with torch.inference_mode(), autocast("cpu", precision, fp16_is_safe=True):
         assert torch.equal(predictor.network(window), kept.network(window))
+
+
+LOADED = """
+import sys
+from pathlib import Path
+from crossmod import Context
+from crossmod.data.state import load_state
+from crossmod_unet3d import UNet3DOptions
+from crossmod_unet3d.predict import Predictor
+Predictor.of(load_state(Path(sys.argv[1])), UNet3DOptions(), Context(Path("nowhere")))
+print(*{"torch._dynamo", "torch.distributed.tensor"} & sys.modules.keys())
+"""
+
+
+def test_loading_a_network_imports_no_compiler(state, tmp_path):
+    """Which takes longer than anything else: random numbers on the device "meta" would do it."""
+    save_state(tmp_path, state)
+    command = [sys.executable, "-c", LOADED, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == ""
