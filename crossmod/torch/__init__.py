@@ -4,6 +4,7 @@ No callbacks, no base class: every plugin owns its loop.
 """
 
 from crossmod.stages.guard import is_out_of_memory
+from crossmod.torch.compiling import compiled_if_faster
 from crossmod.torch.determinism import set_up
 from crossmod.torch.device import (
     autocast,
@@ -11,6 +12,7 @@ from crossmod.torch.device import (
     prepare,
     resolve_device,
     resolve_precision,
+    send,
 )
 from crossmod.torch.lanes import side_by_side, sum_gradients
 from crossmod.torch.losses import Means, to_numbers
@@ -25,6 +27,7 @@ __all__ = [
     "Part",
     "Stateful",
     "autocast",
+    "compiled_if_faster",
     "is_out_of_memory",
     "load_weights",
     "loss_scaler",
@@ -33,6 +36,7 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "resumable",
+    "send",
     "set_up",
     "side_by_side",
     "sum_gradients",
