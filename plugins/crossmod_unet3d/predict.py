@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from crossmod import Cohort, Context, FloatArray, State, dice
 from crossmod.torch import autocast, is_out_of_memory, load_weights, side_by_side
-from crossmod_unet3d.networks import WEIGHTS, build, for_inference
+from crossmod_unet3d.networks import WEIGHTS, build
 from crossmod_unet3d.plan import Axes, Plan
 from crossmod_unet3d.sampling import z_score
 from crossmod_unet3d.windows import Place, importance, padded, places
@@ -63,7 +63,7 @@ class Predictor:
         load_weights(network, state, WEIGHTS)
         _cast_once(network, ctx.precision)
         return cls(
-            for_inference(network.to(ctx.device), ctx.device),
+            network.to(ctx.device).eval(),
             plan.patch,
             options.overlap,
             options.mirror_axes if options.mirror_predictions else (),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from crossmod_unet3d import UNet3DOptions
-from crossmod_unet3d.networks import WEIGHTS, build, for_inference, learned
+from crossmod_unet3d.networks import WEIGHTS, build, learned
 from crossmod_unet3d.plan import make_plan
 from crossmod_unet3d.predict import Predictor
 from crossmod_unet3d.sampling import z_score
@@ -130,7 +130,7 @@ def test_weights_cast_once_give_the_bits_of_weights_cast_in_every_window(precisi
                               options=UNet3DOptions(base_channels=4, max_channels=16,
                                                     patch=(16, 16, 8))), 2)  # fmt: skip
     load_weights(network, state, WEIGHTS)
-    kept = replace(predictor, network=for_inference(network, "cpu"))
+    kept = replace(predictor, network=network.eval())
     window = torch.from_numpy(some_image((1, 1, *predictor.window)))
     with torch.inference_mode(), autocast("cpu", precision, fp16_is_safe=True):
         assert torch.equal(predictor.network(window), kept.network(window))
