@@ -129,6 +129,7 @@ class Discriminator(nn.Module):
         modules.append(nn.Conv2d(width, 1, 4, padding=1))
         self.layers = nn.Sequential(*modules)
         self.apply(_initialize)
+        self.register_load_state_dict_pre_hook(_drop_biases)
 
     def forward(self, images: Tensor) -> Tensor:
         """Score ``(B, 1, H, W)``: 1 is real, 0 is translated; ``(B, 1, h, w)``, unbounded."""
