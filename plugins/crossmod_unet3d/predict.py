@@ -112,7 +112,7 @@ class Predictor:
                     total[(slice(None), *place)] += one.to(blended_on)
             # The shares of a voxel add up to 1 in every window: their sum is that of its weights.
             total /= total.sum(0)
-            return total.cpu().numpy()  # type: ignore[no-any-return]
+            return total.cpu().numpy()
         except RuntimeError as error:  # torch.OutOfMemoryError, and what cuDNN raises in its place
             if not is_out_of_memory(error):
                 raise
@@ -125,7 +125,8 @@ class Predictor:
         with torch.inference_mode(), autocast(device, precision, fp16_is_safe=True):
             patches = torch.stack([volume[place] for place in group])[:, None].to(device)
             scores = self.network(patches.flip(axes))
-            return scores.float().softmax(1).flip(axes).mul_(weights)
+            shares: Tensor = scores.float().softmax(1).flip(axes).mul_(weights)
+        return shares
 
     def _settle(self, tried: int) -> None:
         """Continue with the setting that worked."""
