@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -58,35 +58,67 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what predict wrote into OUT before.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Stay, and outline each scan that appears in the folders; Ctrl-C ends it.",
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
     precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option()] = "auto",
 ) -> None:
     """Outline scans with a model; it needs neither a data folder nor a store."""
     from crossmod import console
-    from crossmod.commands.model_tables import confidence_table
-    from crossmod.model.label_files import names_each_case, predict_files
+    from crossmod.model.label_files import names_each_case
 
     if not names_each_case(name):
         raise typer.BadParameter(
             f"'{name}' is not a file name with {{case}} in it", param_hint="--name"
         )
-    with console.pausing(), console.Bar("predict") as bar:
-        done = predict_files(
-            model,
-            scans,
-            out,
-            ending=ending,
-            series=series,
-            layout=layout,
-            name=name,
-            overwrite=overwrite,
-            device=device,
-            precision=precision,
-            progress=bar,
-            tell=console.remark,
-        )
+    settings = {
+        "ending": ending,
+        "series": series,
+        "layout": layout,
+        "name": name,
+        "overwrite": overwrite,
+        "device": device,
+        "precision": precision,
+        "tell": console.remark,
+    }
+    with console.pausing():
+        (_watch if watch else _predict)(model, scans, out, settings)
+
+
+def _predict(model: Path, scans: list[Path], out: Path, settings: dict[str, Any]) -> None:
+    from crossmod import console
+    from crossmod.commands.model_tables import confidence_table
+    from crossmod.model.label_files import predict_files
+
+    with console.Bar("predict") as bar:
+        done = predict_files(model, scans, out, progress=bar, **settings)
     if done.confidence:
         console.show(confidence_table(done.confidence), keys=2)
     outlined = f"{done.scans - len(done.failed)} of {done.scans} scans outlined: {out}"
     console.out.print(outlined, markup=False)
     done.require()
+
+
+def _watch(model: Path, folders: list[Path], out: Path, settings: dict[str, Any]) -> None:
+    from crossmod import console
+    from crossmod.commands.model_tables import result_line
+    from crossmod.errors import Interrupted
+    from crossmod.model.label_files import watch_folders
+
+    console.out.print(f"watching {', '.join(map(str, folders))}; Ctrl-C ends it", markup=False)
+    try:
+        watch_folders(
+            model,
+            folders,
+            out,
+            hear=lambda result: console.out.print(result_line(result), markup=False),
+            **settings,
+        )
+    except KeyboardInterrupt:
+        console.out.print("stopped; run the same command to continue")
+        raise typer.Exit(Interrupted.exit_code) from None

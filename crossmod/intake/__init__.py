@@ -7,7 +7,7 @@ wrong paths are said before anything is read; then each is weighed, read and che
 """
 
 from crossmod.intake.facts import Facts, Inspector, Kind
-from crossmod.intake.find import ScanFile, find_scan_files
+from crossmod.intake.find import ScanFile, find_arrived, find_scan_files
 from crossmod.intake.guess import survey_folder
 from crossmod.intake.labels import difference, load_labels, on_grid
 from crossmod.intake.nifti.mend import mend
@@ -32,6 +32,7 @@ __all__ = [
     "Survey",
     "difference",
     "few_values",
+    "find_arrived",
     "find_scan_files",
     "load_grid",
     "load_labels",

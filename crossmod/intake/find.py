@@ -97,6 +97,28 @@ def find_scan_files(
     ]
 
 
+def find_arrived(
+    entry: Path, ending: str = "", series: str = "", tell: Tell = lambda text: None
+) -> list[ScanFile]:
+    """The scans of one entry of a folder into which scans come one by one.
+
+    An image file is a scan. A folder is a DICOM series, or that of a patient; it names the case.
+
+    Args:
+        entry: what has come.
+        ending: as in `find_scan_files`; files that end otherwise are passed over.
+        series: which series of folders of DICOM files.
+        tell: takes a line about what is skipped.
+
+    Raises:
+        DataError: it holds several scans of which none is chosen, or the case cannot name files.
+    """
+    found = Search(ending, tell).arrived(entry)
+    if problems := faults_of_cases(case for case, _ in found):
+        raise DataError("\n".join(problems), where=str(entry))
+    return [ScanFile(case, path, series if path.is_dir() else "", True) for case, path in found]
+
+
 @dataclass(frozen=True)
 class Search:
     """A search for scans.
@@ -129,6 +151,22 @@ class Search:
             name = path.name if path.name not in ("", "..") else path.resolve().name
             return [(nfc(name), path)]
         raise _nothing(path)
+
+    def arrived(self, entry: Path) -> list[tuple[str, Path]]:
+        """Case and file of every scan of one entry of a folder.
+
+        Raises:
+            DataError: it cannot be told which.
+        """
+        if entry.is_file():
+            wanted = ending_of(entry.name) and self._fits(entry)
+            return [(self._case(entry), entry)] if wanted else []
+        if entry.name in NOT_RAW and (entry.parent / BIDS).is_file():
+            return []
+        images = [one for one in _below(entry, self.tell) if self._fits(one)]
+        if images:
+            return self._patients(entry.parent, images)
+        return self.scans(entry) if any(map(promises_dicom, _walk(entry))) else []
 
     def _case(self, path: Path) -> str:
         if not ending_of(path.name):

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from crossmod.data.grids import Grid, resample
 from crossmod.data.lesions import components
 from crossmod.data.volumes import Affine, FloatArray, LabelArray, Prediction, spacing_of
-from crossmod.files.tables import write_csv
+from crossmod.errors import DataError
+from crossmod.files.tables import read_csv, write_csv
 from crossmod.model.ensemble import Ensemble, Outline, agreement
 
 COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag", "removed_mm3")
@@ -127,3 +128,24 @@ def _flag(agreed: float, mask: NDArray[np.bool_], common: NDArray[np.bool_]) -> 
 def write_confidence(path: Path, rows: Iterable[Confidence]) -> None:
     """Write a CSV with the columns `COLUMNS`; NaN becomes an empty cell."""
     write_csv(path, COLUMNS, map(astuple, rows))
+
+
+def read_confidence(path: Path) -> list[Confidence]:
+    """The rows of a file that `write_confidence` wrote.
+
+    Raises:
+        DataError: it is another file.
+    """
+    (where, head), *rows = read_csv(path)
+    if tuple(head) != COLUMNS:
+        raise DataError("has other columns", where=where, allowed=", ".join(COLUMNS))
+    return [_row(row, where) for where, row in rows]
+
+
+def _row(cells: Sequence[str], where: str) -> Confidence:
+    try:
+        case, structure, *numbers, flag, removed = cells
+        agreement, probability, volume = (float(cell or "nan") for cell in numbers)
+        return Confidence(case, structure, agreement, probability, volume, flag, float(removed))
+    except ValueError as error:
+        raise DataError(f"is not a row of confidences: {error}", where=where) from error

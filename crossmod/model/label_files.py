@@ -2,56 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from threading import Thread
 
-from crossmod.data.form import write_outline
-from crossmod.errors import DataError, MachineError, counted
+from crossmod.errors import DataError, MachineError
 from crossmod.files.outputs import Inputs, Outputs
-from crossmod.intake import NotAScan, ScanFile, find_scan_files
-from crossmod.intake.dicom import require_extra, write_seg
+from crossmod.intake import ScanFile, find_scan_files
+from crossmod.intake.dicom import require_extra
 from crossmod.intake.find import PREDICT
-from crossmod.model.confidence import Confidence, write_confidence
-from crossmod.model.facts import ModelFacts
+from crossmod.model.behind import Behind
+from crossmod.model.label_maps import CONFIDENCE, LabelMaps, Layout, Naming, Predicted
 from crossmod.model.load import Model, load_model
-from crossmod.model.predict import Failed, Outlined, predict
+from crossmod.model.predict import Found, Outlined, predict
+from crossmod.model.queue import Failed, Listed, Queue, Source
+from crossmod.model.watch import Arrivals
 from crossmod.stages.base import Context, Progress, silent_progress
 from crossmod.stages.guard import programs
 
-CONFIDENCE = "confidence.csv"
-ENDINGS = {"nifti": ".nii.gz", "dicom-seg": ".dcm"}
-
-
-@dataclass
-class Predicted:
-    """What came of a prediction.
-
-    Attributes:
-        scans: how many there were.
-        confidence: how sure the model is of each structure of those that it outlined.
-        failed: those without a label map.
-    """
-
-    scans: int
-    confidence: list[Confidence] = field(default_factory=list)
-    failed: list[Failed] = field(default_factory=list)
-
-    def require(self) -> None:
-        """Raise unless every scan was outlined.
-
-        Raises:
-            CrossmodError: names the others; a DataError where any of the scans is to blame.
-        """
-        if not self.failed:
-            return
-        errors = [one.error for one in self.failed]
-        kind = DataError if any(isinstance(e, DataError) for e in errors) else type(errors[0])
-        count = f"{counted(len(errors), 'scan')} could not be outlined:"
-        raise kind("\n".join([count, *(f"{one.scan.case}: {one.error}" for one in self.failed)]))
+Tell = Callable[[str], None]
 
 
 def predict_files(
@@ -61,15 +34,17 @@ def predict_files(
     *,
     ending: str = "",
     series: str = "",
-    layout: Literal["nifti", "dicom-seg"] = "nifti",
+    layout: Layout = "nifti",
     name: str = "{case}",
     overwrite: bool = False,
     device: str = "auto",
     precision: str = "auto",
     progress: Progress = silent_progress,
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Tell = lambda text: None,
 ) -> Predicted:
     """Outline scans with a model; `CONFIDENCE` grows with every label map that is written.
+
+    While the network works on one scan, the next is read and the label map of the last written.
 
     Args:
         model: a model folder.
@@ -83,7 +58,8 @@ def predict_files(
         device: "auto", "cpu", "cuda" or "cuda:n".
         precision: "auto", "fp32", "bf16" or "fp16".
         progress: wraps the iteration over scans.
-        tell: takes a line about what is odd, "warning: " or "note: " before it.
+        tell: takes a line about what is odd, "warning: " or "note: " before it; called in another
+            thread, too.
 
     Raises:
         DataError: names every path that is not a scan and every file in the way, before any work;
@@ -92,30 +68,91 @@ def predict_files(
         MachineError: the device does not exist, the extra `dicom` is not installed, or a file
             cannot be written.
     """
-    if not names_each_case(name):
-        raise DataError(f"'{name}' is not a file name with {{case}} in it", where="name")
+    naming = _naming(name, layout)
     found = find_scan_files(scans, ending, series, lambda text: tell(f"note: {text}"))
     if layout == "dicom-seg":
         _require_dicom(found)
     outputs = Outputs(out, PREDICT, _inputs(model, scans, found))
-    name = name.removesuffix(ENDINGS[layout])
-    files = {scan: f"{name}{ENDINGS[layout]}".replace("{case}", scan.case) for scan in found}
-    _require_free(outputs, [*files.values(), CONFIDENCE], overwrite)
-    loaded = load_model(model)
-    for remark in loaded.remarks:
-        tell(f"warning: {remark}; outlines may differ")
-    who = loaded.ensemble.use.who
-    with (
-        _context(loaded, device, precision) as ctx,
-        programs.ended(who, lambda text: tell(f"warning: {text}")),
-    ):
-        results = predict(loaded, found, ctx)
-        return _write_all(progress(results, total=len(found)), files, outputs, loaded.facts, tell)
+    _require_free(outputs, [*map(naming, found), CONFIDENCE], overwrite)
+    loaded = _loaded(model)
+    maps = LabelMaps(outputs, naming, loaded, Predicted(len(found)), tell)
+    shown = partial(progress, total=len(found))
+    _outline_all(Listed(found), maps, Behind(maps.keep), device, precision, shown)
+    return maps.done
+
+
+def watch_folders(
+    model: Path,
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    ending: str = "",
+    series: str = "",
+    layout: Layout = "nifti",
+    name: str = "{case}",
+    overwrite: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    tell: Tell = lambda text: None,
+    hear: Callable[[Outlined | Failed], None] = lambda result: None,
+) -> None:
+    """Outline the scans that lie in folders and all that come, until the caller is interrupted.
+
+    A scan that has a label map from before is passed over; its rows stay in `CONFIDENCE`. A scan
+    that changes once it was outlined, or has failed, is outlined again.
+
+    Args:
+        model: a model folder.
+        folders: where image files, folders of DICOM files and those of patients appear.
+        out: the folder for label maps and `CONFIDENCE`; not within the others.
+        ending: as in `predict_files`.
+        series: as in `predict_files`.
+        layout: as in `predict_files`.
+        name: as in `predict_files`.
+        overwrite: outline scans that have a label map from before once more.
+        device: as in `predict_files`.
+        precision: as in `predict_files`.
+        tell: takes a line about what is odd, "warning: " or "note: " before it.
+        hear: takes each result; called in another thread.
+
+    Raises:
+        DataError: a path is not a folder, `CONFIDENCE` is not crossmod's own, or the model folder
+            is damaged.
+        PluginError: the model's plugin is not installed.
+        MachineError: as `predict_files`.
+    """
+    naming = _naming(name, layout)
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise DataError("is not a folder that can be watched", where=", ".join(missing))
+    if layout == "dicom-seg":
+        require_extra("seg")
+    outputs = Outputs(out, PREDICT, Inputs(searched=(model, *folders)))
+    outputs.require([CONFIDENCE])
+    maps = LabelMaps(outputs, naming, _loaded(model), Predicted(0), tell, hear)
+    maps.take_up()
+
+    def wants(scan: ScanFile, again: bool) -> bool:
+        if layout == "dicom-seg":
+            _require_dicom([scan])
+        if outputs.owns(naming(scan)) and not (again or overwrite):
+            return False
+        outputs.require([naming(scan)])
+        return True
+
+    behind = Behind(maps.keep)
+    arrivals = Arrivals(folders, ending, series, wants, tell, behind.check)
+    _outline_all(arrivals, maps, behind, device, precision)
 
 
 def names_each_case(name: str) -> bool:
     """Whether a name is one of files in the folder itself, another for every case."""
     return name.count("{case}") == 1 and Path(name).name == name
+
+
+def _naming(name: str, layout: Layout) -> Naming:
+    if not names_each_case(name):
+        raise DataError(f"'{name}' is not a file name with {{case}} in it", where="name")
+    return Naming(name, layout)
 
 
 def _require_dicom(scans: Sequence[ScanFile]) -> None:
@@ -149,9 +186,45 @@ def _require_free(outputs: Outputs, names: Sequence[str], overwrite: bool) -> No
         )
 
 
+def _loaded(folder: Path) -> Model:
+    """The model; torch, which takes a second or two, is imported in another thread meanwhile."""
+
+    def import_torch() -> None:
+        with suppress(Exception):  # raised again where it is needed
+            import_module("torch")
+
+    Thread(target=import_torch).start()
+    return load_model(folder)
+
+
+def _outline_all(
+    source: Source,
+    maps: LabelMaps,
+    behind: Behind[Found | Failed],
+    device: str,
+    precision: str,
+    progress: Progress = silent_progress,
+) -> None:
+    """Let scans pass the model; before, beside and behind it they are read, outlined, written."""
+    model = maps.model
+    for remark in model.remarks:
+        maps.tell(f"warning: {remark}; outlines may differ")
+    who = model.ensemble.use.who
+    with (
+        Queue(source, model.facts.intake, model.facts.preprocess) as queue,
+        _context(model, device, precision) as ctx,
+        programs.ended(who, lambda text: maps.tell(f"warning: {text}")),
+        behind,
+    ):
+        for found in progress(predict(model, queue, ctx)):
+            behind(found)
+
+
 @contextmanager
 def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
     """What the segmenter may know; files of its own go to a folder that is not kept."""
+    import torch
+
     from crossmod.torch import resolve_device, resolve_precision
 
     try:
@@ -165,56 +238,5 @@ def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
             classes=model.ensemble.classes.labels,
             device=found,
             precision=resolve_precision(precision, found),
+            cores=torch.get_num_threads,
         )
-
-
-def _write_all(
-    results: Iterator[Outlined | Failed],
-    files: Mapping[ScanFile, str],
-    outputs: Outputs,
-    facts: ModelFacts,
-    tell: Callable[[str], None],
-) -> Predicted:
-    """Write the label map of every scan, and the table as it grows."""
-    done = Predicted(len(files))
-    for result in results:
-        if not isinstance(result, Outlined):
-            _note_failed(result, done, tell)
-            continue
-        try:
-            with outputs.file(files[result.scan]) as draft:
-                _write(draft, result, facts)
-        except DataError as error:  # of the source that a segmentation refers to
-            done.failed.append(Failed(result.scan, error))
-            continue
-        for remark in result.remarks:
-            tell(f"note: {result.scan.path}: {remark}")
-        done.confidence += result.confidence
-        with outputs.file(CONFIDENCE) as draft:
-            write_confidence(draft, done.confidence)
-    return done
-
-
-def _note_failed(result: Failed, done: Predicted, tell: Callable[[str], None]) -> None:
-    """A label map that lay beside scans was not meant."""
-    if isinstance(result.error, NotAScan) and result.scan.found:
-        done.scans -= 1
-        tell(f"note: {result.error}; skipped")
-    else:
-        done.failed.append(result)
-
-
-def _write(path: Path, result: Outlined, facts: ModelFacts) -> None:
-    """Write one label map; the ending says what it will be."""
-    if path.suffix != ENDINGS["dicom-seg"]:
-        write_outline(path, result.labels, result.grid.affine, result.form)
-        return
-    write_seg(
-        path,
-        result.labels,
-        result.grid.affine,
-        {name: values[0] for name, values in facts.classes.items()},
-        folder=result.scan.path,
-        series=result.scan.series,
-        title=facts.title,
-    )

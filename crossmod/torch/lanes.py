@@ -18,7 +18,12 @@ ResultT = TypeVar("ResultT")
 
 
 def side_by_side(
-    work: Callable[[ItemT], ResultT], items: Sequence[ItemT], ctx: Context
+    work: Callable[[ItemT], ResultT],
+    items: Sequence[ItemT],
+    ctx: Context,
+    *,
+    most: int | None = None,
+    split: bool = False,
 ) -> Iterator[ResultT]:
     """What ``work`` makes of each item, in their order, in as many threads as there are free cores.
 
@@ -32,14 +37,22 @@ def side_by_side(
             since these hold for one thread.
         items: what to work on.
         ctx: says which device is used and how many cores are free at the moment.
+        most: how many items the memory allows at once; by default all.
+        split: share out the threads of a caller that has several, which keeps its cores busier.
+            How many threads an item gets depends on these and the number of items only.
 
     Raises:
         Exception: what ``work`` raises.
     """
-    own = torch.get_num_threads()
-    lanes = min(len(items), ctx.cores() // own) if ctx.device == "cpu" else 1
+    if ctx.device != "cpu":
+        return map(work, items)
+    threads = own = torch.get_num_threads()
+    limit = min(len(items), most or len(items))
+    if split and limit:  # of equally busy ways that with most items at once
+        threads = own // max(range(1, min(limit, own) + 1), key=lambda n: (n * (own // n), n))
+    lanes = min(limit, max(ctx.cores(), own if split else 1) // threads)
     if lanes > 1:
-        return _pool(lanes, own).map(work, items)
+        return _pool(lanes, threads).map(work, items)
     return map(work, items)
 
 

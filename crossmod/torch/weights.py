@@ -18,7 +18,9 @@ def weights_of(network: nn.Module, prefix: str = "") -> dict[str, np.ndarray]:
 
 
 def load_weights(network: nn.Module, state: Arrays, prefix: str = "") -> None:
-    """Put arrays named ``{prefix}{name}`` into a network.
+    """Put copies of arrays named ``{prefix}{name}`` into a network.
+
+    One that was built on the device "meta", without numbers of its own, lies on the CPU then.
 
     Raises:
         RuntimeError: names or shapes differ; the message lists them.
@@ -28,4 +30,4 @@ def load_weights(network: nn.Module, state: Arrays, prefix: str = "") -> None:
         for name, array in state.items()
         if name.startswith(prefix)
     }
-    network.load_state_dict(own)
+    network.load_state_dict(own, assign=any(one.is_meta for one in network.parameters()))

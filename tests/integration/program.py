@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import forked
 
@@ -56,12 +57,17 @@ class Program:
             code, subprocess.CompletedProcess(process.args, process.returncode, *printed)
         )
 
-    def start(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
-        """Start `crossmod` in a session of its own, with environment variables."""
+    def start(
+        self, *arguments: str | Path, to: TextIO | None = None, **variables: str
+    ) -> subprocess.Popen[str]:
+        """Start `crossmod` in a session of its own, with environment variables.
+
+        It prints to pipes, or all to a file.
+        """
         return subprocess.Popen(
             [str(Path(sys.executable).parent / "crossmod"), *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=to or subprocess.PIPE,
+            stderr=to or subprocess.PIPE,
             text=True,
             env=environment(variables),
             cwd=self.folder,

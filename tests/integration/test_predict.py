@@ -17,6 +17,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from bright import site
 from processor import AFFINE_MM
 from program import ROOT, Program, Result
 from scenes import centered, depth_mm, scene, write, write_dicom
@@ -55,20 +56,6 @@ def trained(program: Program, two_folds: Result) -> Path:
     model = program.folder / "trained"
     assert "round-1, 2 folds" in program("package", two_folds.folder, model).stdout
     return model
-
-
-def site(folder: Path, version: str = "0.3", more: str = "") -> Path:
-    """A folder with the plugin "bright" as pip would install it."""
-    folder.mkdir()
-    source = Path(__file__).with_name("crossmod_bright.py").read_text(encoding="utf-8")
-    (folder / "crossmod_bright.py").write_text(source + more, encoding="utf-8")
-    metadata = folder / f"crossmod_bright-{version}.dist-info"
-    metadata.mkdir()
-    head = f"Metadata-Version: 2.1\nName: crossmod-bright\nVersion: {version}\n"
-    (metadata / "METADATA").write_text(head, encoding="utf-8")
-    points = "[crossmod.plugins]\nbright = crossmod_bright\n"
-    (metadata / "entry_points.txt").write_text(points, encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")

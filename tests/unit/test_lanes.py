@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +81,57 @@ def test_threads_of_torch_count_as_cores(tmp_path):
         ctx = Context(tmp_path, cores=lambda: 3)
         threads = side_by_side(lambda item: threading.current_thread(), range(4), ctx)
         assert set(threads) == {threading.current_thread()}
+    finally:
+        torch.set_num_threads(before)
+
+
+def lanes_of(items, ctx, **settings):
+    """How many threads worked, and with how many threads of torch each."""
+    barrier = threading.Barrier(10, timeout=0.1)
+
+    def work(item):
+        with suppress(threading.BrokenBarrierError):  # no second item before all lanes have one
+            barrier.wait()
+        return item, threading.get_ident(), torch.get_num_threads()
+
+    found = list(side_by_side(work, range(items), ctx, **settings))
+    assert [item for item, *_ in found] == list(range(items))
+    [threads] = {threads for *_, threads in found}
+    return len({ident for _, ident, _ in found}), threads
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_memory_may_limit_how_many_run_beside(tmp_path):
+    for split in (False, True):
+        ctx = Context(tmp_path, cores=lambda: 4)
+        assert lanes_of(8, ctx, split=split) == (4, 1)
+        assert lanes_of(8, ctx, most=2, split=split) == (2, 1)
+    assert list(side_by_side(str, [], ctx, split=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("own", "items", "expected"),
+    [
+        (2, 1, (1, 2)),
+        (2, 8, (2, 1)),
+        (4, 8, (4, 1)),
+        (4, 2, (2, 2)),
+        (6, 8, (3, 2)),
+        (3, 2, (1, 3)),
+    ],
+)
+def test_threads_of_a_caller_can_be_split(own, items, expected, tmp_path):
+    """At most four at once; how many threads each has does not depend on which cores are free."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(own)
+    try:
+        for cores in (1, own, 2 * own):
+            ctx = Context(tmp_path, cores=lambda cores=cores: cores)
+            lanes, threads = lanes_of(items, ctx, most=4, split=True)
+            assert threads == expected[1]
+            assert lanes == (expected[0] if cores <= own else min(items, 4, cores // threads))
+        ctx = Context(tmp_path, device="cuda", cores=lambda: 8)
+        assert lanes_of(items, ctx, split=True) == (1, own)
     finally:
         torch.set_num_threads(before)
 

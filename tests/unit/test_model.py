@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import sys
+import time
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, version
@@ -32,8 +34,16 @@ from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, Preprocess
 from crossmod.data.state import State, save_state
 from crossmod.intake import Intake, Limits, ScanFile
+from crossmod.model import label_maps, queue
 from crossmod.model import predict as prediction
-from crossmod.model.confidence import AGREEING, confidence, write_confidence
+from crossmod.model.confidence import (
+    AGREEING,
+    Confidence,
+    confidence,
+    read_confidence,
+    write_confidence,
+)
+from crossmod.model.confidence import COLUMNS as CONFIDENCE_COLUMNS
 from crossmod.model.ensemble import Ensemble, Outline
 from crossmod.model.facts import (
     MODEL_FILE,
@@ -46,9 +56,11 @@ from crossmod.model.facts import (
     Stage,
     write_facts,
 )
+from crossmod.model.label_files import predict_files
 from crossmod.model.load import load_model
 from crossmod.model.package import package
-from crossmod.model.predict import Failed, Outlined, predict
+from crossmod.model.predict import Found, Outlined, outlined, predict
+from crossmod.model.queue import Failed, Listed, Queue
 from crossmod.scores.metrics import COLUMNS, Score, write_scores
 from crossmod.stages import find
 from crossmod.stages.base import Context
@@ -173,7 +185,17 @@ def a_context(folder: Path) -> Context:
 
 
 def outline(model: Path, scans: list[ScanFile], folder: Path) -> list[Outlined | Failed]:
-    return list(predict(load_model(model), scans, a_context(folder)))
+    return [
+        found if isinstance(found, Failed) else outlined(load_model(model), found)
+        for found in found_in(model, scans, folder)
+    ]
+
+
+def found_in(model: Path, scans: list[ScanFile], folder: Path) -> Iterator[Found | Failed]:
+    """What the folds say of scans."""
+    loaded = load_model(model)
+    with Queue(Listed(scans), loaded.facts.intake, loaded.facts.preprocess) as queue:
+        yield from predict(loaded, queue, a_context(folder))
 
 
 def test_a_package_holds_what_prediction_needs_and_says_what_it_is(tmp_path: Path) -> None:
@@ -504,24 +526,29 @@ def test_models_of_before_read_scans_by_default(tmp_path: Path) -> None:
     assert load_model(tmp_path / "model").facts.intake == Intake()
 
 
-@pytest.mark.parametrize("step", ["to_common", "confidence"])
+@pytest.mark.parametrize(("module", "step"), [(queue, "to_common"), (prediction, "confidence")])
 @pytest.mark.parametrize(
     ("error", "kind"), [(MemoryError(), MachineError), (RuntimeError("from ITK"), DataError)]
 )
 def test_a_scan_that_is_too_much_does_not_stop_the_others(
-    step: str, error: Exception, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType,
+    step: str,
+    error: Exception,
+    kind: type,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     package(a_run(tmp_path / "run"), tmp_path / "model")
     scans = [a_scan(tmp_path / "scans", name) for name in ("large", "small")]
     errors = [error]
-    usual = getattr(prediction, step)
+    usual = getattr(module, step)
 
     def too_much(*arguments: Any) -> Any:
         if errors:
             raise errors.pop()
         return usual(*arguments)
 
-    monkeypatch.setattr(prediction, step, too_much)
+    monkeypatch.setattr(module, step, too_much)
     failed, result = outline(tmp_path / "model", scans, tmp_path)
     assert isinstance(failed, Failed)
     assert isinstance(failed.error, kind)
@@ -624,3 +651,67 @@ def test_one_fold_has_no_agreement(tmp_path: Path) -> None:
     lines = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "case,class,agreement,probability,volume_mm3,flag,removed_mm3"
     assert lines[1].startswith("a,tumor,,0.75,27.0,")
+
+
+def test_reading_predicting_and_writing_go_on_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the network has b, a is written, and c is read, but not d."""
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    folder, out = tmp_path / "scans", tmp_path / "out"
+    scans = [a_scan(folder, case).path for case in "abcd"]
+    read: list[str] = []
+    usual = queue.load_scan
+
+    def load(path: Path, *arguments: Any) -> Any:
+        read.append(path.name[0])
+        return usual(path, *arguments)
+
+    def one(self: Level, volume: Volume, level: float) -> Prediction:
+        until = time.monotonic() + 60
+        while volume.case == "b" and not ((out / "a.nii.gz").exists() and "c" in read):
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        assert volume.case != "b" or "d" not in read
+        tumor = (volume.data[0] > level).astype(np.float32)
+        return Prediction(volume, np.stack([1 - tumor, tumor]))
+
+    monkeypatch.setattr(queue, "load_scan", load)
+    monkeypatch.setattr(Level, "_one", one)
+    done = predict_files(tmp_path / "model", scans, out)
+    done.require()
+    assert [row.case for row in done.confidence] == list("abcd")
+    assert read == list("abcd")
+
+
+def test_a_label_map_that_cannot_be_written_stops_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    scans = [a_scan(tmp_path / "scans", case).path for case in "abc"]
+    full = OSError(errno.ENOSPC, "No space left on device")
+    written: list[Path] = []
+
+    def write(path: Path, *unused: Any) -> None:
+        written.append(path)
+        raise full
+
+    monkeypatch.setattr(label_maps, "write_outline", write)
+    with pytest.raises(MachineError, match=r"a\.nii\.gz: cannot be written: No space left"):
+        predict_files(tmp_path / "model", scans, tmp_path / "out")
+    assert len(written) == 1
+    assert not list((tmp_path / "out").glob("[!.]*"))
+
+
+def test_the_table_of_confidences_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = [
+        Confidence("a", "tumor", math.nan, 0.1 + 0.2, 1e9, "at the edge, not found", 0.0),
+        Confidence('b "c"', "cochlea", 1.0, math.nan, 0.0, "", 2.5),
+    ]
+    write_confidence(tmp_path / "one.csv", rows)
+    write_confidence(tmp_path / "two.csv", read_confidence(tmp_path / "one.csv"))
+    assert (tmp_path / "two.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    for wrong in ("a,b\n", ",".join(CONFIDENCE_COLUMNS) + "\na,tumor,x,,,,\n"):
+        (tmp_path / "wrong.csv").write_text(wrong, encoding="utf-8")
+        with pytest.raises(DataError, match=r"wrong\.csv:"):
+            read_confidence(tmp_path / "wrong.csv")

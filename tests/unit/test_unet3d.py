@@ -21,6 +21,7 @@ from crossmod_unet3d.plan import Plan, make_plan
 from crossmod_unet3d.predict import Predictor
 from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
 from crossmod_unet3d.train import deep_loss, dice_and_cross_entropy
+from crossmod_unet3d.windows import importance
 from safetensors.numpy import save
 
 from crossmod import Context, RecipeError, State, Volume
@@ -447,22 +448,21 @@ def test_without_memory_for_many_windows_a_prediction_takes_fewer():
     ]
 
 
-def test_without_memory_for_the_blend_it_is_done_in_main_memory(monkeypatch):
-    from crossmod_unet3d import predict
+class FarAway(Predictor):
+    """Its device, which computes nothing, has no memory for a whole volume."""
 
-    whole = predict.sliding_window_inference
+    def _weighted(self, volume, weights, piece):
+        if volume.is_meta:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert weights.is_meta
+        return predictor_of(self.network, [])._weighted(volume, importance(self.window), piece)
+
+
+def test_without_memory_for_the_blend_it_is_done_in_main_memory():
     image, said = np.random.default_rng(0).random((20, 18, 9), np.float32), []
     expected = predictor_of(Small(9), [])(image)
-
-    def blend(tensor, *arguments, device, sw_device, **settings):
-        if device != "cpu":
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        assert sw_device == "meta"
-        return whole(tensor, *arguments, device="cpu", sw_device="cpu", **settings)
-
-    monkeypatch.setattr(predict, "sliding_window_inference", blend)
-    predictor = predictor_of(Small(9), said, device="meta", at_once=2)
-    monkeypatch.setattr(predict, "autocast", lambda *_, **__: torch.autocast("cpu", enabled=False))
+    ctx = Context(Path("nowhere"), device="meta", log=said.append)
+    predictor = FarAway(Small(9), (8, 8, 8), overlap=0.5, mirror=(), ctx=ctx, at_once=2)
     np.testing.assert_allclose(predictor(image), expected, atol=1e-4)
     assert said == [
         "out of memory in prediction: continued with 1 window(s) at a time, blended on cpu"
