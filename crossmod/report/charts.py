@@ -80,6 +80,8 @@ def _boxes(
     axes: Axes, rows: Sequence[Sequence[float]], offset: float, height: float, color: str
 ) -> None:
     filled = {row: values for row, values in enumerate(rows) if values}
+    if not filled:  # a center may have scans in other splits only
+        return
     axes.boxplot(
         [list(values) for values in filled.values()],
         positions=[row + offset for row in filled],
