@@ -7,7 +7,6 @@ adds twice as much if the cost is linear, and four times as much if it is quadra
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
 import sys
 import threading
@@ -19,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import forked
 import pytest
 from crossmod_here import Here
 from program import ROOT
@@ -87,7 +87,7 @@ class Study:
 
 
 def run_all(studies: list[Study]) -> None:
-    os.fsync = lambda handle: None  # in a process of its own
+    os.fsync, known.SETTLED_S = lambda handle: None, -1000.0  # in a process of its own
     for study in studies:
         study.run()
 
@@ -102,7 +102,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Study]]:
         patch.setattr(known, "SETTLED_S", -1000.0)  # these files are new, and stay as they are
         patch.delenv("CROSSMOD_DATA", raising=False)
         made = [Study(folder / str(cases), cases) for cases in SIZES]
-        work = multiprocessing.get_context("fork").Process(target=run_all, args=(made,))
+        work = forked.CONTEXT.Process(target=run_all, args=(made,))
         work.start()
         work.join()
         assert work.exitcode == 0
