@@ -31,6 +31,7 @@ from crossmod.run import api, known
 from crossmod.run.check import check
 from crossmod.run.run import Run
 from crossmod.run.schedule import Scheduler
+from crossmod.stages import code, entry_points, find
 from crossmod.store.collect import Collector, Contents
 from crossmod.store.runs import known_runs
 
@@ -86,6 +87,12 @@ class Study:
         Scheduler([run], Here(None, run.store, run.machine), Silent()).execute()
 
 
+def look_again() -> None:
+    """Let plugins be found that were not there when others were looked for."""
+    for cached in (entry_points.offers, find.load, code._owners):
+        cached.cache_clear()
+
+
 def run_all(studies: list[Study]) -> None:
     os.fsync, known.SETTLED_S = lambda handle: None, -1000.0  # in a process of its own
     for study in studies:
@@ -99,6 +106,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Study]]:
     with pytest.MonkeyPatch.context() as patch:
         MEASURE.write_plugins(folder / "site")
         patch.syspath_prepend(folder / "site")
+        look_again()
         patch.setattr(known, "SETTLED_S", -1000.0)  # these files are new, and stay as they are
         patch.delenv("CROSSMOD_DATA", raising=False)
         made = [Study(folder / str(cases), cases) for cases in SIZES]
@@ -107,6 +115,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Study]]:
         work.join()
         assert work.exitcode == 0
         yield made
+    look_again()
 
 
 def lines_of(action: Callable[[], object]) -> int:
