@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ class Earlier:
     store: Store
     extents: Extents
     conditions: Conditions
+    _loads: dict[str, tuple[int, Lattice] | None] = field(default_factory=dict, init=False)
 
     def of(self, step: Step) -> Measured | None:
         """The cost of a step, from the result whose number of cases is nearest."""
@@ -98,11 +99,15 @@ class Earlier:
         return stored[0] if load and stored and stored[1].resembles(load.lattice) else 0
 
     def _load(self, entry: Mapping[str, Any]) -> tuple[int, Lattice] | None:
+        """The cohort of an entry; every step of a plan asks for that of each."""
         from nibabel.filebasedimages import ImageFileError
 
-        with suppress(OSError, ImageFileError):  # damaged; the run will notice
-            return _stored_load(self.store, entry)
-        return None
+        key = entry["key"]
+        if key not in self._loads:
+            self._loads[key] = None
+            with suppress(OSError, ImageFileError):  # damaged; the run will notice
+                self._loads[key] = _stored_load(self.store, entry)
+        return self._loads[key]
 
     @cached_property
     def _entries(self) -> Mapping[str, list[dict[str, Any]]]:

@@ -36,10 +36,10 @@ def read_manifest(entry: Path) -> dict[str, Any]:
 
 def manifest_of(entry: Path) -> dict[str, Any] | None:
     """The manifest of an entry whose files are all there in full size, else None."""
-    content = read_manifest(entry)
+    content, root = read_manifest(entry), str(entry)
     try:
-        whole = all(
-            (entry / name).stat().st_size == file["bytes"]
+        whole = all(  # texts, since a store may hold a million files
+            os.stat(f"{root}/{name}").st_size == file["bytes"]  # noqa: PTH116
             for name, file in content["files"].items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

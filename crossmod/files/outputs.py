@@ -10,10 +10,9 @@ a file that somebody changed has another digest and counts as theirs.
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from crossmod.files.digests import digest_on_disk
 from crossmod.files.ledger import (
     ITSELF,
     LEDGER,
-    Digests,
+    Ledger,
     add_to_ledger,
     ledger_fault,
     owner_of,
@@ -140,7 +139,6 @@ class Outputs:
     folder: Path
     command: str
     inputs: Inputs = NOTHING
-    _known: Digests = field(default_factory=lambda: defaultdict(set), init=False)
 
     def below(self, name: str) -> Outputs:
         """What the same command writes into a folder inside, or into this one without a name."""
@@ -258,12 +256,13 @@ class Outputs:
         """
         if not self._knows(name, digest):
             add_to_ledger(self.folder, self.command, name, digest)
-            self._known[self.command, name].add(digest)
 
     def _knows(self, name: str, digest: str) -> bool:
-        if digest not in self._known[self.command, name]:
-            self._known = read_ledger(self.folder)
-        return digest in self._known[self.command, name]
+        return digest in self._ledger.read().get((self.command, name), ())
+
+    @cached_property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.folder)
 
 
 def _require_place(folder: Path, command: str = "", fix: str = "name another folder") -> None:

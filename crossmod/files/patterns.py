@@ -18,15 +18,18 @@ MAX_LINKS = 20
 """Links to the outside that a message lists."""
 
 
-def reference_of(root: Path, labels: str, case: str) -> Path:
-    """Where the label map lies that a case is scored against, whether or not it exists.
+def references_of(root: Path, labels: str, cases: Iterable[str]) -> dict[str, Path]:
+    """Case -> where the label map lies that it is scored against, whether or not it exists.
 
     Example:
-        >>> reference_of(Path("data"), "hidden/{case}_Label.nii.gz", "ldn_7").as_posix()
+        >>> found = references_of(Path("data"), "hidden/{case}_Label.nii.gz", ["ldn_7"])
+        >>> found["ldn_7"].as_posix()
         'data/hidden/ldn_7_Label.nii.gz'
     """
-    place = root / labels.replace(CASE, case)
-    return place if os.path.lexists(place) else matches(root, labels).get(case, place)
+    places = {case: root / labels.replace(CASE, case) for case in cases}
+    missing = [case for case, place in places.items() if not os.path.lexists(place)]
+    there = matches(root, labels) if missing else {}  # in another form of Unicode, perhaps
+    return places | {case: there[case] for case in missing if case in there}
 
 
 def refuse_links(root: Path, patterns: Iterable[str], names: Iterable[str] = ()) -> None:
@@ -36,7 +39,8 @@ def refuse_links(root: Path, patterns: Iterable[str], names: Iterable[str] = ())
         DataError: names the links and where they lead, or folders that cannot be read.
     """
     files = (*files_of(root, patterns), *(root / name for name in names))
-    links = {link for path in files if (link := _way_out(root, path))}
+    inside, known = root.resolve(), dict[Path, Path | None]()
+    links = {link for path in files if (link := _way_out(root, path, inside, known))}
     if links:
         lines = [f"{link} leads to {_target(link)}" for link in sorted(links)]
         raise DataError(
@@ -46,11 +50,23 @@ def refuse_links(root: Path, patterns: Iterable[str], names: Iterable[str] = ())
         )
 
 
-def _way_out(root: Path, path: Path) -> Path | None:
-    """The first part of a path that is not in the folder ``root`` once links are followed."""
-    inside, below = root.resolve(), path.relative_to(root)
-    parts = (root / part for part in (*reversed(below.parents), below))
-    return next((part for part in parts if not _target(part).is_relative_to(inside)), None)
+def _way_out(root: Path, path: Path, inside: Path, known: dict[Path, Path | None]) -> Path | None:
+    """The first part of a path that is not in the folder ``inside`` once links are followed.
+
+    Args:
+        root: the data folder, without its links followed.
+        path: below it.
+        inside: the data folder, its links followed.
+        known: what was found of folders, to which more is added: many files share one.
+    """
+    if path == root:
+        return None
+    if path.parent not in known:
+        known[path.parent] = _way_out(root, path.parent, inside, known)
+    before = known[path.parent]
+    if before is not None or not (path.is_symlink() or ".." in path.parts):
+        return before
+    return None if _target(path).is_relative_to(inside) else path
 
 
 def _target(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -59,10 +60,12 @@ def score_chart(scores: Sequence[Score], centers: Sequence[str], part: str, name
         for line in range(1, len(stages)):
             axes.axhline(line - 0.5, color=RULE, linewidth=0.6)
         _score_axis(axes, metric, known(scores, metric))
+    most = max(Counter((s.stage, s.center) for s in scores).values(), default=0)
+    shown = f", {MAX_POINTS} for a box at most" if most > MAX_POINTS else ""
     caption = (
-        "Each point is a case; boxes span the quartiles, the bar is the median, whiskers reach"
-        f" 1.5 times the box. {_directions(metrics)}A structure that only one mask has counts as"
-        f" {penalties(metrics)} (dotted)."
+        f"Each point is a case{shown}; boxes span the quartiles, the bar is the median, whiskers"
+        f" reach 1.5 times the box. {_directions(metrics)}A structure that only one mask has counts"
+        f" as {penalties(metrics)} (dotted)."
     )
     keys = [Key(center, color, "dot") for center, color in center_colors(centers).items()]
     return chart(figure, part, name, keys, caption)
@@ -80,7 +83,7 @@ def _boxes(
     axes: Axes, rows: Sequence[Sequence[float]], offset: float, height: float, color: str
 ) -> None:
     filled = {row: values for row, values in enumerate(rows) if values}
-    if not filled:  # a center without cases; Matplotlib takes no box for one
+    if not filled:  # a center may have scans in other splits only
         return
     axes.boxplot(
         [list(values) for values in filled.values()],

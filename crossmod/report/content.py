@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,7 +79,7 @@ class ReportContent:
         """The label of `structure`."""
         return self.classes[self.structure]
 
-    @property
+    @cached_property
     def all_centers(self) -> list[str]:
         """Every center that occurs, by name."""
         cases = self.source.cases + self.target.cases

@@ -23,6 +23,7 @@ from crossmod.report.tables import (
     timing_bars,
 )
 from crossmod.report.templates import render
+from crossmod.report.weakest import Ranking, rankings
 from crossmod.scores.table import penalties, reported
 
 MAX_SURVEYED = 120
@@ -42,12 +43,13 @@ class Surveyed:
 
 @dataclass(frozen=True)
 class Results:
-    """One split: what it is, its tables, and a chart per structure."""
+    """One split: what it is, its tables, a chart per structure, and where it is weakest."""
 
     split: str
     note: str
     tables: Sequence[Table]
     charts: Sequence[tuple[str, Chart]]
+    rankings: Sequence[Ranking]
 
 
 def write_report(path: Path, content: ReportContent) -> list[Chart]:
@@ -120,7 +122,8 @@ def _results(content: ReportContent, split: str) -> Results:
         part = f"scores-{len(charts)}-{splits(content).index(split)}"
         name = f"scores-{split}-{table.structure}"
         charts.append((table.structure, score_chart(chosen, content.centers, part, name)))
-    return Results(split, SPLIT_NOTES.get(split, ""), tables, charts)
+    note = SPLIT_NOTES.get(split, "")
+    return Results(split, note, tables, charts, rankings(content, split))
 
 
 def _galleries(content: ReportContent, seen: Surveyed) -> dict[str, Gallery]:

@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.files.outputs import Outputs
-from crossmod.intake.survey import Survey, require_none
+from crossmod.files.patterns import files_of
+from crossmod.intake.survey import require_none
 from crossmod.recipe.load import load_all
 from crossmod.recipe.model import Recipe
 from crossmod.recipe.names import find_recipe
 from crossmod.run.data import check_data, find_data, inputs_of, reading_of, survey_data
 from crossmod.run.engine import Engine
 from crossmod.run.folder import choose_places
-from crossmod.run.foresight import foresee
+from crossmod.run.foresight import Looked, foresee
+from crossmod.run.known import KnownFiles
 from crossmod.run.plan import Plan, Planner
 from crossmod.run.publish import publish_comparison, publish_report
 from crossmod.run.run import Run
@@ -119,23 +121,27 @@ def plan(
     }
     opened = Store(kept, shared, make=make)  # not before there are scans
     memory = kept / "intake" if is_store(kept) else None
-    digests: dict[Path, str] = {}  # each file is read once
-    surveys: dict[str, Survey] = {}
+    patterns = {pattern for one in found for pattern in one.recipe.patterns}
+    known = KnownFiles(root, memory, files_of(root, patterns))
+    digests = known.digests  # each file is read once
+    seen: dict[str, Looked] = {}
     plans = []
     for checked in found:
         key = reading_of(checked.recipe)
         inventory = inventories[key]
-        if key not in surveys:
-            surveys[key] = survey_data(
+        if key not in seen:
+            surveyed = survey_data(
                 checked.recipe, root, inventory, memory=memory, digests=digests, progress=progress
             )
-        survey = surveys[key]
-        foreseen = foresee(checked, inventory, survey)
+            seen[key] = Looked(checked.recipe, inventory, surveyed)
+        survey = seen[key].survey
+        foreseen = foresee(checked, seen[key])
         require_none([*survey.problems, *foreseen.problems])
         planned = Planner(checked, root, digests).plan()
         planned.remark(survey.remarks)
         planned.remark(("source", f"warning: {text}") for text in foreseen.warnings)
         plans.append(planned)
+    known.keep()
     return Experiment(plans, opened, outputs)
 
 

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crossmod.data.folder import Inventory
 from crossmod.errors import DataError
-from crossmod.intake import Survey
 from crossmod.intake.classes import lines_on_classes
 from crossmod.intake.survey import require_none
 from crossmod.recipe.load import Examined, examine
 from crossmod.recipe.model import Recipe
 from crossmod.run.data import check_data, reading_of, survey_data
-from crossmod.run.foresight import foresee
+from crossmod.run.foresight import Looked, foresee
 from crossmod.stages.base import Progress, silent_progress
 
 
@@ -70,14 +68,14 @@ def check(
     found = Findings(examine(recipe, settings, allow_outside=allow_outside))
     if data is None:
         return found
-    seen: dict[str, tuple[Inventory, Survey] | None] = {}
+    seen: dict[str, Looked | None] = {}
     for one in found.examined.recipes:
         key = reading_of(one)
         if key not in seen:
             seen[key] = _look(one, data, found, allow_outside, progress)
     for checked in found.examined.checked:
         if looked := seen[reading_of(checked.recipe)]:
-            foreseen = foresee(checked, *looked)
+            foreseen = foresee(checked, looked)
             found.problems += foreseen.problems
             found.warnings += foreseen.warnings
     found.problems = list(dict.fromkeys(found.problems))  # variants share most of their lines
@@ -89,7 +87,7 @@ def check(
 
 def _look(
     recipe: Recipe, data: Path, found: Findings, allow_outside: bool, progress: Progress
-) -> tuple[Inventory, Survey] | None:
+) -> Looked | None:
     """The scans of a recipe and what their files hold; None if they cannot be found."""
     try:
         inventory = check_data(recipe, data, allow_outside=allow_outside)
@@ -100,4 +98,4 @@ def _look(
     found.lines += [*inventory.lines(), *lines_on_classes(survey)]
     found.problems += survey.problems
     found.notes += [text for _, text in survey.remarks]
-    return inventory, survey
+    return Looked(recipe, inventory, survey)

@@ -201,7 +201,8 @@ def _too_large(found: Survey, recipe: Recipe) -> Iterator[str]:
     changed = merge(usual.model_dump(), last.preprocess if last else {})
     other = Preprocess.model_validate(unset(changed, Preprocess))
     for part in found.parts:
-        grids = [recipe.preprocess.of(part.split)] if part.split == "source" else [usual, other]
+        both = [usual] if other == usual else [usual, other]
+        grids = [recipe.preprocess.of(part.split)] if part.split == "source" else both
         for image in [scan.image for scan in part.scans if scan.image in found.facts]:
             try:
                 for options in grids:

@@ -29,8 +29,8 @@ FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
          "comparison.csv", "comparison.md", "comparison.tex", "differences.csv")  # fmt: skip
 """What a run writes besides results and the log."""
 
-NUMBERED = re.compile(r"\d\d-.+")
-DRAFT = re.compile(r"\.\d\d-.+\.\d+\.[0-9a-f]{8}")
+NUMBERED = re.compile(r"\d{2,}-.+")
+DRAFT = re.compile(r"\.\d{2,}-.+\.\d+\.[0-9a-f]{8}")
 
 NO_ROOM = "free up disk space or choose another folder with --out, then rerun to resume"
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from functools import cached_property
 
 import numpy as np
 
@@ -13,8 +15,10 @@ from crossmod.data.grids import Grid, common_shape
 from crossmod.errors import CrossmodError, PluginError
 from crossmod.files.patterns import is_folder
 from crossmod.intake import Survey, load_grid
+from crossmod.intake.facts import Facts
 from crossmod.options import Location, NameIn, with_names
 from crossmod.recipe.load import Checked
+from crossmod.recipe.model import Recipe
 from crossmod.stages.base import DataFacts, ScanFacts
 from crossmod.stages.entry_points import contained, explained
 from crossmod.stages.find import StageUse
@@ -45,17 +49,63 @@ class Foresight:
         lines.append(checked.document.problem(location, text))
 
 
-def foresee(checked: Checked, inventory: Inventory, survey: Survey) -> Foresight:
+@dataclass(frozen=True)
+class Looked:
+    """The scans of a recipe, for all variants that read the same files in the same way.
+
+    Attributes:
+        recipe: one of them.
+        inventory: the scans of each split.
+        survey: what the files hold; scans that could not be read are left out.
+    """
+
+    recipe: Recipe
+    inventory: Inventory
+    survey: Survey
+
+    @cached_property
+    def scans(self) -> dict[str, tuple[ScanFacts, ...]]:
+        """What stages are told of the scans of each split."""
+        return {split: tuple(self._facts(split)) for split in self.inventory.splits}
+
+    def _facts(self, split: str) -> Iterator[ScanFacts]:
+        """The scans of a split that can be read."""
+        options = self.recipe.preprocess.of(split)
+        classes = self.recipe.data.class_table.values
+        for scan in self.inventory.splits[split]:
+            if grid := self._grid(scan):
+                labels = self.survey.facts.get(scan.labels) if scan.labels else None
+                shape = tuple(common_shape(grid, options).astype(int).tolist())
+                volumes = _volumes(labels, classes) if labels else {}
+                yield ScanFacts(scan.case, scan.center, shape, options.spacing_mm, volumes)
+
+    def _grid(self, scan: Scan) -> Grid | None:
+        """The grid of a scan; None of one that cannot be read, or takes long to."""
+        if scan.image in self.survey.facts:
+            return self.survey.facts[scan.image].grid
+        if is_folder(scan.image):
+            return None
+        with suppress(CrossmodError):  # which reading it says
+            return load_grid(scan.image, self.recipe.intake)
+        return None
+
+
+def _volumes(labels: Facts, classes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
+    """Class -> mm3 in a label map."""
+    voxel = float(np.prod(labels.grid.spacing_mm))
+    return {name: voxel * labels.voxels_of(values) for name, values in classes.items()}
+
+
+def foresee(checked: Checked, looked: Looked) -> Foresight:
     """Compare the options of all stages with the scans they will get.
 
     Args:
         checked: the recipe.
-        inventory: the scans of each split.
-        survey: what the files hold; scans that could not be read are left out.
+        looked: its scans.
     """
     found = Foresight()
-    _check_centers(checked, inventory, found)
-    scans = {split: _facts(checked, split, inventory, survey) for split in inventory.splits}
+    _check_centers(checked, looked.inventory, found)
+    scans = looked.scans
     for (kind, name), use in checked.uses.items():
         location = (kind, name) if name else (kind,)
         given = _given(checked, kind, name, scans)
@@ -83,35 +133,6 @@ def _check_centers(checked: Checked, inventory: Inventory, found: Foresight) -> 
                     allowed = ", ".join([*both, '"*"'])
                     location = (kind, name, "fit_on", "center")
                     found.problems.append(checked.document.problem(location, text, allowed=allowed))
-
-
-def _facts(
-    checked: Checked, split: str, inventory: Inventory, survey: Survey
-) -> tuple[ScanFacts, ...]:
-    """The scans of a split that can be read."""
-    options = checked.recipe.preprocess.of(split)
-    classes = checked.recipe.data.class_table.values
-    known = []
-    for scan in inventory.splits[split]:
-        if grid := _grid(scan, checked, survey):
-            labels = survey.facts.get(scan.labels) if scan.labels else None
-            voxel = float(np.prod(labels.grid.spacing_mm)) if labels else 0.0
-            volumes = {n: voxel * labels.voxels_of(v) for n, v in classes.items()} if labels else {}
-            shape = tuple(common_shape(grid, options).astype(int).tolist())
-            spacing = options.spacing_mm
-            known.append(ScanFacts(scan.case, scan.center, shape, spacing, volumes))
-    return tuple(known)
-
-
-def _grid(scan: Scan, checked: Checked, survey: Survey) -> Grid | None:
-    """The grid of a scan; None of one that cannot be read, or takes long to."""
-    if scan.image in survey.facts:
-        return survey.facts[scan.image].grid
-    if is_folder(scan.image):
-        return None
-    with suppress(CrossmodError):  # which reading it says
-        return load_grid(scan.image, checked.recipe.intake)
-    return None
 
 
 def _given(

@@ -9,34 +9,26 @@ Beside the chain stand segmenters trained for comparison; they feed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import crossmod
-from crossmod.data.folder import find_scans
 from crossmod.data.grids import Preprocess
-from crossmod.errors import DataError
-from crossmod.files.digests import digest_of_files
-from crossmod.files.patterns import files_of, matches
-from crossmod.intake.formats.read import digest_of_image
 from crossmod.model.ensemble import Ensemble
 from crossmod.recipe.load import Checked, Segmentation
 from crossmod.recipe.model import AnyFiles, Files
 from crossmod.run.data import chosen
+from crossmod.run.sources import Sources
 from crossmod.run.steps import (
     Apply,
     Augment,
-    DataFolder,
     Fit,
     Gate,
-    MakePhantom,
     Predict,
     Prepare,
     PseudoLabel,
     Regrid,
-    ScanSource,
     ScoreStage,
     Step,
     Train,
@@ -47,9 +39,6 @@ from crossmod.stages.tables import LearningTable, PseudoLabelTable
 
 StepT = TypeVar("StepT", bound=Step)
 ApplyT = TypeVar("ApplyT", bound=Apply)
-
-PHANTOM = Path(crossmod.__file__).parent / "phantom"
-"""The code that makes the embedded cohort."""
 
 
 @dataclass
@@ -99,7 +88,8 @@ class Planner:
         is read once.
         """
         self.checked, self.recipe, self.root = checked, checked.recipe, root
-        self.digests = digests if digests is not None else {}
+        phantom = self.recipe.data.phantom
+        self.sources = Sources(root, phantom, digests if digests is not None else {})
 
     def plan(self) -> Plan:
         """The whole plan; rounds that turn out unnecessary are skipped when it runs."""
@@ -125,7 +115,7 @@ class Planner:
         data, cases = self.recipe.data, chosen(self.recipe, files, labels, self.root)
         return Prepare(
             name=f"prepare-{name}",
-            data=self.scans_of(files.images, labels, cases=cases),
+            data=self.sources.of(files.images, labels, cases=cases),
             images=files.images,
             labels=labels,
             centers=data.centers,
@@ -137,41 +127,14 @@ class Planner:
             patients=data.patients,
         )
 
-    def scans_of(self, *patterns: str | None, cases: Collection[str] | None = None) -> ScanSource:
-        """The embedded cohort, or the digests of the user's files that match; of some cases."""
-        if self.root is None:
-            size = self.recipe.data.phantom
-            if size is None:
-                raise DataError(
-                    "the recipe needs scans, but no data folder is given",
-                    fix="give --data DIR or set CROSSMOD_DATA",
-                )
-            code = digest_of_files(sorted(PHANTOM.glob("*.py")))
-            return MakePhantom(name="phantom", size=size, code=code)
-        found: dict[str, str] = {}
-        for path in files_of(self.root, filter(None, patterns), cases):
-            if path not in self.digests:
-                self.digests[path] = digest_of_image(path)
-            found[path.relative_to(self.root).as_posix()] = self.digests[path]
-        return DataFolder(name="data", root=self.root, digests=found)
-
-    def _referenced(self, images: Prepare) -> Literal["all", "some", "none"]:
-        """How many scans of a split have label maps to score against."""
-        labels = self.recipe.evaluate.labels
-        if labels is None:
-            return "none"
-        if self.root is None:
-            return "all"
-        scans = find_scans(self.root, images.images, None, images.centers, images.choice)
-        references = matches(self.root, labels)
-        found = [scan.case in references for scan in scans]
-        return "all" if all(found) else "some" if any(found) else "none"
-
     def _comparisons(self) -> None:
         """Segmenters the method is compared with, as far as the recipe asks for them."""
         target = self.made.target
         labels = self.recipe.evaluate.labels
-        if "oracle" in self.recipe.evaluate.compare and self._referenced(target) == "all":
+        if (
+            "oracle" in self.recipe.evaluate.compare
+            and self.sources.referenced(target, labels) == "all"
+        ):
             oracle = self._prepare("oracle", self.recipe.data.target, labels)
             self._segment("oracle", (self._add(oracle),))
         if "no-adaptation" in self.recipe.evaluate.compare:
@@ -324,11 +287,15 @@ class Planner:
         )
         self.made.predictions[stage, split] = self._add(predict)
         evaluate = self.recipe.evaluate
-        if evaluate.labels and split in evaluate.splits and self._referenced(images) != "none":
+        if (
+            evaluate.labels
+            and split in evaluate.splits
+            and self.sources.referenced(images, evaluate.labels) != "none"
+        ):
             score = ScoreStage(
                 name=f"score-{stage}-{split}",
                 predictions=predict,
-                data=self.scans_of(evaluate.labels),
+                data=self.sources.of(evaluate.labels),
                 labels=evaluate.labels,
                 stage=stage,
                 split=split,

@@ -15,7 +15,7 @@ from crossmod.data.volumes import Cohort
 from crossmod.files.digests import digest_of_bytes
 from crossmod.files.figures import FIGURES
 from crossmod.files.outputs import Outputs
-from crossmod.files.patterns import reference_of
+from crossmod.files.patterns import references_of
 from crossmod.recipe.lock import locked
 from crossmod.run.folder import LOCKED
 from crossmod.run.run import Run
@@ -204,5 +204,5 @@ def _references(run: Run, scans: list[Scan]) -> dict[str, Path]:
     if labels is None or not run.plan.scores:
         return {}
     root = run.plan.scores[0].data.folder(run.store)
-    found = {scan.case: reference_of(root, labels, scan.case) for scan in scans}
+    found = references_of(root, labels, (scan.case for scan in scans))
     return {case: path for case, path in found.items() if path.is_file()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crossmod.data.volumes import Cohort
 from crossmod.files.digests import digest_of_bytes
-from crossmod.files.patterns import reference_of
+from crossmod.files.patterns import references_of
 from crossmod.model.facts import (
     Fold,
     Identity,
@@ -55,10 +55,11 @@ def _references(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for step in {step.split: step for step in plan.scores}.values():
         root, known = step.data.folder(store), step.data.file_digests(store)
-        for scan in step.predictions.images.scans(store):
-            file = reference_of(root, step.labels, scan.case).relative_to(root).as_posix()
+        cases = [scan.case for scan in step.predictions.images.scans(store)]
+        for case, path in references_of(root, step.labels, cases).items():
+            file = path.relative_to(root).as_posix()
             if file in known:
-                found.setdefault(step.split, {})[scan.case] = known[file]
+                found.setdefault(step.split, {})[case] = known[file]
     return found
 
 

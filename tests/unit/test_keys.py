@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from crossmod.recipe.load import load_all
-from crossmod.run import plan
+from crossmod.run import sources
 from crossmod.run.plan import Planner
 from crossmod.run.steps import base
 from crossmod.stages.find import Plugin
@@ -80,6 +80,6 @@ def test_another_process_computes_the_same_keys() -> None:
 def test_the_key_of_the_embedded_cohort_is_never_that_of_no_code(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(plan, "PHANTOM", tmp_path)
+    monkeypatch.setattr(sources, "PHANTOM", tmp_path)
     with pytest.raises(ValueError, match="no files"):
         keys()

@@ -228,7 +228,7 @@ def test_folders_whose_names_have_brackets_count(tmp_path: Path) -> None:
     root = write(tmp_path, ["s [T1]/a.nii.gz", "l[x]?/a.nii.gz", "lx1/a.nii.gz"])
     [scan] = find_scans(root, "s [T1]/{case}.nii.gz", "l[x]?/{case}.nii.gz", EVERYONE)
     assert scan.labels == root / "l[x]?" / "a.nii.gz"
-    data = Planner(load(RECIPES / "smoke.toml"), root).scans_of("l[x]?/{case}.nii.gz")
+    data = Planner(load(RECIPES / "smoke.toml"), root).sources.of("l[x]?/{case}.nii.gz")
     assert list(data.settings["files"]) == ["l[x]?/a.nii.gz"]
 
 
@@ -240,7 +240,7 @@ def test_hidden_files_are_no_scans(tmp_path: Path) -> None:
     planner = Planner(load(RECIPES / "smoke.toml"), root)
     for pattern, case in {"t/{case}.nii.gz": "a", "p/{case}/x.nii.gz": "c"}.items():
         assert [scan.case for scan in find_scans(root, pattern, None, EVERYONE)] == [case]
-        files = planner.scans_of(pattern).settings["files"]
+        files = planner.sources.of(pattern).settings["files"]
         assert list(files) == [pattern.format(case=case)]
     assert len(find_scans(root, "p/.d/{case}.nii.gz", None, EVERYONE)) == 1
 

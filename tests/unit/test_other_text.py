@@ -16,7 +16,7 @@ from crossmod.data.crossmoda import Info, read_infos
 from crossmod.data.folder import find_scans
 from crossmod.exchange.data_folder import Role, import_raw
 from crossmod.exchange.nnunet_raw import read_raw
-from crossmod.files.patterns import matches, reference_of
+from crossmod.files.patterns import matches, references_of
 from crossmod.files.tables import read_csv
 from crossmod.scores.evaluation.folders import label_pairs
 from crossmod.scores.ranking.table import read_table
@@ -85,7 +85,8 @@ def test_names_match_in_any_form_of_unicode(on_disk: str, asked: str, tmp_path: 
         tmp_path, f"t2 {asked}/{{case}}.nii.gz", "seg/{case}.nii.gz", {"m": f"{asked}_*"}
     )
     assert (scan.case, scan.center, scan.image, scan.labels) == (f"{NFC}_1", "m", image, labels)
-    assert reference_of(tmp_path, f"t2 {asked}/{{case}}.nii.gz", scan.case) == image
+    pattern = f"t2 {asked}/{{case}}.nii.gz"
+    assert references_of(tmp_path, pattern, [scan.case]) == {scan.case: image}
     [pair] = label_pairs(image.parent, labels.parent, {})
     assert pair.case == f"{NFC}_1"
 

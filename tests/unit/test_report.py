@@ -342,6 +342,29 @@ def test_m06_many_cases_and_centers_stay_bounded(tmp_path: Path) -> None:
     page = page_of(content, tmp_path)
     assert_offline(page)
     assert f"first {MAX_CENTERS} centers" in page
+    worst, centers = re.findall(r"<details><summary>(?:The \d|All).*?</details>", page, re.DOTALL)
+    assert "The 10 weakest of 500 cases: tumor, round-3" in worst
+    assert worst.count("<tr>") == centers.count("<tr>") - 2 == 11
+    assert "All 12 centers" in centers
+    found = [float(dice) for dice in re.findall(r"<td>\w+</td><td>(0\.\d+)", worst)]
+    assert found == sorted(found)
+    assert found[-1] < 0.02
+
+
+def test_a_center_without_scores_of_a_split_is_no_box(tmp_path: Path) -> None:
+    source = cohort(tmp_path / "s", ["a", "b"], centers=2)
+    other = source.cases[0].center
+    scores = [scored("validation", "round-1", "v", other, "tumor", 0.5, 1.0, *UNSHOWN)]
+    page = page_of(replace(empty(tmp_path), source=source, scores=scores), tmp_path)
+    assert "Every case: tumor" in page
+
+
+def test_of_many_warnings_the_first_are_open(tmp_path: Path) -> None:
+    warnings = [f"odd {number}," for number in range(3000)]
+    page = page_of(replace(empty(tmp_path), warnings=warnings), tmp_path)
+    assert page.index("odd 19,") < page.index("<summary>2980 more") < page.index("odd 20,")
+    assert "odd 999," in page
+    assert "odd 1000," not in page
 
 
 @pytest.mark.slow

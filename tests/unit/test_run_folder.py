@@ -47,6 +47,15 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("[!.]*"))
 
 
+def test_results_of_the_hundredth_step_go_like_all_others(tmp_path: Path) -> None:
+    folder = of_run(tmp_path)
+    folder.outputs.claim()
+    folder.show("100-use", "k1", result(tmp_path / "store", "k1"))
+    (folder.folder / ".100-use.77.0123abcd").mkdir()  # of a run that was killed
+    folder.keep([])
+    assert {path.name for path in folder.folder.iterdir()} == {LEDGER}
+
+
 def test_another_result_takes_the_place_of_the_old_one(shown: Path, tmp_path: Path) -> None:
     folder = of_run(tmp_path)
     draft = shown / ".01-fit.77.0123abcd"  # of a run that was killed

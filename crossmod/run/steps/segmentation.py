@@ -22,7 +22,7 @@ from crossmod.data.volumes import (
     read_labels,
 )
 from crossmod.errors import elided
-from crossmod.files.patterns import reference_of
+from crossmod.files.patterns import references_of
 from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid
 from crossmod.model.ensemble import Ensemble
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
@@ -241,9 +241,11 @@ class ScoreStage(Step):
 
     def make(self, store: Store, ctx: Context) -> None:
         images = self.predictions.images
-        root, rows = self.data.folder(store), []
-        for scan in ctx.progress(images.scans(store)):
-            reference = reference_of(root, self.labels, scan.case)
+        scans, rows = images.scans(store), []
+        cases = [scan.case for scan in scans]
+        references = references_of(self.data.folder(store), self.labels, cases)
+        for scan in ctx.progress(scans):
+            reference = references[scan.case]
             if not self.data.has_reference(reference):
                 continue  # only some scans of this split have one
             prediction = label_map(self.predictions.folder(store), scan.case)
