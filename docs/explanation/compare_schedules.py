@@ -34,14 +34,14 @@ from crossmod.torch import resolve_precision
 
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart.toml"
 MIDDLE = {
-    "spacing_mm": 0.75,
+    "spacing_mm": 1.0,
     "options": {
         "width": 8,
         "width_doubles_every": 2,
-        "iterations": 200,
-        "start_scales": [6],
-        "mask_radius": 4,
-        "mask_sigma": 3.0,
+        "iterations": 120,
+        "start_scales": [4],
+        "mask_radius": 3,
+        "mask_sigma": 2.0,
     },
 }
 GROUPS = [{"name": "all", "factors": [0.8, 1.0, 1.25], "texture": 0.5}]
@@ -64,7 +64,9 @@ def pairs_of(folder: Path, spacing_mm: float, count: int) -> list[Pair]:
     found = []
     for path in sorted(folder.rglob("*_hrT2.nii.gz")):
         case = path.name.removesuffix("_hrT2.nii.gz")
-        image, labels = (nibabel.load(p) for p in (path, folder / "hidden" / f"{case}_Label.nii.gz"))
+        image, labels = (
+            nibabel.load(p) for p in (path, folder / "hidden" / f"{case}_Label.nii.gz")
+        )
         upright, affine = closest_canonical(image.get_fdata(dtype=np.float32), image.affine)
         marks, _ = closest_canonical(np.asarray(labels.dataobj), labels.affine)
         data, marks, affine = to_common(upright, marks, affine, common)
@@ -146,9 +148,9 @@ def panel(path: Path, rows: list[list[FloatArray]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--cases", type=int, default=24)
+    parser.add_argument("--cases", type=int, default=16)
     parser.add_argument("--panel", type=Path, help="where to save a picture of some tumors")
-    parser.add_argument("--middle", action="store_true", help="voxels of 0.75 mm, 8 scales")
+    parser.add_argument("--middle", action="store_true", help="voxels of 1 mm, 6 scales")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     recipe = tomllib.loads(QUICKSTART.read_text(encoding="utf-8"))["augment"]["tumors"]
@@ -190,7 +192,9 @@ def compare(
     print(f"\nCPU seconds of learning: {costs}")
     for one, other in ((("paper", 1), ("paper", 2)), (("paper", 1), ("fast", 1))):
         if other in copies:
-            print(f"{one} and {other} differ by {difference(copies[one], copies[other], naive):.3f}")
+            print(
+                f"{one} and {other} differ by {difference(copies[one], copies[other], naive):.3f}"
+            )
     if asked.panel:
         shown = [case for case in first if case.endswith("x1.25-s" + case[-1])][:8]
         panel(asked.panel, [row_of(case, originals, naive, copies) for case in shown])

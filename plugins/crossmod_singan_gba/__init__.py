@@ -71,9 +71,10 @@ class SinganGbaOptions(Options):
     """The axial slice of `training_case` to learn from; by default the one at the level of the
     lesions."""
     schedule: Literal["paper", "fast"] = "paper"
-    """How long and how wide the scales are learned: as Shaham et al. do, or at a tenth of the cost;
-    "fast" gives half of `iterations` to the scales that redraw lesions and a quarter to those below,
-    doubles the channels once at most, and computes in the `precision` of the run."""
+    """How wide the networks are and how long they learn: as in the paper, or at a small part of the
+    cost. With "fast", scales that redraw lesions learn for half of `iterations`, those below for a
+    quarter; networks have half the channels, but no fewer than `width`; the number format is that
+    of the run."""
     scale_factor: Annotated[float, Field(strict=True, ge=0.1, le=0.99)] = 0.85
     """Ratio of neighboring scales; corrected so that the coarsest side is `min_size`."""
     min_size: Size = 25

@@ -1,8 +1,8 @@
 """How wide the networks of each scale are and how long they learn; needs no torch.
 
 "paper" is Shaham et al. 2019: all scales learn equally long, and channels double every few scales.
-"fast" spends its time where lesions are redrawn: a lesion passes through the scales from the first
-start scale on; those below only make images for them to learn on.
+"fast" halves what both cost, and spends the time where lesions are redrawn: a lesion passes through
+the scales from the first start scale on; those below only make images for them to learn on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ BELOW, REDRAWING, WHOLE = 1, 2, 4
 """Quarters of `iterations` that "fast" gives to the scales below the first start scale and to
 those from there on, and a whole."""
 
-DOUBLINGS = 1
-"""How often channels double with "fast": 64 are the most where the coarsest networks have 32."""
+NARROWER = 2
+"""What "fast" divides channels by, but for the coarsest scales, which have the fewest."""
 
 
 class ScalePlan(NamedTuple):
@@ -62,12 +62,14 @@ class Schedule:
 def schedule_of(options: SinganGbaOptions, scales: int) -> Schedule:
     """The schedule that a recipe asks for, for a pyramid of so many scales."""
     paper = options.schedule == "paper"
-    doublings = scales if paper else DOUBLINGS
     phase = options.iterations if paper else max(1, round(options.iterations / WHOLE))
     plans = []
     for scale in range(scales):
-        doubled = min(scale // options.width_doubles_every, doublings)
+        width = min(options.width << scale // options.width_doubles_every, options.max_width)
+        if paper:
+            plans.append(ScalePlan(width, phase))
+            continue
         quarters = BELOW if scale < options.first_start else REDRAWING
-        width = min(options.width << doubled, options.max_width)
-        plans.append(ScalePlan(width, phase if paper else quarters * phase))
+        narrow = min(width, max(width // NARROWER, options.width))
+        plans.append(ScalePlan(narrow, quarters * phase))
     return Schedule(tuple(plans), phase)
