@@ -189,6 +189,22 @@ def peak_bytes() -> int:
     return largest if sys.platform == "darwin" else largest * 1024
 
 
+def forget_gpu_peak(device: str) -> None:
+    """Give back the memory of a GPU that nothing uses, and reset the peak."""
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def gpu_peak_bytes(device: str) -> int:
+    """The most that this process held of a GPU since `forget_gpu_peak`; 0 on a CPU."""
+    import torch
+
+    return int(torch.cuda.max_memory_reserved(device)) if device.startswith("cuda") else 0
+
+
 def resident_bytes() -> int:
     """The memory this process holds now; 0 where Linux does not tell."""
     with suppress(OSError):

@@ -12,10 +12,14 @@ from pathlib import Path
 import torch
 from crossmod_cyclegan import CycleGAN, CycleGANOptions
 from crossmod_singan_gba import SinganGba, SinganGbaOptions
-from crossmod_unet3d import UNet3D, UNet3DOptions
+from crossmod_unet3d import Augmentation, UNet3D, UNet3DOptions
+from crossmod_unet3d.patches import PatchSource
+from crossmod_unet3d.plan import make_plan
+from crossmod_unet3d.sampling import TrainingCases
 
 from crossmod import Context
 from crossmod.testing import CLASSES, small_cohort
+from crossmod.torch import Means
 
 OPTIONS = {
     CycleGAN: CycleGANOptions(
@@ -104,6 +108,36 @@ def compare(name, cohorts, folder, device):
     return ""
 
 
+def patches(cohorts, folder, device, kept_on, *, thin=False):
+    """A source of patches that are often changed in every way."""
+    ctx = Context(folder, classes=CLASSES, device=device)
+    often = Augmentation(**dict.fromkeys(Augmentation.model_fields, 0.5))
+    patch = (32, 32, 8) if thin else (16, 16, 12)
+    options = tiny(UNet3D, augmentation=often, patch=patch, batch_size=3).options
+    cases = TrainingCases(cohorts[0], {kept_on: 1e9}, ctx.rng("foreground"))
+    plan = make_plan((1, 1, 3 if thin else 1), (64, 64, 16), cases=3, classes=2, options=options)
+    return PatchSource(cases, plan, options, ctx)
+
+
+def compare_patches(cohorts, folder, device):
+    """Nothing if patches made there are those of the CPU, else what is wrong."""
+    try:
+        for thin in (False, True):
+            here = patches(cohorts, folder, "cpu", "cpu", thin=thin)
+            for kept_on in ("cpu", device):
+                there = patches(cohorts, folder, device, kept_on, thin=thin)
+                for step in range(12):
+                    ours, theirs = here.batch(step), there.batch(step)
+                    assert theirs.images.device.type == theirs.labels.device.type == device
+                    assert ours.names == theirs.names
+                    # The same kernels, so the same bits; a GPU rounds as it likes.
+                    torch.testing.assert_close(ours.images, theirs.images.cpu(), rtol=0, atol=0)
+                    torch.testing.assert_close(ours.labels, theirs.labels.cpu(), rtol=0, atol=0)
+    except Exception:
+        return traceback.format_exc()
+    return ""
+
+
 if __name__ == "__main__":
     import accelerator
 
@@ -111,6 +145,7 @@ if __name__ == "__main__":
     device, cohorts = accelerator.register(), cohorts_in(folder)
     for name in STAGES:
         (folder / f"{name}.txt").write_text(compare(name, cohorts, folder, device))
+    (folder / "patches.txt").write_text(compare_patches(cohorts, folder, device))
     if not accelerator.Elsewhere.operations:
         raise SystemExit("nothing was computed on the stand-in")
     layer = torch.nn.Linear(3, 2).to(device)
@@ -118,3 +153,8 @@ if __name__ == "__main__":
         layer(torch.zeros(1, 3))
     except RuntimeError as error:
         (folder / "mixture.txt").write_text(str(error))
+    means = Means()
+    for number in range(20):
+        means.add({"loss": torch.tensor(float(number)).to(device)})
+    read_meanwhile = means.steps
+    (folder / "means.txt").write_text(f"{read_meanwhile} of 20, {means.take()}")

@@ -88,6 +88,7 @@ def run(
             opened,
             observer,
             memory_bytes=estimates.memory_bytes,
+            gpu_bytes=estimates.gpu_bytes,
             stop_sign=sign,
         )
     _show(done)

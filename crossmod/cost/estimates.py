@@ -53,6 +53,12 @@ class Estimates:
         return {key: one.memory_bytes for key, one in self.of.items() if one.memory_bytes}
 
     @property
+    def gpu_bytes(self) -> dict[str, int]:
+        """Key -> memory of a GPU, where it is known; some steps take none."""
+        found = {key: one.gpu_bytes for key, one in self.of.items()}
+        return {key: size for key, size in found.items() if size is not None}
+
+    @property
     def disk_bytes(self) -> int:
         """What all results take, as far as it is known."""
         return sum(one.disk_bytes or 0 for one in self.of.values())
@@ -128,7 +134,7 @@ class Estimator:
         return Estimate(
             seconds=known.seconds + known.case_seconds * cases,
             memory_bytes=known.memory_bytes or None,
-            gpu_bytes=known.gpu_bytes or None,
+            gpu_bytes=known.gpu_bytes,
             disk_bytes=disk,
             source=known.source,
         )

@@ -26,7 +26,7 @@ class Measured:
         seconds: whatever the number of cases.
         case_seconds: for each case besides.
         memory_bytes: the largest resident set of its process.
-        gpu_bytes: the most its process held of the memory of a GPU; 0 if unknown.
+        gpu_bytes: the most its process held of the memory of a GPU; None if unknown.
         state_bytes: what a training leaves on disk.
         copies: cases that came out for each that went in.
         problem: why it could not be made; all else is unknown then.
@@ -37,7 +37,7 @@ class Measured:
     seconds: float = 0.0
     case_seconds: float = 0.0
     memory_bytes: int = 0
-    gpu_bytes: int = 0
+    gpu_bytes: int | None = None
     state_bytes: int = 0
     copies: float = 1.0
     problem: str = ""
@@ -121,12 +121,16 @@ class Earlier:
         return same_device and same_precision and work_of(step.content) == work_of(entry["content"])
 
     def _measured(self, step: Step, entry: Mapping[str, Any], count: int) -> Measured:
-        seconds, memory = float(entry["seconds"]), int(entry.get("peak_bytes", 0))
+        gpu_bytes = entry.get("gpu_peak_bytes")
+        earlier = Measured(
+            "earlier", memory_bytes=int(entry.get("peak_bytes", 0)), gpu_bytes=gpu_bytes
+        )
+        seconds = float(entry["seconds"])
         if step.is_learner:
             size = sum(file["bytes"] for file in entry.get("files", {}).values())
-            return Measured("earlier", seconds=seconds, memory_bytes=memory, state_bytes=size)
+            return replace(earlier, seconds=seconds, state_bytes=size)
         made = cohort_in(self.store.path(entry["key"]))
-        cost = Measured("earlier", case_seconds=seconds / count, memory_bytes=memory)
+        cost = replace(earlier, case_seconds=seconds / count)
         return replace(cost, copies=len(made) / count) if made is not None else cost
 
 

@@ -84,7 +84,8 @@ class Preview:
 
         Args:
             notify: takes the name of a step that is probed.
-            every: probe all that nothing is known of, else only what may be too large.
+            every: probe all that nothing is known of, else only what may be too large, or what
+                may share a GPU.
         """
         extents = Extents(self.store)
         conditions = Conditions(
@@ -100,7 +101,8 @@ class Preview:
         able = self.here and not lacking_gpu(self.room)
 
         def wants(step: Step) -> bool:
-            return every or (step.is_learner and may_be_large(step, extents.load(step)))
+            large = step.is_learner and may_be_large(step, extents.load(step))
+            return every or self.local.shares_gpus or large
 
         estimator = Estimator(extents, earlier, prober if able else None, wants)
         return estimator.estimates(self.to_run)
@@ -108,7 +110,8 @@ class Preview:
     def require_room(self, notify: Callable[[str], None], force: bool = False) -> Estimates:
         """Estimate what is to run, and refuse what cannot fit.
 
-        Only training steps that may be large are probed, so that this takes a moment.
+        Only training steps that may be large are probed, so that this takes a moment, and where
+        steps share a GPU, all that plugins make.
 
         Args:
             notify: takes the name of a step that is probed.

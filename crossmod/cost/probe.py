@@ -24,7 +24,7 @@ from crossmod.cost import synthetic
 from crossmod.cost.measured import Measured
 from crossmod.data.state import STATE
 from crossmod.data.volumes import Cohort
-from crossmod.machine import held_at, peak_bytes
+from crossmod.machine import forget_gpu_peak, gpu_peak_bytes, held_at, peak_bytes
 from crossmod.run.execute import Maker
 from crossmod.run.steps import Step
 from crossmod.run.steps.extents import Extent, cohort_in
@@ -157,11 +157,9 @@ class Probe:
         request = self.request
         task = Task(step.key, step, self.store.folder, request.classes, request.machine)
         maker = ProbeMaker(task, finish=self._finish)
-        if self.cuda:
-            self.cuda.empty_cache()
-            self.cuda.reset_peak_memory_stats(self.device)
+        forget_gpu_peak(self.device)
         seconds = maker.make() or 0.0
-        gpu_bytes = int(self.cuda.max_memory_reserved(self.device)) if self.cuda else 0
+        gpu_bytes = gpu_peak_bytes(self.device)
         cost = Measured("probe", memory_bytes=peak_bytes(), gpu_bytes=gpu_bytes)
         folder = step.folder(self.store)
         if step.is_learner:

@@ -7,16 +7,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import IO, Any
 
 from crossmod.engines.worker import PATIENCE_S, STOP
 from crossmod.errors import Interrupted, MachineError
-from crossmod.machine import THREAD_VARIABLES, cores, gpus, memory_limit
+from crossmod.machine import GIB, THREAD_VARIABLES, cores, gpu_memory, gpus, memory_limit
 from crossmod.options import Options, Size
 from crossmod.run.engine import Engine
 from crossmod.run.execute import killed_for_memory, place_of
@@ -28,7 +29,12 @@ MOST_WORKERS = 4
 """On a CPU; each holds a few GB, and few recipes have more than four steps to make at once."""
 
 GROWN_BYTES = 2 * 2**30
-"""A worker that still holds this much after a task is replaced: freed memory is seldom returned."""
+"""A worker that still holds this much after a task is replaced: freed memory is seldom returned.
+So is one that has used a GPU which others share, as only the end of a process empties it."""
+
+
+GPU_BYTES_OF_WORKER = GIB
+"""What a process that uses a GPU takes of its memory besides its tensors; 0.5 GB on an H100."""
 
 
 class LocalOptions(Options):
@@ -36,10 +42,10 @@ class LocalOptions(Options):
 
     workers: Size | None = None
     """Steps made at the same time; by default one for each GPU, without one as many as there are
-    cores, up to four."""
+    cores, up to four. More than there are GPUs share them as far as their memory holds."""
     threads: Size | None = None
-    """Threads of each worker; by default the cores are shared out. With `determinism = "exact"` a
-    worker on a CPU uses one."""
+    """Threads of each worker; by default the cores are shared out. With `determinism = "exact"` an
+    operation on a CPU runs in one. A worker that is alone also uses the cores of the idle ones."""
 
 
 @dataclass
@@ -117,12 +123,13 @@ class Local(Engine[LocalOptions]):
         if len(busy) >= self.workers:
             return False
         needed = task.memory_bytes + sum(other.memory_bytes for other in busy)
-        return not busy or needed <= memory_limit()
+        if busy and needed > memory_limit():
+            return False
+        return len(self._slots([*beside, task])) == len(beside) + 1
 
     def submit(self, tasks: Sequence[Task]) -> None:
         """Hand tasks to idle workers, starting new ones as needed."""
-        for task in tasks:
-            slot = next(n for n in range(self.workers) if self._idle(n))
+        for slot, task in zip(self._slots(tasks), tasks, strict=True):
             worker = self.pool.get(slot) or self._start(slot)
             self.pool[slot] = worker
             worker.task, worker.advance = task, None
@@ -171,8 +178,44 @@ class Local(Engine[LocalOptions]):
     def _machine_of(self, task: Task) -> Machine:
         return task.machine.seen_by_worker() if self.gpus else task.machine
 
-    def _idle(self, slot: int) -> bool:
-        return slot not in self.pool or self.pool[slot].task is None
+    @property
+    def shares_gpus(self) -> bool:
+        """Whether steps may be made side by side on one GPU."""
+        return 0 < len(self.gpus) < self.workers
+
+    @cached_property
+    def _gpu_bytes(self) -> int:
+        """What the smallest GPU has for the tensors of all its workers."""
+        most = -(-self.workers // len(self.gpus))
+        return gpu_memory(self.machine.device) - most * GPU_BYTES_OF_WORKER
+
+    def _slots(self, tasks: Sequence[Task]) -> list[int]:
+        """Idle workers for the first tasks, up to one that has to wait for room on a GPU."""
+        taken = {slot: worker.task for slot, worker in self.pool.items() if worker.task}
+        found: list[int] = []
+        for task in tasks:
+            idle = (n for n in range(self.workers) if n not in taken)
+            fitting = [n for n in idle if self._fits(task, self._on_gpu_of(n, taken))]
+            if not fitting:
+                break
+            slot = min(fitting, key=lambda n: len(self._on_gpu_of(n, taken)))
+            taken[slot] = task
+            found.append(slot)
+        return found
+
+    def _on_gpu_of(self, slot: int, taken: Mapping[int, Task]) -> list[Task]:
+        """The tasks that use the GPU of a worker."""
+        count = len(self.gpus) or self.workers
+        beside = [task for n, task in taken.items() if n % count == slot % count]
+        return [task for task in beside if task.gpu_bytes != 0]
+
+    def _fits(self, task: Task, beside: Sequence[Task]) -> bool:
+        """Whether a GPU holds a task beside others; one of unknown size has it for itself."""
+        if not beside or task.gpu_bytes == 0:
+            return True
+        sizes = [one.gpu_bytes for one in (task, *beside)]
+        known = [size for size in sizes if size is not None]
+        return len(known) == len(sizes) and sum(known) <= self._gpu_bytes
 
     def _receive(self, slot: int) -> Event:
         try:
@@ -208,8 +251,9 @@ class Local(Engine[LocalOptions]):
         if isinstance(event, Advance):
             worker.advance = event
         elif isinstance(event, Outcome):
+            used_gpu = worker.task is not None and worker.task.gpu_bytes != 0
             worker.task = None
-            if event.resident_bytes > GROWN_BYTES:
+            if event.resident_bytes > GROWN_BYTES or (self.shares_gpus and used_gpu):
                 self._remove(slot)
 
     def _died(self, slot: int) -> Outcome:

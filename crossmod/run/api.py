@@ -146,6 +146,7 @@ def execute(
     observer: Observer,
     *,
     memory_bytes: Mapping[str, int] | None = None,
+    gpu_bytes: Mapping[str, int] | None = None,
     stop_sign: StopSign | None = None,
 ) -> Executed:
     """Make all steps of all runs, then the report of each and the comparison of several.
@@ -156,6 +157,7 @@ def execute(
         engine: makes the steps; it is closed at the end.
         observer: receives all events.
         memory_bytes: key -> what a step may take, where that is known.
+        gpu_bytes: key -> what it may take of a GPU, where that is known.
         stop_sign: raised by whoever wants the runs to end early.
 
     Raises:
@@ -165,7 +167,14 @@ def execute(
     store, outputs = experiment.store, experiment.outputs
     sign = StopSign() if stop_sign is None else stop_sign  # a sign that is not raised is false
     runs = [
-        Run(one, store, outputs.below(one.checked.label), machine, memory_bytes or {})
+        Run(
+            one,
+            store,
+            outputs.below(one.checked.label),
+            machine,
+            memory_bytes or {},
+            gpu_bytes or {},
+        )
         for one in experiment.plans
     ]
     steps = {run.label: {step.name: step.key for step in run.plan.steps} for run in runs}

@@ -19,7 +19,9 @@ from crossmod.faults import during, point
 from crossmod.files.atomic import CANNOT_WRITE, append_line
 from crossmod.machine import (
     GIB,
+    forget_gpu_peak,
     forget_peak,
+    gpu_peak_bytes,
     memory_short,
     out_of_memory,
     peak_bytes,
@@ -142,6 +144,7 @@ class Maker:
         set_up(machine.determinism, device)
         note: dict[str, Any] = {"step": step.name, "key": step.key, "content": step.content}
         forget_peak()
+        forget_gpu_peak(device)
         point("begin")
         with self.store.publish(step.key, note) as folder:
             checkpoints = self.checkpoints(folder)
@@ -164,6 +167,7 @@ class Maker:
             seconds = checkpoints.seconds
             note |= {"seconds": round(seconds, 2), "device": device, "precision": precision}
             note |= {"determinism": machine.determinism, "peak_bytes": peak_bytes()}
+            note |= {"gpu_peak_bytes": gpu_peak_bytes(device)} if device != "cpu" else {}
             note |= {"log": list(said)}
         checkpoints.clear()
         return seconds

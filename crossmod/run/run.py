@@ -34,6 +34,7 @@ class Run:
         outputs: writes into the run folder people look at.
         machine: how to compute.
         memory_bytes: key -> what the step may take, where that is known.
+        gpu_bytes: key -> what it may take of a GPU, where that is known.
         reached: the steps the run came to, in order. It may end early, and the store may hold
             results of later steps from another run.
         ended: the step that ended the run early.
@@ -44,6 +45,7 @@ class Run:
     outputs: Outputs
     machine: Machine
     memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    gpu_bytes: Mapping[str, int] = field(default_factory=dict)
     reached: list[Step] = field(default_factory=list, init=False)
     ended: Step | None = field(default=None, init=False)
     _whole: set[str] = field(default_factory=set, init=False)
@@ -112,6 +114,7 @@ class Run:
             classes,
             self.machine,
             self.memory_bytes.get(step.key, 0),
+            self.gpu_bytes.get(step.key, None if step.who else 0),
             shared=self.store.shared,
         )
 

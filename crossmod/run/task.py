@@ -60,6 +60,7 @@ class Task:
         classes: class name -> label.
         machine: how to compute.
         memory_bytes: what it may take; 0 is unknown.
+        gpu_bytes: what it may take of a GPU; None is unknown.
         shared: whether other machines work in the store.
         versions: what the plan was made with.
     """
@@ -70,6 +71,7 @@ class Task:
     classes: Mapping[str, int]
     machine: Machine = Machine()
     memory_bytes: int = 0
+    gpu_bytes: int | None = None
     shared: bool = False
     versions: Mapping[str, str] = field(default_factory=versions)
 

@@ -4,6 +4,7 @@ No callbacks, no base class: every plugin owns its loop.
 """
 
 from crossmod.stages.guard import is_out_of_memory
+from crossmod.torch.compiling import compiled_if_faster
 from crossmod.torch.determinism import set_up
 from crossmod.torch.device import (
     autocast,
@@ -11,18 +12,22 @@ from crossmod.torch.device import (
     prepare,
     resolve_device,
     resolve_precision,
+    send,
 )
 from crossmod.torch.lanes import side_by_side, sum_gradients
 from crossmod.torch.losses import Means, to_numbers
+from crossmod.torch.norms import InstanceNorm
 from crossmod.torch.resume import resumable
 from crossmod.torch.snapshot import Part, Stateful, require_finite
 from crossmod.torch.weights import load_weights, weights_of
 
 __all__ = [
+    "InstanceNorm",
     "Means",
     "Part",
     "Stateful",
     "autocast",
+    "compiled_if_faster",
     "is_out_of_memory",
     "load_weights",
     "loss_scaler",
@@ -31,6 +36,7 @@ __all__ = [
     "resolve_device",
     "resolve_precision",
     "resumable",
+    "send",
     "set_up",
     "side_by_side",
     "sum_gradients",

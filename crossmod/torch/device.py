@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from crossmod.errors import MachineError
 
@@ -153,6 +154,18 @@ class LossScaler(torch.amp.GradScaler):
         """Go on from such a state; one of another number format is empty and changes nothing."""
         if state_dict:
             super().load_state_dict(state_dict)
+
+
+def send(tensor: Tensor, device: str | torch.device) -> Tensor:
+    """A tensor on a device. Nothing waits for a GPU: it fetches a copy from pinned memory itself.
+
+    Args:
+        tensor: on the CPU or on the device; what lies there already is not copied.
+        device: a torch device.
+    """
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        tensor = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor)
+    return tensor.to(device, non_blocking=True)
 
 
 def prepare(seed: int) -> None:

@@ -68,10 +68,17 @@ def sum_gradients(
     remaining = iter(pieces)
     total, gradients = next(remaining)
     for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
+        parameter.grad = _laid_out_as(parameter, gradient)
     for loss, gradients in remaining:
         total = total + loss
         for parameter, gradient in zip(parameters, gradients, strict=True):
             assert parameter.grad is not None
             parameter.grad += gradient
     return total
+
+
+def _laid_out_as(parameter: nn.Parameter, gradient: Tensor) -> Tensor:
+    """Fused optimizers on a CPU pair values by their place in memory, whatever the strides say."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)

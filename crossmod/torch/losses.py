@@ -64,7 +64,7 @@ class Means:
             for name, loss in losses.items()
         }
         self._unread.append((tensors, where))
-        if len(self._unread) >= LATE or not next(iter(tensors.values())).is_cuda:
+        if len(self._unread) >= LATE or next(iter(tensors.values())).device.type == "cpu":
             self._read()
 
     def take(self) -> dict[str, float]:

@@ -50,6 +50,13 @@ BF16, FP32, SHARES = 989e12, 67e12, (0.30, 0.10)
 CALL_SECONDS = 10e-6  # assumed: what PyTorch takes to launch one operation on a GPU
 
 
+# Seconds of a step that tests/gpu/test_speed.py measured on one H100 80GB (SXM), "seeded", bf16 but
+# for the SinGAN: before patches were made on the GPU and cuDNN chose by time. The U-Net's step is
+# that of volumes with this voxel size and shape; other plans are scaled by their operations.
+MEASURED = {"CycleGAN": 0.076, "SinGAN": 4.015, "U-Net": 0.098}
+MEASURED_SPACING_MM, MEASURED_SHAPE = (0.6, 0.6, 1.0), (256, 256, 104)
+
+
 class Kept:
     """A tensor that waits for the backward pass; its storage counts until the last one goes."""
 
@@ -294,6 +301,34 @@ def ablation(runs: list[Checked], one: list[Work]) -> dict[str, list[Work]]:
     return found
 
 
+def by_measured_steps(checked: Checked, work: list[Work], seconds: dict[str, float]) -> list[str]:
+    """Rows of what all trainings take, by the measured seconds of a step of each trainer."""
+    options: Any = checked.segmentation.use.options
+    plan = make_plan(MEASURED_SPACING_MM, MEASURED_SHAPE, cases=SOURCE, classes=1, options=options)
+    step, _ = unet_work(plan, options.batch_dice)
+    gan, _, *unets = [one for one in work if one.name.endswith(("steps", "all scales"))]
+    singan_options: Any = checked.augmenters[0].options
+    rows = [
+        ("CycleGAN", gan.times, seconds["CycleGAN"]),
+        ("SinGAN, all scales", singan_options.iterations, seconds["SinGAN"]),
+        *(
+            (one.name.partition(",")[0], one.times, seconds["U-Net"] * one.flops / step.flops)
+            for one in unets
+        ),
+    ]
+    whole = sum(times * each for _, times, each in rows) / 3600
+    return [
+        *(
+            f"| {name} | {times:,.0f} | {1000 * each:,.0f} | {brief(times * each / 3600)} |"
+            for name, times, each in rows
+        ),
+        f"| **training in all** | | | {brief(whole)} |",
+    ]
+
+
+HOURS = "| part of the recipe | steps | ms per step | hours |"
+
+
 def merged(work: list[Work]) -> Work:
     """Several kinds of work as one, done once."""
     flops, calls = (sum(w.times * getattr(w, what) for w in work) for what in ("flops", "calls"))
@@ -334,6 +369,7 @@ def main() -> None:
         "| training step | GB kept for the backward pass in fp32 | in bf16, about |",
         [one.memory() for one in work if one.kept],
     )
+    print_table(HOURS, by_measured_steps(checked, work, MEASURED))
     sizes = disk(checked)
     sizes.append(("**in all**", sum(size for _, size in sizes)))
     print_table("| in the store | GB |", [f"| {name} | {b / 1e9:.1f} |" for name, b in sizes])

@@ -73,6 +73,9 @@ class CycleGANOptions(Options):
     position of the head, which would teach the generators to shift it."""
     flip: bool = True
     """Mirror slices along I at random."""
+    compile: bool = False
+    """On a GPU, let PyTorch compile the networks for training, and keep that if the first steps are
+    faster. Sums are rounded differently. It does nothing with `determinism = "exact"`."""
 
     @property
     def smallest_side(self) -> int:

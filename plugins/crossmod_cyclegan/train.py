@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.nn.functional import l1_loss
 
 from crossmod import Context, FloatArray
-from crossmod.torch import Means, Part, autocast, resumable, side_by_side, sum_gradients
+from crossmod.torch import (
+    Means,
+    Part,
+    autocast,
+    compiled_if_faster,
+    resumable,
+    send,
+    side_by_side,
+    sum_gradients,
+)
 from crossmod_cyclegan.networks import Discriminator, Generator
 from crossmod_cyclegan.slices import Batches, ImagePool, Slice
 
@@ -53,11 +62,14 @@ def train(
     sources = Batches("source", source, size, options, ctx)
     targets = Batches("target", target, size, options, ctx)
     parts: dict[str, Part] = {**trainer.networks, "trainer": trainer, "means": means}
+    update = trainer.step
+    if options.compile:
+        update = compiled_if_faster(update, ctx, [*trainer.generators, *trainer.judges])
     for step in resumable(ctx, total, parts, label="cyclegan"):
         trainer.set_rate(learning_rate_factor(step, epoch, options))
         (real_source, names), (real_target, others) = sources.batch(step), targets.batch(step)
-        images = real_source.to(ctx.device), real_target.to(ctx.device)
-        means.add(trainer.step(*images), where=f"step {step + 1}, {', '.join(names + others)}")
+        images = send(real_source, ctx.device), send(real_target, ctx.device)
+        means.add(update(*images), where=f"step {step + 1}, {', '.join(names + others)}")
         if (step + 1) % max(1, total // REPORTS) == 0:
             ctx.metric(step=step + 1, **means.take())
         if (step + 1) % max(1, total // PANELS) == 0:
@@ -172,10 +184,8 @@ class Trainer:
             way, items = piece
             fake, terms = self._translate(way, reals[way][items], reals[1 - way][items])
             share = len(fake) / len(source)
-            total = sum(
-                weight * term for weight, term in zip(self.loss_weights, terms, strict=True)
-            )
-            gradients = torch.autograd.grad(total * share, weights)
+            first, *rest = (w * term for w, term in zip(self.loss_weights, terms, strict=True))
+            gradients = torch.autograd.grad(sum(rest, start=first) * share, weights)
             return torch.stack(terms).detach() * share, gradients, fake.detach()
 
         found = list(side_by_side(there_and_back, self._pieces(len(source)), self.ctx))

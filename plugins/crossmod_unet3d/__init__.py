@@ -98,7 +98,12 @@ class UNet3DOptions(Options):
     overlap: Annotated[float, Field(strict=True, ge=0.0, le=0.9)] = 0.5
     """Overlap of neighboring windows during prediction, as a share of the window."""
     cache_gb: Positive = 8.0
-    """Memory for training volumes; volumes that do not fit are read again when needed."""
+    """Main memory for training volumes; on a GPU they first fill half of what is free there.
+    Volumes that do not fit are read again when needed."""
+
+    compile: bool = False
+    """On a GPU, let PyTorch compile the network for training, and keep that if the first steps are
+    faster. Sums are rounded differently. It does nothing with `determinism = "exact"`."""
 
     @property
     def steps(self) -> int:
@@ -118,10 +123,10 @@ class UNet3D(Segmenter[UNet3DOptions]):
 
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
         """Train on patches; the final weights are kept, as in nnU-Net."""
-        from crossmod.torch import load_weights, prepare
-        from crossmod_unet3d.memory import give_back_large_blocks, is_large
+        from crossmod.torch import compiled_if_faster, load_weights, prepare
+        from crossmod_unet3d.memory import give_back_large_blocks, is_large, room_for_cases
         from crossmod_unet3d.networks import WEIGHTS, build, learned
-        from crossmod_unet3d.patches import PatchSource
+        from crossmod_unet3d.patches import PatchSource, loader_threads
         from crossmod_unet3d.plan import Plan, make_plan
         from crossmod_unet3d.predict import Predictor, agreement
         from crossmod_unet3d.sampling import TrainingCases
@@ -129,7 +134,8 @@ class UNet3D(Segmenter[UNet3DOptions]):
 
         prepare(ctx.seed)
         options, classes = self.options, len(ctx.classes)
-        cases = TrainingCases(train, options.cache_gb, ctx.rng("foreground"))
+        room = room_for_cases(ctx.device, options.memory_gb, options.cache_gb)
+        cases = TrainingCases(train, room, ctx.rng("foreground"))
         given = cases.spacing_mm, cases.median_shape
         plan = make_plan(*given, cases=len(cases), classes=classes, options=options)
         ctx.log(f"patch {plan.patch}, batch {plan.batch}, {len(plan.strides)} stages")
@@ -139,10 +145,12 @@ class UNet3D(Segmenter[UNet3DOptions]):
         if ctx.start is not None:
             plan.require_same_network(Plan.of(ctx.start))
             load_weights(network, ctx.start, WEIGHTS)
+        if options.compile:
+            network.levels = compiled_if_faster(network.levels, ctx)
         every = options.iterations_per_epoch
         watched = every * max(options.steps // every // WATCHES, 1)
-        threads = 1 if ctx.device == "cpu" else 4  # on a CPU they compete with the network
-        with PatchSource(cases, plan, options, ctx).ahead(options.steps, threads) as batch_of:
+        source = PatchSource(cases, plan, options, ctx)
+        with source.ahead(options.steps, loader_threads(ctx)) as batch_of:
             for step in steps_of(network, batch_of, plan, options, ctx):
                 if len(validation) and step % watched == 0:
                     predictor = Predictor.of(learned(network, plan), options, ctx)

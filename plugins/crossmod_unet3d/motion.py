@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from itertools import product
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from crossmod import FloatArray, LabelArray
+from crossmod.torch import send
 from crossmod_unet3d import Augmentation
 from crossmod_unet3d.plan import Axes
+from crossmod_unet3d.sampling import Box, Loaded
 
 PLANE_DEGREES = 180.0
 SPACE_DEGREES = 30.0
@@ -67,87 +70,106 @@ def draw_motion(
 
 
 def move(
-    image: FloatArray,
-    labels: LabelArray,
+    case: Loaded,
     center: np.ndarray,
     patch: Axes,
     spacing_mm: tuple[float, ...],
     motion: Motion,
-) -> tuple[FloatArray, LabelArray]:
-    """The patch around a voxel, rotated and scaled about its middle; 0 outside the volume.
+    device: str,
+) -> tuple[Tensor, Tensor]:
+    """The patch around a voxel, turned and scaled about its middle, looked up in the volume.
 
-    Linear interpolation: of the image, and of the share of every label, the largest of which wins.
+    What lies outside the volume is 0. Linear interpolation of the image, and of the share of every
+    label, the largest of which wins.
 
     Args:
-        image: float32 ``(I, J, K)``, the volume.
-        labels: uint8 ``(I, J, K)``.
+        case: the volume and its labels; only what the patch shows is sent to the device.
         center: the voxel, ``(3,)``.
         patch: voxels of the patch.
         spacing_mm: voxel size; angles are true in mm.
         motion: what to do.
+        device: where to do it.
 
     Returns:
-        Image, float32, and labels, uint8, of the size of the patch.
+        Image, float32, and labels, uint8, of the size of the patch, on the device.
     """
     matrix, size = motion.matrix(spacing_mm), np.array(patch)
     start = np.asarray(center) - size // 2
     middle = start + (size - 1) / 2
     reach = np.abs(matrix) @ ((size - 1) / 2)
     low = np.maximum(np.floor(middle - reach), 0).astype(int)
-    high = np.minimum(np.ceil(middle + reach) + 1, image.shape).astype(int)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    outlined = labels[box]
-    masks = (outlined == label for label in range(1, int(outlined.max()) + 1))
-    maps = np.stack([image[box], *masks], dtype=np.float32)
-    if motion.thick is None:
-        moved = _look_up(maps, matrix, middle - low, patch)
-    else:
-        moved = _look_up_planes(maps, matrix, middle - low, patch, motion.thick)
-        outside = np.zeros((4, 2), dtype=int)  # planes of the patch before and after the volume
-        outside[1 + motion.thick] = np.array([low - start, start + size - high])[:, motion.thick]
-        moved = np.pad(moved, outside)
-    return moved[0], _winner(moved[1:])
+    high = np.minimum(np.ceil(middle + reach) + 1, case.shape).astype(int)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    moving = [axis for axis in range(3) if axis != motion.thick]
+    within = np.ix_(moving, moving)
+    grid = _grid(matrix[within], (middle - low)[moving], (high - low)[moving], size[moving], device)
+    image = _look_up(send(case.image[box], device)[None], grid, motion.thick)[0]
+    labels = torch.zeros(patch, dtype=torch.uint8, device=device)
+    shown = case.shown_in(box)
+    seen = _seen([case.boxes[label] for label in shown], matrix, middle, size)
+    if motion.thick is not None:
+        before, after = (int(n[motion.thick]) for n in (low - start, start + size - high))
+        seen[motion.thick] = slice(before, patch[motion.thick] - after)
+        image = functional.pad(image, [0, 0] * (2 - motion.thick) + [before, after])
+    if all(part.start < part.stop for part in seen):
+        outlined = send(case.labels[box], device)
+        masks = torch.stack([outlined == label for label in shown]).float()
+        part = grid[tuple(seen[axis] for axis in moving)]
+        labels[tuple(seen)] = _winner(_look_up(masks, part, motion.thick), shown)
+    return image, labels
 
 
-def _look_up_planes(
-    maps: FloatArray, matrix: np.ndarray, middle: np.ndarray, patch: Axes, thick: int
-) -> FloatArray:
-    """`_look_up` in every plane across the thick axis, which stays exactly as it is."""
-    plane = [axis for axis in range(3) if axis != thick]
-    stacked = np.moveaxis(maps, 1 + thick, 1)
-    moved = _look_up(
-        stacked.reshape(-1, *stacked.shape[2:]),
-        matrix[np.ix_(plane, plane)],
-        middle[plane],
-        tuple(patch[axis] for axis in plane),
-    )
-    return np.moveaxis(moved.reshape(*stacked.shape[:2], *moved.shape[1:]), 1, 1 + thick)
+def _seen(
+    boxes: Sequence[Box], matrix: np.ndarray, middle: np.ndarray, size: np.ndarray
+) -> list[slice]:
+    """The part of the patch that can show anything within boxes; it is empty without any."""
+    if not boxes:
+        return [slice(0, 0)] * 3
+    # A voxel has a share in what is less than one voxel away from it.
+    first = np.min([[part.start for part in box] for box in boxes], axis=0) - 1
+    last = np.max([[part.stop for part in box] for box in boxes], axis=0)
+    corners = np.array(list(product(*zip(first, last, strict=True))))
+    places = (corners - middle) @ np.linalg.inv(matrix).T + (size - 1) / 2
+    begin = np.clip(np.floor(places.min(axis=0)), 0, size).astype(int)
+    end = np.clip(np.ceil(places.max(axis=0)) + 1, 0, size).astype(int)
+    return [slice(int(a), int(b)) for a, b in zip(begin, end, strict=True)]
 
 
-def _look_up(
-    maps: FloatArray, matrix: np.ndarray, middle: np.ndarray, patch: tuple[int, ...]
-) -> FloatArray:
-    """Maps ``(C, ...)`` of two or three axes at ``matrix @ step + middle``, linear, 0 outside.
+def _grid(
+    matrix: np.ndarray, middle: np.ndarray, sizes: np.ndarray, patch: np.ndarray, device: str
+) -> Tensor:
+    """Where a patch of two or three axes looks: ``(..., axes)`` as `functional.grid_sample` reads.
 
-    ``step`` runs over a grid of ``patch`` voxels, counted from its middle.
+    That is at ``matrix @ step + middle``, where ``step`` counts from the middle of the patch.
     """
-    coordinates = []
-    for row, origin, size in zip(matrix, middle, maps.shape[1:], strict=True):
-        # torch counts from the edges of the outermost voxels, -1 to 1.
-        lines = [
-            ((np.arange(edge) - (edge - 1) / 2) * step * 2 / size).astype(np.float32)
-            for step, edge in zip(row, patch, strict=True)
-        ]
-        lines[0] += np.float32((2 * origin + 1) / size - 1)
-        coordinates.append(reduce(np.add.outer, lines))
-    grid = np.stack(coordinates[::-1], axis=-1)  # torch names the last axis first
-    found = functional.grid_sample(
-        torch.from_numpy(maps)[None], torch.from_numpy(grid)[None], align_corners=False
-    )
-    return np.asarray(found[0])
+    grid = torch.zeros(len(patch), device=device)
+    for axis, edge in enumerate(patch):
+        # torch counts from the edges of the outermost voxels, -1 to 1, and begins at the last axis.
+        steps = (np.arange(edge) - (edge - 1) / 2)[:, None] * matrix[:, axis] * 2 / sizes
+        if axis == 0:
+            steps += (2 * middle + 1) / sizes - 1
+        line = send(torch.from_numpy(steps[:, ::-1].astype(np.float32)), device)
+        grid = grid.unsqueeze(-2) + line
+    return grid
 
 
-def _winner(shares: FloatArray) -> LabelArray:
-    """Labels, uint8, from the shares of labels 1, 2, ... ``(C, ...)``; the rest is background."""
-    background = 1 - shares.sum(axis=0)
-    return np.asarray(np.argmax(np.stack([background, *shares]), axis=0), dtype=np.uint8)
+def _look_up(maps: Tensor, grid: Tensor, thick: int | None) -> Tensor:
+    """Maps ``(C, I, J, K)`` at the places of a grid, linear, 0 outside.
+
+    A grid of two axes holds for every plane across the thick axis, which stays exactly as it is.
+    """
+    if thick is None:
+        return functional.grid_sample(maps[None], grid[None], align_corners=False)[0]
+    planes = maps.movedim(1 + thick, 1)
+    found = functional.grid_sample(planes.flatten(0, 1)[None], grid[None], align_corners=False)
+    return found.view(*planes.shape[:2], *found.shape[2:]).movedim(1, 1 + thick)
+
+
+def _winner(shares: Tensor, labels: Sequence[int]) -> Tensor:
+    """The label, uint8, of the largest share ``(C, ...)``; what they leave is background."""
+    best = 1 - shares.sum(0)
+    winner = torch.zeros(best.shape, dtype=torch.uint8, device=shares.device)
+    for label, share in zip(labels, shares, strict=True):
+        winner.masked_fill_(share > best, label)
+        best = torch.maximum(best, share)
+    return winner

@@ -1,18 +1,22 @@
-"""Where training patches come from: cases on disk, a bounded cache, foreground oversampling."""
+"""Where training patches come from: cases on disk or in memory, foreground oversampling."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from threading import Lock
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from crossmod import Case, Cohort, DataError, FloatArray, LabelArray
+from crossmod.torch import send
 from crossmod_unet3d.plan import Axes
 
 KEPT_VOXELS = 10_000  # foreground voxels remembered per class, as in nnU-Net
+
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,44 @@ class Loaded:
     Attributes:
         image: float32 ``(I, J, K)``, mean 0 and standard deviation 1 over the whole volume.
         labels: uint8 ``(I, J, K)``.
+        boxes: label -> the smallest box around all its voxels.
     """
 
-    image: FloatArray
-    labels: LabelArray
+    image: Tensor
+    labels: Tensor
+    boxes: Mapping[int, Box]
+
+    @classmethod
+    def of(cls, image: FloatArray, labels: LabelArray) -> Loaded:
+        """A case in main memory."""
+        boxes = {label: _box_around(labels == label) for label in range(1, int(labels.max()) + 1)}
+        found = {label: box for label, box in boxes.items() if box}
+        return cls(torch.from_numpy(image), torch.from_numpy(labels), found)
+
+    @property
+    def shape(self) -> Axes:
+        """Voxels along I, J, K."""
+        i, j, k = self.image.shape
+        return i, j, k
+
+    @property
+    def bytes(self) -> int:
+        """Memory it takes."""
+        return self.image.nbytes + self.labels.nbytes
+
+    def shown_in(self, box: Box) -> list[int]:
+        """The labels that a box may show; to look at the voxels would be to wait for a GPU."""
+        return [
+            label
+            for label, around in self.boxes.items()
+            if all(a.start < b.stop and b.start < a.stop for a, b in zip(box, around, strict=True))
+        ]
+
+
+def _box_around(mask: np.ndarray) -> Box:
+    """The smallest box around all true voxels; empty if there are none."""
+    lines = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines if len(line))
 
 
 def z_score(image: FloatArray) -> FloatArray:
@@ -37,7 +75,8 @@ def z_score(image: FloatArray) -> FloatArray:
 class TrainingCases:
     """The cases of a cohort, normalized, with the places of their structures.
 
-    Volumes stay in memory while they fit ``cache_gb``; others are read again.
+    Volumes stay where there is room for them, the first ones on the first device; others are read
+    again whenever they are needed.
 
     Attributes:
         names: case identifiers.
@@ -47,23 +86,25 @@ class TrainingCases:
         voxels: per case, class -> ``(N, 3)`` voxel indices.
     """
 
-    def __init__(self, cohort: Cohort, cache_gb: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self, cohort: Cohort, room_bytes: Mapping[str, float], rng: np.random.Generator
+    ) -> None:
         if not len(cohort):
             raise DataError("the training cohort is empty")
         self._cases: Sequence[Case] = cohort.cases
-        self._cache: OrderedDict[int, Loaded] = OrderedDict()
-        self._limit_bytes = cache_gb * 2**30
-        self._used_bytes = 0
-        self._lock = Lock()
+        self._kept: dict[int, Loaded] = {}
+        self._room_bytes = dict(room_bytes)
         self.names = [case.case for case in cohort.cases]
         self.shapes: list[Axes] = []
         self.voxels: list[dict[int, np.ndarray]] = []
         spacings = []
         for index, case in enumerate(self._cases):
-            loaded = self[index]
-            self.shapes.append(loaded.image.shape)
-            self.voxels.append(_foreground(loaded.labels, list(cohort.classes.values()), rng))
+            loaded = self._read(index)
+            labels = loaded.labels.numpy()
+            self.shapes.append(loaded.shape)
+            self.voxels.append(_foreground(labels, list(cohort.classes.values()), rng))
             spacings.append(case.volume().spacing_mm)
+            self._keep(index, loaded)
         self.median_shape: list[int] = np.median(np.array(self.shapes), axis=0).astype(int).tolist()
         median = np.median(np.array(spacings), axis=0)
         self.spacing_mm = (float(median[0]), float(median[1]), float(median[2]))
@@ -72,20 +113,21 @@ class TrainingCases:
         return len(self._cases)
 
     def __getitem__(self, index: int) -> Loaded:
-        with self._lock:
-            if index in self._cache:
-                self._cache.move_to_end(index)
-                return self._cache[index]
+        """A case, on the device it is kept on; one that is read again, in main memory."""
+        return self._kept.get(index) or self._read(index)
+
+    def _read(self, index: int) -> Loaded:
         pair = self._cases[index].pair()
-        loaded = Loaded(z_score(pair.image.data[0]), pair.labels)
-        with self._lock:
-            if index not in self._cache:
-                self._cache[index] = loaded
-                self._used_bytes += loaded.image.nbytes + loaded.labels.nbytes
-            while self._used_bytes > self._limit_bytes and len(self._cache) > 1:
-                _, oldest = self._cache.popitem(last=False)
-                self._used_bytes -= oldest.image.nbytes + oldest.labels.nbytes
-        return loaded
+        return Loaded.of(z_score(pair.image.data[0]), pair.labels)
+
+    def _keep(self, index: int, loaded: Loaded) -> None:
+        """Keep a case on the first device that has room for it."""
+        for device, room in self._room_bytes.items():
+            if loaded.bytes <= room:
+                self._room_bytes[device] -= loaded.bytes
+                image, labels = send(loaded.image, device), send(loaded.labels, device)
+                self._kept[index] = replace(loaded, image=image, labels=labels)
+                return
 
 
 def _foreground(
@@ -133,15 +175,12 @@ def draw_center(
     return np.where(low <= high, np.clip(wanted, low, high), size // 2)
 
 
-def cut(array: np.ndarray, center: np.ndarray, patch: Axes) -> np.ndarray:
-    """The patch around a voxel; what lies outside the array is 0."""
+def cut(volume: Tensor, center: np.ndarray, patch: Axes) -> Tensor:
+    """The patch around a voxel; what lies outside the volume is 0."""
     start = np.asarray(center) - np.array(patch) // 2
-    stop = start + np.array(patch)
-    inner = tuple(
-        slice(max(a, 0), max(min(b, n), 0))
-        for a, b, n in zip(start, stop, array.shape, strict=True)
+    stop, size = start + np.array(patch), np.array(volume.shape)
+    inner = zip(np.clip(start, 0, size), np.clip(stop, 0, size), strict=True)
+    margins = np.stack([np.clip(-start, 0, patch), np.clip(stop - size, 0, patch)], axis=1)
+    return functional.pad(
+        volume[tuple(slice(int(a), int(b)) for a, b in inner)], margins[::-1].ravel().tolist()
     )
-    margins = [
-        (max(-a, 0), max(b - n, 0)) for a, b, n in zip(start, stop, array.shape, strict=True)
-    ]
-    return np.pad(array[inner], margins)

@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "cost.md"
 def test_the_page_shows_what_the_script_prints(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(PAGE.with_name("count_operations.py")), run_name="__main__")
     tables = capsys.readouterr().out.strip().split("\n\n")
-    assert len(tables) == 4
+    assert len(tables) == 5
     page = PAGE.read_text(encoding="utf-8")
     for table in tables:
         assert table in page

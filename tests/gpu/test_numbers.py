@@ -70,6 +70,23 @@ def test_a_killed_training_resumes_to_the_same_bits(name, precision, cohorts, tm
     check_resume(fit, tmp_path, [1, 2])
 
 
+@pytest.mark.parametrize("thin", [False, True])
+@pytest.mark.parametrize("kept_on", ["cuda", "cpu"])
+def test_patches_made_on_a_gpu_are_those_of_the_cpu(kept_on, thin, cohorts, tmp_path):
+    set_up("seeded", "cuda")
+    here = tiny_stages.patches(cohorts, tmp_path, "cpu", "cpu", thin=thin)
+    there = tiny_stages.patches(cohorts, tmp_path, "cuda", kept_on, thin=thin)
+    differ, voxels = 0, 0
+    for step in range(40):
+        ours, theirs = here.batch(step), there.batch(step)
+        assert ours.names == theirs.names
+        # Some hundred roundings of 6e-8, of values up to 10, which gamma may stretch tenfold.
+        torch.testing.assert_close(theirs.images.cpu(), ours.images, rtol=0, atol=1e-3)
+        differ += (theirs.labels.cpu() != ours.labels).sum().item()
+        voxels += ours.labels.numel()
+    assert differ < 1e-4 * voxels  # two labels with equal shares of a voxel, up to rounding
+
+
 def test_a_prediction_that_does_not_fit_is_made_in_smaller_parts(cohorts, tmp_path):
     """As many windows at once as the memory of the GPU holds, in the end blended on the CPU."""
     stage, said = STAGES["unet3d"], []

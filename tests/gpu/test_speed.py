@@ -1,12 +1,15 @@
 """Full-size trainings on a GPU: time of a step, throughput, and the share of it that it idles.
 
-Measured, not judged: the figures go to docs/explanation/cost.md.
+Measured, not judged: the figures go to docs/explanation/cost.md. The GPU is waited for before and
+after a span of steps, never within one.
 """
 
 from __future__ import annotations
 
+import runpy
 import time
-from itertools import pairwise
+from itertools import chain, pairwise
+from pathlib import Path
 from statistics import median
 
 import numpy as np
@@ -14,10 +17,12 @@ import pytest
 import torch
 from crossmod_cyclegan import CycleGAN, CycleGANOptions
 from crossmod_singan_gba import SinganGba, SinganGbaOptions
+from crossmod_singan_gba.scales import ratios_of
 from crossmod_unet3d import UNet3D, UNet3DOptions
 from crossmod_unet3d.networks import build
-from crossmod_unet3d.patches import Batch
+from crossmod_unet3d.patches import Batch, PatchSource
 from crossmod_unet3d.plan import make_plan
+from crossmod_unet3d.sampling import TrainingCases
 from crossmod_unet3d.train import train
 
 from crossmod import Context, Volume
@@ -30,41 +35,39 @@ LEVELS = ["seeded", "free"]
 
 
 class Clock:
-    """Takes the place of a progress bar: notes when steps begin, and what the GPU does in some.
+    """Takes the place of a progress bar: times spans of steps, and records the GPU in one of them.
 
     Args:
-        warm: steps before any counts.
-        watched: steps after them in which the work of the GPU is recorded.
+        spans: first step of each, and the step after its last; in order.
+        watched: the number of the span in which the work of the GPU is recorded.
     """
 
-    def __init__(self, warm, watched):
-        self.warm, self.watched = warm, watched
-        self.begun, self.busy_share = {}, 0.0
-        self.label = ""
+    def __init__(self, *spans, watched=0):
+        self.spans, self.watched, self.seconds, self.idle = spans, watched, [], 0.0
 
     def __call__(self, items, *, total=None, label=""):
         if label not in ("train", "cyclegan", "singan"):
             yield from items
             return
+        firsts, ends = (set(steps) for steps in zip(*self.spans, strict=True))
+        began = 0.0
         profiler = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA])
-        for step in items:
-            torch.cuda.synchronize()
-            if step == self.warm + self.watched:
-                seconds = time.perf_counter() - self.begun[self.warm]
-                profiler.stop()
-                self.busy_share = busy_seconds(profiler) / seconds
-            if step == self.warm:
-                profiler.start()
+        for step in chain(items, [total]):
+            if step in ends:
                 torch.cuda.synchronize()
-            self.begun[step] = time.perf_counter()
-            yield step
-        torch.cuda.synchronize()
-        self.begun[total] = time.perf_counter()
-
-    def seconds(self, first, last):
-        """Median time of the steps from ``first`` to before ``last``."""
-        steps = [n for n in range(first, last) if n + 1 in self.begun]
-        return median(self.begun[n + 1] - self.begun[n] for n in steps)
+                spent = time.perf_counter() - began
+                if len(self.seconds) == self.watched:
+                    profiler.stop()
+                    self.idle = 1 - busy_seconds(profiler) / spent
+                first, end = self.spans[len(self.seconds)]
+                self.seconds.append(spent / (end - first))
+            if step in firsts:
+                if len(self.seconds) == self.watched:
+                    profiler.start()
+                torch.cuda.synchronize()
+                began = time.perf_counter()
+            if step != total:
+                yield step
 
 
 def busy_seconds(profiler):
@@ -98,29 +101,70 @@ def cohorts(tmp_path_factory):
     return found
 
 
-def timed(stage, given, folder, level, clock, precision="bf16"):
+def timed(stage, given, folder, level, clock, precision="bf16", log=lambda text: None):
     set_up(level, "cuda")
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    ctx = Context(folder, classes=CLASSES, device="cuda", precision=precision, progress=clock)
+    ctx = Context(
+        folder, classes=CLASSES, device="cuda", precision=precision, progress=clock, log=log
+    )
     stage.fit(*given, ctx)
     return torch.cuda.max_memory_reserved() / 2**30
 
 
 def line(what, level, seconds, clock, gib):
-    idle = 1 - clock.busy_share
-    return f"{what:34} {level:7} {1000 * seconds:7.0f} ms a step, idle {idle:4.0%}, {gib:4.1f} GiB"
+    return (
+        f"{what:34} {level:7} {1000 * seconds:7.0f} ms a step, {1 / seconds:5.1f} a second,"
+        f" idle {clock.idle:4.0%}, {gib:4.1f} GiB"
+    )
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Seconds of a step by trainer, as `by_measured_steps` of count_operations.py takes them."""
+    return {}
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_unet_of_the_challenge(level, cohorts, tmp_path, note):
+def test_unet_of_the_challenge(level, cohorts, tmp_path, note, measured):
     labeled, _ = cohorts
-    stage = UNet3D(UNet3DOptions(iterations=36, iterations_per_epoch=36))
-    clock = Clock(warm=6, watched=10)
+    stage = UNet3D(UNet3DOptions(iterations=56, iterations_per_epoch=56))
+    clock = Clock((16, 26), (36, 56))
     gib = timed(stage, (labeled, labeled.only(lambda case: False)), tmp_path, level, clock)
-    seconds = clock.seconds(16, 36)
+    seconds = clock.seconds[-1]
     note(line("U-Net, with its patches", level, seconds, clock, gib))
+    if level == "seeded":
+        measured["U-Net"] = seconds
     assert 0 < seconds < 5
+
+
+def test_unet_compiled_if_that_is_faster(cohorts, tmp_path, note):
+    labeled, _ = cohorts
+    stage = UNet3D(UNet3DOptions(iterations=56, iterations_per_epoch=56, compile=True))
+    clock, said = Clock((26, 36), (36, 56)), []
+    given = labeled, labeled.only(lambda case: False)
+    gib = timed(stage, given, tmp_path, "seeded", clock, log=said.append)
+    [line_of_trial] = [text for text in said if "compiled networks" in text]
+    note(line("U-Net, compiled if faster", "seeded", clock.seconds[-1], clock, gib))
+    note(line_of_trial)
+
+
+@pytest.mark.parametrize("kept_on", ["cuda", "cpu"])
+def test_patches_alone(kept_on, cohorts, tmp_path, note):
+    """What the GPU and one thread beside it need for patches of the default augmentation."""
+    ctx, options = Context(tmp_path, classes=CLASSES, device="cuda"), UNet3DOptions()
+    cases = TrainingCases(cohorts[0], {kept_on: 2**36}, ctx.rng("foreground"))
+    plan = make_plan(SPACING_MM, SHAPE, cases=100, classes=1, options=options)
+    source = PatchSource(cases, plan, options, ctx)
+    for step in range(10):
+        source.batch(step)
+    clock = Clock((0, 40))
+    for step in clock(range(40), total=40, label="train"):
+        source.batch(10 + step)
+    milliseconds = 1000 * clock.seconds[-1]
+    note(
+        f"{plan.batch} patches, volumes on {kept_on}: {milliseconds:.1f} ms, idle {clock.idle:.0%}"
+    )
 
 
 def patches_that_wait():
@@ -137,7 +181,7 @@ def test_unet_on_patches_that_wait(level, tmp_path, note):
     set_up(level, "cuda")
     torch.cuda.reset_peak_memory_stats()
     plan, batch = patches_that_wait()
-    clock = Clock(warm=6, watched=8)
+    clock = Clock((6, 14), (14, 30))
     ctx = Context(tmp_path, classes=CLASSES, device="cuda", precision="bf16", progress=clock)
     network = build(plan, 1).to("cuda")
     options = UNet3DOptions(iterations=30, iterations_per_epoch=30)
@@ -145,32 +189,46 @@ def test_unet_on_patches_that_wait(level, tmp_path, note):
         pass
     gib = torch.cuda.max_memory_reserved() / 2**30
     what = f"U-Net alone, {plan.batch} x {plan.patch}"
-    note(line(what, level, clock.seconds(14, 30), clock, gib))
+    note(line(what, level, clock.seconds[-1], clock, gib))
 
 
 @pytest.mark.parametrize(
     ("level", "precision"), [("seeded", "bf16"), ("free", "bf16"), ("seeded", "fp32")]
 )
-def test_cyclegan_of_the_challenge(level, precision, cohorts, tmp_path, note):
-    clock = Clock(warm=10, watched=20)
+def test_cyclegan_of_the_challenge(level, precision, cohorts, tmp_path, note, measured):
+    clock = Clock((10, 30), (30, 60))
     stage = CycleGAN(CycleGANOptions(iterations=60))
     gib = timed(stage, cohorts, tmp_path, level, clock, precision)
-    note(line(f"CycleGAN, 256 x 256, {precision}", level, clock.seconds(30, 60), clock, gib))
+    seconds = clock.seconds[-1]
+    if (level, precision) == ("seeded", "bf16"):
+        measured["CycleGAN"] = seconds
+    note(line(f"CycleGAN, 256 x 256, {precision}", level, seconds, clock, gib))
 
 
-def test_singan_of_the_challenge(cohorts, tmp_path, note):
+def test_cyclegan_compiled_if_that_is_faster(cohorts, tmp_path, note):
+    clock, said = Clock((26, 46), (46, 76)), []
+    stage = CycleGAN(CycleGANOptions(iterations=76, compile=True))
+    gib = timed(stage, cohorts, tmp_path, "seeded", clock, log=said.append)
+    [line_of_trial] = [text for text in said if "compiled networks" in text]
+    note(line("CycleGAN, compiled if faster", "seeded", clock.seconds[-1], clock, gib))
+    note(line_of_trial)
+
+
+def test_singan_of_the_challenge(cohorts, tmp_path, note, measured):
     """An iteration of each of the 17 scales, weighed alike, as each is trained as long."""
     per_scale = 6
     options = SinganGbaOptions(
         groups=[{"name": "all", "factors": [0.5]}], kernel=5, iterations=per_scale
     )
-    clock = Clock(warm=16 * per_scale + 2, watched=3)
+    sizes = options.scale_factor, options.min_size, options.max_size
+    scales = len(ratios_of(SHAPE[:2], *sizes))
+    spans = [(n * per_scale + 3, (n + 1) * per_scale) for n in range(scales)]
+    clock = Clock(*spans, watched=scales - 1)
     gib = timed(SinganGba(options), cohorts, tmp_path, "seeded", clock)
-    scales = max(clock.begun) // per_scale
-    spans = [(n * per_scale + 2, (n + 1) * per_scale - 1) for n in range(scales)]
-    each = [clock.seconds(*span) for span in spans]
-    note(line(f"SinGAN, finest of {scales} scales", "seeded", each[-1], clock, gib))
-    note(line(f"SinGAN, all {scales} scales together", "seeded", sum(each), clock, gib))
+    assert len(clock.seconds) == scales
+    measured["SinGAN"] = sum(clock.seconds)
+    note(line(f"SinGAN, finest of {scales} scales", "seeded", clock.seconds[-1], clock, gib))
+    note(line(f"SinGAN, all {scales} scales together", "seeded", sum(clock.seconds), clock, gib))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -238,3 +296,14 @@ def stepped(trainer, images, target):
     torch.cuda.synchronize()
     times.append(time.perf_counter())
     return median(b - a for a, b in pairwise(times[6:]))
+
+
+def test_what_the_recipe_takes(measured, note):
+    """By the steps above, the trainings of the challenge recipe as a table of cost.md."""
+    if len(measured) < 3:
+        pytest.skip("needs the measured steps of all trainers")
+    page = Path(__file__).parents[2] / "docs" / "explanation" / "count_operations.py"
+    count = runpy.run_path(str(page))
+    checked = count["load"](count["RECIPES"] / "crossmoda2022.toml")
+    rows = count["by_measured_steps"](checked, count["all_work"](checked), measured)
+    note("\n  ".join([count["HOURS"], *rows]))

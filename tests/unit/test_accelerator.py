@@ -56,8 +56,44 @@ def test_everything_lies_on_the_device(name, elsewhere):
     assert elsewhere[name] == ""
 
 
+def test_losses_are_read_late(elsewhere):
+    """So that no step waits for the one before."""
+    assert elsewhere["means"] == "16 of 20, {'loss': 9.5}"
+
+
 def test_a_tensor_left_behind_is_found(elsewhere):
     assert "same device" in elsewhere["mixture"]
+
+
+def test_patches_made_on_the_device_are_those_of_the_cpu(elsewhere):
+    """The same decisions and arithmetic, wherever a volume is kept and the patch is made."""
+    assert elsewhere["patches"] == ""
+
+
+class NothingWaits(TorchDispatchMode):
+    """Refuses what makes Python wait for a GPU: to read a number, or to learn of a size."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func._schema.name.removeprefix("aten::")
+        if name in {"_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2"}:
+            raise RuntimeError(f"{name} waits")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("thin", [False, True])
+def test_making_a_patch_never_waits_for_the_device(thin, cohorts, tmp_path):
+    source = tiny_stages.patches(cohorts, tmp_path, "cpu", "cpu", thin=thin)
+    with NothingWaits(), OnlyDeterministic():
+        for step in range(12):
+            source.batch(step)
+    with pytest.raises(RuntimeError, match="waits"), NothingWaits():
+        torch.ones(1).item()
+
+
+@pytest.mark.parametrize("name", ["cyclegan", "unet3d"])
+def test_a_step_never_waits_for_the_device(name, cohorts, tmp_path):
+    with NothingWaits():
+        tiny_stages.learned(STAGES[name], cohorts, Context(tmp_path, classes=CLASSES))
 
 
 @pytest.fixture(scope="module")

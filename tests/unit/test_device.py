@@ -17,7 +17,7 @@ from crossmod.errors import MachineError
 from crossmod.machine import gpu_memory, gpu_model, held_at, out_of_memory
 from crossmod.run.task import Event, Machine, Remark
 from crossmod.stages.guard import is_out_of_memory
-from crossmod.torch import autocast, loss_scaler, resolve_device, resolve_precision
+from crossmod.torch import autocast, loss_scaler, resolve_device, resolve_precision, set_up
 
 HOPPER = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 
@@ -240,3 +240,26 @@ def test_a_warning_is_told_once_although_python_forgets_that_it_was_shown():
     finally:
         warnings.showwarning = before
     assert [type(one) for one in told] == [Remark]
+
+
+@pytest.mark.parametrize(
+    ("level", "deterministic", "warns", "times", "rounds"),
+    [
+        ("exact", True, False, False, False),
+        ("seeded", True, True, True, False),
+        ("free", False, False, True, True),
+    ],
+)
+def test_what_each_level_allows_a_gpu(level, deterministic, warns, times, rounds):
+    """cuDNN may choose by its clock among deterministic algorithms only, and not in "exact"."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    try:
+        set_up(level, "cuda")
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+        assert torch.is_deterministic_algorithms_warn_only_enabled() is warns
+        assert cudnn.benchmark is times
+        assert cudnn.allow_tf32 is matmul.allow_tf32 is rounds
+    finally:
+        torch.use_deterministic_algorithms(False)
+        cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before

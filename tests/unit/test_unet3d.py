@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from crossmod_unet3d import Augmentation, UNet3D, UNet3DOptions
+from crossmod_unet3d.memory import room_for_cases
 from crossmod_unet3d.networks import build, for_inference
-from crossmod_unet3d.patches import PatchSource
+from crossmod_unet3d.patches import PatchSource, loader_threads
 from crossmod_unet3d.plan import Plan, make_plan
 from crossmod_unet3d.predict import Predictor
 from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
@@ -147,12 +148,18 @@ def test_patches_larger_than_the_volume_are_padded(tmp_path, cohort):
 
 def test_volumes_that_do_not_fit_the_cache_are_read_again(cohort):
     rng = np.random.default_rng(0)
-    small, large = TrainingCases(cohort, 1e-6, rng), TrainingCases(cohort, 1.0, rng)
+    room = TrainingCases(cohort, {"cpu": 1e9}, rng)[0].bytes
+    none, some, large = (TrainingCases(cohort, {"cpu": room * n}, rng) for n in (0, 2, 4))
+    assert large[3] is large[3]
+    assert some[1] is some[1]
+    assert some[2] is not some[2]
     for index in (0, 3, 0):
-        np.testing.assert_array_equal(small[index].image, large[index].image)
+        small = none[index], some[index]
+        assert all(torch.equal(one.image, large[index].image) for one in small)
+        assert all(torch.equal(one.labels, large[index].labels) for one in small)
         # Means of 7680 values, summed pairwise: 13 roundings, of values up to 4.
-        assert small[index].image.mean() == pytest.approx(0, abs=1e-4)
-        assert small[index].image.std() == pytest.approx(1, abs=1e-4)
+        assert large[index].image.mean() == pytest.approx(0, abs=1e-4)
+        assert large[index].image.std(correction=0) == pytest.approx(1, abs=1e-4)
 
 
 def test_forced_patches_show_the_structure():
@@ -163,7 +170,7 @@ def test_forced_patches_show_the_structure():
     patch = (8, 8, 8)
     for _ in range(50):
         center = draw_center(labels.shape, patch, voxels, True, rng)
-        assert cut(labels, center, patch).any()
+        assert cut(torch.from_numpy(labels), center, patch).any()
         assert (center >= 4).all()
         assert (center <= 36).all()
 
@@ -185,7 +192,7 @@ def test_share_of_forced_patches(batch, fraction, forced):
 
 def test_cut_pads_with_zeros():
     array = np.arange(1, 28, dtype=np.float32).reshape(3, 3, 3)
-    padded = cut(array, np.array([1, 1, 1]), (6, 4, 3))
+    padded = cut(torch.from_numpy(array), np.array([1, 1, 1]), (6, 4, 3)).numpy()
     assert padded.shape == (6, 4, 3)
     np.testing.assert_array_equal(padded[2:5, 1:4], array)
     assert padded.sum() == array.sum()
@@ -270,7 +277,7 @@ def test_a_warm_start_takes_over_weights_and_refuses_another_network(tmp_path, c
 
 def test_batches_are_made_ahead_from_any_step(tmp_path, cohort):
     ctx, _ = make_context(tmp_path)
-    cases = TrainingCases(cohort, 1.0, ctx.rng("foreground"))
+    cases = TrainingCases(cohort, {"cpu": 1e9}, ctx.rng("foreground"))
     options = UNet3DOptions(
         base_channels=4, patch=(8, 8, 8), batch_size=1, augmentation=PLAIN, mirror=("i",)
     )
@@ -286,6 +293,42 @@ def test_batches_are_made_ahead_from_any_step(tmp_path, cohort):
             assert torch.equal(found.images, expected.images)
     assert {3, 4, 7, 8} <= set(made) <= set(range(3, 9))
     assert len(made) == len(set(made))
+
+
+def test_making_batches_ahead_leaves_the_threads_of_the_network(tmp_path, cohort):
+    ctx, _ = make_context(tmp_path)
+    cases, before = TrainingCases(cohort, {"cpu": 1e9}, ctx.rng("foreground")), 2
+    plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, options=UNet3DOptions(patch=(8, 8, 8)))
+    source, inside = PatchSource(cases, plan, UNet3DOptions(), ctx), []
+    counting = replace(source)
+    object.__setattr__(counting, "batch", lambda step: inside.append(torch.get_num_threads()))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(before)
+    try:
+        with counting.ahead(3, threads=1) as batch_of:
+            batch_of(0)
+        assert set(inside) == {1}
+        assert torch.get_num_threads() == before
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "threads"),
+    [("cpu", 4, 1), ("cuda", 4, 4), ("cuda", 96, 8), ("cuda:1", 1, 1)],
+)
+def test_threads_that_make_batches_follow_the_cores(device, cores, threads):
+    assert loader_threads(Context(Path("nowhere"), device=device, cores=lambda: cores)) == threads
+
+
+def test_volumes_fill_half_of_what_a_gpu_has_free_beside_the_training(monkeypatch):
+    gib = 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70 * gib, 80 * gib))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * gib)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1 * gib)
+    room = room_for_cases("cuda:1", memory_gb=8, cache_gb=3)
+    assert list(room.items()) == [("cuda:1", (70 + 4 - 12) * gib / 2), ("cpu", 3 * gib)]
+    assert room_for_cases("cpu", memory_gb=8, cache_gb=3) == {"cpu": 3 * gib}
 
 
 def predictor_of(network, said, at_once=1, device="cpu"):

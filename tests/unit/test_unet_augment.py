@@ -10,14 +10,31 @@ import torch
 from crossmod_unet3d import Augmentation
 from crossmod_unet3d.augment import changes, draw_factor, recolor
 from crossmod_unet3d.motion import Motion, draw_motion, move
-from crossmod_unet3d.sampling import cut
+from crossmod_unet3d.sampling import Loaded, cut
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.polynomial.polynomial import polygrid3d
+from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial.transform import Rotation
 
 DRAWS = 2000
 PLAIN = dict.fromkeys(Augmentation.model_fields, 0.0)
 CUBIC_MM = (1.0, 1.0, 1.0)
+
+
+def changed(name, image, rng, thick=None):
+    """What a change makes of a numpy image."""
+    return changes(thick)[name](torch.from_numpy(image), rng).numpy()
+
+
+def moved_by(motion, image, labels, center, patch, spacing_mm=CUBIC_MM):
+    """A patch of numpy volumes, moved."""
+    found = move(Loaded.of(image, labels), center, patch, spacing_mm, motion, "cpu")
+    return tuple(part.numpy() for part in found)
+
+
+def cut_from(volume, center, patch):
+    return cut(torch.from_numpy(volume), center, patch).numpy()
 
 
 def uniform(low, high):
@@ -76,8 +93,8 @@ LAWS = {
 @pytest.mark.parametrize("name", LAWS)
 def test_parameters_are_drawn_from_the_laws_of_nnu_net(name):
     probe, parameter, law = LAWS[name]
-    change, rng = changes(None)[name], np.random.default_rng(0)
-    drawn = [parameter(change(probe, rng)) for _ in range(DRAWS)]
+    rng = np.random.default_rng(0)
+    drawn = [parameter(changed(name, probe, rng)) for _ in range(DRAWS)]
     assert follows(drawn, law)
     assert not follows(drawn, lambda values: law(values * 1.1))
 
@@ -92,10 +109,22 @@ def test_half_of_the_gammas_are_below_one():
 
 def test_blur_differs_from_axis_to_axis():
     rng = np.random.default_rng(0)
-    blurred = [changes(None)["blur"](impulse(), rng) for _ in range(DRAWS)]
+    blurred = [changed("blur", impulse(), rng) for _ in range(DRAWS)]
     widths = np.array([[width(image, axis) for axis in range(3)] for image in blurred])
     assert all(follows(widths[:, axis], uniform(0.5, 1)) for axis in range(3))
     assert np.abs(np.corrcoef(widths.T) - np.eye(3)).max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 7), (2, 1, 5), (30, 3, 4)])
+def test_blur_is_a_gaussian_that_mirrors_the_edges(shape):
+    image = np.random.default_rng(0).standard_normal(shape, np.float32)
+    for seed in range(9):
+        widths = np.random.default_rng(seed).uniform(0.5, 1, 3)
+        radii = [int(3 * width + 0.25) for width in widths]
+        expected = gaussian_filter(image, widths, mode="mirror", radius=radii)
+        found = changed("blur", image, np.random.default_rng(seed))
+        # Along each of 3 axes 7 sums and products of values below 4: 42 roundings of 6e-8.
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("thick", [None, 0, 1, 2])
@@ -109,7 +138,7 @@ def test_resolution_is_drawn_once_for_all_axes_but_the_thick_one(monkeypatch, th
     )
     rng, image = np.random.default_rng(0), np.ones(shape, np.float32)
     for _ in range(200):
-        changes(thick)["low_resolution"](image, rng)
+        changed("low_resolution", image, rng, thick)
     assert [mode for _, mode in sizes] == ["nearest-exact", "trilinear"] * 200
     coarse = np.array([size for size, mode in sizes if mode == "nearest-exact"])
     shares = np.delete(coarse / shape, [] if thick is None else thick, axis=1)
@@ -135,38 +164,51 @@ def test_changes_of_intensity_keep_shape_and_finiteness(name):
     image = np.random.default_rng(0).standard_normal((9, 8, 7)).astype(np.float32)
     for probe in (image, np.ones((5, 4, 1), np.float32)):
         for seed in range(3):
-            changed = changes(None)[name](probe, np.random.default_rng(seed))
-            assert changed.shape == probe.shape
-            assert changed.dtype == np.float32
-            assert np.isfinite(changed).all()
-            assert probe is not image or not np.array_equal(changed, image)
+            before, found = probe.copy(), changed(name, probe, np.random.default_rng(seed))
+            assert found.shape == probe.shape
+            assert found.dtype == np.float32
+            assert np.isfinite(found).all()
+            assert probe is not image or not np.array_equal(found, image)
+            assert np.array_equal(probe, before)  # it may be a view of a volume
 
 
 @pytest.mark.parametrize("name", ["gamma", "inverted_gamma"])
 def test_gamma_keeps_mean_and_spread(name):
     image = np.random.default_rng(0).standard_normal((16, 16, 16), np.float32) * 3 + 2
-    changed = changes(None)[name](image, np.random.default_rng(0))
+    found = changed(name, image, np.random.default_rng(0))
     # 4096 numbers up to 14 in float32, summed pairwise: 12 roundings of 6e-8 at most.
-    assert changed.mean() == pytest.approx(image.mean(), abs=1e-4)
-    assert changed.std() == pytest.approx(image.std(), rel=1e-4)
+    assert found.mean() == pytest.approx(image.mean(), abs=1e-4)
+    assert found.std() == pytest.approx(image.std(), rel=1e-4)
 
 
 def test_contrast_stays_within_the_old_range():
     image = np.random.default_rng(0).standard_normal((8, 8, 8), np.float32)
     for seed in range(9):
-        changed = changes(None)["contrast"](image, np.random.default_rng(seed))
-        assert changed.min() >= image.min()
-        assert changed.max() <= image.max()
+        found = changed("contrast", image, np.random.default_rng(seed))
+        assert found.min() >= image.min()
+        assert found.max() <= image.max()
 
 
 def test_a_bias_field_is_a_smooth_factor():
     image = np.ones((12, 10, 8), np.float32)
     image[0, 0, 0] = 0
-    field = changes(None)["bias_field"](image, np.random.default_rng(0))
+    field = changed("bias_field", image, np.random.default_rng(0))
     assert field[0, 0, 0] == 0
     logarithm = np.log(field[1:].astype(float))
     assert np.abs(np.diff(logarithm, n=4, axis=0)).max() < 1e-5  # cubic; 16 roundings of 6e-8
     assert np.abs(logarithm).max() < 0.3 * 20  # as many terms, each below 0.3
+
+
+def test_a_bias_field_is_the_exponential_of_a_cubic_polynomial():
+    image = np.random.default_rng(1).random((12, 10, 8), np.float32)
+    for seed in range(5):
+        weights, places = np.zeros((4, 4, 4)), np.indices((4, 4, 4)).sum(0) <= 3
+        weights[places] = np.random.default_rng(seed).uniform(-0.3, 0.3, 20)
+        field = np.exp(polygrid3d(*(np.linspace(-1, 1, n) for n in image.shape), weights))
+        expected = (image - image.min()) * field + image.min()
+        found = changed("bias_field", image, np.random.default_rng(seed))
+        # 16 terms below 0.3: 16 roundings of 6e-8 of at most 6, then exp multiplies them.
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_motions_are_drawn_from_the_laws_of_nnu_net():
@@ -216,7 +258,7 @@ def test_a_larger_scale_makes_objects_smaller(scale, thick):
     labels[14:34, 14:34, 14:34] = 1
     image = labels.astype(np.float32)
     motion = Motion((0.0, 0.0, 0.0), scale, thick)
-    moved, outlined = move(image, labels, np.full(3, 24), labels.shape, CUBIC_MM, motion)
+    moved, outlined = moved_by(motion, image, labels, np.full(3, 24), labels.shape)
     for axis in range(3):
         edge = 20 if axis == thick else 20 / scale
         for inside in (moved > 0.5, outlined == 1):
@@ -239,14 +281,15 @@ def test_planes_of_thin_patches_never_mix(thick):
     def augmented(image, labels, seed):
         draw = np.random.default_rng(seed)
         motion, center = draw_motion(thick, chances, draw), np.array(image.shape) // 2
-        image, labels = move(image, labels, center, image.shape, (0.5, 0.4, 2.0), motion)
-        return recolor(image, thick, chances, draw), labels
+        spacing_mm = (0.5, 0.4, 2.0)
+        image, labels = moved_by(motion, image, labels, center, image.shape, spacing_mm)
+        return recolor(torch.from_numpy(image), thick, chances, draw).numpy(), labels
 
     for seed in range(5):
         before, after = augmented(image, labels, seed), augmented(other_image, other_labels, seed)
         for one, other in zip(before, after, strict=True):
-            changed = (one != other).any(axis=tuple({0, 1, 2} - {thick}))
-            assert np.flatnonzero(changed).tolist() == [7]
+            differ = (one != other).any(axis=tuple({0, 1, 2} - {thick}))
+            assert np.flatnonzero(differ).tolist() == [7]
 
 
 @settings(deadline=None)
@@ -262,10 +305,10 @@ def test_a_motion_that_changes_nothing_cuts(shape, patch, place, thick):
     labels = rng.integers(0, 3, shape).astype(np.uint8)
     center = np.array([int(p * (n - 1)) for p, n in zip(place, shape, strict=True)])
     still = Motion((0.0, 0.0, 0.0), 1.0, thick)
-    moved, outlined = move(image, labels, center, patch, (0.5, 0.4, 2.0), still)
+    moved, outlined = moved_by(still, image, labels, center, patch, (0.5, 0.4, 2.0))
     # Along each of 3 axes 5 roundings of 6e-8, times half of 14 voxels; neighbors differ by 1.
-    np.testing.assert_allclose(moved, cut(image, center, patch), atol=2e-5)
-    np.testing.assert_array_equal(outlined, cut(labels, center, patch))
+    np.testing.assert_allclose(moved, cut_from(image, center, patch), atol=2e-5)
+    np.testing.assert_array_equal(outlined, cut_from(labels, center, patch))
     assert moved.dtype == np.float32
     assert outlined.dtype == np.uint8
 
@@ -276,9 +319,38 @@ def test_a_quarter_turn_is_a_quarter_turn():
     labels = rng.integers(0, 4, image.shape).astype(np.uint8)
     motion = Motion((0.0, 0.0, 90.0), 1.0, 2)
     center = np.array(image.shape) // 2
-    moved, outlined = move(image, labels, center, image.shape, CUBIC_MM, motion)
+    moved, outlined = moved_by(motion, image, labels, center, image.shape)
     np.testing.assert_allclose(moved, np.rot90(image, -1), atol=2e-5)  # as above
     np.testing.assert_array_equal(outlined, np.rot90(labels, -1))
+
+
+@pytest.mark.parametrize("thick", [None, 0, 1, 2])
+def test_a_moved_patch_is_looked_up_linearly_label_by_label(thick):
+    """Against scipy's affine transform of the whole volume and of every label in it."""
+    rng, spacing_mm = np.random.default_rng(0), (0.6, 0.5, 1.5)
+    image = rng.standard_normal((26, 24, 18), np.float32)
+    labels = np.zeros(image.shape, np.uint8)
+    labels[4:9, 10:14, 3:9], labels[9:12, 9:13, 5:7], labels[20:, 20:, 14:] = 1, 3, 2
+    patch, chances = (20, 16, 12), Augmentation(rotation=1.0, scaling=1.0)
+    for seed in range(6):
+        draw = np.random.default_rng(seed)
+        motion, center = draw_motion(thick, chances, draw), draw.integers((26, 24, 18))
+        matrix, start = motion.matrix(spacing_mm), center - np.array(patch) // 2
+        half = (np.array(patch) - 1) / 2
+
+        def look_up(volume, matrix=matrix, offset=start + half - matrix @ half):
+            padded = np.pad(volume.astype(float), 2)  # scipy ends at the middle of a voxel
+            return affine_transform(padded, matrix, offset + 2, patch, order=1)
+
+        shares = np.array([look_up(labels == label) for label in (1, 2, 3)])
+        shares = np.array([1 - shares.sum(0), *shares])
+        moved, outlined = moved_by(motion, image, labels, center, patch, spacing_mm)
+        # Places are off by 5 roundings of 6e-8 of at most 26 voxels, along each of 3 axes.
+        np.testing.assert_allclose(moved, look_up(image), rtol=0, atol=1e-4)
+        *_, second, first = np.sort(shares, axis=0)
+        sure = first - second > 1e-4  # else rounding decides between two labels
+        assert sure.mean() > 0.99
+        np.testing.assert_array_equal(outlined[sure], shares.argmax(0)[sure])
 
 
 def test_labels_move_with_the_image():
@@ -286,7 +358,8 @@ def test_labels_move_with_the_image():
     labels[6:14, 8:12, 4:9] = 2
     motion = Motion((20.0, -10.0, 30.0), 0.8, None)
     center, patch = np.full(3, 10), (20, 20, 20)
-    image, moved = move(labels.astype(np.float32) * 5, labels, center, patch, (1, 1, 2), motion)
+    image = labels.astype(np.float32) * 5
+    image, moved = moved_by(motion, image, labels, center, patch, (1, 1, 2))
     assert set(np.unique(moved)) == {0, 2}
     assert ((image > 5) == (moved == 2)).mean() > 0.999  # a share of a half may be rounded
     assert (moved > 0).sum() == pytest.approx((labels > 0).sum() / 0.8**3, rel=0.15)
@@ -296,7 +369,7 @@ def test_the_label_with_the_largest_share_wins():
     labels = np.ones((12, 12, 12), np.uint8)
     labels[6:] = 3
     halfway = Motion((0.0, 0.0, 0.0), 0.75, None)
-    _, moved = move(labels.astype(np.float32), labels, np.full(3, 6), (8, 8, 8), CUBIC_MM, halfway)
+    _, moved = moved_by(halfway, labels.astype(np.float32), labels, np.full(3, 6), (8, 8, 8))
     assert (moved[:4] == 1).all()  # a voxel between 1 and 3 never becomes 2, nor background
     assert (moved[4:] == 3).all()
 
@@ -307,7 +380,7 @@ def test_corners_of_a_turned_patch_are_looked_up_in_the_volume():
     labels = np.ones(volume.shape, np.uint8)
     for seed in range(5):
         motion = draw_motion(None, chances, np.random.default_rng(seed))
-        image, moved = move(volume, labels, np.full(3, 40), (16, 16, 16), CUBIC_MM, motion)
+        image, moved = moved_by(motion, volume, labels, np.full(3, 40), (16, 16, 16))
         # Eight weights, each a product of three roundings of 6e-8.
         np.testing.assert_allclose(image, 1, atol=1e-5)
         assert (moved == 1).all()

@@ -1,0 +1,179 @@
+"""Pieces of a step on one core or on several: the same bits."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny_stages
+import torch
+from crossmod_cyclegan import CycleGAN
+from crossmod_unet3d import UNet3D
+
+from crossmod import Context, CrossmodError
+from crossmod.engines.local import Local, LocalOptions, Process
+from crossmod.run.task import Machine
+from crossmod.store.store import Store
+from crossmod.testing import CLASSES
+from crossmod.torch import Means, side_by_side, sum_gradients
+
+BATCHES = {CycleGAN: [1, 2], UNet3D: [2, 3]}
+
+
+@pytest.fixture(scope="module")
+def cohorts(tmp_path_factory):
+    return tiny_stages.cohorts_in(tmp_path_factory.mktemp("cohorts"))
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("trainer", "batch"), [(t, b) for t in BATCHES for b in BATCHES[t]])
+def test_a_training_has_the_same_bits_on_any_number_of_cores(trainer, batch, cohorts, tmp_path):
+    """The number may even change from step to step."""
+    stage = tiny_stages.tiny(trainer, batch_size=batch)
+    changing = iter([1, 4, 2, 1, 3] * 100)
+    states = []
+    for number, cores in enumerate([lambda: 1, lambda: 2, lambda: 4, lambda: next(changing)]):
+        folder = tmp_path / str(number)
+        ctx = replace(Context(folder, classes=CLASSES), cores=cores)
+        folder.mkdir()
+        states.append(tiny_stages.learned(stage, cohorts, ctx))
+    for other in states[1:]:
+        assert states[0].keys() == other.keys()
+        for name in states[0]:
+            np.testing.assert_array_equal(states[0][name], other[name], err_msg=name)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_pieces_run_at_the_same_time_where_cores_are_free(tmp_path):
+    meeting = threading.Barrier(3)
+
+    def met(number):
+        meeting.wait(timeout=30)  # broken unless three are here at once
+        return number, torch.get_num_threads()
+
+    ctx = Context(tmp_path, cores=lambda: 3)
+    assert list(side_by_side(met, [5, 6, 7], ctx)) == [(5, 1), (6, 1), (7, 1)]
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("cores", "device"), [(1, "cpu"), (8, "cuda")])
+def test_without_a_second_core_and_on_a_gpu_there_is_one_thread(cores, device, tmp_path):
+    ctx = Context(tmp_path, device=device, cores=lambda: cores)
+    threads = side_by_side(lambda item: threading.current_thread(), range(4), ctx)
+    assert set(threads) == {threading.current_thread()}
+
+
+def test_threads_of_torch_count_as_cores(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        ctx = Context(tmp_path, cores=lambda: 3)
+        threads = side_by_side(lambda item: threading.current_thread(), range(4), ctx)
+        assert set(threads) == {threading.current_thread()}
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_error_of_a_piece_is_that_of_the_step(tmp_path):
+    def work(item):
+        if item == 1:
+            raise ValueError("of the second")
+        return item
+
+    for cores in (1, 4):
+        ctx = Context(tmp_path, cores=lambda cores=cores: cores)
+        with pytest.raises(ValueError, match="of the second"):
+            list(side_by_side(work, range(3), ctx))
+
+
+def test_gradients_are_summed_in_order():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    weight.grad = torch.full((2,), 99.0)
+    pieces = [(torch.tensor(n), [torch.tensor([n, -n])]) for n in (1.0, 1e8, -1e8)]
+    assert sum_gradients([weight], pieces) == (1.0 + np.float32(1e8)) - np.float32(1e8)
+    np.testing.assert_array_equal(weight.grad, [0.0, 0.0])  # 1 is lost beside 1e8
+
+
+class Line:
+    """What a worker was told."""
+
+    def __init__(self):
+        self.told = []
+
+    def send(self, message):
+        self.told.append(message)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_fused_optimizers_learn_the_same_from_gradients_in_any_layout(optimizer):
+    """Convolutions of features that lie channels last give the gradient of their weights so."""
+    start, gradient = torch.randn(2, 4, 3, 3, 3)
+    learned = []
+    for given in (gradient, gradient.contiguous(memory_format=torch.channels_last)):
+        weight = torch.nn.Parameter(start.clone())
+        sum_gradients([weight], [(torch.zeros(()), [given])])
+        optimizer([weight], 0.1, fused=True).step()
+        learned.append(weight.detach())
+    assert torch.equal(*learned)
+
+
+@pytest.fixture
+def engine(tmp_path, monkeypatch):
+    monkeypatch.setattr("crossmod.engines.local.cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    def make(workers=None, threads=None, determinism="exact"):
+        options = LocalOptions(workers=workers, threads=threads)
+        return Local(options, Store(tmp_path), Machine("cpu", determinism=determinism))
+
+    return make
+
+
+def shares(local, busy):
+    """Cores of each worker when so many are at work."""
+    local.pool = {n: Process(None, Line(), None, task=object()) for n in range(busy)}
+    local.pool[9] = Process(None, Line(), None)
+    local._share_cores()
+    assert not local.pool[9].connection.told
+    return [local.pool[n].cores for n in range(busy)]
+
+
+def test_idle_cores_go_to_the_workers_that_are_busy(engine):
+    local = engine()
+    assert [shares(local, n) for n in (1, 2, 3, 4)] == [[8], [4, 4], [3, 3, 2], [2, 2, 2, 2]]
+
+
+def test_a_worker_is_told_of_its_cores_when_they_change(engine):
+    local = engine()
+    local.pool = {n: Process(None, Line(), None, task=object()) for n in range(2)}
+    local._share_cores()
+    local._share_cores()
+    local.pool[1].task = None
+    local._share_cores()
+    assert local.pool[0].connection.told == [4, 8]
+    assert local.pool[1].connection.told == [4]
+
+
+def test_what_the_profile_or_the_environment_allows_is_the_limit(engine, monkeypatch):
+    assert shares(engine(workers=2, threads=1), 1) == [2]
+    assert shares(engine(workers=2, threads=3), 2) == [3, 3]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert shares(engine(workers=1), 1) == [1]
+
+
+def test_a_loss_that_is_no_number_names_its_step():
+    means = Means()
+    means.add({"loss": torch.tensor(1.0)}, where="step 1")
+    with pytest.raises(CrossmodError, match=r"step 2, case a: loss is nan"):
+        means.add({"loss": torch.tensor(float("nan"))}, where="step 2, case a")
