@@ -73,8 +73,7 @@ class SinganGbaOptions(Options):
     schedule: Literal["paper", "fast"] = "paper"
     """How wide the networks are and how long they learn: as in the paper, or at a small part of the
     cost. With "fast", scales that redraw lesions learn for half of `iterations`, those below for a
-    quarter; networks have half the channels, but no fewer than `width`; the number format is that
-    of the run."""
+    quarter; channels double once at most; the number format is that of the run."""
     scale_factor: Annotated[float, Field(strict=True, ge=0.1, le=0.99)] = 0.85
     """Ratio of neighboring scales; corrected so that the coarsest side is `min_size`."""
     min_size: Size = 25

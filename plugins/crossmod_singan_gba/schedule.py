@@ -1,8 +1,8 @@
 """How wide the networks of each scale are and how long they learn; needs no torch.
 
 "paper" is Shaham et al. 2019: all scales learn equally long, and channels double every few scales.
-"fast" halves what both cost, and spends the time where lesions are redrawn: a lesion passes through
-the scales from the first start scale on; those below only make images for them to learn on.
+"fast" spends its time where lesions are redrawn: a lesion passes through the scales from the first
+start scale on; those below only make images for them to learn on.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ BELOW, REDRAWING, WHOLE = 1, 2, 4
 """Quarters of `iterations` that "fast" gives to the scales below the first start scale and to
 those from there on, and a whole."""
 
-NARROWER = 2
-"""What "fast" divides channels by, but for the coarsest scales, which have the fewest."""
+DOUBLINGS = 1
+"""How often channels double with "fast": 64 are the most where the coarsest networks have 32."""
 
 
 class ScalePlan(NamedTuple):
@@ -65,11 +65,9 @@ def schedule_of(options: SinganGbaOptions, scales: int) -> Schedule:
     phase = options.iterations if paper else max(1, round(options.iterations / WHOLE))
     plans = []
     for scale in range(scales):
-        width = min(options.width << scale // options.width_doubles_every, options.max_width)
-        if paper:
-            plans.append(ScalePlan(width, phase))
-            continue
+        doubled = scale // options.width_doubles_every
+        width = options.width << (doubled if paper else min(doubled, DOUBLINGS))
         quarters = BELOW if scale < options.first_start else REDRAWING
-        narrow = min(width, max(width // NARROWER, options.width))
-        plans.append(ScalePlan(narrow, quarters * phase))
+        iterations = phase if paper else quarters * phase
+        plans.append(ScalePlan(min(width, options.max_width), iterations))
     return Schedule(tuple(plans), phase)
