@@ -23,13 +23,6 @@ OF_GPU = ("CUDA", "CUDNN", "CUBLAS", "HIP")
 """Words in messages of libraries when GPU memory ran out."""
 
 
-def cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def memory_limit(mounted: Path = CGROUPS, own: Path = OWN_GROUPS) -> int:
     """Bytes this process and its children may hold: the machine's, or a container's if less.
 

@@ -2,7 +2,7 @@
 
 A build of torch without CUDA cannot show that a `.to(device)` was forgotten. These tensors can:
 they compute on the CPU, but as on a GPU an operation raises where some of its tensors lie here and
-some there, and `numpy()` needs `cpu()` first.
+some there, and `numpy()` needs `cpu()` first. What adds in no fixed order raises, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import return_and_correct_aliasing
+from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.backend_registration import (
     _DummyBackendModule,
@@ -22,6 +22,22 @@ NAME = "standin"
 
 MOVES = {"aten::_to_copy", "aten::copy_", "aten::to"}
 """What may read from one device and write to the other."""
+
+RAISING = {
+    "_cdist_backward", "_ctc_loss_backward", "_embedding_bag_dense_backward",
+    "adaptive_avg_pool2d_backward", "_adaptive_avg_pool2d_backward",
+    "_adaptive_avg_pool3d_backward", "adaptive_max_pool2d_backward",
+    "adaptive_max_pool3d_backward", "avg_pool3d_backward", "bincount", "cumsum",
+    "fractional_max_pool2d_backward", "fractional_max_pool3d_backward",
+    "grid_sampler_2d_backward", "grid_sampler_3d_backward", "histc", "kthvalue",
+    "max_unpool2d", "max_unpool3d", "median", "nanmedian", "nll_loss2d_backward",
+    "nll_loss2d_forward", "nll_loss_backward", "nll_loss_forward", "put_",
+    "reflection_pad1d_backward", "reflection_pad2d_backward", "reflection_pad3d_backward",
+    "upsample_bicubic2d_backward", "upsample_bilinear2d_backward",
+    "upsample_linear1d_backward", "upsample_trilinear3d_backward",
+    "_upsample_bicubic2d_aa_backward", "_upsample_bilinear2d_aa_backward",
+}  # fmt: skip
+"""What `torch.use_deterministic_algorithms` lists as raising on CUDA, by the names of ATen."""
 
 INDEXED = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_"}
 """Whose indices CUDA takes from the CPU, too."""
@@ -57,6 +73,7 @@ class Elsewhere(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         cls.operations += 1
         kwargs = dict(kwargs or {})
+        refuse_unordered(func)
         leaves, spec = tree_flatten((args, kwargs))
         if func._schema.name not in MOVES:
             _refuse_mixture(func, leaves)
@@ -73,6 +90,21 @@ class Elsewhere(torch.Tensor):
         if torch.is_inference_mode_enabled():  # nothing is differentiated, so nothing is tracked
             return wrapped
         return return_and_correct_aliasing(func, args, kwargs, wrapped)
+
+
+class OnlyDeterministic(TorchDispatchMode):
+    """Refuses on the CPU, too, what has no deterministic kernel on CUDA."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        refuse_unordered(func)
+        return func(*args, **(kwargs or {}))
+
+
+def refuse_unordered(func: Any) -> None:
+    """As CUDA does where the same bits are asked for."""
+    name = func._schema.name.removeprefix("aten::")
+    if name in RAISING:
+        raise RuntimeError(f"{name} does not have a deterministic implementation on CUDA")
 
 
 def _raw(leaf: Any) -> Any:

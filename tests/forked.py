@@ -36,7 +36,6 @@ LOADED = (
     "crossmod.torch",
     "matplotlib.backends.backend_agg",
     "monai.inferers",
-    "monai.networks.nets.dynunet",
     "nibabel",
     "rich.progress",
     "torch._dynamo",

@@ -153,6 +153,11 @@ if __name__ == "__main__":
         layer(torch.zeros(1, 3))
     except RuntimeError as error:
         (folder / "mixture.txt").write_text(str(error))
+    images = torch.randn(1, 1, 4, 4).to(device)
+    try:
+        torch.ops.aten.reflection_pad2d_backward(images, images[..., :2, :2], [1, 1, 1, 1])
+    except RuntimeError as error:
+        (folder / "unordered.txt").write_text(str(error))
     means = Means()
     for number in range(20):
         means.add({"loss": torch.tensor(float(number)).to(device)})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crossmod.data.nifti import save
 from crossmod.data.volumes import NIFTI1_SIDE, Affine, LabelArray
 
 FIELDS = (
@@ -60,7 +61,6 @@ def write_outline(path: Path, labels: LabelArray, affine: Affine, form: Form | N
     """
     import nibabel
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     large = max(labels.shape) > NIFTI1_SIDE
     # Without an affine, nibabel writes the fields below as they are.
     image = (nibabel.Nifti2Image if large else nibabel.Nifti1Image)(labels, None)
@@ -73,4 +73,4 @@ def write_outline(path: Path, labels: LabelArray, affine: Affine, form: Form | N
         header[SIZES][:4] = form.fields[SIZES]
         for name in FIELDS:
             header[name] = form.fields[name]
-    nibabel.save(image, path)
+    save(image, path)

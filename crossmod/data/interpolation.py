@@ -30,6 +30,9 @@ Box = tuple[slice, ...]
 Weights: TypeAlias = tuple[NDArray[np.intp], NDArray[np.float64]]
 """``(positions, taps)``: the voxels that are read at each position, and their weights."""
 
+Blocks: TypeAlias = Sequence[tuple[slice, slice, FloatArray]]
+"""Of a matrix along one axis: new voxels, voxels of the data that they depend on, weights."""
+
 ASIDE = 1e-4
 """Voxels by which a line of one grid may leave that of another and still count as parallel: affines
 kept in single precision differ by less, turned grids by more."""
@@ -128,12 +131,12 @@ class _Side:
     Attributes:
         inside: the new voxels that lie within the data.
         used: the voxels of the data that these depend on.
-        blocks: of the matrix: new voxels, voxels of the data, weights; none if it changes nothing.
+        blocks: of the matrix; none if it changes nothing.
     """
 
     inside: slice
     used: slice
-    blocks: Sequence[tuple[slice, slice, FloatArray]]
+    blocks: Blocks
 
 
 def _separably(
@@ -157,14 +160,45 @@ def _separably(
     if values.strides[-1] != values.itemsize:
         values = np.ascontiguousarray(values)
     growth = np.divide(inner.shape, values.shape)
-    *steps, last = sorted(range(3), key=lambda axis: (bool(sides[axis].blocks), growth[axis]))
-    for axis in steps:
-        if sides[axis].blocks:
-            target = [*values.shape]
-            target[axis] = inner.shape[axis]
-            values = _along(axis, values, sides[axis], np.empty(target, np.float32))
-    _along(last, values, sides[last], inner)
+    order = sorted(range(3), key=lambda axis: (bool(sides[axis].blocks), growth[axis]))
+    _in_order(values, sides, order, inner)
     return result
+
+
+def _in_order(
+    values: FloatArray, sides: Sequence[_Side], order: Sequence[int], out: FloatArray
+) -> None:
+    """Interpolate along one axis after the other, a few slices of the first axis at a time.
+
+    What lies between two steps is small then, and stays in the processor's cache.
+    """
+    steps = [(axis, sides[axis].blocks) for axis in order if sides[axis].blocks]
+    if not steps:
+        out[...] = values
+    at = next((n for n, (axis, _) in enumerate(steps) if axis == 0), len(steps))
+    before, after = steps[:at], steps[at + 1 :]
+    if before:
+        shape = [*values.shape]
+        for axis, _ in before:
+            shape[axis] = out.shape[axis]
+        target = np.empty(shape, np.float32) if sides[0].blocks else out
+        for start in range(0, len(values), ROWS):
+            some = slice(start, start + ROWS)
+            _chain(values[some], before, target[some])
+        values = target
+    for rows, columns, matrix in sides[0].blocks:
+        whole = [(slice(len(matrix)), slice(matrix.shape[1]), matrix)]
+        _chain(values[columns], [(0, whole), *after], out[rows])
+
+
+def _chain(values: FloatArray, steps: Sequence[tuple[int, Blocks]], out: FloatArray) -> None:
+    """Interpolate along some axes, one after the other."""
+    for axis, blocks in steps[:-1]:
+        shape = [*values.shape]
+        shape[axis] = out.shape[axis]
+        values = _along(axis, values, blocks, np.empty(shape, np.float32))
+    axis, blocks = steps[-1]
+    _along(axis, values, blocks, out)
 
 
 def _side(positions: NDArray[np.float64], n: int, how: Interpolation) -> _Side:
@@ -213,13 +247,11 @@ def _cubic(positions: NDArray[np.float64], n: int) -> Weights:
     return np.minimum(mirrored, period - mirrored), weights
 
 
-def _along(axis: int, values: FloatArray, side: _Side, out: FloatArray) -> FloatArray:
+def _along(axis: int, values: FloatArray, blocks: Blocks, out: FloatArray) -> FloatArray:
     """Interpolate ``(I, J, K)`` values along one axis; K lies in one piece in memory."""
-    if not side.blocks:
-        out[...] = values
     if axis < 2:  # a stack of matrices, each with this axis before K
         values, result = np.moveaxis(values, 1 - axis, 0), np.moveaxis(out, 1 - axis, 0)
-    for rows, columns, matrix in side.blocks:
+    for rows, columns, matrix in blocks:
         size = max(MOST_PRODUCTS // matrix.size, 1)
         for start in range(0, values.shape[2 if axis < 2 else 1], size):
             some = slice(start, start + size)

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.nifti import in_c_order, save
 from crossmod.errors import DataError
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -283,6 +284,10 @@ class CohortWriter:
 
     def add(self, image: Volume, *, patient: str = "", labels: LabelArray | None = None) -> None:
         """Write one image ``(1, I, J, K)`` and, where given, its label map ``(I, J, K)``."""
+        self.cases.append(self.write(image, patient=patient, labels=labels))
+
+    def write(self, image: Volume, *, patient: str = "", labels: LabelArray | None = None) -> Case:
+        """The same, in any order and in several threads; the caller adds the case to `cases`."""
         name = f"{image.case}.nii"
         path = self.folder / "images" / name
         write_nifti(path, image.data[0], image.affine)
@@ -290,8 +295,7 @@ class CohortWriter:
         if labels is not None:
             labels_path = self.folder / "labels" / name
             write_nifti(labels_path, labels, image.affine)
-        patient = patient or image.case
-        self.cases.append(Case(image.case, patient, image.center, path, labels_path))
+        return Case(image.case, patient or image.case, image.center, path, labels_path)
 
     def add_pair(self, pair: Pair) -> None:
         """Write one image and its label map."""
@@ -309,14 +313,13 @@ NIFTI1_SIDE = 32767
 
 
 def write_nifti(path: Path, data: NDArray[np.generic], affine: Affine) -> None:
-    """Write ``(I, J, K)`` data as NIfTI; nibabel, because it raises when the disk is full."""
+    """Write ``(I, J, K)`` data as NIfTI, compressed if the name says so."""
     import nibabel
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     kind = nibabel.Nifti1Image if max(data.shape) <= NIFTI1_SIDE else nibabel.Nifti2Image
     image = kind(data, affine)
     image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
+    save(image, path)
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
@@ -337,11 +340,11 @@ def read_image(path: Path) -> FloatArray:
     import nibabel
 
     data = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
-    return np.ascontiguousarray(data)[np.newaxis]
+    return in_c_order(data)[np.newaxis]
 
 
 def read_labels(path: Path) -> LabelArray:
     """The data of a NIfTI label map as uint8 ``(I, J, K)``."""
     import nibabel
 
-    return np.ascontiguousarray(np.asarray(nibabel.load(path).dataobj).astype(np.uint8))
+    return in_c_order(np.asarray(nibabel.load(path).dataobj).astype(np.uint8))

@@ -4,7 +4,8 @@ An engine imports these names and those of `crossmod`; docs/how-to/write-an-engi
 """
 
 from crossmod.errors import Interrupted, with_extra
-from crossmod.machine import THREAD_VARIABLES, cores, gpus
+from crossmod.lanes import cores
+from crossmod.machine import THREAD_VARIABLES, gpus
 from crossmod.run.engine import Engine
 from crossmod.run.execute import Maker, forward_warnings, killed_for_memory
 from crossmod.run.task import Advance, Event, Machine, Outcome, Remark, Task

@@ -17,7 +17,8 @@ from typing import IO, Any
 
 from crossmod.engines.worker import PATIENCE_S, STOP
 from crossmod.errors import Interrupted, MachineError
-from crossmod.machine import GIB, THREAD_VARIABLES, cores, gpu_memory, gpus, memory_limit
+from crossmod.lanes import cores
+from crossmod.machine import GIB, THREAD_VARIABLES, gpu_memory, gpus, memory_limit
 from crossmod.options import Options, Size
 from crossmod.run.engine import Engine
 from crossmod.run.execute import killed_for_memory, place_of

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.files.packed import DAMAGED, Unpacker, unpacker
 from crossmod.intake.options import Limits
 from crossmod.intake.results import FileFault
 
@@ -32,7 +33,7 @@ DENSEST = 1032
 GZIP = b"\x1f\x8b"
 
 GZIP_BITS, ANY_BITS = 31, 47
-"""How zlib is told that a stream is gzip, or either gzip or zlib."""
+"""How an unpacker is told that a stream is gzip, or either gzip or zlib."""
 
 Number = TypeVar("Number", bound=np.generic)
 
@@ -97,12 +98,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise FileFault("file", f"cannot be read: {error.strerror}") from error
 
 
-def blocks_of(file: BinaryIO, note: Callable[[bytes], None]) -> tuple[bool, Iterator[bytes]]:
+def blocks_of(
+    file: BinaryIO, note: Callable[[bytes], None] = lambda block: None
+) -> tuple[bool, Iterator[bytes]]:
     """Whether a file is compressed, and its content."""
     gzipped = file.read(2) == GZIP
-    file.seek(0)
     raw = raw_blocks(file, note)
-    return gzipped, unpacked(raw) if gzipped else raw
+    return gzipped, unpacked(raw, lambda: raw_blocks(file)) if gzipped else raw
 
 
 def first_bytes(blocks: Iterator[bytes], enough: int) -> bytes:
@@ -222,45 +224,69 @@ def fill(count: int, skipped: int, blocks: Iterable[bytes], tail: int = 0) -> ND
     raise FileFault("size", f"truncated: {max(done + skipped, 0)} of {needed} bytes")
 
 
-def raw_blocks(file: BinaryIO, note: Callable[[bytes], None]) -> Iterator[bytes]:
-    """The content of a file as it is; each block is noted."""
+def raw_blocks(
+    file: BinaryIO, note: Callable[[bytes], None] = lambda block: None, start: int = 0
+) -> Iterator[bytes]:
+    """The content of a file as it is, from a byte on; each block is noted."""
+    file.seek(start)
     while block := file.read(READ):
         note(block)
         yield block
 
 
-def unpacked(raw: Iterable[bytes], wbits: int = GZIP_BITS) -> Iterator[bytes]:
-    """Unpack a gzip or zlib stream, whose checksum and length zlib verifies.
+def unpacked(
+    raw: Iterable[bytes], again: Callable[[], Iterable[bytes]], wbits: int = GZIP_BITS
+) -> Iterator[bytes]:
+    """Unpack a gzip or zlib stream, whose checksum and length are verified.
+
+    Args:
+        raw: the stream.
+        again: returns it from its beginning: where isal finds it damaged, zlib says what is wrong,
+            in the same words as where there is no isal.
+        wbits: kind of the stream, as for `zlib.decompressobj`.
 
     Raises:
         FileFault: the stream is damaged, or something else follows it.
         EOFError: it ends too early.
     """
-    stream = zlib.decompressobj(wbits=wbits)
     try:
-        for block in raw:
-            while block:
-                if stream.eof:
-                    block = block.lstrip(b"\0")  # gzip pads with zeros
-                    if not block:
-                        break
-                    stream = zlib.decompressobj(wbits=wbits)  # another member
-                yield stream.decompress(block, CHUNK)
-                block = stream.unconsumed_tail or stream.unused_data
-        while not stream.eof and (rest := stream.decompress(b"", CHUNK)):
-            yield rest
-    except zlib.error as error:
-        raise _damaged(error) from error
+        yield from _contents(raw, lambda: unpacker(wbits))
+    except DAMAGED as error:
+        raise _judged(again(), wbits, error) from error
+
+
+def _contents(raw: Iterable[bytes], begin: Callable[[], Unpacker]) -> Iterator[bytes]:
+    """What the streams one after the other in a file hold."""
+    stream = begin()
+    for block in raw:
+        while block:
+            if stream.eof:
+                block = block.lstrip(b"\0")  # gzip pads with zeros
+                if not block:
+                    break
+                stream = begin()  # another member
+            yield stream.decompress(block, CHUNK)
+            block = stream.unconsumed_tail or stream.unused_data
+    while not stream.eof and (rest := stream.decompress(b"", CHUNK)):
+        yield rest
     if not stream.eof:
         raise EOFError
 
 
-def _damaged(error: zlib.error) -> FileFault:
+def _judged(raw: Iterable[bytes], wbits: int, error: Exception) -> FileFault | EOFError:
+    """What zlib says of a damaged stream; if it finds nothing, what was said before."""
     text = str(error)
+    try:
+        for _ in _contents(raw, lambda: zlib.decompressobj(wbits=wbits)):
+            pass
+    except EOFError as end:
+        return end
+    except zlib.error as found:
+        text = str(found)
     if "incorrect data check" in text:
-        found = "CRC differs: the content is damaged"
+        what = "CRC differs: the content is damaged"
     elif "incorrect length check" in text:
-        found = "length differs: the content is damaged"
+        what = "length differs: the content is damaged"
     else:
-        found = f"the stream is damaged ({text.rpartition(': ')[2]})"
-    return FileFault("gzip", found, fix="copy the file again from its source")
+        what = f"the stream is damaged ({text.rpartition(': ')[2]})"
+    return FileFault("gzip", what, fix="copy the file again from its source")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -20,12 +18,10 @@ from crossmod.intake.facts import Facts, Inspector, Kind
 from crossmod.intake.labels import difference, load_labels, rounding
 from crossmod.intake.losses import may_lose
 from crossmod.intake.results import FileFault
+from crossmod.lanes import cores, lanes
 from crossmod.stages.base import Progress, silent_progress
 
 ItemT = TypeVar("ItemT")
-
-THREADS = 8
-"""Files looked at together at most; unpacking leaves Python's lock to the others."""
 
 HELD_OUT = "validation"
 """The split that no stage may have seen."""
@@ -263,8 +259,8 @@ def require_none(problems: Sequence[str]) -> None:
 def _side_by_side(
     look: Callable[[ItemT], None], items: Sequence[ItemT], progress: Progress
 ) -> None:
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        for _ in progress(pool.map(look, items), total=len(items)):
+    with lanes(min(cores(), len(items))) as side_by_side:
+        for _ in progress(side_by_side(look, items), total=len(items)):
             pass
 
 

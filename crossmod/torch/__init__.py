@@ -15,6 +15,7 @@ from crossmod.torch.device import (
     send,
 )
 from crossmod.torch.lanes import side_by_side, sum_gradients
+from crossmod.torch.layout import channels_last
 from crossmod.torch.losses import Means, to_numbers
 from crossmod.torch.norms import InstanceNorm
 from crossmod.torch.resume import resumable
@@ -27,6 +28,7 @@ __all__ = [
     "Part",
     "Stateful",
     "autocast",
+    "channels_last",
     "compiled_if_faster",
     "is_out_of_memory",
     "load_weights",

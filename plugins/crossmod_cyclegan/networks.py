@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from crossmod import Context, FloatArray
-from crossmod.torch import autocast
+from crossmod.torch import InstanceNorm, autocast, channels_last
 from crossmod_cyclegan.resampling import Doubling, Reflection, reflected
 
 SLICES_AT_ONCE = 8
@@ -37,9 +39,13 @@ class Generator(nn.Module):
     ) -> None:
         super().__init__()
         self.multiple = 2**downsamplings
-        layers: list[nn.Module] = [Reflection(3), *_normalized(nn.Conv2d(1, channels, 7))]
+        layers: list[nn.Module] = [
+            Reflection(3),
+            *_normalized(nn.Conv2d(1, channels, 7, bias=False)),
+        ]
         for _ in range(downsamplings):
-            layers += _normalized(nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1))
+            wider = nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1, bias=False)
+            layers += _normalized(wider)
             channels *= 2
         layers += [ResidualBlock(channels) for _ in range(blocks)]
         for _ in range(downsamplings):
@@ -48,13 +54,14 @@ class Generator(nn.Module):
         layers += [Reflection(3), ToOneChannel(channels, 1, 7), nn.Tanh()]
         self.layers = nn.Sequential(*layers)
         self.apply(_initialize)
+        self.register_load_state_dict_pre_hook(_drop_biases)
 
     def forward(self, images: Tensor) -> Tensor:
         """Translate ``(B, 1, H, W)`` in [-1, 1]; sides from 2 * 2**downsamplings pixels."""
         height, width = images.shape[-2:]
         rows, columns = -height % self.multiple, -width % self.multiple
         padded = reflected(images, (0, rows), (0, columns)) if rows or columns else images
-        result: Tensor = self.layers(padded)[..., :height, :width]
+        result: Tensor = self.layers(channels_last(padded))[..., :height, :width]
         return result
 
 
@@ -65,15 +72,15 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(
             Reflection(1),
-            *_normalized(nn.Conv2d(channels, channels, 3)),
+            *_normalized(nn.Conv2d(channels, channels, 3, bias=False)),
             Reflection(1),
-            nn.Conv2d(channels, channels, 3),
-            nn.InstanceNorm2d(channels),
+            nn.Conv2d(channels, channels, 3, bias=False),
+            InstanceNorm(channels),
         )
 
     def forward(self, features: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to the same shape."""
-        result: Tensor = features + self.layers(features)
+        result: Tensor = self.layers(features).add_(features)
         return result
 
 
@@ -89,9 +96,10 @@ class ToOneChannel(nn.Conv2d):
         columns = self.weight[0].permute(2, 0, 1).unsqueeze(-1)
         parts = functional.conv2d(features, columns)
         width = parts.shape[-1] - len(columns) + 1
-        shifted = [parts[:, n : n + 1, :, n : n + width] for n in range(len(columns))]
+        batch, channel, row, column = parts.stride()
+        shape, stride = (*parts.shape[:3], width), (batch, channel + column, row, column)
         assert self.bias is not None
-        return torch.stack(shifted).sum(dim=0) + self.bias
+        return parts.as_strided(shape, stride).sum(dim=1, keepdim=True) + self.bias
 
 
 class Discriminator(nn.Module):
@@ -115,15 +123,13 @@ class Discriminator(nn.Module):
         for layer in range(1, layers + 1):
             wider = channels * min(2**layer, 8)
             stride = 2 if layer < layers else 1
-            modules += [
-                nn.Conv2d(width, wider, 4, stride=stride, padding=1),
-                nn.InstanceNorm2d(wider),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
+            convolution = nn.Conv2d(width, wider, 4, stride=stride, padding=1, bias=False)
+            modules += _normalized(convolution, 0.2)
             width = wider
         modules.append(nn.Conv2d(width, 1, 4, padding=1))
         self.layers = nn.Sequential(*modules)
         self.apply(_initialize)
+        self.register_load_state_dict_pre_hook(_drop_biases)
 
     def forward(self, images: Tensor) -> Tensor:
         """Score ``(B, 1, H, W)``: 1 is real, 0 is translated; ``(B, 1, h, w)``, unbounded."""
@@ -142,17 +148,21 @@ def translate_volume(generator: Generator, volume: FloatArray, ctx: Context) -> 
     return np.ascontiguousarray(np.moveaxis(result.numpy(), 0, 2))
 
 
-def _normalized(convolution: nn.Conv2d | nn.ConvTranspose2d) -> list[nn.Module]:
-    return [convolution, nn.InstanceNorm2d(convolution.out_channels), nn.ReLU(inplace=True)]
+def _normalized(convolution: nn.Conv2d | nn.ConvTranspose2d, slope: float = 0.0) -> list[nn.Module]:
+    """A convolution, instance normalization and an activation.
+
+    The last has no place of its own but in the numbering of layers, by which weights are stored.
+    """
+    return [convolution, InstanceNorm(convolution.out_channels, slope=slope), nn.Identity()]
 
 
 def _upsampling(channels: int, kind: str) -> list[nn.Module]:
     half = channels // 2
     if kind == "transposed":
         return _normalized(
-            nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1)
+            nn.ConvTranspose2d(channels, half, 3, stride=2, padding=1, output_padding=1, bias=False)
         )
-    return [Doubling(), Reflection(1), *_normalized(nn.Conv2d(channels, half, 3))]
+    return [Doubling(), Reflection(1), *_normalized(nn.Conv2d(channels, half, 3, bias=False))]
 
 
 def _initialize(module: nn.Module) -> None:
@@ -161,3 +171,11 @@ def _initialize(module: nn.Module) -> None:
         nn.init.normal_(module.weight, 0.0, 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _drop_biases(network: nn.Module, state: dict[str, Any], prefix: str, *unused: Any) -> None:
+    """Read models from before: they had biases before normalization, which takes them out again."""
+    own = network.state_dict(prefix=prefix)
+    for name in [name for name in state if name.startswith(prefix) and name not in own]:
+        if name.endswith(".bias"):
+            del state[name]

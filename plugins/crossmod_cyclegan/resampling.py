@@ -1,8 +1,9 @@
 """Reflected borders and doubled resolution, with gradients that are the same bits every time.
 
 On GPUs, torch's own gradients of both add in an order that changes from run to run, and raise an
-error where that is not allowed. Here every element is added in a fixed order. Values are those of
-`torch.nn.ReflectionPad2d` to the bit, and of bilinear `torch.nn.Upsample` but for rounding.
+error where that is not allowed. Here every element is added in a fixed order there. Values are
+those of `torch.nn.ReflectionPad2d` to the bit, and of bilinear `torch.nn.Upsample` but for
+rounding. On a CPU torch's own are used, which have a fixed order and are faster channels last.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ class Doubling(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C, 2 H, 2 W)``."""
-        result: Tensor = _Doubled.apply(images)  # type: ignore[no-untyped-call]
-        return result
+        if images.device.type == "cpu":
+            return functional.interpolate(images, scale_factor=2, mode="bilinear")
+        return doubled_in_order(images)
 
 
 def reflected(images: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
@@ -47,6 +49,19 @@ def reflected(images: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -
         rows: rows added before and after.
         columns: columns added before and after.
     """
+    if images.device.type == "cpu":
+        return functional.pad(images, (*columns, *rows), mode="reflect")
+    return reflected_in_order(images, rows, columns)
+
+
+def doubled_in_order(images: Tensor) -> Tensor:
+    """Double the resolution of images ``(B, C, H, W)``; the gradient adds in a fixed order."""
+    result: Tensor = _Doubled.apply(images)  # type: ignore[no-untyped-call]
+    return result
+
+
+def reflected_in_order(images: Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> Tensor:
+    """The same as `reflected`; the gradient adds in a fixed order on every device."""
     result: Tensor = _Reflected.apply(images, rows, columns)  # type: ignore[no-untyped-call]
     return result
 

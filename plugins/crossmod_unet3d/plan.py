@@ -28,7 +28,7 @@ REFERENCE_BATCH = 2
 START_VOXELS = 256**3
 SMALLEST_EDGE = 4  # voxels left at the bottom of the network
 COVERED = 0.05  # share of all voxels one batch may show
-FEWEST_STAGES = 3  # what MONAI's DynUNet can build
+FEWEST_STAGES = 3  # an encoder, a decoder and what lies between
 CONVOLUTIONS = 2  # per stage
 THIN = 3.0  # how many times longer the longest edge of a thin patch is
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from crossmod import Cohort, Context, FloatArray, State, dice
 from crossmod.torch import autocast, is_out_of_memory, load_weights
-from crossmod_unet3d.networks import WEIGHTS, build, for_inference
+from crossmod_unet3d.networks import WEIGHTS, build
 from crossmod_unet3d.plan import Axes, Plan
 from crossmod_unet3d.sampling import z_score
 
@@ -54,7 +54,7 @@ class Predictor:
         network = build(plan, len(ctx.classes))
         load_weights(network, state, WEIGHTS)
         return cls(
-            for_inference(network.to(ctx.device), ctx.device),
+            network.to(ctx.device).eval(),
             plan.patch,
             options.overlap,
             options.mirror_axes if options.mirror_predictions else (),

@@ -108,6 +108,25 @@ def test_values_are_those_of_simpleitk(
     np.testing.assert_array_equal(data, before)
 
 
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("order", permutations(range(3)))
+@pytest.mark.parametrize(
+    "steps", [(0.5, 0.8, 2), (2, 0.5, 0.8), (0.8, 2, 0.5), (1, 2, 0.5), (2, 1, 1)]
+)
+def test_so_they_are_where_volumes_are_worked_on_in_parts(
+    how: Interpolation, order: tuple[int, ...], steps: tuple[float, ...]
+) -> None:
+    """Whichever axes lose or gain voxels, and whichever of them comes first in memory."""
+    shape = (37, 53, 41)
+    whole = np.random.default_rng(0).uniform(-RANGE / 2, RANGE / 2, [shape[a] for a in order])
+    data = whole.astype(np.float32).transpose(np.argsort(order))
+    grid = Grid(tuple(int((n - 1) / step) for n, step in zip(shape, steps, strict=True)),
+                np.diag([*steps, 1.0]))  # fmt: skip
+    found = resample(data, np.eye(4), grid, OUTSIDE, how)
+    expected = by_itk(data, np.eye(4), grid, how)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=NEAR * RANGE)
+
+
 @settings(max_examples=40, deadline=None)
 @given(case=cases(), degrees=st.tuples(*[st.floats(1, 40)] * 3))
 def test_turned_grids_have_the_values_of_simpleitk(

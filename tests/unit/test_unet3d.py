@@ -15,7 +15,7 @@ import pytest
 import torch
 from crossmod_unet3d import Augmentation, UNet3D, UNet3DOptions
 from crossmod_unet3d.memory import room_for_cases
-from crossmod_unet3d.networks import build, for_inference
+from crossmod_unet3d.networks import WEIGHTS, Block, build
 from crossmod_unet3d.patches import PatchSource, loader_threads
 from crossmod_unet3d.plan import Plan, make_plan
 from crossmod_unet3d.predict import Predictor
@@ -23,7 +23,7 @@ from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
 from crossmod_unet3d.train import deep_loss, dice_and_cross_entropy
 from safetensors.numpy import save
 
-from crossmod import Context, RecipeError, Volume
+from crossmod import Context, RecipeError, State, Volume
 from crossmod.data.state import load_state, parse_state, save_state
 from crossmod.data.volumes import CohortWriter
 from crossmod.stages import contract
@@ -32,7 +32,7 @@ CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (24, 20, 16)
 TINY = {"base_channels": 4, "max_channels": 16, "optimizer": "adamw", "learning_rate": 1e-2}
 PLAIN = dict.fromkeys(Augmentation.model_fields, 0.0)
-GOLDEN_LOSSES = (2.5030, 2.3892)
+GOLDEN_LOSSES = (2.1747, 2.0938)
 
 
 @pytest.fixture(autouse=True)
@@ -86,10 +86,10 @@ def test_offering_the_stage_does_not_import_torch():
 def test_learns_bright_cubes(tmp_path, cohort):
     unseen = bright_cubes(tmp_path / "unseen", 3, seed=9)
     stage = UNet3D(UNet3DOptions(**TINY, iterations=60, iterations_per_epoch=15))
-    ctx, notes = make_context(tmp_path)
+    ctx, notes = make_context(tmp_path, 1)
     state = stage.fit(cohort, unseen, ctx)
     assert [note["step"] for note in notes if "loss" in note] == [15, 30, 45, 60]
-    assert notes[-1]["agreement_tumor"] > 0.8, notes  # 0.97 with SSE, AVX2 and AVX-512, and in bf16
+    assert notes[-1]["agreement_tumor"] > 0.8, notes  # 0.975 with AVX-512
     for case, prediction in zip(
         unseen.cases, stage.predict(unseen.volumes(), state, ctx), strict=True
     ):
@@ -230,16 +230,102 @@ def test_coarse_stages_count_less():
     )
 
 
-def test_inference_form_is_the_same_function():
+def dynunet(plan: Plan, classes: int) -> torch.nn.Module:
+    """MONAI's network of a plan, as nnU-Net configures it."""
+    from monai.networks.nets.dynunet import DynUNet
+
+    heads = len(plan.strides) - 3
+    return DynUNet(
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=1 + classes,
+        kernel_size=plan.kernels,
+        strides=plan.strides,
+        upsample_kernel_size=plan.strides[1:],
+        filters=plan.channels,
+        norm_name=("INSTANCE", {"affine": True}),
+        act_name=("leakyrelu", {"inplace": True, "negative_slope": 0.01}),
+        deep_supervision=heads > 0,
+        deep_supr_num=max(heads, 1),
+    )
+
+
+def levels_of(network: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    """Class scores of a DynUNet at every resolution that is supervised."""
+    finest = network.output_block(network.skip_layers(images))
+    return [finest, *network.heads] if network.deep_supervision else [finest]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "patch"),
+    [((1, 1, 1), (16, 16, 16)), ((1, 1, 1), (32, 32, 32)), ((0.5, 0.5, 2), (40, 32, 8))],
+)
+def test_network_is_that_of_monai_with_the_same_names(spacing, patch):
+    """Values, gradients and weights' names: with and without supervised stages, thick slices."""
+    options = UNet3DOptions(base_channels=4, max_channels=16, patch=patch)
+    plan = make_plan(spacing, patch, cases=4, classes=2, options=options)
+    torch.manual_seed(0)
+    ours, theirs = build(plan, 2).double(), dynunet(plan, 2).double()
+    for name, weight in theirs.named_parameters():
+        if "norm" in name:
+            torch.nn.init.normal_(weight, 1.0)
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.state_dict().keys() == dict(theirs.named_parameters()).keys()
+    images = torch.randn(2, 1, *plan.patch, dtype=torch.float64)
+    upstream = None
+    found = []
+    for levels in (ours.levels(images), levels_of(theirs, images)):
+        upstream = upstream or [torch.randn_like(scores) for scores in levels]
+        network = theirs if found else ours
+        named = dict(sorted(network.named_parameters()))
+        gradients = torch.autograd.grad(levels, list(named.values()), upstream)
+        found.append([*levels, *gradients])
+    for one, other in zip(*found, strict=True):
+        # Sums of at most 1e5 products, twelve layers deep, in numbers that round by 1e-16.
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+def test_prediction_computes_as_training_does():
+    """Without gradients, layers normalize by another kernel."""
     plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, options=UNet3DOptions(base_channels=4))
     torch.manual_seed(0)
-    network = build(plan, 2).eval()
-    image = torch.randn(1, 1, *plan.patch)
+    network, image = build(plan, 2).eval(), torch.randn(2, 1, *plan.patch)
     with torch.inference_mode():
-        before = network(image)
-        after = for_inference(network, "cpu")(image)
+        after = network(image)
     # Ten layers of up to 864 products each: 6e-6 measured with SSE, AVX2 and AVX-512.
-    torch.testing.assert_close(before, after, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(network(image).detach(), after, atol=1e-4, rtol=1e-3)
+
+
+def test_features_stay_channels_last_on_a_cpu():
+    """A layer that changes them would cost a copy, and every layer after it as well.
+
+    Of two images, since torch computes small batches of one by kernels of its own.
+    """
+    plan = make_plan((1, 1, 1), SHAPE, cases=4, classes=2, options=UNet3DOptions(base_channels=4))
+    network, seen = build(plan, 2), []
+    for block in network.modules():
+        if isinstance(block, Block):
+            block.register_forward_hook(lambda _block, _given, result: seen.append(result))
+    network.levels(torch.randn(2, 1, *plan.patch))
+    assert len(seen) == 2 * len(plan.strides) - 1
+    assert all(one.is_contiguous(memory_format=torch.channels_last_3d) for one in seen)
+
+
+def test_models_packaged_with_the_network_of_monai_predict_the_same(tmp_path, cohort):
+    """They hold most weights twice, under the two names that MONAI gave them."""
+    stage = UNet3D(UNet3DOptions(**TINY, iterations=1, mirror_predictions=False))
+    ctx, _ = make_context(tmp_path)
+    state = stage.fit(cohort, no_cases(cohort), ctx)
+    before = dynunet(Plan.of(state), 2)
+    weights = {name.removeprefix(WEIGHTS): array for name, array in state.items()}
+    before.load_state_dict({n: torch.tensor(a) for n, a in weights.items()}, strict=False)
+    stored = {WEIGHTS + name: one.numpy() for name, one in before.state_dict().items()}
+    assert len(stored) > len(state)
+    found = [
+        [prediction.probabilities for prediction in stage.predict(cohort.volumes(), one, ctx)]
+        for one in (state, State(stored, state.notes))
+    ]
+    np.testing.assert_array_equal(*found)
 
 
 def test_models_packaged_before_states_had_notes_predict_the_same(tmp_path, cohort):

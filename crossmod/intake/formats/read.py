@@ -131,7 +131,10 @@ def _read_text(path: Path, form: TextFormat, limits: Limits) -> Payload[ImageHea
         weigh(header, header.offset, size, header.packed, limits)
         blocks = raw_blocks(file, digests[-1].update)
         if header.packed:
-            voxels = fill(header.voxel_bytes, 0, _unpacked(blocks, header.offset))
+            start = first_bytes(blocks, header.offset)
+            packed = chain([start[header.offset :]], blocks)
+            content = unpacked(packed, lambda: raw_blocks(file, start=header.offset), ANY_BITS)
+            voxels = fill(header.voxel_bytes, 0, content)
         else:
             voxels = fill(header.voxel_bytes, header.offset, blocks)
     if header.layers > 1:
@@ -140,16 +143,11 @@ def _read_text(path: Path, form: TextFormat, limits: Limits) -> Payload[ImageHea
     return Payload(header, voxels, False, _joined(*parts) if header.data else parts[0])
 
 
-def _unpacked(blocks: Iterator[bytes], offset: int) -> Iterator[bytes]:
-    start = first_bytes(blocks, offset)
-    return unpacked(chain([start[offset:]], blocks), ANY_BITS)
-
-
 def _text_header(path: Path, form: TextFormat) -> tuple[ImageHeader, bytes]:
     """The header of a file, and its bytes."""
     with opened(path) as file:
         start = b""
-        for block in raw_blocks(file, lambda block: None):
+        for block in raw_blocks(file):
             start += block
             if form.end.match(start) or len(start) > MAX_HEADER:
                 break
@@ -195,7 +193,7 @@ def _read_mgh(path: Path, limits: Limits) -> Payload[ImageHeader]:
 
 def _mgh_header(path: Path) -> ImageHeader:
     with opened(path) as file:
-        _, blocks = blocks_of(file, lambda block: None)
+        _, blocks = blocks_of(file)
         return mgh.parse(first_bytes(blocks, mgh.BYTES))
 
 

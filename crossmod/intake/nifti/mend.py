@@ -6,24 +6,22 @@ content that its name contradicts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from gzip import GzipFile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.folder import NIFTI
 from crossmod.data.volumes import Affine
+from crossmod.files.packed import created, named_as_gzip
 from crossmod.intake.facts import Facts
 from crossmod.intake.formats.read import naming
 from crossmod.intake.labels import SAME_VOXELS, difference, whole
 from crossmod.intake.nifti.geometry import corner_distance, straightened
 from crossmod.intake.nifti.header import Header
-from crossmod.intake.nifti.read import named_as_gzip, read_payload
+from crossmod.intake.nifti.read import read_payload
 from crossmod.intake.options import Limits
 from crossmod.intake.payload import Payload, slabs
 from crossmod.intake.results import FileFault
@@ -96,7 +94,7 @@ class Mended:
         if self.payload.header.offset > least:
             self.changes.append("header: extensions dropped")
         self.raw["vox_offset"] = least
-        with _opened(path) as file:
+        with created(path) as file:
             file.write(self.raw.tobytes() + bytes(4))
             for part in slabs(self.voxels):  # what is packed at once is held at once
                 file.write(part.data)
@@ -121,17 +119,6 @@ class Mended:
         apart_mm = corner_distance(qform, affine, header.shape)
         if apart_mm > SAME_VOXELS * header.pixdim_mm.min():
             self.changes.append(f"qform: unset; it lay up to {apart_mm:.2g} mm off")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO | GzipFile]:
-    """A new file, compressed if its name says so, the same bytes at any time."""
-    with path.open("wb") as file:
-        if not named_as_gzip(path):
-            yield file
-            return
-        with GzipFile("", "wb", 6, file, mtime=0) as packed:
-            yield packed
 
 
 def mend(path: Path, facts: Facts, copy: Path, scan: Facts | None, limits: Limits) -> list[str]:

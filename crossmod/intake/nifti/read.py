@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from crossmod.data.form import Form
+from crossmod.files.packed import named_as_gzip
 from crossmod.intake.image import ImageFile
 from crossmod.intake.nifti.geometry import affine_of
 from crossmod.intake.nifti.header import LONGEST, Header, parse_header
@@ -43,7 +44,7 @@ def read_header(path: Path) -> Header:
         FileFault: it cannot be read, is not NIfTI, or has a field that cannot be true.
     """
     with opened(path) as file:
-        _, blocks = blocks_of(file, lambda block: None)
+        _, blocks = blocks_of(file)
         return parse_header(first_bytes(blocks, LONGEST)[:LONGEST])
 
 
@@ -61,11 +62,6 @@ def read_nifti(path: Path, options: Intake) -> ImageFile:
         kind = "gzip" if payload.gzipped else "plain NIfTI"
         named.append(f"name: does not match the content, which is {kind}")
     return ImageFile(payload, affine, tuple(named), Form.of(payload.header.raw))
-
-
-def named_as_gzip(path: Path) -> bool:
-    """Whether a file is compressed by its name."""
-    return path.suffix.lower() == ".gz"
 
 
 def _compare_with_reader(header: Header) -> None:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +20,13 @@ from crossmod.data.classes import Classes
 from crossmod.data.folder import Scan, find_scans
 from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, common_shape, to_common
-from crossmod.data.volumes import CohortWriter, LabelArray, Volume, spacing_of
+from crossmod.data.volumes import Case, CohortWriter, LabelArray, Volume, spacing_of
 from crossmod.errors import DataError, elided
 from crossmod.files.digests import digest_of
 from crossmod.files.patterns import files_of
 from crossmod.intake import FileFault, Intake, load_grid, load_labels, load_scan, on_grid
 from crossmod.intake.losses import counts_of, ways
+from crossmod.lanes import lanes
 from crossmod.recipe.model import EmbeddedCohort
 from crossmod.run.steps.base import Step
 from crossmod.run.steps.extents import Extent, Extents, Lattice, typical_grid
@@ -225,20 +227,28 @@ class Prepare(Step):
     def make(self, store: Store, ctx: Context) -> None:
         writer = CohortWriter(ctx.folder, self.classes.labels)
         grids: dict[str, Native] = {}
-        for scan in ctx.progress(self.scans(store)):
-            found = load_scan(scan.image, self.intake, self.series)
-            native = Grid(found.data.shape, found.affine)
-            self.data.require_unchanged(scan.image, found.digest)
-            given = self._labels(scan.labels, native) if scan.labels else None
-            most, on_scan = self.intake.limits.max_voxels, given and given.on_scan
-            data, labels, affine = to_common(found.data, on_scan, found.affine, self.options, most)
-            if given and labels is not None:
-                self._require_kept(scan, given, native, Grid(labels.shape, affine), labels)
-            image = Volume.of(data[np.newaxis], affine, case=scan.case, center=scan.center)
-            writer.add(image, labels=labels, patient=self._patient(scan.case))
-            grids[scan.case] = Native(native, found.form)
+        scans = self.scans(store)
+        with lanes(min(ctx.cores(), len(scans))) as side_by_side:
+            written = side_by_side(partial(self._write, writer), scans)
+            for scan in ctx.progress(scans):
+                case, grids[scan.case] = next(written)
+                writer.cases.append(case)
         save_grids(ctx.folder, grids)
         writer.close()
+
+    def _write(self, writer: CohortWriter, scan: Scan) -> tuple[Case, Native]:
+        """Prepare one scan, and tell where it came from."""
+        found = load_scan(scan.image, self.intake, self.series)
+        native = Grid(found.data.shape, found.affine)
+        self.data.require_unchanged(scan.image, found.digest)
+        given = self._labels(scan.labels, native) if scan.labels else None
+        most, on_scan = self.intake.limits.max_voxels, given and given.on_scan
+        data, labels, affine = to_common(found.data, on_scan, found.affine, self.options, most)
+        if given and labels is not None:
+            self._require_kept(scan, given, native, Grid(labels.shape, affine), labels)
+        image = Volume.of(data[np.newaxis], affine, case=scan.case, center=scan.center)
+        case = writer.write(image, labels=labels, patient=self._patient(scan.case))
+        return case, Native(native, found.form)
 
     def extent(self, extents: Extents) -> Extent | None:
         cases, scanned = self.data.scanned(self, extents.store)
