@@ -325,7 +325,8 @@ def inherit(network: Generator | Discriminator, previous: Generator | Discrimina
 def critic(discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
     """How much higher a fake is scored than the slice."""
     real_scores, fake_scores = discriminator(torch.cat([real, fake])).float()
-    return fake_scores.mean() - real_scores.mean()
+    difference: Tensor = fake_scores.mean() - real_scores.mean()
+    return difference
 
 
 def gradient_penalty(discriminator: Discriminator, mix: Tensor) -> Tensor:
