@@ -22,6 +22,7 @@ from crossmod_singan_gba.cascade import Cascade
 from crossmod_singan_gba.networks import Discriminator
 from crossmod_singan_gba.networks import Generator as ScaleGenerator
 from crossmod_singan_gba.scales import ratios_of
+from crossmod_singan_gba.schedule import schedule_of
 from crossmod_singan_gba.train import ScaleTrainer
 from crossmod_unet3d import WATCHES  # times a training predicts its validation fold
 from crossmod_unet3d.networks import build
@@ -166,18 +167,19 @@ def singan(options: Any, side: int) -> list[Work]:
     """Training scale by scale, and redrawing the lesions."""
     ratios = ratios_of((side, side), options.scale_factor, options.min_size, options.max_size)
     cascade, fixed, scales = Cascade(ratios, [], []), [], []
+    schedule, ctx = schedule_of(options, len(ratios)), Context(Path())
     for scale, size in enumerate(cascade.sides((side, side))):
-        width = min(options.width * 2 ** (scale // options.width_doubles_every), options.max_width)
-        cascade.generators.append(ScaleGenerator(width, options.kernel))
+        plan = schedule.scales[scale]
+        cascade.generators.append(ScaleGenerator(plan.width, options.kernel))
         cascade.amplitudes.append(1.0)
         fixed.append(images(1, 1, *size))
-        judge = Discriminator(width, options.kernel)
-        trainer = ScaleTrainer(cascade, fixed[-1], fixed, fixed[-1], judge, options)
+        judge = Discriminator(plan.width, options.kernel)
+        trainer = ScaleTrainer(cascade, fixed[-1], fixed, fixed[-1], judge, plan, options, ctx)
         trainer.generator.to("meta")
         judge.to("meta")
-        scales.append(counted(f"scale {scale}", options.iterations, trainer.step))
+        scales.append(counted(f"scale {scale}", plan.iterations, trainer.step))
         trainer.generator.requires_grad_(False).eval()
-    whole, times = merged(scales), options.iterations * len(scales)
+    whole, times = merged(scales), schedule.total
     name = "SinGAN, iterations of all scales"
     training = Work(name, times, whole.flops / times, whole.calls / times, scales[-1].kept, FP32)
     slices = sum(

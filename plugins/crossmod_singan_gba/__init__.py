@@ -70,6 +70,10 @@ class SinganGbaOptions(Options):
     training_slice: Annotated[int, Field(strict=True, ge=0, le=10_000)] | None = None
     """The axial slice of `training_case` to learn from; by default the one at the level of the
     lesions."""
+    schedule: Literal["paper", "fast"] = "paper"
+    """How wide the networks are and how long they learn: as in the paper, or at a small part of the
+    cost. With "fast", scales that redraw lesions learn for half of `iterations`, those below for a
+    quarter; channels double once at most; the number format is that of the run."""
     scale_factor: Annotated[float, Field(strict=True, ge=0.1, le=0.99)] = 0.85
     """Ratio of neighboring scales; corrected so that the coarsest side is `min_size`."""
     min_size: Size = 25
@@ -115,6 +119,11 @@ class SinganGbaOptions(Options):
     def starts_of(self, group: BlendGroup) -> tuple[int, ...]:
         """The start scales of a group."""
         return group.start_scales or self.start_scales
+
+    @property
+    def first_start(self) -> int:
+        """The coarsest scale that redraws lesions."""
+        return min(scale for group in self.groups for scale in self.starts_of(group))
 
     def check_scales(self, shape: tuple[int, int]) -> None:
         """Refuse start scales that the pyramid of a training slice does not have."""

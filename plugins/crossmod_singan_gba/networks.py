@@ -35,6 +35,8 @@ class SliceNorm(nn.BatchNorm2d):
         """Normalize ``(B, C, H, W)``."""
         if not self.training:
             return super().forward(slices)
+        if len(slices) == 1:
+            return self._normalize(slices, known=self.counted > 0)
         ones = enumerate(torch.split(slices, 1))
         return torch.cat([self._normalize(one, known=i < self.counted) for i, one in ones])
 
@@ -54,7 +56,7 @@ class SliceNorm(nn.BatchNorm2d):
 
 def instance_norm(channels: int) -> nn.Module:
     """The norm of a network that is always in training."""
-    return nn.InstanceNorm2d(channels, affine=True)
+    return SliceNorm(channels, track_running_stats=False)
 
 
 def layers(width: int, kernel: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
@@ -118,5 +120,5 @@ def initialize(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
-        elif isinstance(module, nn.InstanceNorm2d | SliceNorm):
+        elif isinstance(module, SliceNorm):
             nn.init.normal_(module.weight, 1.0, 0.02)

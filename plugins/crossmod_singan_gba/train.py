@@ -12,12 +12,20 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from crossmod import Context, FloatArray
-from crossmod.torch import require_finite, resumable, to_numbers
+from crossmod.torch import (
+    autocast,
+    require_finite,
+    resumable,
+    side_by_side,
+    sum_gradients,
+    to_numbers,
+)
 from crossmod_singan_gba.cascade import Cascade
 from crossmod_singan_gba.choose import Choice
 from crossmod_singan_gba.networks import Discriminator, Generator, initialize
 from crossmod_singan_gba.panels import scale_rows
 from crossmod_singan_gba.scales import ratios_of
+from crossmod_singan_gba.schedule import ScalePlan, schedule_of
 
 if TYPE_CHECKING:
     from crossmod_singan_gba import SinganGbaOptions
@@ -39,14 +47,13 @@ def train(choice: Choice, options: SinganGbaOptions, ctx: Context) -> Cascade:
         CrossmodError: a loss is NaN or infinite.
     """
     pyramid = PyramidTrainer(choice.image, options, ctx)
-    iterations, scales = options.iterations, pyramid.cascade.last + 1
-    parts = {"pyramid": pyramid}
-    for number in resumable(ctx, scales * iterations, parts, label="singan", phase=iterations):
-        scale, step = divmod(number, iterations)
+    schedule, parts = pyramid.schedule, {"pyramid": pyramid}
+    for number in resumable(ctx, schedule.total, parts, label="singan", phase=schedule.phase):
+        scale, step = schedule.place(number)
         losses = to_numbers(pyramid.trainer_of(scale).step())
         where = f"step {step + 1} of scale {scale}, {choice.case} slice {choice.index}"
         require_finite(losses, where)
-        if step % REPORT_EVERY == 0 or step == iterations - 1:
+        if step % REPORT_EVERY == 0 or step == schedule.scales[scale].iterations - 1:
             ctx.metric(scale=scale, step=step, **losses)
     pyramid.finish_scale()
     ctx.panel("scales", scale_rows([images.numpy() for images in pyramid.shown]))
@@ -65,7 +72,8 @@ class PyramidTrainer:
     def __init__(self, image: FloatArray, options: SinganGbaOptions, ctx: Context) -> None:
         shape = (image.shape[0], image.shape[1])
         ratios = ratios_of(shape, options.scale_factor, options.min_size, options.max_size)
-        self.options = options
+        self.options, self.ctx = options, ctx
+        self.schedule = schedule_of(options, len(ratios))
         self.whole = torch.from_numpy(image).to(ctx.device)[None, None] * 2 - 1
         self.cascade = Cascade(ratios, [], [], options.eight_bit)
         self.sides = self.cascade.sides(shape)
@@ -78,8 +86,15 @@ class PyramidTrainer:
         if self.trainer is None or scale == len(self.cascade.generators):
             self.finish_scale()
             judge = self.trainer.discriminator if self.trainer else None
-            real = self._real(scale)
-            self.trainer = ScaleTrainer.start(self.cascade, real, self.fixed, judge, self.options)
+            self.trainer = ScaleTrainer.start(
+                self.cascade,
+                self._real(scale),
+                self.fixed,
+                judge,
+                self.schedule.scales[scale],
+                self.options,
+                self.ctx,
+            )
         return self.trainer
 
     def finish_scale(self) -> None:
@@ -103,7 +118,7 @@ class PyramidTrainer:
         """Go on from such a state."""
         device, last = self.whole.device, len(state["generators"]) - 1
         for scale, weights in enumerate(state["generators"]):
-            generator = Generator(width_of(scale, self.options), self.options.kernel)
+            generator = Generator(self.schedule.scales[scale].width, self.options.kernel)
             generator.load_state_dict(weights)
             learning = scale == last
             self.cascade.generators.append(
@@ -112,10 +127,11 @@ class PyramidTrainer:
         self.cascade.amplitudes.extend(state["amplitudes"])
         self.fixed.extend(noise.to(device) for noise in state["fixed"])
         self.shown.extend(state["shown"])
-        judge = Discriminator(width_of(last, self.options), self.options.kernel).to(device)
+        plan = self.schedule.scales[last]
+        judge = Discriminator(plan.width, self.options.kernel).to(device)
         base = state["trainer"]["base"].to(device)
         self.trainer = ScaleTrainer(
-            self.cascade, self._real(last), self.fixed, base, judge, self.options
+            self.cascade, self._real(last), self.fixed, base, judge, plan, self.options, self.ctx
         )
         self.trainer.load_state_dict(state["trainer"])
 
@@ -133,7 +149,9 @@ class ScaleTrainer:
         fixed: noise per scale that shall reproduce the slice: a draw at scale 0, then zeros.
         base: what the scales below make of the fixed noise, at the size of this scale.
         discriminator: the opponent.
+        plan: how wide the networks are and how long they learn.
         options: what the recipe says.
+        ctx: the run.
     """
 
     cascade: Cascade
@@ -141,7 +159,9 @@ class ScaleTrainer:
     fixed: list[Tensor]
     base: Tensor
     discriminator: Discriminator
+    plan: ScalePlan
     options: SinganGbaOptions
+    ctx: Context
 
     @classmethod
     def start(
@@ -150,7 +170,9 @@ class ScaleTrainer:
         real: Tensor,
         fixed: list[Tensor],
         previous: Discriminator | None,
+        plan: ScalePlan,
         options: SinganGbaOptions,
+        ctx: Context,
     ) -> ScaleTrainer:
         """Add a generator to the cascade; ``fixed`` grows by the noise of this scale."""
         scale = len(cascade.generators)
@@ -163,13 +185,13 @@ class ScaleTrainer:
         else:
             fixed.append(torch.zeros_like(real))
             cascade.amplitudes.append(amplitude(real, base, options.noise_weight))
-        width = width_of(scale, options)
-        generator = Generator(width, options.kernel)
-        discriminator = Discriminator(width, options.kernel)
+        generator = Generator(plan.width, options.kernel)
+        discriminator = Discriminator(plan.width, options.kernel)
         inherit(generator, cascade.generators[-1] if scale else None)
         inherit(discriminator, previous)
         cascade.generators.append(generator.to(real.device))
-        return cls(cascade, real, fixed, base, discriminator.to(real.device), options)
+        judge = discriminator.to(real.device)
+        return cls(cascade, real, fixed, base, judge, plan, options, ctx)
 
     def __post_init__(self) -> None:
         self.generator = self.cascade.generators[-1]
@@ -179,7 +201,7 @@ class ScaleTrainer:
             )
             for network in (self.discriminator, self.generator)
         ]
-        drop = [max(1, int(DROP_AFTER * self.options.iterations))]
+        drop = [max(1, int(DROP_AFTER * self.plan.iterations))]
         self.schedules = [
             torch.optim.lr_scheduler.MultiStepLR(optimizer, drop, LEARNING_RATE_DROP)
             for optimizer in self.optimizers
@@ -202,6 +224,11 @@ class ScaleTrainer:
         for schedule, own in zip(self.schedules, state["schedules"], strict=True):
             schedule.load_state_dict(own)
 
+    def autocast(self) -> torch.autocast:
+        """The number format: fp32 as in the official code, or that of the run."""
+        paper = self.options.schedule == "paper"
+        return autocast(self.ctx.device, "fp32" if paper else self.ctx.precision)
+
     def step(self) -> dict[str, Tensor]:
         """One iteration: a few steps of the discriminator, then as many of the generator."""
         bases = self.random_bases(self.options.steps)
@@ -222,7 +249,7 @@ class ScaleTrainer:
         """Images ``(count, 1, h, w)`` made from noise by the scales below, at this size."""
         *below, own = self.fixed
         noises = [torch.randn(count, *fixed.shape[1:], device=fixed.device) for fixed in below]
-        with torch.no_grad():
+        with torch.no_grad(), self.autocast():
             black = torch.zeros(count, *own.shape[1:], device=own.device)
             return self.cascade.resize(
                 self.cascade.run(black, noises), (own.shape[-2], own.shape[-1])
@@ -230,16 +257,34 @@ class ScaleTrainer:
 
     def generate(self, noise: Tensor, base: Tensor) -> Tensor:
         """Run the generator in training."""
-        images: Tensor = self.generator(base + self.cascade.amplitudes[-1] * noise, base)
+        with self.autocast():
+            images: Tensor = self.generator(base + self.cascade.amplitudes[-1] * noise, base)
         return images
 
     def step_discriminator(self, fake: Tensor) -> dict[str, Tensor]:
         """Score the slice higher than a fake, with a gradient near 1 (WGAN-GP)."""
-        real_scores, fake_scores = self.discriminator(torch.cat([self.real, fake]))
-        critic = fake_scores.mean() - real_scores.mean()
-        penalty = gradient_penalty(self.discriminator, self.real, fake)
-        optimize(self.optimizers[0], critic + self.options.penalty_weight * penalty)
-        return {"critic": critic.detach(), "penalty": penalty.detach()}
+        share = torch.rand(1, device=self.real.device)
+        mix = share * self.real + (1 - share) * fake
+        parameters = list(self.discriminator.parameters())
+
+        def piece(name: str) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+            with self.autocast():
+                if name == "critic":
+                    loss = part = critic(self.discriminator, self.real, fake)
+                else:
+                    loss = gradient_penalty(self.discriminator, mix)
+                    part = self.options.penalty_weight * loss
+            return (
+                loss.detach(),
+                part.detach(),
+                torch.autograd.grad(part, parameters, materialize_grads=True),
+            )
+
+        names = ["critic", "penalty"]
+        pieces = list(side_by_side(piece, names, self.ctx))
+        sum_gradients(parameters, [(part, gradients) for _, part, gradients in pieces])
+        self.optimizers[0].step()
+        return {name: loss for name, (loss, *_) in zip(names, pieces, strict=True)}
 
     def step_generator(self, noise: Tensor, base: Tensor) -> dict[str, Tensor]:
         """Raise the score of a fake and reproduce the slice from the fixed noise."""
@@ -248,7 +293,8 @@ class ScaleTrainer:
         with self.generator.counted(1):
             images = self.generate(noises, torch.cat([base, self.base]))
         fake, rebuilt = images[:1], images[1:]
-        adversarial = -self.discriminator(fake).mean()
+        with self.autocast():
+            adversarial = -self.discriminator(fake).float().mean()
         reconstruction = mse_loss(rebuilt, self.real)
         weight = self.options.reconstruction_weight
         optimize(self.optimizers[1], adversarial + weight * reconstruction)
@@ -261,12 +307,6 @@ class ScaleTrainer:
         fakes = self.generate(torch.randn_like(self.real).repeat(2, 1, 1, 1), self.random_bases(2))
         images = torch.cat([self.real, rebuilt, fakes])[:, 0]
         return ((images.clamp(-1, 1) + 1) / 2).cpu().numpy()
-
-
-def width_of(scale: int, options: SinganGbaOptions) -> int:
-    """Channels of the networks of a scale."""
-    doublings: int = scale // options.width_doubles_every
-    return min(options.width << doublings, options.max_width)
 
 
 def amplitude(real: Tensor, base: Tensor, weight: float) -> float:
@@ -282,12 +322,18 @@ def inherit(network: Generator | Discriminator, previous: Generator | Discrimina
         initialize(network)
 
 
-def gradient_penalty(discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of (|gradient| - 1)^2 over the pixels of a random mix, as in the official code."""
-    share = torch.rand(1, device=real.device)
-    mix = (share * real + (1 - share) * fake).requires_grad_()
-    (gradient,) = torch.autograd.grad(discriminator(mix).sum(), mix, create_graph=True)
-    penalty: Tensor = (torch.linalg.vector_norm(gradient, dim=1) - 1) ** 2
+def critic(discriminator: Discriminator, real: Tensor, fake: Tensor) -> Tensor:
+    """How much higher a fake is scored than the slice."""
+    real_scores, fake_scores = discriminator(torch.cat([real, fake])).float()
+    difference: Tensor = fake_scores.mean() - real_scores.mean()
+    return difference
+
+
+def gradient_penalty(discriminator: Discriminator, mix: Tensor) -> Tensor:
+    """Mean of (|gradient| - 1)^2 over the pixels of an image, as in the official code."""
+    image = mix.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(discriminator(image).sum(), image, create_graph=True)
+    penalty: Tensor = (torch.linalg.vector_norm(gradient.float(), dim=1) - 1) ** 2
     return penalty.mean()
 
 

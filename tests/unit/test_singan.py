@@ -13,11 +13,12 @@ from crossmod_singan_gba.cascade import Cascade
 from crossmod_singan_gba.choose import DOUBTFUL, Choice, choose_slice
 from crossmod_singan_gba.harmonize import SLICES_AT_ONCE, harmonize
 from crossmod_singan_gba.level import MeanHead
-from crossmod_singan_gba.networks import Discriminator, Generator, SliceNorm
+from crossmod_singan_gba.networks import Discriminator, Generator, SliceNorm, instance_norm
 from crossmod_singan_gba.panels import upright
 from crossmod_singan_gba.pyramid import resize, sides_of
 from crossmod_singan_gba.scales import ratios_of
-from crossmod_singan_gba.train import amplitude, gradient_penalty, train
+from crossmod_singan_gba.schedule import schedule_of
+from crossmod_singan_gba.train import amplitude, critic, gradient_penalty, train
 from PIL import Image
 from pydantic import ValidationError
 from scipy import ndimage
@@ -66,10 +67,11 @@ def pair(case="ldn_1", shape=(36, 28), seed=1, depth=6):
 def learned(one_thread, tmp_path_factory):
     """Learns a slice, and notes its losses."""
 
-    def learn(seed=0, metric=lambda **values: None, **changes):
+    def learn(seed=0, metric=lambda **values: None, cores=1, precision="fp32", **changes):
         torch.manual_seed(seed)
         options = SinganGbaOptions(**{**SMALL, **changes})
-        ctx = Context(tmp_path_factory.mktemp("learned"), metric=metric)
+        folder = tmp_path_factory.mktemp("learned")
+        ctx = Context(folder, metric=metric, cores=lambda: cores, precision=precision)
         return train(Choice("ldn_1", 0, {0: picture()}), options, ctx)
 
     return learn
@@ -168,7 +170,7 @@ def test_statistics_take_in_the_fakes_and_then_the_reconstructions(monkeypatch, 
     seen, original = [], SliceNorm._normalize
 
     def watched(norm, one, *, known):
-        if norm.num_features == 5:
+        if norm.num_features == 5 and norm.track_running_stats:
             seen.append(known)
         return original(norm, one, known=known)
 
@@ -201,12 +203,104 @@ def test_noise_amplitude_is_a_tenth_of_the_error_below(cascade):
 
 
 def test_gradient_penalty_of_a_linear_critic():
-    def critic(image):
+    def linear(image):
         return 3 * image
 
-    real, fake = torch.rand(2, 1, 1, 8, 8)
-    penalty = gradient_penalty(critic, real, fake)
+    penalty = gradient_penalty(linear, torch.rand(1, 1, 8, 8))
     assert float(penalty) == pytest.approx(4)
+
+
+def test_norm_of_a_discriminator_is_instance_norm():
+    torch.manual_seed(0)
+    ours, theirs = instance_norm(4), torch.nn.InstanceNorm2d(4, affine=True)
+    theirs.load_state_dict(ours.state_dict())
+    images = torch.randn(3, 4, 9, 7)
+    torch.testing.assert_close(ours(images), theirs(images))
+
+
+def test_a_step_of_the_discriminator_follows_the_gradient_of_the_whole_loss():
+    """Its two parts are differentiated apart; only the order of a few sums differs."""
+    torch.manual_seed(0)
+    judge, (real, mix, fake) = Discriminator(4, 3), torch.rand(3, 1, 1, 20, 20)
+    parts = critic(judge, real, fake), 0.1 * gradient_penalty(judge, mix)
+    parameters = list(judge.parameters())
+    whole = torch.autograd.grad(sum(parts), parameters, retain_graph=True)
+    one, other = (torch.autograd.grad(p, parameters, materialize_grads=True) for p in parts)
+    for expected, *pieces in zip(whole, one, other, strict=True):
+        torch.testing.assert_close(sum(pieces), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["paper", "fast"])
+def test_cores_do_not_change_a_bit(learned, schedule):
+    alone, together = (learned(cores=n, schedule=schedule).state() for n in (1, 2))
+    assert all(np.array_equal(together[name], array) for name, array in alone.items())
+
+
+# Schedules
+
+
+def planned(scales, **changes):
+    return schedule_of(SinganGbaOptions(**{"groups": SMALL["groups"], **changes}), scales)
+
+
+def test_schedule_of_the_paper():
+    schedule = planned(10)
+    assert [plan.width for plan in schedule.scales] == [32] * 4 + [64] * 4 + [128] * 2
+    assert schedule.total == 20_000
+    assert schedule.phase == 2000
+
+
+def test_fast_schedule_spends_its_time_where_lesions_are_redrawn():
+    groups = [*SMALL["groups"], {"name": "small", "factors": [2], "start_scales": [9]}]
+    schedule = planned(10, schedule="fast", start_scales=[8], groups=groups)
+    assert [plan.width for plan in schedule.scales] == [32] * 4 + [64] * 6
+    assert [plan.iterations for plan in schedule.scales] == [500] * 8 + [1000] * 2
+    assert schedule.phase == 500
+
+
+def test_fast_networks_keep_to_the_largest_width():
+    widths = [plan.width for plan in planned(17, schedule="fast", max_width=48).scales]
+    assert widths == [32] * 4 + [48] * 13
+
+
+@pytest.mark.parametrize("schedule", ["paper", "fast"])
+@pytest.mark.parametrize("iterations", [1, 2, 7])
+def test_every_iteration_has_its_place(schedule, iterations):
+    plan = planned(4, schedule=schedule, iterations=iterations, start_scales=[2])
+    places = [plan.place(number) for number in range(plan.total)]
+    each = [one.iterations for one in plan.scales]
+    assert places == [(scale, step) for scale, count in enumerate(each) for step in range(count)]
+    assert all(count % plan.phase == 0 for count in each)  # costs change at phases alone
+    with pytest.raises(IndexError):
+        plan.place(plan.total)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_fast_training_learns_to_reproduce_the_slice(learned, precision):
+    rows = []
+    cascade = learned(
+        iterations=40,
+        min_size=20,
+        schedule="fast",
+        precision=precision,
+        metric=lambda **values: rows.append(values),
+    )
+    assert [(row["scale"], row["step"]) for row in rows] == [
+        (0, 0),
+        (0, 9),
+        (1, 0),
+        (1, 19),
+        (2, 0),
+        (2, 19),
+    ]
+    assert rows[1]["reconstruction"] < rows[0]["reconstruction"]
+    assert rows[-1]["reconstruction"] < rows[0]["reconstruction"] / 3
+    assert all(p.dtype == torch.float32 for g in cascade.generators for p in g.parameters())
+
+
+def test_the_paper_computes_in_fp32_whatever_the_run_does(learned, state):
+    again = learned(precision="bf16").state()
+    assert all(np.array_equal(again[name], array) for name, array in state.items())
 
 
 def test_width_doubles_and_equal_widths_inherit(learned):
