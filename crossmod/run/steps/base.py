@@ -25,7 +25,7 @@ from crossmod.store.store import Store
 if TYPE_CHECKING:
     from crossmod.run.steps.extents import Extent, Extents
 
-LIBRARIES = ("numpy", "scipy", "SimpleITK", "torch", "monai")
+LIBRARIES = ("numpy", "scipy", "SimpleITK", "torch")
 """Libraries whose version changes numbers."""
 
 
