@@ -134,7 +134,7 @@ def test_c06_damaged_results_are_set_aside_and_made_anew(copied: Tiny, undisturb
     """Each is an input of the next."""
     copied.forget("translate-sharpen")
     damage: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
-        "translate-gan": ("images/*.nii", lambda content: content[:-1] + b"?"),
+        "translate-gan": ("images/*.nii", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
         "translate-gan-fit": ("state.safetensors", lambda content: content[:500]),
         "prepare-source": ("images/*.nii", lambda content: None),
     }
