@@ -124,7 +124,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
         """Train on patches; the final weights are kept, as in nnU-Net."""
         from crossmod.torch import compiled_if_faster, load_weights, prepare
-        from crossmod_unet3d.memory import give_back_large_blocks, is_large, room_for_cases
+        from crossmod_unet3d.memory import room_for_cases
         from crossmod_unet3d.networks import WEIGHTS, build, learned
         from crossmod_unet3d.patches import PatchSource, loader_threads
         from crossmod_unet3d.plan import Plan, make_plan
@@ -139,8 +139,6 @@ class UNet3D(Segmenter[UNet3DOptions]):
         given = cases.spacing_mm, cases.median_shape
         plan = make_plan(*given, cases=len(cases), classes=classes, options=options)
         ctx.log(f"patch {plan.patch}, batch {plan.batch}, {len(plan.strides)} stages")
-        if ctx.device == "cpu" and is_large(plan):
-            give_back_large_blocks()
         network = build(plan, classes).to(ctx.device)
         if ctx.start is not None:
             plan.require_same_network(Plan.of(ctx.start))

@@ -21,8 +21,6 @@ from crossmod_singan_gba.pyramid import sides_of
 from crossmod_singan_gba.scales import ratios_of
 from crossmod_unet3d import UNet3DOptions
 from crossmod_unet3d import train as unet
-from crossmod_unet3d.memory import is_large
-from crossmod_unet3d.plan import make_plan
 from torch import nn
 
 from crossmod.data.outline import BRIGHT_PERCENTILE
@@ -234,21 +232,6 @@ def test_the_planner_is_left_to_itself(checked: Checked) -> None:
         options, default = setup.use.options, UNet3DOptions()
         for name in ("memory_gb", "base_channels", "max_channels", "patch", "batch_size"):
             assert getattr(options, name) == getattr(default, name)
-
-
-@pytest.mark.parametrize(
-    ("shape", "spacing_mm", "large"),
-    [
-        ((256, 256, 105), (0.6, 0.6, 1.0), True),
-        ((384, 384, 105), (0.4, 0.4, 1.0), True),
-        ((64, 64, 32), (1.0, 1.0, 1.0), False),
-    ],
-)
-def test_only_networks_of_this_size_return_their_memory_at_once(
-    shape: tuple[int, ...], spacing_mm: tuple[float, ...], large: bool
-) -> None:
-    plan = make_plan(spacing_mm, shape, cases=210, classes=1, options=UNet3DOptions())
-    assert is_large(plan) == large
 
 
 def test_the_segmenter_is_optimized_as_in_the_reference() -> None:
