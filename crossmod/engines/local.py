@@ -42,8 +42,8 @@ MALLOC = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0"
     ":glibc.malloc.trim_threshold=2147483647"
 }
-"""Freed memory stays in the process instead of being faulted in again at every use, and a page fault
-brings 2 MB, not 4 KB."""
+"""Freed memory stays in the process instead of being faulted in again at every use, and a page
+fault brings 2 MB, not 4 KB."""
 
 
 class LocalOptions(Options):
