@@ -14,7 +14,7 @@ from crossmod.torch.device import (
     resolve_precision,
     send,
 )
-from crossmod.torch.lanes import side_by_side, sum_gradients
+from crossmod.torch.lanes import side_by_side, sum_gradients, thread_pool
 from crossmod.torch.layout import channels_last
 from crossmod.torch.losses import Means, to_numbers
 from crossmod.torch.norms import InstanceNorm
@@ -42,6 +42,7 @@ __all__ = [
     "set_up",
     "side_by_side",
     "sum_gradients",
+    "thread_pool",
     "to_numbers",
     "weights_of",
 ]

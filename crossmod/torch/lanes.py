@@ -56,10 +56,30 @@ def side_by_side(
     return map(work, items)
 
 
+def thread_pool(count: int, threads: int, name: str) -> ThreadPoolExecutor:
+    """Threads that compute with ``threads`` threads of torch each, whatever the caller does.
+
+    A thread takes torch's number of threads when it first computes or asks for it: whichever was
+    set last, anywhere. So the caller asks before others are set, and each of these before its own.
+
+    Args:
+        count: how many.
+        threads: of torch, for each of them.
+        name: how their names begin.
+    """
+    torch.get_num_threads()
+    return ThreadPoolExecutor(count, name, _compute_with, (threads,))
+
+
+def _compute_with(threads: int) -> None:
+    torch.get_num_threads()
+    torch.set_num_threads(threads)
+
+
 @cache
 def _pool(lanes: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; torch's number of threads is set in each of them anew."""
-    return ThreadPoolExecutor(lanes, "lane", torch.set_num_threads, (threads,))
+    """Threads that wait for work."""
+    return thread_pool(lanes, threads, "lane")
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a fork

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from crossmod import Context
-from crossmod.torch import send
+from crossmod.torch import send, thread_pool
 from crossmod_unet3d.augment import recolor
 from crossmod_unet3d.motion import draw_motion, move
 from crossmod_unet3d.plan import Plan
@@ -92,7 +92,7 @@ class PatchSource:
         Each of these threads computes alone: teams of their own would compete with the network.
         """
         waiting: dict[int, Future[Batch]] = {}
-        with ThreadPoolExecutor(threads, "patches", torch.set_num_threads, (1,)) as pool:
+        with thread_pool(threads, 1, "patches") as pool:
 
             def batch(step: int) -> Batch:
                 for number in range(step, min(step + threads + AHEAD + 1, steps)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -229,3 +231,17 @@ def test_a_loss_that_is_no_number_names_its_step():
     means.add({"loss": torch.tensor(1.0)}, where="step 1")
     with pytest.raises(CrossmodError, match=r"step 2, case a: loss is nan"):
         means.add({"loss": torch.tensor(float("nan"))}, where="step 2, case a")
+
+
+def test_other_threads_do_not_change_the_callers_number_of_threads():
+    """Torch gives a thread that has not computed yet the number that was set last, anywhere."""
+    code = """
+import torch
+from crossmod.torch import thread_pool
+torch.set_num_threads(3)
+with thread_pool(1, 1, "a") as one, thread_pool(1, 2, "b") as two:
+    both = [pool.submit(torch.get_num_threads).result() for pool in (one, two, one, two)]
+print(torch.get_num_threads(), both)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "3 [1, 2, 1, 2]\n"
