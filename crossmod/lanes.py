@@ -33,7 +33,7 @@ def cores() -> int:
 
 @contextmanager
 def lanes(count: int) -> Iterator[Map]:
-    """A ``map`` that works on so many items at once, at most `MOST`.
+    """A ``map`` that works on up to ``count`` items at once, at most `MOST`.
 
     Results and errors come in the order of the items. When the block ends, early or by an error,
     nothing more is begun, and what was begun has ended.

@@ -153,8 +153,8 @@ def images(*shape: int) -> torch.Tensor:
 def cyclegan(options: Any, side: int, slices: int) -> list[Work]:
     """Training on so many slices of each modality, translation of all source scans."""
     trainer = Trainer(options, Context(Path()))
-    trainer.learned = list(trainer.generators.to("meta").parameters())
-    trainer.judges_learn = [list(judge.to("meta").parameters()) for judge in trainer.judges]
+    trainer.generators.to("meta")
+    trainer.judges.to("meta")
     one = images(options.batch_size, 1, side, side)
     steps = slices // options.batch_size * (options.epochs + options.decay_epochs)
     to_target, _ = trainer.result

@@ -114,8 +114,6 @@ class Trainer:
             for networks in (self.generators, self.judges)
         ]
         self.rates = [1.0, options.discriminator_rate]
-        self.learned = list(self.generators.parameters())
-        self.judges_learn = [list(judge.parameters()) for judge in self.judges]
 
     @property
     def autocast(self) -> torch.autocast:
@@ -180,7 +178,7 @@ class Trainer:
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Equation (3): adversarial + lambda * cycle, and the identity loss of section 5.2."""
         reals = source, target
-        weights = self.learned
+        weights = list(self.generators.parameters())
 
         def there_and_back(piece: Piece) -> tuple[Tensor, Sequence[Tensor], Tensor]:
             way, items = piece
@@ -223,7 +221,7 @@ class Trainer:
     def _update_judges(self, reals: tuple[Tensor, Tensor], fakes: Sequence[Tensor]) -> Tensor:
         """Equations (1) and (2) with squares in place of logarithms (section 4), halved."""
         shown = [pool.exchange(fake) for pool, fake in zip(self.pools, fakes, strict=True)]
-        weights = self.judges_learn
+        weights = [list(judge.parameters()) for judge in self.judges]
 
         def judgment(piece: Piece) -> tuple[Tensor, Sequence[Tensor]]:
             which, items = piece
