@@ -32,10 +32,7 @@ def step(
         options: that differ.
     """
     changes = {"iterations": FOREVER, **options}
-    if recipe:
-        chosen = options_of(recipe, "translate.gan", CycleGANOptions, **changes)
-    else:
-        chosen = CycleGANOptions.model_validate(changes)
+    chosen = options_of(recipe, "translate.gan", CycleGANOptions, **changes)
     first, second = sides
     source, target = (cohort(name, (first, second, SLICES), 2) for name in ("source", "target"))
     ctx = context(turns, threads, lanes=2, progress=marking(turns))

@@ -100,11 +100,13 @@ def options_of(recipe: str, table: str, kind: type[OptionsT], **changes: Any) ->
     """The options of a stage in a recipe of this repository, some of them changed.
 
     Args:
-        recipe: name of the file.
+        recipe: name of the file; empty for the defaults.
         table: where the options are, as "translate.gan".
         kind: of options.
         changes: what to set otherwise.
     """
+    if not recipe:
+        return kind.model_validate(changes)
     found: Mapping[str, Any] = tomllib.loads((RECIPES / recipe).read_text(encoding="utf-8"))
     for part in table.split("."):
         found = found[part]

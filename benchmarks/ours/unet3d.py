@@ -38,10 +38,7 @@ def step(
         options: that differ.
     """
     changes = {"iterations": FOREVER, **options}
-    if recipe:
-        chosen = options_of(recipe, "segment", UNet3DOptions, **changes)
-    else:
-        chosen = UNet3DOptions.model_validate(changes)
+    chosen = options_of(recipe, "segment", UNet3DOptions, **changes)
     cases = cohort("train", shape, 4, spacing_mm)
     ctx = context(turns, threads, lanes=2, progress=marking(turns))
     UNet3D(chosen).fit(cases, Cohort((), CLASSES), ctx)

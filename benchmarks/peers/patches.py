@@ -107,7 +107,7 @@ class Clock:
         training.train_single_scale = timed
 
     def take(self, iterations: int) -> float:
-        """Seconds of a training with so many iterations of each scale since the last call."""
+        """Seconds since the last call, extrapolated to a training of ``iterations`` per scale."""
         seconds = sum(map(median, self.scales)) * iterations
         self.scales.clear()
         return seconds

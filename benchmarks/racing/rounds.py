@@ -13,7 +13,7 @@ DISTURBED = 0.1
 """Share of the machine that others may use during a sample."""
 
 TRIES = 3
-"""The quietest of so many disturbed samples is kept."""
+"""Tries of a disturbed sample; the quietest is kept."""
 
 
 @dataclass

@@ -54,7 +54,7 @@ class Turns:
         self._took, self._share = seconds, share
 
     def failed(self, error: BaseException) -> None:
-        """Say why the contestant cannot go on."""
+        """Say why the contestant stops."""
         self._tell(error=f"{type(error).__name__}: {error}"[:300])
 
     def __iter__(self) -> Iterator[None]:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 try:
     from isal import igzip, isal_zlib
-except ImportError:  # there are no builds for a few processors
+except ImportError:  # some processors have no build of it
     igzip = isal_zlib = None  # type: ignore[assignment]
 
 CHUNK = 1 << 18
@@ -47,7 +47,7 @@ class Unpacker(Protocol):
         """What follows the stream."""
 
     def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        """At most so many bytes of the content; more may be left for another call."""
+        """Up to this many bytes of the content; the next call continues."""
 
 
 def unpacker(wbits: int) -> Unpacker:

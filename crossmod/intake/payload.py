@@ -242,7 +242,7 @@ def unpacked(
     Args:
         raw: the stream.
         again: returns it from its beginning: where isal finds it damaged, zlib says what is wrong,
-            in the same words as where there is no isal.
+            in the same words as without isal.
         wbits: kind of the stream, as for `zlib.decompressobj`.
 
     Raises:

@@ -41,7 +41,7 @@ class Sources:
         """The embedded cohort, or the digests of the user's files that match; of some cases.
 
         Raises:
-            DataError: scans are needed, and there is no data folder; or it cannot be read.
+            DataError: the recipe needs a data folder and has none, or it cannot be read.
         """
         asked = (patterns, cases)
         if asked not in self._known:
