@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crossmod.data.volumes import write_nifti
+from crossmod.data.nifti import write_nifti
 from crossmod.intake import load_scan
 from racing.masks import SPACING_MM, volume
 from racing.turns import Turns

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.data.grids import Grid
-from crossmod.data.volumes import read_grid
+from crossmod.data.nifti import read_grid
 from crossmod.files.atomic import read_manifest
 from crossmod.run.steps import Step
 from crossmod.run.steps.extents import Extent, Extents, Lattice, cohort_in, typical_grid

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from crossmod.data.grids import Grid
-from crossmod.data.volumes import Case, Cohort, FloatArray, LabelArray, Prediction, write_nifti
+from crossmod.data.nifti import write_nifti
+from crossmod.data.volumes import Case, Cohort, FloatArray, LabelArray, Prediction
 from crossmod.run.steps.extents import Extent, Lattice
 from crossmod.run.steps.scans import Native, save_grids
 from crossmod.run.steps.segmentation import save_probabilities

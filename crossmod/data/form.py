@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crossmod.data.nifti import save
-from crossmod.data.volumes import NIFTI1_SIDE, Affine, LabelArray
+from crossmod.data.nifti import NIFTI1_SIDE, save
+from crossmod.data.volumes import Affine, LabelArray
 
 FIELDS = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",

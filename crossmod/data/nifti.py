@@ -1,4 +1,4 @@
-"""NIfTI files written straight from memory, and voxels brought into the order of a file or back."""
+"""NIfTI files, read and written straight from memory; voxels brought into their order or back."""
 
 from __future__ import annotations
 
@@ -47,3 +47,45 @@ def in_c_order(data: NDArray[Number]) -> NDArray[Number]:
     for plane in range(data.shape[1]):
         result[:, plane] = data[:, plane].copy(order="K")
     return result
+
+
+NIFTI1_SIDE = 32767
+"""Voxels along an axis that the header of NIfTI-1 can say."""
+
+
+def write_nifti(path: Path, data: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
+    """Write ``(I, J, K)`` data as NIfTI, compressed if the name says so."""
+    import nibabel
+
+    kind = nibabel.Nifti1Image if max(data.shape) <= NIFTI1_SIDE else nibabel.Nifti2Image
+    image = kind(data, affine)
+    image.header.set_xyzt_units("mm")
+    save(image, path)
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    """Shape ``(I, J, K)`` and affine of a NIfTI file; only the header is read."""
+    import nibabel
+
+    image = nibabel.load(path)
+    return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
+
+
+def read_affine(path: Path) -> NDArray[np.float64]:
+    """The affine of a NIfTI file, voxel -> RAS+ mm."""
+    return read_grid(path)[1]
+
+
+def read_image(path: Path) -> NDArray[np.float32]:
+    """The data of a NIfTI file as float32 ``(1, I, J, K)``."""
+    import nibabel
+
+    data = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
+    return in_c_order(data)[np.newaxis]
+
+
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """The data of a NIfTI label map as uint8 ``(I, J, K)``."""
+    import nibabel
+
+    return in_c_order(np.asarray(nibabel.load(path).dataobj).astype(np.uint8))

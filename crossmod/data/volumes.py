@@ -15,7 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.nifti import in_c_order, save
+from crossmod.data.nifti import read_affine, read_image, read_labels, write_nifti
 from crossmod.errors import DataError
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -101,10 +101,14 @@ class Pair:
         """The hospital it comes from."""
         return self.image.center
 
+    def with_data(self, data: FloatArray) -> Pair:
+        """The same case with another image ``(C, I, J, K)`` on the same grid."""
+        return replace(self, image=self.image.with_data(data))
+
     def copy_as(self, suffix: str, data: FloatArray) -> Pair:
         """A changed copy: same patient, labels and geometry, case ``{case}+{suffix}``."""
-        image = replace(self.image.with_data(data), case=f"{self.case}+{suffix}")
-        return replace(self, image=image)
+        changed = self.with_data(data)
+        return replace(changed, image=replace(changed.image, case=f"{self.case}+{suffix}"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -306,45 +310,3 @@ class CohortWriter:
         cohort = Cohort(tuple(self.cases), self.classes)
         cohort.save(self.folder)
         return cohort
-
-
-NIFTI1_SIDE = 32767
-"""Voxels along an axis that the header of NIfTI-1 can say."""
-
-
-def write_nifti(path: Path, data: NDArray[np.generic], affine: Affine) -> None:
-    """Write ``(I, J, K)`` data as NIfTI, compressed if the name says so."""
-    import nibabel
-
-    kind = nibabel.Nifti1Image if max(data.shape) <= NIFTI1_SIDE else nibabel.Nifti2Image
-    image = kind(data, affine)
-    image.header.set_xyzt_units("mm")
-    save(image, path)
-
-
-def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
-    """Shape ``(I, J, K)`` and affine of a NIfTI file; only the header is read."""
-    import nibabel
-
-    image = nibabel.load(path)
-    return tuple(image.shape), np.asarray(image.affine, dtype=np.float64)
-
-
-def read_affine(path: Path) -> Affine:
-    """The affine of a NIfTI file, voxel -> RAS+ mm."""
-    return read_grid(path)[1]
-
-
-def read_image(path: Path) -> FloatArray:
-    """The data of a NIfTI file as float32 ``(1, I, J, K)``."""
-    import nibabel
-
-    data = np.asarray(nibabel.load(path).dataobj, dtype=np.float32)
-    return in_c_order(data)[np.newaxis]
-
-
-def read_labels(path: Path) -> LabelArray:
-    """The data of a NIfTI label map as uint8 ``(I, J, K)``."""
-    import nibabel
-
-    return in_c_order(np.asarray(nibabel.load(path).dataobj).astype(np.uint8))

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from crossmod.data.cases import faults_of_cases
-from crossmod.data.volumes import FloatArray, write_nifti
+from crossmod.data.nifti import write_nifti
+from crossmod.data.volumes import FloatArray
 from crossmod.errors import DataError
 from crossmod.exchange.data_folder import (
     Imported,

@@ -12,7 +12,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crossmod.data.cases import faults_of_cases, shown
-from crossmod.data.volumes import Case, Cohort, write_nifti
+from crossmod.data.nifti import write_nifti
+from crossmod.data.volumes import Case, Cohort
 from crossmod.errors import DataError, reading
 from crossmod.files.outputs import NOTHING, Inputs, new_folder
 from crossmod.intake import load_labels, load_scan

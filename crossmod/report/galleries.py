@@ -10,7 +10,8 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image
 
-from crossmod.data.volumes import Case, read_affine, read_labels
+from crossmod.data.nifti import read_affine, read_labels
+from crossmod.data.volumes import Case
 from crossmod.report.content import ReportContent, spread
 from crossmod.report.drawing import Key
 from crossmod.report.slices import (

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.volumes import Case, FloatArray, read_labels
+from crossmod.data.nifti import read_labels
+from crossmod.data.volumes import Case, FloatArray
 
 BINS = 80
 AIR = 0.05

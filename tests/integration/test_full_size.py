@@ -30,8 +30,8 @@ from crossmod_unet3d.plan import Plan
 from processor import AFFINE_MM, rounding
 from program import ROOT, Result
 
+from crossmod.data.nifti import write_nifti
 from crossmod.data.state import State, load_state
-from crossmod.data.volumes import write_nifti
 from crossmod.phantom.anatomy import TEMPLATE_ORIGIN_MM, Frame, draw_frame, template
 from crossmod.phantom.cohort import IMAGES, LABELS
 from crossmod.phantom.patient import draw_patient

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from program import SMOKE, Program, Result
 
-from crossmod.data.volumes import write_nifti
+from crossmod.data.nifti import write_nifti
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "evaluate.md"
 [METRIC] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from program import Program
 
-from crossmod.data.volumes import read_affine, read_labels, spacing_of, write_nifti
+from crossmod.data.nifti import read_affine, read_labels, write_nifti
+from crossmod.data.volumes import spacing_of
 
 CASES = ["crossmoda2021_ldn_2", "crossmoda2021_ldn_3", "crossmoda2022_etz_1", "crossmoda2022_etz_2"]
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmod import Case, Cohort, DataError, Volume
-from crossmod.data.volumes import CohortWriter, read_grid, read_image, write_nifti
+from crossmod.data.nifti import read_grid, read_image, write_nifti
+from crossmod.data.volumes import CohortWriter
 
 
 def cohort_of(patients: list[str]) -> Cohort:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scored import Measured, scored
 
 from crossmod.data.classes import Classes
-from crossmod.data.volumes import Affine, write_nifti
+from crossmod.data.nifti import write_nifti
+from crossmod.data.volumes import Affine
 from crossmod.errors import DataError
 from crossmod.scores.evaluation import (
     RUNGS,

@@ -10,7 +10,7 @@ from nifti_files import AFFINE, HELD_OUT, SMOKE, SOURCE, TARGET, small_cohort, s
 from nifti_files import survey_of as survey
 
 from crossmod import Cohort, DataError
-from crossmod.data.volumes import write_nifti
+from crossmod.data.nifti import write_nifti
 from crossmod.recipe.load import load_all
 from crossmod.run.plan import Planner
 from crossmod.run.steps import Prepare, ScoreStage, Step, label_map

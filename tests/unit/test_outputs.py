@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crossmod import DataError, MachineError, cli
-from crossmod.data.volumes import write_nifti
+from crossmod.data.nifti import write_nifti
 from crossmod.files.ledger import LEDGER
 from crossmod.files.outputs import Inputs, Outputs, new_folder
 from crossmod.recipe.names import find_recipe

@@ -17,8 +17,7 @@ from nifti_files import AFFINE, anatomy, same, write
 
 from crossmod import DataError
 from crossmod.data import volumes
-from crossmod.data.nifti import in_c_order
-from crossmod.data.volumes import read_image, read_labels, write_nifti
+from crossmod.data.nifti import in_c_order, read_image, read_labels, write_nifti
 from crossmod.files import packed
 from crossmod.intake import Loaded, load_scan
 

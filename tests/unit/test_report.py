@@ -12,7 +12,8 @@ from PIL import Image
 from scored import scored
 
 from crossmod.data.crossmoda import EMPTY_PREDICTION_MM
-from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume, write_nifti
+from crossmod.data.nifti import write_nifti
+from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume
 from crossmod.report import ReportContent, write_report
 from crossmod.report.content import MAX_CENTERS, spread, spread_cases
 from crossmod.report.galleries import drawn_panels

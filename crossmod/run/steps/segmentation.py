@@ -12,15 +12,9 @@ import numpy as np
 
 from crossmod.data.form import write_outline
 from crossmod.data.grids import Grid, resample_labels
+from crossmod.data.nifti import read_labels
 from crossmod.data.state import load_state, save_state
-from crossmod.data.volumes import (
-    Cohort,
-    CohortWriter,
-    FloatArray,
-    Prediction,
-    Volume,
-    read_labels,
-)
+from crossmod.data.volumes import Cohort, CohortWriter, FloatArray, Prediction, Volume
 from crossmod.errors import elided
 from crossmod.files.patterns import references_of
 from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid
