@@ -13,6 +13,7 @@ from crossmod import (
     Count,
     DataError,
     DataFacts,
+    Fraction,
     Options,
     Positive,
     Rate,
@@ -76,6 +77,21 @@ class CycleGANOptions(Options):
     compile: bool = False
     """On a GPU, let PyTorch compile the networks for training, and keep that if the first steps are
     faster. Sums are rounded differently. It does nothing with `determinism = "exact"`."""
+    lesion_weight: Weight = 0.0
+    """Weight of finding the labeled structures again in a translation, by a small network that
+    learns beside the GAN; 0 leaves it out."""
+    lesion_delay: Fraction = 0.15
+    """Share of the training after which that counts; the small network learns from the start."""
+    lesion_share: Fraction = 0.0
+    """Share of source slices that are drawn among those with a labeled structure."""
+    edge_weight: Weight = 0.0
+    """Weight of edges that a translation moves, adds or loses; those of labeled structures weigh
+    ten times as much. 0 leaves it out."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the training looks at the labels of the source."""
+        return bool(self.lesion_weight or self.lesion_share or self.edge_weight)
 
     @property
     def smallest_side(self) -> int:
@@ -92,18 +108,19 @@ class CycleGAN(Translator[CycleGANOptions]):
         from crossmod_cyclegan.train import train
 
         prepare(ctx.seed)
-        sources, targets = self._slices("source", source), self._slices("target", target)
-        self._refuse_shrinking(min(min(image.shape) for image, _ in sources + targets))
+        sources = self._slices("source", source, labeled=self.options.needs_labels)
+        targets = self._slices("target", target)
+        self._refuse_shrinking(min(min(one.image.shape) for one in sources + targets))
         to_target, to_source = train(sources, targets, self.options, ctx)
         return State(weights_of(to_target, "to_target.") | weights_of(to_source, "to_source."))
 
-    def _slices(self, modality: str, images: Cohort) -> list[Slice]:
+    def _slices(self, modality: str, images: Cohort, *, labeled: bool = False) -> list[Slice]:
         from crossmod_cyclegan.slices import foreground_slices
 
-        slices = foreground_slices(images)
+        slices = foreground_slices(images, labeled=labeled)
         if not slices:
             raise DataError("all images are empty", where=f"{modality} images")
-        side = min(min(image.shape) for image, _ in slices)
+        side = min(min(one.image.shape) for one in slices)
         needed = self.options.smallest_side
         if side < needed:
             raise DataError(

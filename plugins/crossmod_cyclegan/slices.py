@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from crossmod import Cohort, Context, FloatArray
+from crossmod import Cohort, Context, FloatArray, LabelArray, Pair
 
 if TYPE_CHECKING:
     from crossmod_cyclegan import CycleGANOptions
@@ -24,23 +24,47 @@ BACKGROUND = 0.05
 
 
 class Slice(NamedTuple):
-    """An image ``(I, J)`` in [0, 1], and what to call it."""
+    """An image ``(I, J)`` in [0, 1], what to call it, and its labels, where they are used."""
 
     image: HalfArray
     name: str
+    labels: LabelArray | None = None
 
 
-def foreground_slices(images: Cohort) -> list[Slice]:
+class Batch(NamedTuple):
+    """What one step is shown of one modality.
+
+    Attributes:
+        images: ``(B, 1, H, W)`` in [-1, 1].
+        names: what to call each of them.
+        labels: uint8 ``(B, H, W)``; None where they are not used.
+    """
+
+    images: Tensor
+    names: list[str]
+    labels: Tensor | None
+
+
+def foreground_slices(images: Cohort, *, labeled: bool = False) -> list[Slice]:
     """The slices along K of images in [0, 1] that show something.
 
     Half precision halves the memory of a cohort; its steps are 1/2048 at most.
+
+    Args:
+        images: the cohort.
+        labeled: whether slices bring their labels.
     """
-    return [
-        Slice(np.ascontiguousarray(volume.data[0, :, :, k], np.float16), f"{volume.case} slice {k}")
-        for volume in images.volumes()
-        for k in range(volume.grid[2])
-        if volume.data[0, :, :, k].max() > BACKGROUND
-    ]
+    pairs = images.pairs() if labeled else ((volume, None) for volume in images.volumes())
+    found = []
+    for pair in pairs:
+        volume, labels = (pair.image, pair.labels) if isinstance(pair, Pair) else pair
+        for k in range(volume.grid[2]):
+            image = volume.data[0, :, :, k]
+            if image.max() > BACKGROUND:
+                own = None if labels is None else np.ascontiguousarray(labels[:, :, k])
+                half = np.ascontiguousarray(image, np.float16)
+                found.append(Slice(half, f"{volume.case} slice {k}", own))
+    return found
 
 
 class Batches:
@@ -69,38 +93,80 @@ class Batches:
         self.options, self.ctx = options, ctx
         self.scale = (options.resize_to or min(size)) / min(size)
         self._order = lru_cache(maxsize=1)(self._shuffled)
+        drawn = slices if options.lesion_share else []
+        self.showing = [
+            n for n, one in enumerate(drawn) if one.labels is not None and one.labels.any()
+        ]
 
-    def batch(self, step: int) -> tuple[Tensor, list[str]]:
-        """Images ``(B, 1, H, W)`` in [-1, 1] of a step, and their names."""
-        images = np.empty((self.options.batch_size, 1, *self.size), dtype=np.float32)
+    def batch(self, step: int) -> Batch:
+        """What a step is shown."""
+        count = self.options.batch_size
+        images = np.empty((count, *self.size), dtype=np.float32)
+        labels = np.zeros((count, *self.size), dtype=np.uint8)
         names = []
-        for place, image in enumerate(images[:, 0]):
-            epoch, item = divmod(step * len(images) + place, len(self.slices))
-            chosen = self.slices[self._order(epoch)[item]]
-            shown = resized(chosen.image, self.scale) if self.scale != 1 else chosen.image
-            image[:] = self._crop(shown, self.ctx.rng("crop", self.modality, epoch, item))
+        for place in range(count):
+            epoch, item = divmod(step * count + place, len(self.slices))
+            chosen = self._chosen(epoch, item)
+            window = self._window(
+                chosen.image.shape, self.ctx.rng("crop", self.modality, epoch, item)
+            )
+            images[place] = window.of(resized(chosen.image, self.scale))
+            if chosen.labels is not None:
+                labels[place] = window.of(enlarged(chosen.labels, self.scale))
             names.append(chosen.name)
-        return torch.from_numpy(images * 2 - 1), names
+        given = torch.from_numpy(labels) if self.slices[0].labels is not None else None
+        return Batch(torch.from_numpy(images[:, None] * 2 - 1), names, given)
+
+    def _chosen(self, epoch: int, item: int) -> Slice:
+        """A slice of the order of an epoch, or in its place one that shows a structure."""
+        if self.showing:
+            rng = self.ctx.rng("lesion", self.modality, epoch, item)
+            if rng.random() < self.options.lesion_share:
+                return self.slices[self.showing[int(rng.integers(len(self.showing)))]]
+        return self.slices[self._order(epoch)[item]]
 
     def _shuffled(self, epoch: int) -> list[int]:
         rng = self.ctx.rng("order", self.modality, epoch)
         order: list[int] = rng.permutation(len(self.slices)).tolist()
         return order
 
-    def _crop(
-        self, image: HalfArray | FloatArray, rng: np.random.Generator
-    ) -> HalfArray | FloatArray:
-        i, j = rng.integers(np.array(image.shape) - self.size + 1)
-        crop = image[i : i + self.size[0], j : j + self.size[1]]
-        return crop[::-1] if self.options.flip and rng.random() < 0.5 else crop
+    def _window(self, shape: tuple[int, ...], rng: np.random.Generator) -> Window:
+        enlarged_shape = [round(side * self.scale) for side in shape]
+        i, j = (int(place) for place in rng.integers(np.array(enlarged_shape) - self.size + 1))
+        flipped = self.options.flip and bool(rng.random() < 0.5)
+        return Window(slice(i, i + self.size[0]), slice(j, j + self.size[1]), flipped)
 
 
-def resized(image: HalfArray, scale: float) -> FloatArray:
+class Window(NamedTuple):
+    """A part of a slice, which may be mirrored along I."""
+
+    rows: slice
+    columns: slice
+    flipped: bool
+
+    def of(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Cut it out of an image ``(I, J)``."""
+        crop = image[self.rows, self.columns]
+        return crop[::-1] if self.flipped else crop
+
+
+def resized(image: HalfArray, scale: float) -> HalfArray | FloatArray:
     """Resize an image ``(I, J)`` in [0, 1] by bicubic interpolation; the same range."""
+    if scale == 1:
+        return image
     rows, columns = (round(side * scale) for side in image.shape)
     picture = Image.fromarray(image.astype(np.float32))
     larger = picture.resize((columns, rows), Image.Resampling.BICUBIC)
     return np.asarray(larger, dtype=np.float32).clip(0, 1)
+
+
+def enlarged(labels: LabelArray, scale: float) -> LabelArray:
+    """Resize labels ``(I, J)`` as `resized` does images; each pixel gets the nearest label."""
+    if scale == 1:
+        return labels
+    rows, columns = (round(side * scale) for side in labels.shape)
+    larger = Image.fromarray(labels).resize((columns, rows), Image.Resampling.NEAREST)
+    return np.asarray(larger, dtype=np.uint8)
 
 
 class ImagePool:

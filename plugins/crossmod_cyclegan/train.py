@@ -22,6 +22,7 @@ from crossmod.torch import (
     side_by_side,
     sum_gradients,
 )
+from crossmod_cyclegan.lesions import Outliner, edge_loss, outline_loss
 from crossmod_cyclegan.networks import Discriminator, Generator
 from crossmod_cyclegan.slices import Batches, ImagePool, Slice
 
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 REPORTS = 100
 PANELS = 4
-
-TERMS = ("cycle", "adversarial", "identity")
-"""Losses of the generators; the last one only where it counts."""
 
 Piece = tuple[int, slice]
 """Which of the two generators or discriminators, and which items of a batch."""
@@ -55,7 +53,7 @@ def train(
     Raises:
         CrossmodError: a loss is NaN or infinite.
     """
-    size = np.min([image.shape for image, _ in source + target], axis=0)
+    size = np.min([one.image.shape for one in source + target], axis=0)
     epoch = -(-max(len(source), len(target)) // options.batch_size)
     total = options.iterations or epoch * (options.epochs + options.decay_epochs)
     trainer, means = Trainer(options, ctx), Means()
@@ -67,9 +65,12 @@ def train(
         update = compiled_if_faster(update, ctx, [*trainer.generators, *trainer.judges])
     for step in resumable(ctx, total, parts, label="cyclegan"):
         trainer.set_rate(learning_rate_factor(step, epoch, options))
-        (real_source, names), (real_target, others) = sources.batch(step), targets.batch(step)
-        images = send(real_source, ctx.device), send(real_target, ctx.device)
-        means.add(update(*images), where=f"step {step + 1}, {', '.join(names + others)}")
+        trainer.lesions_count = step >= options.lesion_delay * total
+        shown, wanted = sources.batch(step), targets.batch(step)
+        images = send(shown.images, ctx.device), send(wanted.images, ctx.device)
+        labels = None if shown.labels is None else send(shown.labels, ctx.device)
+        where = f"step {step + 1}, {', '.join(shown.names + wanted.names)}"
+        means.add(update(*images, labels), where)
         if (step + 1) % max(1, total // REPORTS) == 0:
             ctx.metric(step=step + 1, **means.take())
         if (step + 1) % max(1, total // PANELS) == 0:
@@ -101,7 +102,8 @@ class Trainer:
 
     def __init__(self, options: CycleGANOptions, ctx: Context) -> None:
         self.options, self.ctx = options, ctx
-        self.loss_weights = _loss_weights(options)
+        self.lesions_count = True
+        self.outliner = Outliner(len(ctx.classes)).to(ctx.device) if options.lesion_weight else None
         self.steps = 0
         shape = (options.base_channels, options.blocks, options.downsamplings, options.upsampling)
         judge = (options.discriminator_channels, options.discriminator_layers)
@@ -114,6 +116,11 @@ class Trainer:
             for networks in (self.generators, self.judges)
         ]
         self.rates = [1.0, options.discriminator_rate]
+        if self.outliner:
+            self.optimizers.append(torch.optim.Adam(self.outliner.parameters(), fused=True))
+            self.rates.append(1.0)
+        self.learned = list(self.generators.parameters())
+        self.judges_learn = [list(judge.parameters()) for judge in self.judges]
 
     @property
     def autocast(self) -> torch.autocast:
@@ -123,8 +130,10 @@ class Trainer:
     @property
     def networks(self) -> dict[str, nn.Module]:
         """All networks, each once."""
-        average = {} if self.average is self.generators else {"average": self.average}
-        return {"generators": self.generators, "judges": self.judges, **average}
+        found: dict[str, nn.Module] = {"generators": self.generators, "judges": self.judges}
+        if self.average is not self.generators:
+            found["average"] = self.average
+        return {**found, "outliner": self.outliner} if self.outliner else found
 
     def state_dict(self) -> dict[str, Any]:
         """All that steps change besides networks."""
@@ -156,72 +165,118 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = self.options.learning_rate * rate * factor
 
-    def step(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Update generators, then discriminators.
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """By what the losses of the generators are multiplied; only those that are computed."""
+        options = self.options
+        weights = {
+            "cycle": options.cycle_weight,
+            "adversarial": 1.0,
+            "identity": options.cycle_weight * options.identity_weight,
+            "edge": options.edge_weight,
+            "lesion": options.lesion_weight,
+        }
+        used = {name: weight for name, weight in weights.items() if weight}
+        if "lesion" in used and not self.lesions_count:
+            used["lesion"] = 0.0
+        return used
+
+    def step(
+        self, source: Tensor, target: Tensor, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Update generators, then discriminators, then what outlines structures.
 
         Args:
             source: ``(B, 1, H, W)`` in [-1, 1].
             target: ``(B, 1, H, W)`` in [-1, 1].
+            labels: of the source, uint8 ``(B, H, W)``, where the options ask for them.
 
         Returns:
             The loss terms, unweighted, as scalars.
         """
         self.steps += 1
-        losses, fakes = self._update_generators(source, target)
+        losses, fakes = self._update_generators(source, target, labels)
         losses["discriminator"] = self._update_judges((target, source), fakes)
+        if self.outliner and labels is not None:
+            losses["outliner"] = self._update_outliner(source, fakes[0], labels)
         if self.average is not self.generators:
             self._update_average()
         return losses
 
     def _update_generators(
-        self, source: Tensor, target: Tensor
+        self, source: Tensor, target: Tensor, labels: Tensor | None
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Equation (3): adversarial + lambda * cycle, and the identity loss of section 5.2."""
-        reals = source, target
-        weights = list(self.generators.parameters())
+        reals, learned = (source, target), self.learned
+        weights = self.loss_weights
 
         def there_and_back(piece: Piece) -> tuple[Tensor, Sequence[Tensor], Tensor]:
             way, items = piece
-            fake, terms = self._translate(way, reals[way][items], reals[1 - way][items])
+            own = labels[items] if labels is not None and way == 0 else None
+            fake, losses = self._translate(way, reals[way][items], reals[1 - way][items], own)
             share = len(fake) / len(source)
-            first, *rest = (w * term for w, term in zip(self.loss_weights, terms, strict=True))
-            gradients = torch.autograd.grad(sum(rest, start=first) * share, weights)
-            return torch.stack(terms).detach() * share, gradients, fake.detach()
+            first, *rest = (w * losses[name] for name, w in weights.items() if name in losses)
+            gradients = torch.autograd.grad(sum(rest, start=first) * share, learned)
+            none = torch.zeros((), device=fake.device)
+            noted = torch.stack([losses.get(name, none) for name in weights]).detach()
+            return noted * share, gradients, fake.detach()
 
         found = list(side_by_side(there_and_back, self._pieces(len(source)), self.ctx))
-        losses = sum_gradients(weights, (part[:2] for part in found))
+        losses = sum_gradients(learned, (part[:2] for part in found))
         self.optimizers[0].step()
         half = len(found) // 2
         fakes = [torch.cat([fake for *_, fake in part]) for part in (found[:half], found[half:])]
-        return dict(zip(TERMS, losses, strict=False)), fakes
+        return dict(zip(weights, losses, strict=True)), fakes
 
-    def _translate(self, way: int, images: Tensor, others: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _translate(
+        self, way: int, images: Tensor, others: Tensor, labels: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Translate images one way and back.
 
         Args:
             way: 0 from source to target, 1 from target to source.
             images: ``(B, 1, H, W)``, of the modality to translate.
             others: of the other one, which the generator should leave as they are.
+            labels: of the images, uint8 ``(B, H, W)``, where they have any.
 
         Returns:
-            The translations, and the losses in the order of `TERMS`.
+            The translations, and the losses by name.
         """
         there, back = self.generators[way], self.generators[1 - way]
+        options, losses = self.options, dict[str, Tensor]()
         with self.autocast:
-            if len(self.loss_weights) == len(TERMS):
+            if options.identity_weight:
                 # Instance normalization sees one slice at a time, so one call serves both inputs.
                 fake, same = there(torch.cat([images, others])).split(len(images))
-                identity = [l1_loss(same, others)]
+                losses["identity"] = l1_loss(same, others)
             else:
-                fake, identity = there(images), []
-            cycle = l1_loss(back(fake), images)
-            adversarial = _least_squares(self.judges[way](fake), 1.0)
-        return fake, [cycle, adversarial, *identity]
+                fake = there(images)
+            losses["cycle"] = l1_loss(back(fake), images)
+            losses["adversarial"] = _least_squares(self.judges[way](fake), 1.0)
+            if options.edge_weight:
+                losses["edge"] = edge_loss(images, fake, labels)
+            if self.outliner and labels is not None:
+                losses["lesion"] = outline_loss(self.outliner(fake), labels)
+        return fake, losses
+
+    def _update_outliner(self, source: Tensor, fake: Tensor, labels: Tensor) -> Tensor:
+        """Learn to outline structures in source slices and in their translations.
+
+        By an optimizer of its own, so that it and the generator cannot agree on a hidden cue.
+        """
+        assert self.outliner is not None
+        learned = list(self.outliner.parameters())
+        with self.autocast:
+            scores = self.outliner(torch.cat([source, fake.to(source.dtype)]))
+        loss = outline_loss(scores, torch.cat([labels, labels]))
+        sum_gradients(learned, [(loss, torch.autograd.grad(loss, learned))])
+        self.optimizers[2].step()
+        return loss.detach()
 
     def _update_judges(self, reals: tuple[Tensor, Tensor], fakes: Sequence[Tensor]) -> Tensor:
         """Equations (1) and (2) with squares in place of logarithms (section 4), halved."""
         shown = [pool.exchange(fake) for pool, fake in zip(self.pools, fakes, strict=True)]
-        weights = [list(judge.parameters()) for judge in self.judges]
+        weights = self.judges_learn
 
         def judgment(piece: Piece) -> tuple[Tensor, Sequence[Tensor]]:
             which, items = piece
@@ -268,14 +323,6 @@ class Trainer:
                 images = [real, fake, back(fake)]
                 rows.append([_viewable(image[0, 0]) for image in images])
         return rows
-
-
-def _loss_weights(options: CycleGANOptions) -> list[float]:
-    """By what the `TERMS` are multiplied."""
-    weights = [options.cycle_weight, 1.0]
-    if options.identity_weight:
-        weights.append(options.cycle_weight * options.identity_weight)
-    return weights
 
 
 def _least_squares(scores: Tensor, wanted: float) -> Tensor:

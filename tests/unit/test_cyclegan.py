@@ -234,9 +234,9 @@ def batches_of(images, size):
 def test_batches_show_every_slice_once_before_repeating():
     batches = batches_of([np.full((6, 6), value / 4, np.float16) for value in range(4)], (6, 6))
     shown = [batches.batch(step) for step in range(4)]
-    values = torch.cat([images[:, 0, 0, 0] for images, _ in shown]).tolist()
+    values = torch.cat([batch.images[:, 0, 0, 0] for batch in shown]).tolist()
     assert sorted(values[:4]) == sorted(values[4:]) == [-1.0, -0.5, 0.0, 0.5]
-    names = [name for _, names in shown for name in names]
+    names = [name for batch in shown for name in batch.names]
     assert names == [f"a slice {int(2 * value + 2)}" for value in values]
 
 
@@ -245,7 +245,7 @@ def test_a_batch_does_not_depend_on_those_before():
     one, other = batches_of(images, (5, 4)), batches_of(images, (5, 4))
     in_order = [one.batch(step) for step in range(6)]
     for step in (5, 0, 3):
-        images, names = other.batch(step)
+        images, names, _ = other.batch(step)
         assert torch.equal(images, in_order[step][0])
         assert names == in_order[step][1]
 
@@ -307,7 +307,7 @@ def test_resizing_stays_within_the_range():
 def test_slices_of_all_sizes_are_enlarged_alike():
     slices = [Slice(np.zeros(shape, np.float16), "a") for shape in ((16, 20), (32, 40))]
     batches = Batches("source", slices, np.array((16, 20)), resizing(24), CTX)
-    assert [resized(image, batches.scale).shape for image, _ in slices] == [(24, 30), (48, 60)]
+    assert [resized(one.image, batches.scale).shape for one in slices] == [(24, 30), (48, 60)]
 
 
 def test_training_with_resized_slices(tmp_path):
@@ -326,7 +326,7 @@ def test_empty_slices_are_left_out(tmp_path):
     volume = scan(0)
     volume[:, :, 1] = 0.01
     slices = foreground_slices(cohort_of(tmp_path, ldn_1=volume))
-    assert [name for _, name in slices] == ["ldn_1 slice 0", "ldn_1 slice 2"]
+    assert [one.name for one in slices] == ["ldn_1 slice 0", "ldn_1 slice 2"]
     assert slices[1].image == pytest.approx(volume[:, :, 2], abs=2.0**-12)  # half a step below 1
 
 
