@@ -62,6 +62,9 @@ def tiny(trainer, **changes):
 STAGES = {
     "cyclegan": tiny(CycleGAN, iterations=2, pool_size=1),
     "cyclegan with resizing": tiny(CycleGAN, iterations=2, pool_size=1, upsampling="resize"),
+    "cyclegan with lesions": tiny(
+        CycleGAN, iterations=2, lesion_weight=1.0, edge_weight=1.0, lesion_share=0.5
+    ),
     "singan-gba": tiny(SinganGba, iterations=2),
     "unet3d": tiny(UNet3D, iterations=2, iterations_per_epoch=1, mirror_predictions=True),
 }

@@ -58,6 +58,11 @@ class Augmentation(Options):
     """Gamma curve of 0.7 to 1.5; mean and spread are kept."""
     bias_field: Fraction = 0.1
     """Smooth change of brightness over the patch, as of a receive coil."""
+    class_contrast: Fraction = 0.0
+    """Another intensity curve for every class and the background, as SLAug; teaches a segmenter to
+    find structures in contrasts that it has never seen, without a translator."""
+    random_convolution: Fraction = 0.0
+    """Mixing with the output of a random shallow network, as GIN; for the same purpose."""
 
 
 class UNet3DOptions(Options):

@@ -15,6 +15,7 @@ from torch import Tensor
 from crossmod import Context
 from crossmod.torch import send, thread_pool
 from crossmod_unet3d.augment import recolor
+from crossmod_unet3d.contrast import restyle
 from crossmod_unet3d.motion import draw_motion, move
 from crossmod_unet3d.plan import Plan
 from crossmod_unet3d.sampling import TrainingCases, cut, draw_center, is_forced
@@ -81,6 +82,7 @@ class PatchSource:
         else:
             image = send(cut(case.image, center, patch), device)
             labels = send(cut(case.labels, center, patch), device)
+        image = restyle(image, labels, len(self.ctx.classes), options.augmentation, rng)
         image = recolor(image, thick, options.augmentation, rng)
         axes = tuple(axis for axis in options.mirror_axes if rng.random() < 0.5)
         return image.flip(axes), labels.flip(axes)

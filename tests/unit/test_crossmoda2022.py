@@ -106,6 +106,8 @@ CONSTANTS: dict[str, Any] = {
         "inverted_gamma": 0.1,
         "gamma": 0.3,
         "bias_field": 0.0,
+        "class_contrast": 0.0,
+        "random_convolution": 0.0,
     },
     "pseudo_label.rounds": 3,  # [J, C]
     "pseudo_label.warm_start": False,  # [J] trained anew
