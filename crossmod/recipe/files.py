@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -191,7 +191,8 @@ def _require_inside(named: str, leads_to: Path, home: Path, where: str) -> None:
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Tables merge key by key; `false` removes a table.
 
-    Where another plugin is named, the options of the old one go.
+    Where another plugin is named, the options of the old one go. A new key comes last, or before
+    the next key of ``over`` that is in ``under``, too: translators are applied in their order.
 
     Example:
         >>> under = {"segment": {"use": "one", "epochs": 500, "folds": 5}, "augment": {}}
@@ -199,6 +200,8 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         {'segment': {'use': 'one', 'epochs': 2, 'folds': 5}}
         >>> merge(under, {"segment": {"use": "another"}})["segment"]
         {'folds': 5, 'use': 'another'}
+        >>> list(merge({"gan": {}, "sharpen": {}}, {"before": {}, "gan": {}}))
+        ['before', 'gan', 'sharpen']
     """
     merged = dict(under)
     for key, value in over.items():
@@ -211,7 +214,17 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
             del merged[key]
         else:
             merged[key] = value
-    return merged
+    return {key: merged[key] for key in _order(under, over) if key in merged}
+
+
+def _order(under: Iterable[str], over: Iterable[str]) -> list[str]:
+    """The keys of both; a new one stands before the next known one of ``over``, else at the end."""
+    order, followers = list(under), list(over)
+    for place, key in enumerate(followers):
+        if key not in order:
+            known = [later for later in followers[place + 1 :] if later in order]
+            order.insert(order.index(known[0]) if known else len(order), key)
+    return order
 
 
 def unset(table: Mapping[str, Any], kind: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import numpy as np
 from crossmod.data.crossmoda import DEFAULT_CLASSES
 from crossmod.data.state import Arrays, State
 from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, Volume
+from crossmod.errors import PluginError
 from crossmod.options import HasOptions, OptionsT
 from crossmod.store.checkpoints import Checkpoints
 
@@ -187,6 +188,25 @@ class Translator(Stage[OptionsT]):
     @abstractmethod
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
         """Yield the translation of each volume, in order: same case, same grid, in [0, 1]."""
+
+
+class PairTranslator(Translator[OptionsT]):
+    """A translator that looks at labels: every source image has them, no target image ever does."""
+
+    @abstractmethod
+    def translate_pairs(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
+        """Yield one or more translations of each pair; its label map stays as it is.
+
+        One of a case is made by `Pair.with_data`, further ones by `Pair.copy_as`; in [0, 1].
+        """
+
+    def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
+        """Refuse images without labels.
+
+        Raises:
+            PluginError: always.
+        """
+        raise PluginError("translates labeled images only", where=type(self).__name__)
 
 
 class Augmenter(Stage[OptionsT]):

@@ -18,16 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.cases import fault_of_case, shown
+from crossmod.data.nifti import read_grid
 from crossmod.data.state import State
-from crossmod.data.volumes import (
-    Affine,
-    Case,
-    LabelArray,
-    Pair,
-    Prediction,
-    Volume,
-    read_grid,
-)
+from crossmod.data.volumes import Affine, Case, LabelArray, Pair, Prediction, Volume
 from crossmod.errors import PluginError
 
 ItemT = TypeVar("ItemT", Volume, Pair, Prediction)
@@ -116,21 +109,43 @@ def translations(given: Iterable[Volume], yielded: Iterable[Volume], who: str) -
         yield replace(image, case=before.case, center=before.center)
 
 
+def pair_translations(
+    given: Mapping[str, Case], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
+) -> Iterator[Pair]:
+    """Pass on translated pairs in [0, 1] with the labels of the given ones, at least one of each.
+
+    A translation has the case identifier of what was given, a further one is a copy of that.
+    """
+    seen: set[str] = set()
+    missing = dict(given)
+    for pair in _items(yielded, Pair, who):
+        original = pair.case if pair.case in given else _original(pair.case, given)
+        if original is None:
+            allowed = "pairs from Pair.with_data or Pair.copy_as"
+            _refuse(who, pair.case, "is not a translation of a given case", allowed)
+        _named_once(pair.case, seen, who)
+        found = _labeled(pair, given[original], classes, who)
+        _within_unit(found.image.data, pair.case, "values", who)
+        _own_patient(pair, given[original], who)
+        if not np.array_equal(found.labels, given[original].pair().labels):
+            _refuse(who, pair.case, "changed the labels", "the label map of the given pair")
+        missing.pop(original, None)
+        yield found
+    for case in missing:
+        _refuse(who, case, "yielded nothing for this case", "at least one translation of each")
+
+
 def copies(
     given: Mapping[str, Case], yielded: Iterable[Pair], classes: Mapping[str, int], who: str
 ) -> Iterator[Pair]:
     """Pass on augmented pairs that are copies of given ones, each with its own name."""
     seen: set[str] = set()
     for pair in _items(yielded, Pair, who):
-        original, plus, suffix = pair.case.partition("+")
-        if not (plus and suffix and original in given):
+        original = _original(pair.case, given)
+        if original is None:
             _refuse(who, pair.case, "is not a copy of a given case", "pairs from Pair.copy_as")
-        if fault := fault_of_case(pair.case):
-            _refuse(who, pair.case, f"cannot be a case id: it {fault}", "plain words as suffix")
-        _once(pair.case, seen, "one suffix for each copy", who)
-        if pair.patient != given[original].patient:
-            what = f"yielded patient {pair.patient!r}"
-            _refuse(who, pair.case, what, f"that of the original, '{given[original].patient}'")
+        _named_once(pair.case, seen, who)
+        _own_patient(pair, given[original], who)
         yield _labeled(pair, given[original], classes, who)
 
 
@@ -193,6 +208,28 @@ def _items(yielded: object, kind: type[ItemT], who: str) -> Iterator[ItemT]:
 def _same_case(expected: str, found: str, who: str) -> None:
     if found != expected:
         _refuse(who, expected, f"yielded case {found!r}", "the cases in the order given")
+
+
+def _original(case: str, given: Mapping[str, Case]) -> str | None:
+    """The given case that another one is a copy of; it may be a copy itself."""
+    name, plus, suffix = case.rpartition("+")
+    while plus and suffix:
+        if name in given:
+            return name
+        name, plus, _ = name.rpartition("+")
+    return None
+
+
+def _named_once(case: str, seen: set[str], who: str) -> None:
+    if fault := fault_of_case(case):
+        _refuse(who, case, f"cannot be a case id: it {fault}", "plain words as suffix")
+    _once(case, seen, "one suffix for each copy", who)
+
+
+def _own_patient(pair: Pair, original: Case, who: str) -> None:
+    if pair.patient != original.patient:
+        what = f"yielded patient {pair.patient!r}"
+        _refuse(who, pair.case, what, f"that of the original, '{original.patient}'")
 
 
 def _once(case: str, seen: set[str], allowed: str, who: str) -> None:

@@ -16,6 +16,7 @@ from crossmod.stages.base import (
     Augmenter,
     Context,
     History,
+    PairTranslator,
     PseudoLabeler,
     Segmenter,
     Stage,
@@ -88,6 +89,16 @@ def _translate(stage: Translator[Any], state: State, given: Given, ctx: Context)
     results = stage.translate(given.labeled.volumes(), state, ctx)
     checked = contract.translations(given.labeled.volumes(), results, _who(stage))
     return [volume.data for volume in checked]
+
+
+@use.register(PairTranslator)
+def _translate_pairs(
+    stage: PairTranslator[Any], state: State, given: Given, ctx: Context
+) -> Results:
+    results = stage.translate_pairs(given.labeled.pairs(), state, ctx)
+    originals = {case.case: case for case in given.labeled.cases}
+    checked = contract.pair_translations(originals, results, given.trial.classes, _who(stage))
+    return [pair.image.data for pair in checked]
 
 
 @use.register(Augmenter)

@@ -21,6 +21,7 @@ FAST: dict[str, dict[str, Any]] = {
     },
     "van-cittert": {"iterations": 2},
     "naive-rescale": {"groups": [GROUP]},
+    "repaint": {"structures": [{"structure": "tumor", "means": [0.2, 0.6]}]},
     "singan-gba": {
         "groups": [GROUP],
         "iterations": 2,

@@ -26,6 +26,10 @@ a class, a center, and any key that has a default, such as `crop = false`, `patc
 `evaluate.labels = false`, which then has its default again. Where `false` is a value, as in
 `flip = false`, it is that value.
 
+Translators are applied in the order of their tables. A table that the other recipe does not have
+comes last, or before the next table that both have: write `[translate.repaint]` and then an empty
+`[translate.gan]` to put `repaint` before `gan`.
+
 The name after `extends` is relative to this recipe, with or without `.toml`. A file there takes
 precedence over the recipes that come with crossmod, so `extends = "quickstart"` works in any
 folder. A recipe that is itself called `quickstart.toml` extends the shipped one by that name. The

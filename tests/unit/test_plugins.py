@@ -18,13 +18,14 @@ BUILT_IN = {
     "cyclegan": "translate",
     "van-cittert": "translate",
     "naive-rescale": "augment",
+    "repaint": "translate",
     "singan-gba": "augment",
     "unet3d": "segment",
     "self-training": "pseudo_label",
 }
 
 
-def test_the_six_built_in_plugins_come_through_entry_points() -> None:
+def test_the_built_in_plugins_come_through_entry_points() -> None:
     found = {name: find.load(name).kind for name in find.available()}
     assert {name: found[name] for name in BUILT_IN} == BUILT_IN
 

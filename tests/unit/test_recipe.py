@@ -335,3 +335,16 @@ def test_merging_twice_changes_nothing_more(under: dict, over: dict) -> None:  #
     once = merge(under, over)
     assert merge(once, over) == once
     assert set(once) == set(under) | set(over)
+
+
+def test_a_new_translator_stands_before_the_one_that_follows_it(tmp_path: Path) -> None:
+    added = '[translate.first]\nuse = "repaint"\nstructures = [{ means = [0.3] }]\n'
+    child = tmp_path / "child.toml"
+    for after, order in (
+        ("", ["gan", "sharpen", "first"]),
+        ("[translate.gan]\n", ["first", "gan", "sharpen"]),
+        ("[translate.sharpen]\n", ["gan", "first", "sharpen"]),
+    ):
+        child.write_text(f'extends = "quickstart"\n{added}{after}')
+        [checked] = load_all(child, [])
+        assert list(checked.recipe.translate) == order

@@ -602,7 +602,10 @@ def test_r05_every_way_in_refuses_bad_case_ids_in_one_report(tmp_path: Path) -> 
 def test_r06_an_unknown_plugin_or_table_is_named_with_the_known_ones(tmp_path: Path) -> None:
     message = refusal(write(tmp_path, changed('"cyclegan"', '"os.system"') + "[transalte.x]\n"))
     assert "r.toml:11: translate.gan.use: no plugin is called 'os.system'" in message
-    assert "cyclegan, naive-rescale, self-training, singan-gba, unet3d, van-cittert" in message
+    assert (
+        "cyclegan, naive-rescale, repaint, self-training, singan-gba, unet3d, van-cittert"
+        in message
+    )
     assert "r.toml:14: transalte: unknown key 'transalte'" in message
     assert "did you mean 'translate'?" in message
     for name in ("../../x", "a/b", "", "x" * 100):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import tee
 from typing import Any, cast
 
 from crossmod.data.lesions import FitOn
-from crossmod.data.state import load_state, save_state
-from crossmod.data.volumes import Cohort, CohortWriter, read_labels
+from crossmod.data.nifti import read_labels
+from crossmod.data.state import State, load_state, save_state
+from crossmod.data.volumes import Cohort, CohortWriter, Pair, Volume
 from crossmod.errors import DataError
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.extents import Extent, Extents
 from crossmod.stages import contract
-from crossmod.stages.base import Augmenter, Context, Translator
+from crossmod.stages.base import Augmenter, Context, PairTranslator, Translator
 from crossmod.store.store import Store
 
 
@@ -64,15 +65,36 @@ class Translate(Apply):
     def make(self, store: Store, ctx: Context) -> None:
         source = Cohort.load(self.images.folder(store))
         stage = cast("Translator[Any]", self.use.stage())
-        given, checked = tee(ctx.progress(source.volumes(), total=len(source)))
-        results = stage.translate(given, load_state(self.fit.folder(store)), ctx)
+        state = load_state(self.fit.folder(store))
         writer = CohortWriter(ctx.folder, source.classes)
-        for volume, case in zip(
-            contract.translations(checked, results, self.use.who), source.cases, strict=True
-        ):
-            labels = read_labels(case.labels) if case.labels else None
-            writer.add(volume, patient=case.patient, labels=labels)
+        if isinstance(stage, PairTranslator):
+            for pair in self._pairs(stage, source, state, ctx):
+                writer.add_pair(pair)
+        else:
+            for volume, case in zip(
+                self._volumes(stage, source, state, ctx), source.cases, strict=True
+            ):
+                labels = read_labels(case.labels) if case.labels else None
+                writer.add(volume, patient=case.patient, labels=labels)
         writer.close()
+
+    def _volumes(
+        self, stage: Translator[Any], source: Cohort, state: State, ctx: Context
+    ) -> Iterator[Volume]:
+        given, checked = tee(ctx.progress(source.volumes(), total=len(source)))
+        results = stage.translate(given, state, ctx)
+        return contract.translations(checked, results, self.use.who)
+
+    def _pairs(
+        self, stage: PairTranslator[Any], source: Cohort, state: State, ctx: Context
+    ) -> Iterator[Pair]:
+        given = ctx.progress(source.pairs(), total=len(source))
+        results = stage.translate_pairs(given, state, ctx)
+        cases = {case.case: case for case in source.cases}
+        return contract.pair_translations(cases, results, source.classes, self.use.who)
+
+    def extent(self, extents: Extents) -> Extent | None:
+        return _with_copies(extents.of(self.images), extents.copies.get(self.key, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +113,14 @@ class Augment(Apply):
         writer.close()
 
     def extent(self, extents: Extents) -> Extent | None:
-        given = extents.of(self.images)
-        if given is None:
-            return None
-        count = round(given.count * extents.copies.get(self.key, 1.0))
-        cases = [given.cases[n % given.count] for n in range(count)]
-        named = tuple((f"{case}+{n}", center) for n, (case, center) in enumerate(cases))
-        return replace(given, cases=named)
+        return _with_copies(extents.of(self.images), extents.copies.get(self.key, 1.0))
+
+
+def _with_copies(given: Extent | None, copies: float) -> Extent | None:
+    """What becomes of a cohort where so many cases come out for each that goes in."""
+    if given is None:
+        return None
+    count = round(given.count * copies)
+    cases = [given.cases[n % given.count] for n in range(count)]
+    named = tuple((f"{case}+{n}", center) for n, (case, center) in enumerate(cases))
+    return replace(given, cases=named)

@@ -76,7 +76,7 @@ class Extents:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.copies: dict[str, float] = {}
-        """Key of an Augment step -> new cases for each one given; 1 where nothing is known."""
+        """Key of a step that applies a stage -> cases it makes of each one; 1 if not known."""
         self._known: dict[str, Extent | None] = {}
 
     def of(self, step: Step) -> Extent | None:

@@ -1,0 +1,130 @@
+"""The plugin repaint, and what the core asks of a translator that looks at labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from crossmod_repaint import Repaint, RepaintOptions
+from pydantic import ValidationError
+
+from crossmod import Context, Pair, PairTranslator, PluginError, Volume
+from crossmod.data.volumes import CohortWriter
+from crossmod.stages import contract
+
+CLASSES = {"tumor": 1, "cochlea": 2}
+CONTEXT = Context(Path("unused"), classes=CLASSES)
+
+
+def pair_of(case="a", level=0.8):
+    data = np.full((1, 6, 6, 4), 0.5, np.float32)
+    labels = np.zeros((6, 6, 4), np.uint8)
+    labels[1:3, 1:3, 1:3] = 1
+    data[0][labels == 1] = level + 0.1 * (np.arange(8) % 2 - 0.5)
+    labels[4, 4, 1:3] = 2
+    return Pair(Volume.of(data, np.eye(4), case=case), labels, patient=case)
+
+
+def repainted(pairs, **structures):
+    tables = [{"structure": name, **table} for name, table in structures.items()]
+    stage = Repaint(RepaintOptions.model_validate({"structures": tables}))
+    return list(stage.translate_pairs(pairs, {}, CONTEXT))
+
+
+def test_a_structure_gets_the_mean_and_the_rest_stays():
+    [found] = repainted([pair_of()], tumor={"means": [0.3]})
+    given, inside = pair_of(), found.labels == 1
+    assert found.case == "a"
+    assert found.image.data[0][inside].mean() == pytest.approx(0.3, abs=1e-6)
+    np.testing.assert_array_equal(found.image.data[0][~inside], given.image.data[0][~inside])
+    np.testing.assert_array_equal(found.labels, given.labels)
+
+
+def test_texture_scales_what_differs_inside():
+    whole, none = (
+        repainted([pair_of()], tumor={"means": [0.4], "texture": share})[0] for share in (1.0, 0.0)
+    )
+    inside = whole.labels == 1
+    assert none.image.data[0][inside].std() == pytest.approx(0, abs=1e-6)
+    # relative to the mean: 0.05 at 0.8 is 0.025 at 0.4
+    assert whole.image.data[0][inside].std() == pytest.approx(0.025, rel=1e-4)
+
+
+def test_each_value_makes_a_translation_and_short_lists_start_again():
+    found = repainted(
+        [pair_of("a"), pair_of("b")],
+        tumor={"means": [0.2, 0.4, 0.6]},
+        cochlea={"means": [0.9, 0.1]},
+    )
+    assert [pair.case for pair in found] == [
+        *("a", "a+paint-2", "a+paint-3"),
+        *("b", "b+paint-2", "b+paint-3"),
+    ]
+    means = [[pair.image.data[0][pair.labels == n].mean() for n in (1, 2)] for pair in found[:3]]
+    np.testing.assert_allclose(means, [[0.2, 0.9], [0.4, 0.1], [0.6, 0.9]], atol=1e-6)
+    assert {pair.patient for pair in found[:3]} == {"a"}
+
+
+def test_a_case_without_the_structure_stays_as_it_is():
+    given = pair_of()
+    given.labels[:] = 0
+    [found] = repainted([given], tumor={"means": [0.3]})
+    np.testing.assert_array_equal(found.image.data, given.image.data)
+
+
+@pytest.mark.parametrize(
+    "tables", [[], [{"means": []}], [{"means": [1.5]}], [{"means": [0.1]}, {"means": [0.2]}]]
+)
+def test_senseless_options_are_refused(tables):
+    with pytest.raises(ValidationError):
+        RepaintOptions.model_validate({"structures": tables})
+
+
+def test_images_without_labels_are_refused():
+    stage = Repaint(RepaintOptions.model_validate({"structures": [{"means": [0.3]}]}))
+    with pytest.raises(PluginError, match="translates labeled images only"):
+        stage.translate([pair_of().image], {}, CONTEXT)
+
+
+@pytest.fixture
+def given(tmp_path):
+    writer = CohortWriter(tmp_path, CLASSES)
+    for case in ("a", "a+x", "b"):
+        writer.add_pair(pair_of(case))
+    return {case.case: case for case in writer.close().cases}
+
+
+def checked(given, yielded):
+    return [pair.case for pair in contract.pair_translations(given, yielded, CLASSES, "p")]
+
+
+def test_translations_of_pairs_may_be_several_and_of_copies(given):
+    pairs = [case.pair() for case in given.values()]
+    copies = [pair.copy_as("y", pair.image.data) for pair in pairs]
+    assert checked(given, pairs + copies) == ["a", "a+x", "b", "a+y", "a+x+y", "b+y"]
+
+
+def relabeled(pair):
+    labels = pair.labels.copy()
+    labels[0] = 1
+    return Pair(pair.image, labels, pair.patient)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda pairs: pairs[:-1], "case b: yielded nothing for this case"),
+        (lambda pairs: [*pairs, pairs[0]], "case a: was yielded twice"),
+        (lambda pairs: [*pairs[:-1], relabeled(pairs[-1])], "case b: changed the labels"),
+        (lambda pairs: [pairs[0].with_data(pairs[0].image.data * 3)], "case a: yielded values in"),
+        (lambda pairs: [pair_of("c+x")], r"case c\+x: is not a translation of a given case"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message, given):
+    with pytest.raises(PluginError, match=message):
+        checked(given, change([case.pair() for case in given.values()]))
+
+
+def test_a_pair_translator_need_not_write_translate():
+    assert not {"translate"} & getattr(PairTranslator, "__abstractmethods__", set())
