@@ -12,8 +12,8 @@ from crossmod.data.grids import Grid
 from crossmod.data.nifti import write_nifti
 from crossmod.data.volumes import Case, Cohort, FloatArray, LabelArray, Prediction
 from crossmod.run.steps.extents import Extent, Lattice
+from crossmod.run.steps.kept import save_probabilities
 from crossmod.run.steps.scans import Native, save_grids
-from crossmod.run.steps.segmentation import save_probabilities
 
 FILES = 2
 """Number of different images; the cases of a cohort share them."""

@@ -24,6 +24,9 @@ FloatArray: TypeAlias = NDArray[np.float32]
 LabelArray: TypeAlias = NDArray[np.uint8]
 """Labels, uint8: 0 is background, others are those of `Cohort.classes`."""
 
+BoolArray: TypeAlias = NDArray[np.bool_]
+"""A mask."""
+
 Affine: TypeAlias = NDArray[np.float64]
 """``(4, 4)``, voxel -> RAS+ mm."""
 
@@ -85,11 +88,15 @@ class Pair:
         image: the image.
         labels: uint8 ``(I, J, K)`` on the grid of the image; 0 is background.
         patient: who it shows. Folds never separate pairs of one patient.
+        weight: how much a segmenter should learn from it, above 0; others have 1.
+        ignore: bool ``(I, J, K)``, true where a segmenter should learn nothing; None is nowhere.
     """
 
     image: Volume
     labels: LabelArray
     patient: str
+    weight: float = 1.0
+    ignore: BoolArray | None = None
 
     @property
     def case(self) -> str:
@@ -118,6 +125,7 @@ class Prediction:
     Attributes:
         image: the image it was made from.
         probabilities: float32 ``(1 + classes, I, J, K)``, background first, summing to 1.
+        read_folds: returns `folds`; None where nobody asked for them.
 
     Example:
         >>> scan = Volume.of(np.zeros((1, 1, 1, 2)), np.eye(4), case="ldn_1")
@@ -127,6 +135,7 @@ class Prediction:
 
     image: Volume
     probabilities: FloatArray
+    read_folds: Callable[[], LabelArray] | None = field(default=None, repr=False)
 
     @property
     def case(self) -> str:
@@ -138,6 +147,17 @@ class Prediction:
         """The most probable label, uint8 ``(I, J, K)``; label n is class channel n."""
         winner: LabelArray = np.argmax(self.probabilities, axis=0).astype(np.uint8)
         return winner
+
+    @cached_property
+    def folds(self) -> LabelArray:
+        """The most probable label by each fold, uint8 ``(F, I, J, K)``, read when first used.
+
+        With a single fold these are its labels of the image, of its mirror image and of shifted
+        ones. F is 0 where they were not kept, see `PseudoLabeler.reads_folds`.
+        """
+        if self.read_folds is None:
+            return np.zeros((0, *self.probabilities.shape[1:]), np.uint8)
+        return self.read_folds()
 
     def pair(self, labels: LabelArray) -> Pair:
         """The image with a label map ``(I, J, K)``; the core puts the patient in for the case."""
@@ -160,6 +180,8 @@ class Case:
         center: the hospital it comes from.
         image: image file.
         labels: label map file, or None where nobody labeled it.
+        weight: how much a segmenter should learn from it, see `Pair`.
+        ignore: file of a mask, 1 where a segmenter should learn nothing; None is nowhere.
     """
 
     case: str
@@ -167,6 +189,8 @@ class Case:
     center: str
     image: Path
     labels: Path | None = None
+    weight: float = 1.0
+    ignore: Path | None = None
 
     def volume(self) -> Volume:
         """The image, read when first used."""
@@ -181,7 +205,15 @@ class Case:
         """
         if self.labels is None:
             raise DataError("has no label map", where=self.case)
-        return Pair(self.volume(), read_labels(self.labels), self.patient)
+        ignore = None if self.ignore is None else read_labels(self.ignore).astype(bool)
+        return Pair(self.volume(), read_labels(self.labels), self.patient, self.weight, ignore)
+
+
+FILES = ("image", "labels", "ignore")
+"""The fields of a case that are files."""
+
+USUAL = {"weight": 1.0, "ignore": None}
+"""What a manifest does not mention."""
 
 
 @dataclass(frozen=True)
@@ -261,9 +293,9 @@ class Cohort:
         rows = []
         for case in self.cases:
             row = asdict(case)
-            for key in ("image", "labels"):
+            for key in FILES:
                 row[key] = str(row[key].relative_to(folder)) if row[key] else None
-            rows.append(row)
+            rows.append({key: row[key] for key in row if row[key] != USUAL.get(key, ...)})
         text = json.dumps({"classes": dict(self.classes), "cases": rows}, indent=1)
         (folder / self.MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -273,8 +305,8 @@ class Cohort:
         content = json.loads((folder / cls.MANIFEST).read_text(encoding="utf-8"))
         cases = []
         for row in content["cases"]:
-            image, labels = (folder / row[key] if row[key] else None for key in ("image", "labels"))
-            cases.append(Case(**row | {"image": image, "labels": labels}))
+            paths = {key: folder / row[key] for key in FILES if row.get(key)}
+            cases.append(Case(**row | paths))
         return cls(tuple(cases), content["classes"])
 
 
@@ -292,18 +324,23 @@ class CohortWriter:
 
     def write(self, image: Volume, *, patient: str = "", labels: LabelArray | None = None) -> Case:
         """The same, in any order and in several threads; the caller adds the case to `cases`."""
-        name = f"{image.case}.nii"
-        path = self.folder / "images" / name
+        path = self.folder / "images" / f"{image.case}.nii"
         write_nifti(path, image.data[0], image.affine)
-        labels_path = None
-        if labels is not None:
-            labels_path = self.folder / "labels" / name
-            write_nifti(labels_path, labels, image.affine)
+        labels_path = None if labels is None else self._mask("labels", image, labels)
         return Case(image.case, patient or image.case, image.center, path, labels_path)
 
     def add_pair(self, pair: Pair) -> None:
-        """Write one image and its label map."""
-        self.add(pair.image, patient=pair.patient, labels=pair.labels)
+        """Write one image, its label map and, where it has one, its mask."""
+        case = self.write(pair.image, patient=pair.patient, labels=pair.labels)
+        if pair.ignore is not None:
+            mask = self._mask("ignore", pair.image, pair.ignore.astype(np.uint8))
+            case = replace(case, ignore=mask)
+        self.cases.append(replace(case, weight=float(pair.weight)))
+
+    def _mask(self, folder: str, image: Volume, values: LabelArray) -> Path:
+        path = self.folder / folder / f"{image.case}.nii"
+        write_nifti(path, values, image.affine)
+        return path
 
     def close(self) -> Cohort:
         """Write the manifest and return the cohort."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pydantic import ValidationError
 
 from crossmod.data.cases import faults_of_cases, shown
@@ -53,6 +54,8 @@ class ManifestRow(Options):
     center: str
     image: str
     labels: str | None
+    weight: float = 1.0
+    ignore: str | None = None
 
 
 class Manifest(Options):
@@ -102,7 +105,11 @@ def _load(folder: Path) -> Cohort:
         raise DataError(problems_in(error), where=str(file)) from error
     problems = faults_of_cases(row.case for row in manifest.cases)
     for row in manifest.cases:
-        outside = [name for name in (row.image, row.labels) if name and not _below(folder, name)]
+        outside = [
+            name
+            for name in (row.image, row.labels, row.ignore)
+            if name and not _below(folder, name)
+        ]
         problems += [
             f"{shown(row.case)}: {shown(name)} lies outside of the folder" for name in outside
         ]
@@ -113,6 +120,8 @@ def _load(folder: Path) -> Cohort:
             *(row.case, row.patient, row.center),
             folder / row.image,
             folder / row.labels if row.labels else None,
+            row.weight,
+            folder / row.ignore if row.ignore else None,
         )
         for row in manifest.cases
     )
@@ -139,6 +148,8 @@ def export_raw(
 ) -> Exported:
     """Write a cohort as ``out/Dataset{number}_{name}``; labeled cases are for training.
 
+    Voxels that a case ignores have nnU-Net's label "ignore"; it has no weights of cases.
+
     Args:
         cohort: cases with unique names.
         out: nnU-Net's raw folder; made if missing.
@@ -158,12 +169,15 @@ def export_raw(
     with new_folder(folder, inputs) as stage:
         for part in ("imagesTr", "labelsTr", "imagesTs"):
             (stage / part).mkdir()
+        labels = {"background": 0, **cohort.classes}
+        if any(case.ignore for case in cohort.cases):
+            labels["ignore"] = 1 + max(labels.values())
         for case in progress(cohort.cases):
-            _write(case, stage)
+            _write(case, stage, labels.get("ignore", 0))
         labeled = cohort.only(lambda case: case.labels is not None)
         _write_json(stage / "dataset.json", {
             "channel_names": {"0": channel},
-            "labels": {"background": 0, **cohort.classes},
+            "labels": labels,
             "numTraining": len(labeled),
             "file_ending": ENDING,
         })  # fmt: skip
@@ -186,12 +200,14 @@ def _check(folder: Path, number: int, name: str) -> None:
         )
 
 
-def _write(case: Case, folder: Path) -> None:
+def _write(case: Case, folder: Path, ignored: int) -> None:
     part = "Tr" if case.labels else "Ts"
     image = load_scan(case.image)
     write_nifti(folder / f"images{part}" / f"{case.case}_0000{ENDING}", image.data, image.affine)
     if case.labels is not None:
         labels = load_labels(case.labels).labels
+        if case.ignore is not None:
+            labels = np.where(load_labels(case.ignore).labels > 0, ignored, labels)
         write_nifti(folder / "labelsTr" / f"{case.case}{ENDING}", labels, image.affine)
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.agreement import agreement
 from crossmod.data.grids import Grid, resample
 from crossmod.data.lesions import components
 from crossmod.data.volumes import Affine, FloatArray, LabelArray, Prediction, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv, write_csv
-from crossmod.model.ensemble import Ensemble, Outline, agreement
+from crossmod.model.ensemble import Ensemble, Outline
 
 COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag", "removed_mm3")
 """The columns of confidence.csv."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations, tee
+from itertools import islice, tee
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -13,9 +13,9 @@ import numpy as np
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, to_native
 from crossmod.data.lesions import keep_largest
-from crossmod.data.overlap import dice
 from crossmod.data.state import State
 from crossmod.data.volumes import LabelArray, Prediction, Volume
+from crossmod.model.views import VIEWS
 from crossmod.options import Average
 from crossmod.stages import contract
 from crossmod.stages.base import Context, Segmenter
@@ -67,6 +67,26 @@ class Ensemble:
             )
         yield from zip(*streams, strict=True)
 
+    def views(
+        self, volumes: Iterable[Volume], states: Sequence[State], ctx: Context
+    ) -> Iterator[tuple[Prediction, ...]]:
+        """For each volume, in order, what a single fold thinks of it and of changed views of it.
+
+        The first is that of the volume; all of them are on its grid.
+        """
+        [state] = states
+        stage = cast("Segmenter[Any]", self.use.stage())
+        originals, shown = tee(volumes)
+        changed = (view.of(volume) for volume in shown for view in VIEWS)
+        mine, checked = tee(changed)
+        found = contract.predictions(
+            checked, stage.predict(mine, state, ctx), self.classes.labels, self.use.who
+        )
+        for first, volume in zip(found, originals, strict=True):
+            others = islice(found, len(VIEWS) - 1)
+            each = zip(VIEWS, (first, *others), strict=True)
+            yield tuple(view.undone(prediction, volume) for view, prediction in each)
+
     def joined(self, members: Sequence[Prediction]) -> Prediction:
         """One prediction from those of all folds.
 
@@ -102,17 +122,3 @@ class Ensemble:
         for name in self.largest_component:
             labels = keep_largest(labels, self.classes.labels[name])
         return labels
-
-
-def agreement(maps: Sequence[LabelArray], labels: Mapping[str, int]) -> dict[str, float]:
-    """Class name -> mean Dice between every two label maps ``(I, J, K)``, one from each fold.
-
-    Returns:
-        Values in [0, 1]; 1 where no fold found the class; NaN with a single fold.
-    """
-    pairs = list(combinations(maps, 2))
-    result = {}
-    for name, label in labels.items():
-        overlaps = [dice(first == label, second == label) for first, second in pairs]
-        result[name] = float(np.mean(np.nan_to_num(overlaps, nan=1.0))) if pairs else math.nan
-    return result

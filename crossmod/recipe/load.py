@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -20,7 +20,7 @@ from crossmod.recipe.lookup import Names
 from crossmod.recipe.model import KINDS, Recipe
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
 from crossmod.stages import find
-from crossmod.stages.base import Segmenter
+from crossmod.stages.base import PseudoLabeler, Segmenter
 from crossmod.stages.find import StageUse
 from crossmod.stages.tables import SegmentTable
 
@@ -198,6 +198,8 @@ def _check(
         resolver.require_warm_start(segmenter)
     usual = Segmentation(segmenter, recipe.segment, recipe.preprocess.of("target"))
     last = resolver.last(recipe, usual)
+    if labeler := uses.get(("pseudo_label", "")):
+        resolver.require_weighing(labeler, {segmenter.who: segmenter, last.use.who: last.use})
     return recipe, Checked(variant, variant, recipe, uses, usual, last, document)
 
 
@@ -271,6 +273,21 @@ class Resolver:
             where = ("pseudo_label", "warm_start")
             self.problems.append(self.document.problem(where, text, allowed="false"))
 
+    def require_weighing(self, labeler: StageUse, segmenters: Mapping[str, StageUse]) -> None:
+        """Note a problem if a segmenter would pass over the weights of pseudo-labels."""
+        if not labeler_of(labeler).gives_weights:
+            return
+        for who, segmenter in segmenters.items():
+            if not segmenter.plugin.stage.weighs_cases:  # type: ignore[attr-defined]
+                text = (
+                    f"these options of {labeler.who} give cases weights or mask voxels, but {who}"
+                    " learns from all voxels of all cases alike"
+                )
+                allowed = "options without weights and masks, or another segmenter"
+                self.problems.append(
+                    self.document.problem(("pseudo_label",), text, allowed=allowed)
+                )
+
     def _plugin(self, kind: str, wanted: str, location: Location) -> find.Plugin | None:
         try:
             plugin = find.load(wanted)
@@ -302,6 +319,11 @@ class Resolver:
             self.problems.extend(explain(error, location, model, self.document, extra))
             return None
         return self.names.resolved(options, location, self.problems, concerns)
+
+
+def labeler_of(use: StageUse) -> PseudoLabeler[Any]:
+    """The pseudo-labeler of a recipe, ready to say what it needs."""
+    return cast("PseudoLabeler[Any]", use.stage())
 
 
 def _kind_of(name: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from crossmod.data.grids import Preprocess
 from crossmod.model.ensemble import Ensemble
-from crossmod.recipe.load import Checked, Segmentation
+from crossmod.recipe.load import Checked, Segmentation, labeler_of
 from crossmod.recipe.model import AnyFiles, Files
 from crossmod.run.data import chosen
 from crossmod.run.sources import Sources
@@ -180,6 +180,7 @@ class Planner:
                 **self._by(use),
                 predictions=self.made.predictions[last, "target"],
                 earlier=tuple(self.made.rounds),
+                source=self.made.source if labeler_of(use).reads_source else None,
             )
             self.made.rounds.append(self._add(chosen))
             labeled: Step = chosen
@@ -276,14 +277,15 @@ class Planner:
         setup: Segmentation,
     ) -> None:
         classes = self.recipe.data.class_table
-        table = setup.table
+        table, feeds = setup.table, split == "target" and self._feeds(stage)
         predict = Predict(
             name=f"predict-{stage}-{split}",
             **self._by(setup.use) | {"seed": 0},  # nothing in it is random
             models=models,
             images=images,
             ensemble=Ensemble(setup.use, classes, table.average, table.largest_component),
-            keep_probabilities=split == "target" and self._feeds(stage),
+            keep_probabilities=feeds,
+            keep_folds=feeds and labeler_of(self.checked.uses["pseudo_label", ""]).reads_folds,
         )
         self.made.predictions[stage, split] = self._add(predict)
         evaluate = self.recipe.evaluate

@@ -137,9 +137,15 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class History:
-    """The rounds of self-training so far: the pseudo-labeled cohort of each, oldest first."""
+    """The rounds of self-training so far.
+
+    Attributes:
+        rounds: the pseudo-labeled cohort of each, oldest first.
+        source: the labeled source cohort, where `PseudoLabeler.reads_source` asks for it.
+    """
 
     rounds: tuple[Cohort, ...] = ()
+    source: Cohort | None = None
 
 
 class Stage(HasOptions[OptionsT], ABC):
@@ -227,6 +233,9 @@ class Segmenter(Stage[OptionsT]):
 
     warm_starts: ClassVar[bool] = False
     """Whether `fit` starts from `Context.start` if it is given."""
+    weighs_cases: ClassVar[bool] = False
+    """Whether `fit` heeds `Case.weight` and learns nothing where `Case.ignore` says so. Without it
+    a recipe whose pseudo-labeler gives weights or masks is refused."""
 
     @abstractmethod
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> Arrays:
@@ -251,11 +260,30 @@ class Segmenter(Stage[OptionsT]):
 class PseudoLabeler(Stage[OptionsT]):
     """Decides which predictions on real target images to learn from, and when to stop."""
 
+    @property
+    def reads_folds(self) -> bool:
+        """Whether `select` looks at `Prediction.folds`, which takes the core time to keep."""
+        return False
+
+    @property
+    def reads_source(self) -> bool:
+        """Whether `select` looks at `History.source`."""
+        return False
+
+    @property
+    def gives_weights(self) -> bool:
+        """Whether `select` may yield pairs with a weight or a mask; the segmenter must heed it."""
+        return False
+
     @abstractmethod
     def select(
         self, predictions: Iterable[Prediction], history: History, ctx: Context
     ) -> Iterator[Pair]:
-        """Yield labeled pairs from predictions: keep, clean or drop each."""
+        """Yield labeled pairs from predictions: keep, clean or drop each.
+
+        What it notes of a case by ``ctx.metric(case=..., kept="yes", why="", ...)`` becomes a row
+        of the run's ``ledger.csv``; ``kept="no"`` shows the case in the report, with its ``why``.
+        """
 
     @abstractmethod
     def done(self, history: History) -> bool:

@@ -9,6 +9,7 @@ the input, whatever a plugin returns.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import zip_longest
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from crossmod.data.cases import fault_of_case, shown
 from crossmod.data.nifti import read_grid
 from crossmod.data.state import State
-from crossmod.data.volumes import Affine, Case, LabelArray, Pair, Prediction, Volume
+from crossmod.data.volumes import Affine, BoolArray, Case, LabelArray, Pair, Prediction, Volume
 from crossmod.errors import PluginError
 
 ItemT = TypeVar("ItemT", Volume, Pair, Prediction)
@@ -247,7 +248,25 @@ def _labeled(pair: Pair, case: Case, classes: Mapping[str, int], who: str) -> Pa
     if unknown:
         _refuse(who, pair.case, f"yielded labels {sorted(unknown)}", f"0 and {dict(classes)}")
     known: LabelArray = labels.astype(np.uint8, copy=False)
-    return Pair(replace(image, center=case.center), known, case.patient)
+    weight, ignore = _weight(pair, who), _ignored(pair, image.grid, who)
+    return Pair(replace(image, center=case.center), known, case.patient, weight, ignore)
+
+
+def _weight(pair: Pair, who: str) -> float:
+    """How much a pair counts."""
+    value: object = pair.weight
+    if not isinstance(value, int | float | np.number) or not 0 < float(value) < math.inf:
+        _refuse(who, pair.case, f"has the weight {value!r}", "a finite number above 0")
+    return float(value)
+
+
+def _ignored(pair: Pair, shape: tuple[int, ...], who: str) -> BoolArray | None:
+    """The voxels of a pair that nothing is learned from; None where there are none."""
+    if pair.ignore is None:
+        return None
+    mask = _array(pair.ignore, "ignore", "b", who, pair.case)
+    _shaped(mask, shape, "ignore", pair.case, who)
+    return mask if mask.any() else None
 
 
 def _on_grid(shape: tuple[int, ...], affine: Affine, after: Volume, who: str) -> Volume:
@@ -277,7 +296,7 @@ def _array(value: object, field: str, kinds: str, who: str, case: str) -> NDArra
         what = f"{field} is {_kind(value)}, not an array: {error}"
         _refuse(who, case, what, "a numpy array")
     if array.dtype.kind not in kinds:
-        allowed = "integers" if "f" not in kinds else "numbers"
+        allowed = {"b": "bool"}.get(kinds, "integers" if "f" not in kinds else "numbers")
         _refuse(who, case, f"{field} holds values of type {array.dtype}", allowed)
     return array
 

@@ -125,6 +125,7 @@ class UNet3D(Segmenter[UNet3DOptions]):
     """A 3D U-Net whose shape follows from voxel size and image size."""
 
     warm_starts = True
+    weighs_cases = True
 
     def fit(self, train: Cohort, validation: Cohort, ctx: Context) -> State:
         """Train on patches; the final weights are kept, as in nnU-Net."""

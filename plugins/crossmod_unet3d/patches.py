@@ -35,11 +35,14 @@ class Batch:
         images: float32 ``(B, 1, I, J, K)``, about mean 0 and standard deviation 1.
         labels: uint8 ``(B, I, J, K)``.
         names: the cases the patches come from.
+        weights: float32 ``(B,)``, how much each patch counts; None where all count the same and
+            no voxel is ignored.
     """
 
     images: Tensor
     labels: Tensor
     names: list[str]
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class PatchSource:
 
     def batch(self, step: int) -> Batch:
         """The batch of a step."""
-        images, labels, names = [], [], []
+        images, labels, names, weights = [], [], [], []
         for item in range(self.plan.batch):
             rng = self.ctx.rng("patch", step, item)
             index = int(rng.integers(len(self.cases)))
@@ -68,7 +71,9 @@ class PatchSource:
             images.append(image)
             labels.append(outline)
             names.append(self.cases.names[index])
-        return Batch(torch.stack(images)[:, None], torch.stack(labels), names)
+            weights += [self.cases.weights[index]] if self.cases.weights else []
+        counted = send(torch.tensor(weights), self.ctx.device) if weights else None
+        return Batch(torch.stack(images)[:, None], torch.stack(labels), names, counted)
 
     def _patch(self, index: int, item: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         options, patch, thick = self.options, self.plan.patch, self.plan.thick_axis

@@ -156,9 +156,10 @@ def agreement(predictor: Predictor, cohort: Cohort, ctx: Context) -> dict[str, f
     """
     scores: dict[str, list[float]] = {name: [] for name in ctx.classes}
     for pair in cohort.pairs():
-        found = predictor(pair.image.data[0]).argmax(axis=0)
+        seen = ... if pair.ignore is None else ~pair.ignore
+        found = predictor(pair.image.data[0]).argmax(axis=0)[seen]
         for name, label in ctx.classes.items():
-            truth = pair.labels == label
+            truth = pair.labels[seen] == label
             if truth.any():
                 scores[name].append(dice(found == label, truth))
     return {f"agreement_{name}": float(np.mean(row)) for name, row in scores.items() if row}

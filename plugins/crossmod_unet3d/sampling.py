@@ -14,6 +14,7 @@ from crossmod import Case, Cohort, DataError, FloatArray, LabelArray
 from crossmod.torch import send
 from crossmod_unet3d.plan import Axes
 
+IGNORED = 255  # label of voxels that nothing is learned from
 KEPT_VOXELS = 10_000  # foreground voxels remembered per class, as in nnU-Net
 
 Box = tuple[slice, ...]
@@ -25,7 +26,7 @@ class Loaded:
 
     Attributes:
         image: float32 ``(I, J, K)``, mean 0 and standard deviation 1 over the whole volume.
-        labels: uint8 ``(I, J, K)``.
+        labels: uint8 ``(I, J, K)``; `IGNORED` where nothing is learned.
         boxes: label -> the smallest box around all its voxels.
     """
 
@@ -34,9 +35,12 @@ class Loaded:
     boxes: Mapping[int, Box]
 
     @classmethod
-    def of(cls, image: FloatArray, labels: LabelArray) -> Loaded:
+    def of(cls, image: FloatArray, labels: LabelArray, ignore: np.ndarray | None = None) -> Loaded:
         """A case in main memory."""
         boxes = {label: _box_around(labels == label) for label in range(1, int(labels.max()) + 1)}
+        if ignore is not None:
+            labels = np.where(ignore, np.uint8(IGNORED), labels)
+            boxes[IGNORED] = _box_around(ignore)
         found = {label: box for label, box in boxes.items() if box}
         return cls(torch.from_numpy(image), torch.from_numpy(labels), found)
 
@@ -83,7 +87,8 @@ class TrainingCases:
         shapes: voxels ``(I, J, K)`` of each case.
         median_shape: median of these along each axis.
         spacing_mm: median voxel size.
-        voxels: per case, class -> ``(N, 3)`` voxel indices.
+        voxels: per case, class -> ``(N, 3)`` voxel indices; those that are ignored are left out.
+        weights: how much each case counts; None where all count the same and nothing is ignored.
     """
 
     def __init__(
@@ -95,6 +100,8 @@ class TrainingCases:
         self._kept: dict[int, Loaded] = {}
         self._room_bytes = dict(room_bytes)
         self.names = [case.case for case in cohort.cases]
+        plain = all(case.weight == 1 and case.ignore is None for case in cohort.cases)
+        self.weights = None if plain else [case.weight for case in cohort.cases]
         self.shapes: list[Axes] = []
         self.voxels: list[dict[int, np.ndarray]] = []
         spacings = []
@@ -118,7 +125,7 @@ class TrainingCases:
 
     def _read(self, index: int) -> Loaded:
         pair = self._cases[index].pair()
-        return Loaded.of(z_score(pair.image.data[0]), pair.labels)
+        return Loaded.of(z_score(pair.image.data[0]), pair.labels, pair.ignore)
 
     def _keep(self, index: int, loaded: Loaded) -> None:
         """Keep a case on the first device that has room for it."""

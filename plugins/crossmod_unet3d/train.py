@@ -22,6 +22,7 @@ from crossmod.torch import (
 from crossmod_unet3d.networks import UNet
 from crossmod_unet3d.patches import Batch
 from crossmod_unet3d.plan import Plan
+from crossmod_unet3d.sampling import IGNORED
 
 if TYPE_CHECKING:
     from crossmod_unet3d import UNet3DOptions
@@ -96,9 +97,12 @@ def differentiate(
             tensors[first : first + size].to(ctx.device, non_blocking=True)
             for tensors in (batch.images, batch.labels)
         )
+        counted = None
+        if batch.weights is not None:
+            counted = batch.weights[first : first + size].to(ctx.device, non_blocking=True)
         with autocast(ctx.device, ctx.precision, fp16_is_safe=True):
             levels = network.levels(images)
-        loss = deep_loss(levels, labels, plan.strides, batch_dice=batch_dice)
+        loss = deep_loss(levels, labels, plan.strides, batch_dice=batch_dice, weights=counted)
         loss = loss * (len(images) / patches)
         return loss.detach(), torch.autograd.grad(scaler.scale(loss), weights)
 
@@ -132,6 +136,7 @@ def deep_loss(
     strides: Sequence[Sequence[int]],
     *,
     batch_dice: bool,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Loss of all supervised stages, each weighing half of the finer one.
 
@@ -140,15 +145,20 @@ def deep_loss(
         labels: uint8 ``(B, I, J, K)``.
         strides: of every stage.
         batch_dice: see `dice_and_cross_entropy`.
+        weights: how much each patch counts, ``(B,)``; None where all count the same and no voxel
+            is ignored.
     """
-    weights = [0.5**level for level in range(len(levels))]
+    shares = [0.5**level for level in range(len(levels))]
     total = torch.zeros((), device=labels.device)
     target = labels
-    for scores, weight, (i, j, k) in zip(levels, weights, strides, strict=False):
+    for scores, share, (i, j, k) in zip(levels, shares, strides, strict=False):
         target = target[:, i // 2 :: i, j // 2 :: j, k // 2 :: k]  # the nearest of each cell
-        loss = dice_and_cross_entropy(scores, target, batch_dice=batch_dice)
-        total = total + weight * loss
-    return total / sum(weights)
+        if weights is None:
+            loss = dice_and_cross_entropy(scores, target, batch_dice=batch_dice)
+        else:
+            loss = weighted_loss(scores, target, weights, batch_dice=batch_dice)
+        total = total + share * loss
+    return total / sum(shares)
 
 
 def dice_and_cross_entropy(scores: Tensor, labels: Tensor, *, batch_dice: bool) -> Tensor:
@@ -173,3 +183,33 @@ def dice_and_cross_entropy(scores: Tensor, labels: Tensor, *, batch_dice: bool) 
     size = probabilities.sum(axes) + truth.sum(axes)
     dice = (2 * common + SMOOTH) / (size + SMOOTH)
     return entropy + 1 - dice.mean()
+
+
+def weighted_loss(scores: Tensor, labels: Tensor, weights: Tensor, *, batch_dice: bool) -> Tensor:
+    """`dice_and_cross_entropy` of patches that count more or less, without ignored voxels.
+
+    With weights of 1 and no such voxel it is the same up to rounding.
+
+    Args:
+        scores: ``(B, 1 + classes, I, J, K)``.
+        labels: integers ``(B, I, J, K)``; voxels with `IGNORED` add nothing.
+        weights: ``(B,)``: factor of the loss of each patch, and with ``batch_dice`` of its voxels
+            in the common Dice.
+        batch_dice: see `dice_and_cross_entropy`.
+    """
+    logarithms = functional.log_softmax(scores.float(), dim=1)
+    counted = (labels != IGNORED)[:, None].to(logarithms.dtype)
+    classes = torch.arange(scores.shape[1], device=labels.device).view(1, -1, 1, 1, 1)
+    where = (labels[:, None] == classes).to(logarithms.dtype)
+    space = (2, 3, 4)
+    voxels = counted.sum((1, *space)).clamp_min(1)
+    entropy = -(logarithms * where).sum((1, *space)) / voxels
+    truth, probabilities = where[:, 1:], logarithms[:, 1:].exp() * counted
+    common = (probabilities * truth).sum(space)
+    size = probabilities.sum(space) + truth.sum(space)
+    if batch_dice:
+        common, size = ((weights[:, None] * part).sum(0) for part in (common, size))
+        dice = ((2 * common + SMOOTH) / (size + SMOOTH)).mean()
+        return (weights * entropy).mean() + weights.mean() * (1 - dice)
+    dice = ((2 * common + SMOOTH) / (size + SMOOTH)).mean(1)
+    return (weights * (entropy + 1 - dice)).mean()

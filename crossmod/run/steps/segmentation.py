@@ -14,13 +14,15 @@ from crossmod.data.form import write_outline
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.nifti import read_labels
 from crossmod.data.state import load_state, save_state
-from crossmod.data.volumes import Cohort, CohortWriter, FloatArray, Prediction, Volume
+from crossmod.data.volumes import Cohort, CohortWriter, Pair
 from crossmod.errors import elided
 from crossmod.files.patterns import references_of
 from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid
 from crossmod.model.ensemble import Ensemble
+from crossmod.model.views import VIEWS
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.extents import Extent, Extents
+from crossmod.run.steps.kept import load_prediction, save_folds, save_probabilities
 from crossmod.run.steps.scans import Prepare, ScanSource, load_grids
 from crossmod.scores.metrics import Score, read_scores, score, write_scores
 from crossmod.scores.table import DICE, code_of_further
@@ -57,11 +59,24 @@ class Train(PluginStep):
         train, validation = cohort.folds(self.folds, self.seed, origins)[self.fold]
         stage = cast("Segmenter[Any]", self.use.stage())
         start = load_state(self.start.folder(store)) if self.start else None
+        if not stage.weighs_cases:
+            _tell_unheeded(train, self.use.who, ctx)
         seeded = replace(ctx, seed=self.seed + self.fold, start=start)
         save_state(ctx.folder, contract.learned(stage.fit(train, validation, seeded), self.use.who))
 
     def alone(self) -> Self:
         return replace(self, start=None)
+
+
+def _tell_unheeded(train: Cohort, who: str, ctx: Context) -> None:
+    """Warn of weights and masks that a segmenter passes over."""
+    weighted = sum(case.weight != 1 for case in train.cases)
+    masked = sum(case.ignore is not None for case in train.cases)
+    if weighted or masked:
+        ctx.log(
+            f"warning: {who} learns from all voxels of all cases alike: the weights of {weighted}"
+            f" and the masks of {masked} cases have no effect"
+        )
 
 
 def _origins(labeled: Sequence[Step], store: Store) -> dict[str, int]:
@@ -81,12 +96,14 @@ class Predict(PluginStep):
     images: Prepare
     ensemble: Ensemble
     keep_probabilities: bool
+    keep_folds: bool = False
 
     code_version = 2
 
     @property
     def settings(self) -> Mapping[str, Any]:
         return {
+            **({"keep_folds": True} if self.keep_folds else {}),
             **super().settings,
             "average": self.ensemble.average,
             "largest_component": list(self.ensemble.largest_component),
@@ -99,8 +116,10 @@ class Predict(PluginStep):
         states = [load_state(model.folder(store)) for model in self.models]
         removed: dict[str, Mapping[str, float]] = {}
         given = ctx.progress(cohort.volumes(), total=len(cohort))
-        for folds in self.ensemble.members(given, states, ctx):
-            prediction = self.ensemble.joined(folds)
+        alone = self.keep_folds and len(states) == 1
+        members = self.ensemble.views if alone else self.ensemble.members
+        for found in members(given, states, ctx):
+            prediction = self.ensemble.joined(found[: len(states)])
             native = grids[prediction.case]
             outline = self.ensemble.outline(prediction, native.grid)
             path = label_map(ctx.folder, prediction.case)
@@ -108,6 +127,8 @@ class Predict(PluginStep):
             removed[prediction.case] = outline.removed_mm3
             if self.keep_probabilities:
                 save_probabilities(ctx.folder, prediction)
+            if self.keep_folds:
+                save_folds(ctx.folder, found)
         for name in self.ensemble.largest_component:
             if cut := {case: one[name] for case, one in removed.items() if one[name]}:
                 ctx.log(f"{_told(name, cut)}; {len(cut)} of {len(removed)} scans")
@@ -121,6 +142,7 @@ class Predict(PluginStep):
         if images is None:
             return None
         kept = images.lattice.voxels * maps * 2 if self.keep_probabilities else 0
+        kept += int(images.lattice.voxels * LABEL_BYTES) * len(VIEWS) if self.keep_folds else 0
         return images.count * (kept + int(images.native.voxels * LABEL_BYTES))
 
 
@@ -136,20 +158,6 @@ def label_map(folder: Path, case: str) -> Path:
     return folder / "labels" / f"{case}.nii.gz"
 
 
-def save_probabilities(folder: Path, prediction: Prediction) -> None:
-    """Keep class probabilities ``(1 + classes, I, J, K)`` in half precision."""
-    path = folder / "probabilities" / f"{prediction.case}.npy"
-    path.parent.mkdir(exist_ok=True)
-    np.save(path, prediction.probabilities.astype(np.float16), allow_pickle=False)
-
-
-def load_prediction(folder: Path, image: Volume) -> Prediction:
-    """The prediction a Predict step kept for an image."""
-    path = folder / "probabilities" / f"{image.case}.npy"
-    probabilities: FloatArray = np.load(path, allow_pickle=False).astype(np.float32)
-    return Prediction(image, probabilities)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabel(PluginStep):
     """Choose and clean predictions on target images to learn from."""
@@ -159,14 +167,18 @@ class PseudoLabel(PluginStep):
 
     predictions: Predict
     earlier: tuple[PseudoLabel, ...]
+    source: Prepare | None = None
 
     @property
     def inputs(self) -> tuple[Step, ...]:
-        return (self.predictions, self.predictions.images, *self.earlier)
+        known = (self.source,) if self.source else ()
+        return (self.predictions, self.predictions.images, *self.earlier, *known)
 
     def make(self, store: Store, ctx: Context) -> None:
         cohort = Cohort.load(self.predictions.images.folder(store))
-        history = History(tuple(Cohort.load(step.folder(store)) for step in self.earlier))
+        rounds = tuple(Cohort.load(step.folder(store)) for step in self.earlier)
+        source = Cohort.load(self.source.folder(store)) if self.source else None
+        history = History(rounds, source)
         stage = cast("PseudoLabeler[Any]", self.use.stage())
         folder = self.predictions.folder(store)
         given = (load_prediction(folder, volume) for volume in cohort.volumes())
@@ -175,7 +187,7 @@ class PseudoLabel(PluginStep):
         writer = CohortWriter(ctx.folder, cohort.classes)
         for pair in contract.selections(images, results, cohort.classes, self.use.who):
             writer.add_pair(pair)
-        done = stage.done(History((*history.rounds, writer.close())))
+        done = stage.done(History((*rounds, writer.close()), source))
         _note_end(ctx.folder, contract.decision(done, self.use.who))
 
     def extent(self, extents: Extents) -> Extent | None:
@@ -203,11 +215,16 @@ class Regrid(Step):
         writer = CohortWriter(ctx.folder, labeled.classes)
         for pair in ctx.progress(labeled.pairs(), total=len(labeled)):
             image = images[pair.case].volume()
-            labels = resample_labels(pair.labels, pair.image.affine, Grid(image.grid, image.affine))
+            grid = Grid(image.grid, image.affine)
+            labels = resample_labels(pair.labels, pair.image.affine, grid)
+            ignore = None
+            if pair.ignore is not None:
+                mask = resample_labels(pair.ignore.astype(np.uint8), pair.image.affine, grid)
+                ignore = mask.astype(bool)
             for name, label in labeled.classes.items():
                 if label in pair.labels and label not in labels:
                     ctx.log(f"warning: case {pair.case}: '{name}' vanishes on this grid")
-            writer.add(image, patient=pair.patient, labels=labels)
+            writer.add_pair(Pair(image, labels, pair.patient, pair.weight, ignore))
         writer.close()
 
     def extent(self, extents: Extents) -> Extent | None:
