@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         rescale,
         unmatched_groups,
     )
-    from crossmod.data.overlap import dice
+    from crossmod.data.overlap import agreement, dice
     from crossmod.data.state import State
     from crossmod.data.volumes import (
         Case,
@@ -108,6 +108,7 @@ __all__ = [
     "Weight",
     "Where",
     "__version__",
+    "agreement",
     "dice",
     "distinct_names",
     "hookimpl",
@@ -120,7 +121,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "crossmod.data.overlap": ("dice",),
+    "crossmod.data.overlap": ("agreement", "dice"),
     "crossmod.data.state": ("State",),
     "crossmod.data.volumes": (
         "Case",

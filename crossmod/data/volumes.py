@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.nifti import read_affine, read_image, read_labels, write_nifti
+from crossmod.data.overlap import BoolArray
 from crossmod.errors import DataError
 
 FloatArray: TypeAlias = NDArray[np.float32]
@@ -23,9 +24,6 @@ FloatArray: TypeAlias = NDArray[np.float32]
 
 LabelArray: TypeAlias = NDArray[np.uint8]
 """Labels, uint8: 0 is background, others are those of `Cohort.classes`."""
-
-BoolArray: TypeAlias = NDArray[np.bool_]
-"""A mask."""
 
 Affine: TypeAlias = NDArray[np.float64]
 """``(4, 4)``, voxel -> RAS+ mm."""

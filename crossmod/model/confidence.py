@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.agreement import agreement
 from crossmod.data.grids import Grid, resample
 from crossmod.data.lesions import components
+from crossmod.data.overlap import agreement
 from crossmod.data.volumes import Affine, FloatArray, LabelArray, Prediction, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv, write_csv

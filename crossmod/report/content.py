@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from crossmod.data.volumes import Case, Cohort
+from crossmod.data.volumes import Case, Cohort, LabelArray
 from crossmod.intake import Intake
 from crossmod.scores.metrics import Score
 
@@ -22,6 +22,23 @@ ORACLE = "oracle"
 
 NO_ADAPTATION = "no-adaptation"
 """The stage trained on source images as they are."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A target case that a round did not learn from.
+
+    Attributes:
+        round: counted from 1.
+        case: its scan, on the common grid.
+        why: in words.
+        labels: reads what was predicted there, uint8 ``(I, J, K)``.
+    """
+
+    round: int
+    case: Case
+    why: str
+    labels: Callable[[], LabelArray]
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,8 @@ class ReportContent:
         notes: (step, lines) that plugins logged about their results.
         intake: how scans and references are read.
         series: which series of folders of DICOM files.
+        ledger: what was noted of each target case in each round, see ``ledger.csv``.
+        dropped: those of them that were not learned from.
     """
 
     title: str
@@ -73,6 +92,8 @@ class ReportContent:
     notes: Sequence[tuple[str, Sequence[str]]] = ()
     intake: Intake = field(default_factory=Intake)
     series: str = ""
+    ledger: Sequence[Mapping[str, str | float]] = ()
+    dropped: Sequence[Dropped] = ()
 
     @property
     def label(self) -> int:

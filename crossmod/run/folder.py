@@ -25,7 +25,10 @@ EVENTS = "events.jsonl"
 LOCKED = "recipe.lock.toml"
 """The recipe as it ran."""
 
-FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
+LEDGER = "ledger.csv"
+"""What is known of every pseudo-labeled case in every round, where a recipe asks for it."""
+
+FILES = ("metrics.csv", LEDGER, "run.json", LOCKED, "report.html", ".report-key",
          "comparison.csv", "comparison.md", "comparison.tex", "differences.csv")  # fmt: skip
 """What a run writes besides results and the log."""
 

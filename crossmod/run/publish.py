@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from functools import reduce
+from functools import partial, reduce
 from importlib.metadata import version
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crossmod.data.folder import Scan
-from crossmod.data.volumes import Cohort
+from crossmod.data.volumes import Case, Cohort, LabelArray
 from crossmod.files.digests import digest_of_bytes
 from crossmod.files.figures import FIGURES
 from crossmod.files.outputs import Outputs
@@ -19,7 +19,8 @@ from crossmod.files.patterns import references_of
 from crossmod.recipe.lock import locked
 from crossmod.run.folder import LOCKED
 from crossmod.run.run import Run
-from crossmod.run.steps import Step, label_map
+from crossmod.run.steps import PseudoLabel, Step, label_map
+from crossmod.run.steps.kept import load_prediction
 from crossmod.scores.comparison import (
     Comparison,
     Sizes,
@@ -32,6 +33,9 @@ from crossmod.scores.comparison import (
 )
 from crossmod.scores.final import split_of
 from crossmod.scores.sheets import write_sheets
+
+if TYPE_CHECKING:
+    from crossmod.report.content import Dropped
 
 COMPARISON_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "differences.csv",
                     "report.html")  # fmt: skip
@@ -84,6 +88,8 @@ def publish_report(run: Run) -> None:
         notes=run.notes(),
         intake=checked.recipe.intake,
         series=plan.validation.series if plan.validation else "",
+        ledger=run.ledger(),
+        dropped=_dropped(run),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
         charts = write_report(file, content)
@@ -178,6 +184,24 @@ def _facts(run: Run) -> dict[str, str]:
 def _cohorts(run: Run, steps: Sequence[Step]) -> dict[str, Cohort]:
     """Name -> cohort of those of the steps that the run came to."""
     return {one.name: Cohort.load(one.folder(run.store)) for one in steps if one in run.reached}
+
+
+def _dropped(run: Run) -> list[Dropped]:
+    """The target cases that rounds noted not to learn from."""
+    from crossmod.report.content import Dropped
+
+    given = Cohort.load(run.plan.target.folder(run.store))
+    cases = {case.case: case for case in given.cases}
+
+    def labels(step: PseudoLabel, case: Case) -> LabelArray:
+        return load_prediction(step.predictions.folder(run.store), case.volume()).labels
+
+    return [
+        Dropped(number, case, str(row["why"]), partial(labels, run.plan.rounds[number - 1], case))
+        for row in run.ledger()
+        if row["kept"] == "no" and (case := cases.get(str(row["case"])))
+        for number in (int(row["round"]),)
+    ]
 
 
 def _panels(run: Run) -> list[tuple[str, Path]]:

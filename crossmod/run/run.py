@@ -15,7 +15,8 @@ from crossmod.faults import point
 from crossmod.files.atomic import append_line
 from crossmod.files.outputs import Outputs
 from crossmod.model.facts import RUN_FILE
-from crossmod.run.folder import EVENTS, RunFolder
+from crossmod.run.folder import EVENTS, LEDGER, RunFolder
+from crossmod.run.ledger import Row, read_round, write_ledger
 from crossmod.run.plan import Plan
 from crossmod.run.record import write_record
 from crossmod.run.steps import Step
@@ -128,6 +129,11 @@ class Run:
         point("scores")
         with self.outputs.file("metrics.csv") as file:
             write_scores(file, self.scores())
+        if rows := self.ledger():
+            with self.outputs.file(LEDGER) as file:
+                write_ledger(file, rows)
+        elif self.outputs.owns(LEDGER):
+            (self.folder / LEDGER).unlink()  # of a recipe that asked for one
         point("record")
         with self.outputs.file(RUN_FILE) as file:
             write_record(file, self.plan, self._shown, self.store)
@@ -136,6 +142,15 @@ class Run:
         """The scores of every stage and split that ran."""
         folders = [one.folder(self.store) for one in self.plan.scores if one in self.reached]
         return [row for folder in folders for row in read_scores(folder / "metrics.csv")]
+
+    def ledger(self) -> list[Row]:
+        """What was noted of every target case in every round."""
+        rounds = [one for one in self.plan.rounds if one in self.reached]
+        return [
+            row
+            for number, step in enumerate(rounds, start=1)
+            for row in read_round(number, step.folder(self.store))
+        ]
 
     def seconds(self) -> list[tuple[str, float]]:
         """How long each stored step took when it was made."""

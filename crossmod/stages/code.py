@@ -30,7 +30,7 @@ from crossmod.files.digests import digest_of_bytes
 
 CORE = "crossmod"
 
-NUMBERS = frozenset({"dice", "keep_largest", "match_groups", "measure", "rescale"})
+NUMBERS = frozenset({"agreement", "dice", "keep_largest", "match_groups", "measure", "rescale"})
 """Public functions that compute what a plugin gives. The modules they come from count; those of
 data classes, options, stages and errors do not, or every edit there would rerun every plugin."""
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from crossmod.data.cases import fault_of_case, shown
 from crossmod.data.nifti import read_grid
+from crossmod.data.overlap import BoolArray
 from crossmod.data.state import State
-from crossmod.data.volumes import Affine, BoolArray, Case, LabelArray, Pair, Prediction, Volume
+from crossmod.data.volumes import Affine, Case, LabelArray, Pair, Prediction, Volume
 from crossmod.errors import PluginError
 
 ItemT = TypeVar("ItemT", Volume, Pair, Prediction)

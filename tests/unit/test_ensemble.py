@@ -10,9 +10,9 @@ import pytest
 from processor import rounding
 
 from crossmod import Prediction, Volume
-from crossmod.data.agreement import agreement
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid
+from crossmod.data.overlap import agreement
 from crossmod.model.ensemble import Ensemble
 from crossmod.stages.find import StageUse
 

@@ -1,0 +1,34 @@
+"""What pseudo-labelers noted of every target case in every round, as one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from crossmod.files.tables import write_csv
+
+Row: TypeAlias = Mapping[str, str | float]
+"""Column -> cell of one case in one round."""
+
+FIRST = ("round", "case", "center", "kept", "why")
+"""The columns that every ledger begins with; others are those of the plugin."""
+
+
+def read_round(number: int, folder: Path) -> list[Row]:
+    """The rows of a round, from the folder of its pseudo-labels; empty where none were noted."""
+    file = folder / "training.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    rows = [json.loads(line) for line in lines]
+    return [{"round": number, **row} for row in rows if "case" in row and "kept" in row]
+
+
+def write_ledger(path: Path, rows: Sequence[Row]) -> None:
+    """Write a CSV; a cell is empty where a case has no such figure."""
+    names = dict.fromkeys([*FIRST, *(name for row in rows for name in row)])
+    write_csv(path, names, _cells(names, rows))
+
+
+def _cells(names: Iterable[str], rows: Sequence[Row]) -> Iterable[list[str | float]]:
+    return ([row.get(name, "") for name in names] for row in rows)
