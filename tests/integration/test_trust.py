@@ -1,0 +1,142 @@
+"""Rounds of self-training that judge their pseudo-labels, from the command line."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import bright
+import nibabel
+import numpy as np
+import pytest
+from program import ROOT
+from tiny import Digests, Tiny, settings
+
+RECIPE = f"""\
+extends = "{ROOT / "recipes" / "smoke.toml"}"
+title = "Trust"
+determinism = "exact"
+translate = false
+augment = false
+[preprocess]
+spacing_mm = [3.0, 3.0, 3.0]
+crop = [40, 32]
+[segment]
+folds = 2
+patch = [24, 24, 16]
+iterations = 4
+[evaluate]
+compare = []
+"""
+TRUST = """\
+[pseudo_label]
+rounds = 2
+min_agreement = 0.05
+volume_window = [0.0001, 10000.0]
+max_entropy = 0.5
+max_change = 0.99
+mask_below = 1.0
+lowest_weight = 0.5
+shares = [0.5, 1.0]
+"""
+
+
+def ledger_of(tiny: Tiny) -> list[dict[str, str]]:
+    with (tiny.result.folder / "ledger.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def chosen(tiny: Tiny) -> Digests:
+    """Step -> file -> digest, of what was learned and of what decided it."""
+    kinds = ("train", "pseudo-label", "predict")
+    return {d["step"]: d for d in tiny.digests().values() if d["step"].startswith(kinds)}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with hidden labels."""
+    folder = tmp_path_factory.mktemp("trust")
+    counts = ("--source", "4", "--target", "4", "--validation", "2")
+    Tiny(folder, RECIPE)("data", "phantom", "cohort", *counts)
+    return folder / "cohort"
+
+
+@pytest.fixture(scope="module")
+def trusted(data: Path) -> Tiny:
+    tiny = Tiny(data.parent / "right", RECIPE + TRUST)
+    tiny.go("--data", data)
+    return tiny
+
+
+def test_the_ledger_has_a_row_for_every_case_and_round(trusted: Tiny) -> None:
+    rows = ledger_of(trusted)
+    assert [row["round"] for row in rows] == ["1"] * 4 + ["2"] * 4
+    assert len({row["case"] for row in rows}) == 4
+    assert {row["kept"] for row in rows} <= {"yes", "no"}
+    for row in rows:
+        assert (row["kept"] == "no") == bool(row["why"])
+        assert 0 <= float(row["agreement_tumor"]) <= 1
+        assert float(row["volume_mm3_tumor"]) >= 0
+        assert row["center"]
+    page = (trusted.result.folder / "report.html").read_text("utf-8")
+    assert "Which target scans each round learned from" in page
+
+
+def test_what_is_kept_counts_and_is_masked_in_files(trusted: Tiny) -> None:
+    [folder] = trusted.result.folder.glob("*-pseudo-label-2")
+    kept = [row for row in ledger_of(trusted) if row["round"] == "2" and row["kept"] == "yes"]
+    assert len(list((folder / "images").glob("*.nii"))) == len(kept)
+    masked = {row["case"] for row in kept if float(row["masked_share"])}
+    assert {path.stem for path in (folder / "ignore").glob("*.nii")} == masked
+
+
+def test_wrong_hidden_labels_change_no_choice(data: Path, trusted: Tiny) -> None:
+    """Labels of the target, turned around and of the wrong class, in a store of its own."""
+    planted = data.parent / "planted"
+    shutil.copytree(data, planted)
+    files = list(planted.glob("hidden/*"))
+    assert files
+    for path in files:
+        image = nibabel.load(path)
+        wrong = (3 - np.asarray(image.dataobj)[::-1, ::-1]) % 3
+        nibabel.save(nibabel.Nifti1Image(wrong.astype(np.uint8), image.affine), path)
+    other = Tiny(data.parent / "wrong", RECIPE + TRUST)
+    other.go("--data", planted)
+    assert other.result.scores() != trusted.result.scores()
+    assert chosen(other) == chosen(trusted)
+    assert ledger_of(other) == ledger_of(trusted)
+
+
+def test_a_recipe_without_these_options_has_no_ledger(data: Path, trusted: Tiny) -> None:
+    out = trusted.folder / "runs" / "tiny"
+    assert (out / "ledger.csv").exists()
+    plain = "".join(line for line in (RECIPE, "[pseudo_label]\nkeep_empty = true\n"))
+    (trusted.folder / "plain.toml").write_text(plain, encoding="utf-8")
+    trusted("run", "plain.toml", "--profile", "profile.toml", "--data", data)
+    folder = trusted.folder / "runs" / "plain"
+    assert not (folder / "ledger.csv").exists()
+    assert not list(folder.glob("*/folds"))
+    assert not list(folder.glob("*-pseudo-label-*/training.jsonl"))
+    assert "Which target scans" not in (folder / "report.html").read_text("utf-8")
+
+
+def test_views_stand_in_for_folds_where_there_is_one(data: Path, trusted: Tiny) -> None:
+    more = settings("segment.folds=1", "pseudo_label.rounds=1", "evaluate.labels=false")
+    tiny = Tiny(trusted.folder.parent / "single", RECIPE + TRUST)
+    tiny.go("--data", data, *more)
+    [folder] = tiny.result.folder.glob("*-predict-*-target/folds")
+    for path in folder.glob("*.npz"):
+        with np.load(path) as file:
+            assert len(file["folds"]) == 4
+    assert all(row["agreement_tumor"] for row in ledger_of(tiny))
+
+
+def test_a_segmenter_that_heeds_no_weights_is_refused(tmp_path: Path) -> None:
+    recipe = RECIPE.partition("[segment]")[0] + '[segment]\nuse = "bright"\n'
+    tiny = Tiny(tmp_path / "bright", recipe + "[pseudo_label]\nlowest_weight = 0.5\n")
+    site = bright.site(tmp_path / "site")
+    said = tiny("check", "tiny.toml", code=2, path=site).stderr
+    assert "pseudo_label: these options of plugin 'self-training'" in said
+    assert "plugin 'bright' (crossmod-bright 0.3) learns from all voxels" in said
+    tiny("check", "tiny.toml", "--set", "pseudo_label.lowest_weight=1.0", path=site)
