@@ -60,7 +60,8 @@ def cohort(
             path = paths[kind] = Path.cwd() / name / kind / f"{number}.nii"
             path.parent.mkdir(parents=True, exist_ok=True)
             nibabel.save(nibabel.Nifti1Image(data, affine), path)
-        rows.append(Case(f"case-{number}", f"case-{number}", "here", **paths))
+        name_of = f"case-{number}"
+        rows.append(Case(name_of, name_of, "here", paths["image"], paths["labels"]))
     return Cohort(tuple(rows), CLASSES)
 
 

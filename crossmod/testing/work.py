@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import singledispatch
+from dataclasses import dataclass, replace
+from functools import partial, singledispatch
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,9 @@ def _fit_to_target(stage: Any, given: Given, ctx: Context) -> State:
 @fit.register(Segmenter)
 def _fit_fold(stage: Segmenter[Any], given: Given, ctx: Context) -> State:
     [(train, validation), *_] = given.labeled.folds(given.trial.folds, seed=0)
+    if stage.weighs_cases:
+        first, *others = train.cases
+        train = replace(train, cases=(replace(first, weight=0.5), *others))
     return _stored(stage, stage.fit(train, validation, ctx), ctx)
 
 
@@ -123,7 +126,8 @@ def _predict(stage: Segmenter[Any], state: State, given: Given, ctx: Context) ->
 
 @use.register(PseudoLabeler)
 def _select(stage: PseudoLabeler[Any], state: State, given: Given, ctx: Context) -> Results:
-    results = stage.select(_guesses(given.labeled), History(), ctx)
+    history = History(source=given.labeled if stage.reads_source else None)
+    results = stage.select(_guesses(given.labeled, stage.reads_folds), history, ctx)
     originals = {case.case: case for case in given.labeled.cases}
     checked = contract.selections(originals, results, given.trial.classes, _who(stage))
     made: Results = [given.trial.structures(pair.labels) for pair in checked]
@@ -131,9 +135,11 @@ def _select(stage: PseudoLabeler[Any], state: State, given: Given, ctx: Context)
     return [*made, np.array([done], np.uint8)]
 
 
-def _guesses(labeled: Cohort) -> Iterator[Prediction]:
-    """Confident predictions that are right."""
+def _guesses(labeled: Cohort, folds: bool) -> Iterator[Prediction]:
+    """Confident predictions that are right; where asked for, two folds agree."""
     channels = range(1 + len(labeled.classes))
     for pair in labeled.pairs():
         shares = [0.1 + (0.9 - 0.1 * len(labeled.classes)) * (pair.labels == n) for n in channels]
-        yield Prediction(pair.image, np.stack(shares).astype(np.float32))
+        both = np.stack([pair.labels, pair.labels])
+        read = partial(np.copy, both) if folds else None
+        yield Prediction(pair.image, np.stack(shares).astype(np.float32), read)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from crossmod import Cohort, FloatArray, LabelArray, keep_largest
+from crossmod import Cohort, LabelArray, keep_largest
 
 FEWEST = 3
 """Cases below which nothing is said."""
@@ -24,7 +24,7 @@ ASTRAY = 0.25
 """Share of such cases that is too much in a round."""
 
 
-def other_side_mm3(labels: LabelArray, label: int, affine: FloatArray) -> float:
+def other_side_mm3(labels: LabelArray, label: int, affine: np.ndarray) -> float:
     """Volume of a structure in the other half of the image than its largest component, in mm3.
 
     The halves meet in the middle of the image along left and right: crop scans around the head.
@@ -97,5 +97,5 @@ def _growth(
             )
 
 
-def _mm3(mask: np.ndarray, affine: FloatArray) -> float:
+def _mm3(mask: np.ndarray, affine: np.ndarray) -> float:
     return abs(float(np.linalg.det(affine[:3, :3]))) * int(np.count_nonzero(mask))

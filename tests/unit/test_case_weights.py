@@ -18,6 +18,7 @@ from crossmod.data.volumes import CohortWriter
 from crossmod.model.ensemble import Ensemble
 from crossmod.model.views import VIEWS, View, lateral_axis
 from crossmod.run.steps.kept import load_prediction, save_folds, save_probabilities
+from crossmod.run.steps.segmentation import _tell_unheeded
 from crossmod.stages import contract
 
 CLASSES = {"tumor": 1}
@@ -160,3 +161,15 @@ def test_a_mirrored_view_exchanges_left_and_right() -> None:
     image = volume(affine=turned)
     np.testing.assert_array_equal(View(mirrored=True).of(image).data, image.data[:, :, ::-1])
     assert View(shift=2).of(image).grid == tuple(n + 2 for n in SHAPE)
+
+
+def test_a_segmenter_that_heeds_none_of_it_warns(tmp_path: Path) -> None:
+    """Of pseudo-labelers that do not say beforehand that they give weights."""
+    said: list[str] = []
+    cohort = written(tmp_path, pair(weight=0.5, ignore=np.ones(SHAPE, bool)))
+    _tell_unheeded(cohort, "plugin 'p'", Context(tmp_path, log=said.append))
+    [line] = said
+    assert line.startswith("warning: plugin 'p' learns from all voxels of all cases alike")
+    assert "the weights of 1 and the masks of 1 cases" in line
+    _tell_unheeded(written(tmp_path, pair()), "plugin 'p'", Context(tmp_path, log=said.append))
+    assert len(said) == 1

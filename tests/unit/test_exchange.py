@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -325,6 +326,24 @@ def test_an_export_has_what_nnunet_checks(tmp_path: Path) -> None:
         "imagesTs/c_0000.nii.gz",
     }
     assert files(tmp_path / "raw") == {f"{folder.name}/{name}" for name in files(folder)}
+
+
+def test_voxels_that_a_case_ignores_have_the_label_of_nnunet(tmp_path: Path) -> None:
+    step = cohort(tmp_path / "step", ["a", "b"])
+    [first, other] = Cohort.load(step).cases
+    pair = first.pair()
+    mask = np.zeros(pair.labels.shape, bool)
+    mask[1:3] = True
+    writer = CohortWriter(tmp_path / "masked", Cohort.load(step).classes)
+    writer.add_pair(replace(pair, weight=0.5, ignore=mask))
+    writer.add_pair(other.pair())
+    writer.close()
+    folder = export(load_joined([tmp_path / "masked"]), tmp_path / "raw")
+    content = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    assert content["labels"] == {"background": 0, "tumor": 1, "cochlea": 2, "ignore": 3}
+    written = [read_labels(folder / "labelsTr" / f"{case}.nii.gz") for case in "ab"]
+    np.testing.assert_array_equal(written[0], np.where(mask, 3, pair.labels))
+    np.testing.assert_array_equal(written[1], other.pair().labels)
 
 
 def test_copies_of_a_patient_stay_in_one_fold(tmp_path: Path) -> None:

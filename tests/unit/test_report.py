@@ -15,10 +15,11 @@ from crossmod.data.crossmoda import EMPTY_PREDICTION_MM
 from crossmod.data.nifti import write_nifti
 from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume
 from crossmod.report import ReportContent, write_report
-from crossmod.report.content import MAX_CENTERS, spread, spread_cases
+from crossmod.report.content import MAX_CENTERS, Dropped, spread, spread_cases
 from crossmod.report.galleries import drawn_panels
 from crossmod.report.slices import Outline, Upright, box_around, picture
 from crossmod.report.tables import duration, score_tables
+from crossmod.report.trust import MAX_ROWS
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 HOSTILE = "<script>alert(1)<"
@@ -202,6 +203,28 @@ def test_m06_hostile_names_are_shown_literally(whole: tuple[ReportContent, str])
     _, page = whole
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)&lt;" in page
+
+
+def test_dropped_pseudo_labels_are_told_and_shown(tmp_path: Path) -> None:
+    whole = full(tmp_path)
+    told = {"center": "London", "agreement_tumor": 0.912345, "agreement_cochlea": 0.8}
+    ledger = [
+        {"round": 1, "case": "t0", "kept": "yes", "why": "", **told},
+        {"round": 1, "case": "t1", "kept": "no", "why": "agreement 0.31", **told},
+        {"round": 1, "case": HOSTILE, "kept": "no", "why": "agreement 0.42", **told},
+    ]
+    found = labels_at(0)
+    dropped = [Dropped(1, whole.target.cases[1], f"agreement {HOSTILE}", lambda: found)]
+    page = page_of(replace(whole, ledger=ledger, dropped=dropped), tmp_path)
+    assert "Round 1: 1 kept, 2 dropped: agreement (2)" in page
+    assert "0.9123" in page
+    assert "agreement cochlea" not in page
+    assert HOSTILE not in page
+    start = page.index('id="trust"')
+    assert page[start : page.index('id="predictions"')].count("<path") == 1
+    many = [{**ledger[0], "case": f"t{n}"} for n in range(MAX_ROWS + 7)]
+    assert "7 more rows" in page_of(replace(whole, ledger=many), tmp_path)
+    assert 'id="trust"' not in page_of(whole, tmp_path)
 
 
 def test_warnings_and_the_first_notes_are_shown(whole: tuple[ReportContent, str]) -> None:
