@@ -121,7 +121,7 @@ class Judge:
         agreed = figures.get(f"agreement_{self.structure}", 1.0)
         if agreed < options.min_agreement:
             return f"agreement {agreed:.2f}"
-        if options.max_entropy and figures["entropy"] > options.max_entropy:
+        if options.max_entropy and figures.get("entropy", 0.0) > options.max_entropy:
             return f"entropy {figures['entropy']:.2f}"
         if figures.get("change", 0.0) > options.max_change:
             return f"changed by {figures['change']:.2f} since the last round"

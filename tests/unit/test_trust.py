@@ -142,6 +142,15 @@ def test_entropy_is_that_inside_the_structure() -> None:
     assert list(found.pairs) == ["sure"]
 
 
+def test_cases_without_the_structure_that_are_wanted_pass_every_limit_but_the_window() -> None:
+    nothing = np.zeros(SHAPE, np.uint8)
+    limits = {"min_agreement": 0.9, "max_entropy": 0.1, "max_change": 0.1, "shares": (1.0,)}
+    given = [prediction("a", nothing, [nothing, nothing])]
+    found = Selected(given, NOTHING, keep_empty=True, mask_below=1.0, **limits)
+    assert list(found.pairs) == ["a"]
+    assert "entropy" not in found.ledger["a"]
+
+
 def test_cases_that_change_much_between_rounds_are_dropped(tmp_path: Path) -> None:
     history = History((cohort(tmp_path, still=lump(), moved=lump(at=5)),))
     given = [prediction(case, lump()) for case in ("still", "moved", "new")]
