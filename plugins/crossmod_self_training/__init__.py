@@ -117,7 +117,7 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
         judged: Iterable[Judged] = map(judge, predictions)
         if options.compares:
             judged = ranked(judged, options, judge.structure, len(rounds) + 1)
-        figures = {}
+        figures, kept = {}, 0
         for one in judged:
             if options.judges:
                 ctx.metric(**one.row())
@@ -125,8 +125,11 @@ class SelfTraining(PseudoLabeler[SelfTrainingOptions]):
             if one.why:
                 ctx.log(f"{one.pair.case}: dropped, {one.why}")
             else:
+                kept += 1
                 yield one.pair
         if options.judges:
+            if not kept:
+                ctx.log(f"warning: none of {len(figures)} cases is trusted: nothing is learned")
             for sign in signs(figures, rounds[0] if rounds else None, judge.structure):
                 ctx.log(f"warning: {sign}")
 

@@ -272,6 +272,11 @@ def test_lesions_on_both_sides_are_a_sign(tmp_path: Path) -> None:
     assert "1 of 4 cases have tumor on the other side" in line
 
 
+def test_a_round_that_trusts_nothing_says_so() -> None:
+    found = Selected(torn(3, 4), NOTHING, min_agreement=0.9)
+    assert found.log[-1] == "warning: none of 2 cases is trusted: nothing is learned"
+
+
 def test_drift_is_told_during_the_run(tmp_path: Path) -> None:
     first = cohort(tmp_path, **{name: lump(3) for name in "abc"})
     found = Selected([prediction(name, lump(4)) for name in "abc"], History((first,)), ledger=True)
