@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         unmatched_groups,
     )
     from crossmod.data.overlap import agreement, dice
+    from crossmod.data.parts import touching
     from crossmod.data.state import State
     from crossmod.data.volumes import (
         Case,
@@ -117,11 +118,13 @@ __all__ = [
     "match_groups",
     "measure",
     "rescale",
+    "touching",
     "unmatched_groups",
 ]
 
 _HOMES = {
     "crossmod.data.overlap": ("agreement", "dice"),
+    "crossmod.data.parts": ("touching",),
     "crossmod.data.state": ("State",),
     "crossmod.data.volumes": (
         "Case",

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.grids import Grid, resample
-from crossmod.data.lesions import components
 from crossmod.data.overlap import agreement
+from crossmod.data.parts import touching
 from crossmod.data.volumes import Affine, FloatArray, LabelArray, Prediction, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv, write_csv
@@ -97,11 +97,7 @@ def _same_part(labels: LabelArray, common: LabelArray, ensemble: Ensemble) -> La
     """
     for name in ensemble.largest_component:
         label = ensemble.classes.labels[name]
-        kept = common == label
-        if kept.any():
-            parts = components(labels == label)
-            elsewhere = (parts > 0) & ~np.isin(parts, np.unique(parts[kept]))
-            labels = np.where(elsewhere, 0, labels).astype(np.uint8)
+        labels = touching(labels, label, common == label)
     return labels
 
 

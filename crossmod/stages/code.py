@@ -30,7 +30,9 @@ from crossmod.files.digests import digest_of_bytes
 
 CORE = "crossmod"
 
-NUMBERS = frozenset({"agreement", "dice", "keep_largest", "match_groups", "measure", "rescale"})
+NUMBERS = frozenset(
+    {"agreement", "dice", "keep_largest", "match_groups", "measure", "rescale", "touching"}
+)
 """Public functions that compute what a plugin gives. The modules they come from count; those of
 data classes, options, stages and errors do not, or every edit there would rerun every plugin."""
 

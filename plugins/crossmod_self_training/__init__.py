@@ -43,8 +43,9 @@ class SelfTrainingOptions(Options):
     the challenge has a tumor: learning from a missed one would teach that it is background."""
     min_agreement: Fraction = 0.0
     """Drop a case if the mean Dice between what every two folds outline of its structure is below
-    this; 0 keeps all. Every fold is cleaned like the pseudo-label. With a single fold, what it
-    outlines in the scan, its mirror image and shifted ones is compared instead."""
+    this; 0 keeps all. Of a class of `largest_component`, only parts that touch the one that is
+    kept count. With a single fold, what it outlines in the scan, its mirror image and shifted ones
+    is compared instead."""
     volume_window: tuple[Positive, Positive] | None = None
     """Drop a case if the volume of any class is below or above these multiples of its mean over the
     source, as `[0.2, 1.8]`; a class that was not found has volume 0."""

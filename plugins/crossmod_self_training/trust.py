@@ -20,6 +20,7 @@ from crossmod import (
     dice,
     keep_largest,
     label_of,
+    touching,
 )
 from crossmod_self_training.clean import confidence
 from crossmod_self_training.drift import other_side_mm3
@@ -94,12 +95,18 @@ class Judge:
             labels = keep_largest(labels, value)
         return labels
 
+    def _same_parts(self, fold: LabelArray, labels: LabelArray) -> LabelArray:
+        """What a fold outlined, without the components that cleaning would remove."""
+        for value in self.cleaned:
+            fold = touching(fold, value, labels == value)
+        return fold
+
     def _figures(self, prediction: Prediction, labels: LabelArray) -> dict[str, float]:
         """Everything that is known of a case; what is not is left out."""
         image = prediction.image
-        # What each fold alone would give as a pseudo-label: a fold that takes another lump for
-        # the lesion disagrees.
-        agreed = agreement([self._clean(one) for one in prediction.folds], self.classes)
+        agreed = agreement(
+            [self._same_parts(one, labels) for one in prediction.folds], self.classes
+        )
         figures = {f"agreement_{one}": value for one, value in agreed.items()}
         figures["entropy"] = entropy(prediction, labels, self.label)
         figures |= {

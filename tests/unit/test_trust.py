@@ -109,7 +109,7 @@ def test_cases_about_which_folds_disagree_are_dropped() -> None:
     assert list(Selected(given, NOTHING, min_agreement=0.6).pairs) == ["sure", "torn"]
 
 
-def test_folds_are_cleaned_before_they_are_compared() -> None:
+def test_only_what_touches_the_pseudo_label_is_compared() -> None:
     stray = lump()
     stray[15:17, 2:4, 1:3] = 1
     found = Selected([prediction("a", lump(), [lump(), stray])], NOTHING, ledger=True)
