@@ -11,6 +11,7 @@ from typing import TypeVar
 from crossmod.data.volumes import Case, Cohort
 from crossmod.intake import Intake
 from crossmod.scores.metrics import Score
+from crossmod.scores.survival import Row
 
 ItemT = TypeVar("ItemT")
 
@@ -50,6 +51,7 @@ class ReportContent:
         notes: (step, lines) that plugins logged about their results.
         intake: how scans and references are read.
         series: which series of folders of DICOM files.
+        survival: of each structure of each translation.
     """
 
     title: str
@@ -73,6 +75,7 @@ class ReportContent:
     notes: Sequence[tuple[str, Sequence[str]]] = ()
     intake: Intake = field(default_factory=Intake)
     series: str = ""
+    survival: Sequence[Row] = ()
 
     @property
     def label(self) -> int:

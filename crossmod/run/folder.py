@@ -25,7 +25,7 @@ EVENTS = "events.jsonl"
 LOCKED = "recipe.lock.toml"
 """The recipe as it ran."""
 
-FILES = ("metrics.csv", "run.json", LOCKED, "report.html", ".report-key",
+FILES = ("metrics.csv", "survival.csv", "run.json", LOCKED, "report.html", ".report-key",
          "comparison.csv", "comparison.md", "comparison.tex", "differences.csv")  # fmt: skip
 """What a run writes besides results and the log."""
 

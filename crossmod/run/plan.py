@@ -31,6 +31,7 @@ from crossmod.run.steps import (
     Regrid,
     ScoreStage,
     Step,
+    Survive,
     Train,
     Translate,
 )
@@ -54,6 +55,7 @@ class Plan:
         copies: the augmented copies, one step for each augmenter.
         rounds: the pseudo-labels of each round.
         predictions: (stage, split) -> predictions.
+        survival: what the translations make of labeled structures; None without a translation.
         scores: the scores of each stage and split, in the order of the stages.
         remarks: what the intake found odd, beside the step that reads it.
     """
@@ -67,6 +69,7 @@ class Plan:
     copies: list[Augment] = field(default_factory=list)
     rounds: list[PseudoLabel] = field(default_factory=list)
     predictions: dict[tuple[str, str], Predict] = field(default_factory=dict)
+    survival: Survive | None = None
     scores: list[ScoreStage] = field(default_factory=list)
     remarks: list[tuple[Step, str]] = field(default_factory=list)
 
@@ -147,6 +150,11 @@ class Planner:
         for use, table in zip(self.checked.translators, recipe.translate.values(), strict=True):
             base = self._apply(Translate, use, table, base)
             plan.translations.append(base)
+        if plan.translations:
+            last_step = plan.translations[-1]
+            plan.survival = self._add(
+                Survive(name="survival", source=plan.source, translated=last_step)
+            )
         training: tuple[Step, ...] = (base,)
         last = "no-adaptation"
         compared = "translated" in recipe.evaluate.compare

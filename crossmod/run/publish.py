@@ -32,6 +32,7 @@ from crossmod.scores.comparison import (
 )
 from crossmod.scores.final import split_of
 from crossmod.scores.sheets import write_sheets
+from crossmod.scores.survival import read_survival
 
 COMPARISON_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "differences.csv",
                     "report.html")  # fmt: skip
@@ -84,6 +85,7 @@ def publish_report(run: Run) -> None:
         notes=run.notes(),
         intake=checked.recipe.intake,
         series=plan.validation.series if plan.validation else "",
+        survival=read_survival(table) if (table := run.survival_table()) else (),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
         charts = write_report(file, content)

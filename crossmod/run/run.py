@@ -19,6 +19,7 @@ from crossmod.run.folder import EVENTS, RunFolder
 from crossmod.run.plan import Plan
 from crossmod.run.record import write_record
 from crossmod.run.steps import Step
+from crossmod.run.steps.survival import TABLE
 from crossmod.run.task import WARNING, Machine, Task
 from crossmod.scores.metrics import Score, read_scores, write_scores
 from crossmod.store.store import Store
@@ -128,6 +129,11 @@ class Run:
         point("scores")
         with self.outputs.file("metrics.csv") as file:
             write_scores(file, self.scores())
+        if table := self.survival_table():
+            with self.outputs.file(TABLE) as file:
+                file.write_bytes(table.read_bytes())
+        elif self.outputs.owns(TABLE):  # the recipe no longer translates
+            (self.folder / TABLE).unlink()
         point("record")
         with self.outputs.file(RUN_FILE) as file:
             write_record(file, self.plan, self._shown, self.store)
@@ -136,6 +142,11 @@ class Run:
         """The scores of every stage and split that ran."""
         folders = [one.folder(self.store) for one in self.plan.scores if one in self.reached]
         return [row for folder in folders for row in read_scores(folder / "metrics.csv")]
+
+    def survival_table(self) -> Path | None:
+        """What translation made of labeled structures; None if the run did not come to it."""
+        step = self.plan.survival
+        return step.folder(self.store) / TABLE if step in self.reached and step else None
 
     def seconds(self) -> list[tuple[str, float]]:
         """How long each stored step took when it was made."""
