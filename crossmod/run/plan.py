@@ -146,15 +146,7 @@ class Planner:
     def _chain(self) -> None:
         """Translate, augment, segment, and self-train."""
         plan, recipe = self.made, self.recipe
-        base: Step = plan.source
-        for use, table in zip(self.checked.translators, recipe.translate.values(), strict=True):
-            base = self._apply(Translate, use, table, base)
-            plan.translations.append(base)
-        if plan.translations:
-            last_step = plan.translations[-1]
-            plan.survival = self._add(
-                Survive(name="survival", source=plan.source, translated=last_step)
-            )
+        base = self._translate()
         training: tuple[Step, ...] = (base,)
         last = "no-adaptation"
         compared = "translated" in recipe.evaluate.compare
@@ -177,6 +169,20 @@ class Planner:
                 self._segment(last, training)
             use = self.checked.uses["pseudo_label", ""]
             self._self_train(use, recipe.pseudo_label, training, last)
+
+    def _translate(self) -> Step:
+        """Apply the translators one after the other; gives the images to learn from."""
+        plan, base = self.made, self.made.source
+        for use, table in zip(
+            self.checked.translators, self.recipe.translate.values(), strict=True
+        ):
+            images = plan.translations[-1] if plan.translations else base
+            plan.translations.append(self._apply(Translate, use, table, images))
+        if not plan.translations:
+            return base
+        last = plan.translations[-1]
+        plan.survival = self._add(Survive(name="survival", source=base, translated=last))
+        return last
 
     def _self_train(
         self, use: StageUse, table: PseudoLabelTable, training: tuple[Step, ...], last: str

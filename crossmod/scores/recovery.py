@@ -229,8 +229,13 @@ def _sample(cohort: Cohort, field: Field, held: Sequence[set[str]]) -> Sample:
             weights.append(np.full(len(drawn), len(there) / max(1, len(drawn))))
             part = next(n for n, names in enumerate(held) if case.case in names)
             parts.append(np.full(len(drawn), part))
-    joined = (np.concatenate(one) for one in (rows, labels, weights, parts))
-    return Sample(*joined, folds=len(held))
+    return Sample(
+        np.concatenate(rows),
+        np.concatenate(labels),
+        np.concatenate(weights),
+        np.concatenate(parts),
+        len(held),
+    )
 
 
 class Finders:
@@ -263,7 +268,10 @@ class Finders:
             scores = known @ solved.astype(np.float32)
             self.weights.append(solved.astype(np.float32))
             self.limits.append(
-                [_limit(s, r > 0, sample.weights[others]) for s, r in zip(scores.T, right.T)]
+                [
+                    _limit(s, r > 0, sample.weights[others])
+                    for s, r in zip(scores.T, right.T, strict=True)
+                ]
             )
 
     def guess(self, rows: Floats, part: int) -> NDArray[np.bool_]:

@@ -21,8 +21,8 @@ ERASED = 0.2
 """A translation that shows less than this share of what its source shows has erased a structure.
 
 What an image shows is the Dice of the small segmenter beyond that of knowing the place alone. Half
-would be too much to ask: tumors are of one brightness in T1 and of many in T2, so that real T2 scans
-of the embedded cohort show a quarter of what T1 scans do.
+would be too much to ask: tumors are of one brightness in T1 and of many in T2, so that real T2
+scans of the embedded cohort show a quarter of what T1 scans do.
 """
 
 SHOWN = 0.1
@@ -191,9 +191,13 @@ def read_survival(path: Path) -> list[Row]:
     """Read what `write_survival` wrote."""
     lines = [row for _, row in read_csv(path)][1:]
     return [
-        Row(*line[:3], dict(zip(COLUMNS[3:], (float(c or "nan") for c in line[3:]), strict=True)))
+        Row(line[0], line[1], line[2], dict(zip(COLUMNS[3:], map(_number, line[3:]), strict=True)))
         for line in lines
     ]
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell else math.nan
 
 
 def summary(rows: Sequence[Survival]) -> str:
@@ -224,8 +228,8 @@ def findings(rows: Sequence[Survival]) -> list[str]:
         if before > SHOWN and after < ERASED * before:
             dice = [_mean([r.dice for r in one]) for one in _recoveries(of)]
             found.append(
-                f"translation erases '{name}': a small segmenter finds it with Dice {dice[0]:.2f} in"
-                f" source images of other patients, with {dice[1]:.2f} in their translations"
+                f"translation erases '{name}': a small segmenter finds it with Dice {dice[0]:.2f}"
+                f" in source images of other patients, with {dice[1]:.2f} in their translations"
             )
     for center in sorted({row.center for row in rows}):
         shifts = {row.case: row for row in rows if row.center == center}.values()
@@ -236,8 +240,8 @@ def findings(rows: Sequence[Survival]) -> list[str]:
         if np.abs(voxels).max() > SHIFTED_VOXELS:
             where = f" of center {center}" if center else ""
             found.append(
-                f"translations{where} lie {told(mm)} their sources (median), more than half a voxel:"
-                " labels no longer lie where the anatomy is"
+                f"translations{where} lie {told(mm)} their sources (median), more than half a"
+                " voxel: labels no longer lie where the anatomy is"
             )
     return found
 
