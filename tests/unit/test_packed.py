@@ -16,7 +16,7 @@ from nifti_damage import DAMAGES
 from nifti_files import AFFINE, anatomy, same, write
 
 from crossmod import DataError
-from crossmod.data import volumes
+from crossmod.data import nifti
 from crossmod.data.nifti import in_c_order, read_image, read_labels, write_nifti
 from crossmod.files import packed
 from crossmod.intake import Loaded, load_scan
@@ -59,7 +59,7 @@ def test_the_bytes_are_those_that_nibabel_writes(
 
 
 def test_so_are_those_of_nifti_2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volumes, "NIFTI1_SIDE", 8)
+    monkeypatch.setattr(nifti, "NIFTI1_SIDE", 8)
     data = some(0, (9, 3, 2), (0, 1, 2))
     write_nifti(tmp_path / "a.nii", data, AFFINE)
     image = nibabel.Nifti2Image(data, AFFINE)
