@@ -11,6 +11,7 @@ from typing import TypeVar
 from crossmod.data.volumes import Case, Cohort, LabelArray
 from crossmod.intake import Intake
 from crossmod.scores.metrics import Score
+from crossmod.scores.survival import Row
 
 ItemT = TypeVar("ItemT")
 
@@ -69,6 +70,7 @@ class ReportContent:
         series: which series of folders of DICOM files.
         ledger: what was noted of each target case in each round, see ``ledger.csv``.
         dropped: those of them that were not learned from.
+        survival: of each structure of each translation.
     """
 
     title: str
@@ -94,6 +96,7 @@ class ReportContent:
     series: str = ""
     ledger: Sequence[Mapping[str, str | float]] = ()
     dropped: Sequence[Dropped] = ()
+    survival: Sequence[Row] = ()
 
     @property
     def label(self) -> int:

@@ -13,6 +13,7 @@ from crossmod.report.drawing import Chart, drawing
 from crossmod.report.galleries import Gallery, augmentations, drawn_panels, translations
 from crossmod.report.overlays import overlays
 from crossmod.report.survey import Sighting, survey
+from crossmod.report.survival import survival_rows, worst_survivals
 from crossmod.report.tables import (
     SPLIT_NOTES,
     Table,
@@ -74,6 +75,7 @@ def write_report(path: Path, content: ReportContent) -> list[Chart]:
         results=results,
         charts=charts,
         galleries=_galleries(content, seen),
+        survival=survival_rows(content),
         panels=drawn_panels(content),
         timings=timing_bars(content),
         ledger=ledger_part(content),
@@ -131,6 +133,7 @@ def _results(content: ReportContent, split: str) -> Results:
 def _galleries(content: ReportContent, seen: Surveyed) -> dict[str, Gallery]:
     return {
         "translation": translations(content, seen.source),
+        "survival": worst_survivals(content),
         "augmentation": augmentations(content),
         "predictions": overlays(content),
     }

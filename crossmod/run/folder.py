@@ -28,7 +28,7 @@ LOCKED = "recipe.lock.toml"
 LEDGER = "ledger.csv"
 """What is known of every pseudo-labeled case in every round, where a recipe asks for it."""
 
-FILES = ("metrics.csv", LEDGER, "run.json", LOCKED, "report.html", ".report-key",
+FILES = ("metrics.csv", "survival.csv", LEDGER, "run.json", LOCKED, "report.html", ".report-key",
          "comparison.csv", "comparison.md", "comparison.tex", "differences.csv")  # fmt: skip
 """What a run writes besides results and the log."""
 

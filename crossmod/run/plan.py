@@ -31,6 +31,7 @@ from crossmod.run.steps import (
     Regrid,
     ScoreStage,
     Step,
+    Survive,
     Train,
     Translate,
 )
@@ -54,6 +55,7 @@ class Plan:
         copies: the augmented copies, one step for each augmenter.
         rounds: the pseudo-labels of each round.
         predictions: (stage, split) -> predictions.
+        survival: what the translations make of labeled structures; None without a translation.
         scores: the scores of each stage and split, in the order of the stages.
         remarks: what the intake found odd, beside the step that reads it.
     """
@@ -67,6 +69,7 @@ class Plan:
     copies: list[Augment] = field(default_factory=list)
     rounds: list[PseudoLabel] = field(default_factory=list)
     predictions: dict[tuple[str, str], Predict] = field(default_factory=dict)
+    survival: Survive | None = None
     scores: list[ScoreStage] = field(default_factory=list)
     remarks: list[tuple[Step, str]] = field(default_factory=list)
 
@@ -143,10 +146,7 @@ class Planner:
     def _chain(self) -> None:
         """Translate, augment, segment, and self-train."""
         plan, recipe = self.made, self.recipe
-        base: Step = plan.source
-        for use, table in zip(self.checked.translators, recipe.translate.values(), strict=True):
-            base = self._apply(Translate, use, table, base)
-            plan.translations.append(base)
+        base = self._translate()
         training: tuple[Step, ...] = (base,)
         last = "no-adaptation"
         compared = "translated" in recipe.evaluate.compare
@@ -169,6 +169,20 @@ class Planner:
                 self._segment(last, training)
             use = self.checked.uses["pseudo_label", ""]
             self._self_train(use, recipe.pseudo_label, training, last)
+
+    def _translate(self) -> Step:
+        """Apply the translators one after the other; gives the images to learn from."""
+        plan, base = self.made, self.made.source
+        for use, table in zip(
+            self.checked.translators, self.recipe.translate.values(), strict=True
+        ):
+            images = plan.translations[-1] if plan.translations else base
+            plan.translations.append(self._apply(Translate, use, table, images))
+        if not plan.translations:
+            return base
+        last = plan.translations[-1]
+        plan.survival = self._add(Survive(name="survival", source=base, translated=last))
+        return last
 
     def _self_train(
         self, use: StageUse, table: PseudoLabelTable, training: tuple[Step, ...], last: str

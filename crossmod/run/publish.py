@@ -33,6 +33,7 @@ from crossmod.scores.comparison import (
 )
 from crossmod.scores.final import split_of
 from crossmod.scores.sheets import write_sheets
+from crossmod.scores.survival import read_survival
 
 if TYPE_CHECKING:
     from crossmod.report.content import Dropped
@@ -90,6 +91,7 @@ def publish_report(run: Run) -> None:
         series=plan.validation.series if plan.validation else "",
         ledger=run.ledger(),
         dropped=_dropped(run),
+        survival=read_survival(table) if (table := run.survival_table()) else (),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
         charts = write_report(file, content)

@@ -20,6 +20,7 @@ from crossmod.run.ledger import Row, read_round, write_ledger
 from crossmod.run.plan import Plan
 from crossmod.run.record import write_record
 from crossmod.run.steps import Step
+from crossmod.run.steps.survival import TABLE
 from crossmod.run.task import WARNING, Machine, Task
 from crossmod.scores.metrics import Score, read_scores, write_scores
 from crossmod.store.store import Store
@@ -134,6 +135,11 @@ class Run:
                 write_ledger(file, rows)
         elif self.outputs.owns(LEDGER):
             (self.folder / LEDGER).unlink()  # of a recipe that asked for one
+        if table := self.survival_table():
+            with self.outputs.file(TABLE) as file:
+                file.write_bytes(table.read_bytes())
+        elif self.outputs.owns(TABLE):  # the recipe no longer translates
+            (self.folder / TABLE).unlink()
         point("record")
         with self.outputs.file(RUN_FILE) as file:
             write_record(file, self.plan, self._shown, self.store)
@@ -151,6 +157,11 @@ class Run:
             for number, step in enumerate(rounds, start=1)
             for row in read_round(number, step.folder(self.store))
         ]
+
+    def survival_table(self) -> Path | None:
+        """What translation made of labeled structures; None if the run did not come to it."""
+        step = self.plan.survival
+        return step.folder(self.store) / TABLE if step in self.reached and step else None
 
     def seconds(self) -> list[tuple[str, float]]:
         """How long each stored step took when it was made."""

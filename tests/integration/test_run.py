@@ -25,6 +25,16 @@ COMPARED = settings('evaluate.compare=["no-adaptation"]')
 STAGES = ["oracle", "no-adaptation", "translated", "augmented", "round-1"]
 
 
+def test_survival_of_structures_is_measured_told_and_shown(smoke: Result) -> None:
+    rows = (smoke.folder / "survival.csv").read_text(encoding="utf-8").splitlines()
+    [step] = smoke.folder.glob("*-survival")
+    assert (step / "survival.csv").read_text(encoding="utf-8").splitlines() == rows
+    assert {row.split(",")[2] for row in rows[1:]} == {"tumor", "cochlea"}
+    report = (smoke.folder / "report.html").read_text(encoding="utf-8")
+    assert "What becomes of labeled structures" in report
+    assert "recovery by a small segmenter" in report
+
+
 def test_a_run_leaves_scores_report_lock_and_readable_folders(smoke: Result) -> None:
     assert smoke.stages() == STAGES
     rows = smoke.scores()

@@ -12,6 +12,7 @@ from crossmod.run.steps.segmentation import (
     Train,
     label_map,
 )
+from crossmod.run.steps.survival import Survive
 
 __all__ = [
     "Apply",
@@ -28,6 +29,7 @@ __all__ = [
     "ScanSource",
     "ScoreStage",
     "Step",
+    "Survive",
     "Train",
     "Translate",
     "label_map",

@@ -13,7 +13,9 @@ from crossmod.data.state import State, load_state, save_state
 from crossmod.data.volumes import Cohort, CohortWriter, Pair, Volume
 from crossmod.errors import DataError
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
+from crossmod.run.steps.crops import crops_that_differ
 from crossmod.run.steps.extents import Extent, Extents
+from crossmod.run.steps.scans import Prepare
 from crossmod.stages import contract
 from crossmod.stages.base import Augmenter, Context, PairTranslator, Translator
 from crossmod.store.store import Store
@@ -44,6 +46,9 @@ class Fit(PluginStep):
                     fix='name a center that has both, or "*"',
                 )
         stage = cast("Translator[Any] | Augmenter[Any]", self.use.stage())
+        if isinstance(stage, Translator) and all(isinstance(s, Prepare) for s in self.labeled):
+            for text in crops_that_differ(labeled, target):
+                ctx.log(f"warning: {text}")
         save_state(ctx.folder, contract.learned(stage.fit(labeled, target, ctx), self.use.who))
 
 

@@ -1,0 +1,89 @@
+"""By how much one image lies off another one of the same grid, whatever their contrast."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossmod.data.volumes import Volume
+
+Floats = NDArray[np.floating[Any]]
+
+MOST_MM = 8.0
+"""Shifts are looked for up to this."""
+
+FADED = 0.15
+"""Share of an axis at either end over which edges fade out: the border of a crop is an edge that
+both images share and that never moves."""
+
+
+def shift_mm(fixed: Volume, moved: Volume) -> NDArray[np.float64]:
+    """How far ``moved`` lies to the right, to the front and above ``fixed``.
+
+    The peak of the cross-correlation of the gradient magnitudes, refined by a parabola along each
+    axis. Gradient magnitudes of two modalities agree where their edges do, however bright the
+    tissues are.
+
+    Args:
+        fixed: one image.
+        moved: another on the same grid.
+
+    Returns:
+        ``(3,)``, mm along R, A, S; NaN if one of them has no edges.
+    """
+    first, second = (edges(volume) for volume in (fixed, moved))
+    if not (first.any() and second.any()):
+        return np.full(3, np.nan)
+    reach = [
+        min(int(MOST_MM / size), length // 4)
+        for size, length in zip(fixed.spacing_mm, fixed.grid, strict=True)
+    ]
+    likeness = _correlation(first, second, reach)
+    peak = np.unravel_index(np.argmax(likeness), likeness.shape)
+    voxels = [
+        place - half + _refined(likeness, peak, axis)
+        for axis, (place, half) in enumerate(zip(peak, reach, strict=True))
+    ]
+    along: NDArray[np.float64] = fixed.affine[:3, :3] @ np.array(voxels)
+    return along
+
+
+def edges(volume: Volume) -> Floats:
+    """Gradient magnitude per mm ``(I, J, K)``, its mean taken away, faded out towards the ends."""
+    steps = np.gradient(volume.data[0], *volume.spacing_mm)
+    found: Floats = np.sqrt(sum(step**2 for step in steps))
+    found = found - found.mean()
+    for axis, length in enumerate(found.shape):
+        shape = [1, 1, 1]
+        shape[axis] = length
+        found = found * _fade(length).reshape(shape)
+    return found
+
+
+def _fade(length: int) -> Floats:
+    """1 in the middle, falling to nearly 0 at both ends as a cosine."""
+    from_end = np.minimum(np.arange(length), np.arange(length)[::-1]) + 0.5
+    weights: Floats = np.sin(np.pi / 2 * np.minimum(from_end / (FADED * length), 1)) ** 2
+    return weights
+
+
+def _correlation(first: Floats, second: Floats, reach: list[int]) -> Floats:
+    """Sum of products for each shift of the second image against the first, up to ``reach``."""
+    sizes = [length + half for length, half in zip(first.shape, reach, strict=True)]
+    product = np.conj(np.fft.rfftn(first, sizes)) * np.fft.rfftn(second, sizes)
+    whole = np.fft.irfftn(product, sizes, axes=(0, 1, 2))
+    rows = [np.arange(-half, half + 1) for half in reach]
+    return np.asarray(whole[np.ix_(*rows)])
+
+
+def _refined(values: Floats, peak: tuple[np.intp, ...], axis: int) -> float:
+    """Where the parabola through a peak and its neighbors is highest, within half a step."""
+    place = int(peak[axis])
+    if not 0 < place < values.shape[axis] - 1:
+        return 0.0
+    line = np.moveaxis(values, axis, 0)[(slice(place - 1, place + 2), *np.delete(peak, axis))]
+    before, here, after = map(float, line)
+    bend = before - 2 * here + after
+    return 0.5 * (before - after) / bend if bend < 0 else 0.0

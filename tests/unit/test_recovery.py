@@ -1,0 +1,126 @@
+"""A small segmenter finds what images show, and not what they only have labels of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from crossmod import Volume
+from crossmod.data.volumes import CohortWriter
+from crossmod.run.steps.crops import crops_that_differ
+from crossmod.scores.recovery import recover
+from crossmod.scores.survival import (
+    COLUMNS,
+    findings,
+    read_survival,
+    summary,
+    survivals,
+    write_survival,
+)
+
+SHAPE = (36, 32, 20)
+AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])
+CLASSES = {"tumor": 1, "cochlea": 2}
+
+
+def scene(number):
+    """A head of smooth tissue with a tumor that wanders and a cochlea that hardly does."""
+    rng = np.random.default_rng(number)
+    places = np.indices(SHAPE).transpose(1, 2, 3, 0)
+    head = ndimage.gaussian_filter(np.random.default_rng(99).standard_normal(SHAPE), 3)
+    head = 0.4 + head + 0.02 * rng.standard_normal(SHAPE)
+    labels = np.zeros(SHAPE, np.uint8)
+    tumor = np.array([12, 16, 10]) + rng.integers(-4, 5, 3)
+    cochlea = np.array([26, 16, 10]) + rng.integers(-1, 2, 3)
+    labels[np.linalg.norm(places - tumor, axis=-1) <= rng.uniform(2.5, 4)] = 1
+    labels[np.linalg.norm(places - cochlea, axis=-1) <= 2] = 2
+    return head, labels
+
+
+def cohort(folder, change, names=("",), count=8):
+    writer = CohortWriter(folder, CLASSES)
+    for number in range(count):
+        head, labels = scene(number)
+        for suffix in names:
+            image = np.clip(change(head, labels), 0, 1).astype(np.float32)[None]
+            name = f"ldn_{number}"
+            volume = Volume.of(image, AFFINE, case=name + suffix, center="ldn")
+            writer.add(volume, patient=name, labels=labels)
+    return writer.close()
+
+
+def shown(head, labels):
+    return np.where(labels == 1, 0.9, np.where(labels == 2, 0.1, head))
+
+
+def dark(head, labels):
+    return np.where(labels == 1, 0.05, np.where(labels == 2, 0.95, 1 - head))
+
+
+def tumor_erased(head, labels):
+    return np.where(labels == 2, 0.95, 1 - head)
+
+
+def moved(head, labels):
+    return np.roll(dark(head, labels), 2, axis=1)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return cohort(tmp_path_factory.mktemp("source"), shown)
+
+
+def mean(found, structure, field="dice"):
+    return np.mean([getattr(r, field) for (_, name), r in found.items() if name == structure])
+
+
+def test_what_is_shown_is_found_and_what_is_erased_is_not(source, tmp_path):
+    whole, erased = recover(source), recover(cohort(tmp_path, tumor_erased))
+    assert mean(whole, "tumor") > 0.7
+    assert mean(whole, "cochlea") > 0.5
+    assert mean(erased, "tumor") < mean(whole, "tumor", "by_position") + 0.15
+    assert mean(erased, "cochlea") > 0.5
+
+
+def test_the_same_images_give_the_same_figures(source):
+    assert recover(source) == recover(source)
+
+
+def test_one_patient_cannot_be_held_out(tmp_path):
+    assert recover(cohort(tmp_path, shown, count=1)) == {}
+    assert len(recover(cohort(tmp_path, shown, names=("", "+1"), count=1))) == 0
+
+
+def test_a_faithful_translation_raises_no_warning(source, tmp_path):
+    """Whatever gray it gives to structures; several translations of a case are told apart."""
+    rows = survivals(source, cohort(tmp_path, dark, names=("", "+1")))
+    assert findings(rows) == []
+    assert len(rows) == 2 * 2 * len(source)
+    assert "tumor" in summary(rows)
+
+
+def test_an_erased_structure_is_told(source, tmp_path):
+    [said] = findings(survivals(source, cohort(tmp_path, tumor_erased)))
+    assert said.startswith("translation erases 'tumor'")
+
+
+def test_a_shift_is_told_with_its_direction(source, tmp_path):
+    told = findings(survivals(source, cohort(tmp_path, moved)))
+    assert any("center ldn lie 3.0 mm in front of" in text for text in told), told
+
+
+def test_figures_come_back_from_the_file(source, tmp_path):
+    rows = survivals(source, cohort(tmp_path / "dark", dark))
+    write_survival(tmp_path / "survival.csv", rows)
+    found = read_survival(tmp_path / "survival.csv")
+    assert [(r.case, r.structure) for r in found] == [(r.case, r.structure) for r in rows]
+    assert tuple(found[0].figures) == COLUMNS[3:]
+    assert found[0].figures["contrast_translated"] == rows[0].after.contrast
+    assert found[0].figures["recovery"] == rows[0].recovery.dice
+
+
+def test_crops_of_another_place_are_told_before_training(source, tmp_path):
+    [said] = crops_that_differ(source, cohort(tmp_path / "moved", moved))
+    assert "center ldn show heads 3.0 mm in front of" in said
+    assert list(crops_that_differ(source, cohort(tmp_path / "dark", dark))) == []
