@@ -74,7 +74,7 @@ SETTINGS = {
 
 STEPS = [
     "prepare-source", "prepare-target", "prepare-validation",
-    "translate-gan-fit", "translate-gan", "translate-sharpen-fit", "translate-sharpen",
+    "translate-gan-fit", "translate-gan", "translate-sharpen-fit", "translate-sharpen", "survival",
     "augment-tumors-fit", "augment-tumors",
     "train-augmented", "predict-augmented-target",
     "predict-augmented-validation", "score-augmented-validation",
