@@ -119,8 +119,6 @@ class Trainer:
         if self.outliner:
             self.optimizers.append(torch.optim.Adam(self.outliner.parameters(), fused=True))
             self.rates.append(1.0)
-        self.learned = list(self.generators.parameters())
-        self.judges_learn = [list(judge.parameters()) for judge in self.judges]
 
     @property
     def autocast(self) -> torch.autocast:
@@ -207,7 +205,7 @@ class Trainer:
         self, source: Tensor, target: Tensor, labels: Tensor | None
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Equation (3): adversarial + lambda * cycle, and the identity loss of section 5.2."""
-        reals, learned = (source, target), self.learned
+        reals, learned = (source, target), list(self.generators.parameters())
         weights = self.loss_weights
 
         def there_and_back(piece: Piece) -> tuple[Tensor, Sequence[Tensor], Tensor]:
@@ -276,7 +274,7 @@ class Trainer:
     def _update_judges(self, reals: tuple[Tensor, Tensor], fakes: Sequence[Tensor]) -> Tensor:
         """Equations (1) and (2) with squares in place of logarithms (section 4), halved."""
         shown = [pool.exchange(fake) for pool, fake in zip(self.pools, fakes, strict=True)]
-        weights = self.judges_learn
+        weights = [list(judge.parameters()) for judge in self.judges]
 
         def judgment(piece: Piece) -> tuple[Tensor, Sequence[Tensor]]:
             which, items = piece
