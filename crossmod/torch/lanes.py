@@ -78,8 +78,8 @@ def _compute_with(threads: int) -> None:
 
 @cache
 def _pool(lanes: int, threads: int) -> ThreadPoolExecutor:
-    """Threads that wait for work."""
-    return thread_pool(lanes, threads, "lane")
+    """Threads that wait for work; by their name the core knows that idle ones may stay."""
+    return thread_pool(lanes, threads, "LaneExecutor")
 
 
 os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not live on in a fork

@@ -18,6 +18,7 @@ from crossmod_unet3d import UNet3D
 from crossmod import Context, CrossmodError
 from crossmod.engines.local import Local, LocalOptions, Process
 from crossmod.run.task import Machine
+from crossmod.stages.guard.threads import counted
 from crossmod.store.store import Store
 from crossmod.testing import CLASSES
 from crossmod.torch import Means, side_by_side, sum_gradients
@@ -245,3 +246,13 @@ print(torch.get_num_threads(), both)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "3 [1, 2, 1, 2]\n"
+
+
+def test_idle_lanes_are_not_told_of_as_threads_that_a_plugin_left(tmp_path):
+    told = []
+    with counted("plugin 'a'", told.append):
+        ctx = Context(tmp_path, cores=lambda: 5)
+        before = threading.active_count()
+        assert list(side_by_side(abs, [-1, -2, -3, -4, -5], ctx)) == [1, 2, 3, 4, 5]
+        assert threading.active_count() > before
+    assert not told
