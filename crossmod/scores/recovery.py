@@ -32,10 +32,10 @@ STEP_MM = 1.5
 MOST_PLACES = 60_000
 """Of one case; the distance grows in larger fields."""
 
-MOST_ROWS = 100_000
+MOST_ROWS = 40_000
 """Places it learns from, over all cases."""
 
-ROWS_OF_CASE = 3000
+ROWS_OF_CASE = 1000
 """Places it learns from in one case, at most."""
 
 SCALES_MM = (1.0, 2.0, 4.0)
@@ -44,7 +44,7 @@ SCALES_MM = (1.0, 2.0, 4.0)
 AROUND_MM = 6.0
 """Distance at which it looks to each side."""
 
-WAVES = 256
+WAVES = 128
 """Cosine features."""
 
 BANDWIDTH = 2.0
@@ -113,13 +113,16 @@ def recover(cohort: Cohort) -> dict[tuple[str, str], Recovery]:
     sample = _sample(cohort, field, held)
     labels = list(cohort.classes.values())
     columns = sample.rows.shape[1]
-    finders = [Finders(sample, labels, use) for use in (slice(None), slice(POSITION))]
+    by_image, by_place = (Finders(sample, labels, use) for use in (slice(None), slice(POSITION)))
+    places: dict[int, NDArray[np.bool_]] = {}  # guessed by place: the same in all cases of a fold
     found: dict[tuple[str, str], Recovery] = {}
     for case in cohort.cases:
         part = next(n for n, names in enumerate(held) if case.case in names)
         truth = _labels(case, field)
         rows = features(case.volume(), field).reshape(-1, columns)
-        guesses = [finder.guess(rows, part) for finder in finders]
+        if part not in places:
+            places[part] = by_place.guess(rows, part)
+        guesses = by_image.guess(rows, part), places[part]
         for n, (name, label) in enumerate(cohort.classes.items()):
             there = truth == label
             if there.any():
