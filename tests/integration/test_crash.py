@@ -111,6 +111,7 @@ def test_c04_the_same_recipe_twice_in_one_folder(prepared: Tiny, undisturbed: Ti
     assert_same(prepared, undisturbed)
 
 
+@pytest.mark.slow
 def test_c05_two_recipes_share_a_store(prepared: Tiny, undisturbed: Tiny) -> None:
     tiny = prepared
     other = tiny.folder / "other.toml"

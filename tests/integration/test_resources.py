@@ -58,6 +58,7 @@ def test_x01_a_full_disk_at_every_write(copied: Tiny, undisturbed: Tiny) -> None
     assert_same(copied, undisturbed)
 
 
+@pytest.mark.slow
 def test_x01_a_disk_that_is_really_full(prepared: Tiny, undisturbed: Tiny) -> None:
     """Grow a small disk step by step; nothing truncated is ever taken for a result."""
     script = f"""

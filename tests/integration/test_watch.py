@@ -127,6 +127,7 @@ def test_scans_are_outlined_as_they_appear(
         assert (service.out / f"{case}.nii.gz").read_bytes() == expected
 
 
+@pytest.mark.slow
 def test_a_restart_skips_what_is_outlined_and_spares_what_was_corrected(
     serving, tmp_path: Path
 ) -> None:
