@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from fnmatch import translate
 from functools import cache
 
@@ -86,6 +86,21 @@ def patient_of(case: str, pattern: str | None) -> str | None:
     ends = [n for n in range(1, len(case) + 1) if after.match(case[n:])]
     start = max((n for n in starts if ends and n < ends[-1]), default=None)
     return None if start is None else case[start : min(n for n in ends if n > start)]
+
+
+def copied_from(case: str, given: Container[str]) -> str | None:
+    """The given case that another one is a copy of, which may be a copy itself; None without one.
+
+    Example:
+        >>> copied_from("a+dark+2", {"a"}), copied_from("a+dark", {"a+dark"})
+        ('a', None)
+    """
+    name, plus, suffix = case.rpartition("+")
+    while plus and suffix:
+        if name in given:
+            return name
+        name, plus, _ = name.rpartition("+")
+    return None
 
 
 def fits(case: str, pattern: str) -> bool:

@@ -18,6 +18,7 @@ from crossmod.files.outputs import Outputs
 from crossmod.files.patterns import references_of
 from crossmod.recipe.lock import locked
 from crossmod.run.folder import LOCKED
+from crossmod.run.ledger import Row
 from crossmod.run.run import Run
 from crossmod.run.steps import PseudoLabel, Step, label_map
 from crossmod.run.steps.kept import load_prediction
@@ -66,7 +67,7 @@ def publish_report(run: Run) -> None:
 
     plan, checked = run.plan, run.plan.checked
     scans = plan.validation.scans(run.store) if plan.validation else []
-    copies = _cohorts(run, plan.copies).values()
+    copies, ledger = _cohorts(run, plan.copies).values(), run.ledger()
     content = ReportContent(
         title=checked.recipe.title,
         recipe=recipe,
@@ -89,8 +90,8 @@ def publish_report(run: Run) -> None:
         notes=run.notes(),
         intake=checked.recipe.intake,
         series=plan.validation.series if plan.validation else "",
-        ledger=run.ledger(),
-        dropped=_dropped(run),
+        ledger=ledger,
+        dropped=_dropped(run, ledger),
         survival=read_survival(table) if (table := run.survival_table()) else (),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
@@ -188,10 +189,13 @@ def _cohorts(run: Run, steps: Sequence[Step]) -> dict[str, Cohort]:
     return {one.name: Cohort.load(one.folder(run.store)) for one in steps if one in run.reached}
 
 
-def _dropped(run: Run) -> list[Dropped]:
+def _dropped(run: Run, ledger: Sequence[Row]) -> list[Dropped]:
     """The target cases that rounds noted not to learn from."""
     from crossmod.report.content import Dropped
 
+    lost = [row for row in ledger if row["kept"] == "no"]
+    if not lost:
+        return []
     given = Cohort.load(run.plan.target.folder(run.store))
     cases = {case.case: case for case in given.cases}
 
@@ -200,8 +204,8 @@ def _dropped(run: Run) -> list[Dropped]:
 
     return [
         Dropped(number, case, str(row["why"]), partial(labels, run.plan.rounds[number - 1], case))
-        for row in run.ledger()
-        if row["kept"] == "no" and (case := cases.get(str(row["case"])))
+        for row in lost
+        if (case := cases.get(str(row["case"])))
         for number in (int(row["round"]),)
     ]
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.cases import copied_from
 from crossmod.data.lesions import SHELL_VOXELS
 from crossmod.data.volumes import Case, Cohort, LabelArray, Pair, Volume
 from crossmod.files.tables import read_csv, write_csv
@@ -152,10 +153,8 @@ def survivals(
 
 
 def origin(name: str, cases: dict[str, Case]) -> Case:
-    """The case that a translation was made from: its own name, or what stands before a "+"."""
-    while name not in cases and "+" in name:
-        name = name.rpartition("+")[0]
-    return cases[name]
+    """The case that a translation was made from: the one of its name, or that it is a copy of."""
+    return cases[name if name in cases else copied_from(name, cases) or name]
 
 
 def _looks(before: Pair, after: Pair, source: Cohort) -> Iterator[tuple[str, Look, Look]]:

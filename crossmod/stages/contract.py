@@ -18,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.cases import fault_of_case, shown
+from crossmod.data.cases import copied_from, fault_of_case, shown
 from crossmod.data.nifti import read_grid
 from crossmod.data.overlap import BoolArray
 from crossmod.data.state import State
@@ -121,7 +121,7 @@ def pair_translations(
     seen: set[str] = set()
     missing = dict(given)
     for pair in _items(yielded, Pair, who):
-        original = pair.case if pair.case in given else _original(pair.case, given)
+        original = pair.case if pair.case in given else copied_from(pair.case, given)
         if original is None:
             allowed = "pairs from Pair.with_data or Pair.copy_as"
             _refuse(who, pair.case, "is not a translation of a given case", allowed)
@@ -143,7 +143,7 @@ def copies(
     """Pass on augmented pairs that are copies of given ones, each with its own name."""
     seen: set[str] = set()
     for pair in _items(yielded, Pair, who):
-        original = _original(pair.case, given)
+        original = copied_from(pair.case, given)
         if original is None:
             _refuse(who, pair.case, "is not a copy of a given case", "pairs from Pair.copy_as")
         _named_once(pair.case, seen, who)
@@ -210,16 +210,6 @@ def _items(yielded: object, kind: type[ItemT], who: str) -> Iterator[ItemT]:
 def _same_case(expected: str, found: str, who: str) -> None:
     if found != expected:
         _refuse(who, expected, f"yielded case {found!r}", "the cases in the order given")
-
-
-def _original(case: str, given: Mapping[str, Case]) -> str | None:
-    """The given case that another one is a copy of; it may be a copy itself."""
-    name, plus, suffix = case.rpartition("+")
-    while plus and suffix:
-        if name in given:
-            return name
-        name, plus, _ = name.rpartition("+")
-    return None
 
 
 def _named_once(case: str, seen: set[str], who: str) -> None:

@@ -16,7 +16,7 @@ SHAPE = (40, 36, 24)
 
 
 def head(seed=0, shift=(0, 0, 0)):
-    """Smooth blobs, moved by so many voxels without wrapping around."""
+    """Smooth blobs, moved by ``shift`` voxels; nothing wraps around."""
     rng = np.random.default_rng(seed)
     noise = rng.standard_normal(tuple(n + 16 for n in SHAPE))
     smooth = ndimage.gaussian_filter(noise, 2.5)

@@ -122,7 +122,7 @@ class Augment(Apply):
 
 
 def _with_copies(given: Extent | None, copies: float) -> Extent | None:
-    """What becomes of a cohort where so many cases come out for each that goes in."""
+    """A cohort with ``copies`` cases for each given one."""
     if given is None:
         return None
     count = round(given.count * copies)
