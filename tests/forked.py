@@ -1,7 +1,7 @@
 """The command line and its workers, forked from a process that has loaded what they need.
 
 Starting Python and loading torch takes seconds, most commands far less. Whatever is about a start,
-a terminal or a clock runs `crossmod` itself.
+a terminal, a clock or all files of a figure runs `crossmod` itself.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ LOADED = (
     "crossmod.cost.probing",
     "crossmod.model.load",
     "crossmod.recipe.load",
+    "crossmod.report",
     "crossmod.run.publish",
     "crossmod.run.schedule",
     "crossmod.store.collect",
@@ -59,16 +60,38 @@ def crossmod(
     arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
 ) -> CompletedProcess[str]:
     """Run `crossmod` in a folder, to its end."""
-    with tempfile.TemporaryDirectory() as printed:
-        streams = [Path(printed, name) for name in ("stdout", "stderr")]
-        process = CONTEXT.Process(
-            target=_command, args=(arguments, folder, dict(environment), streams)
-        )
-        process.start()
-        process.join()
-        stdout, stderr = (path.read_text("utf-8") if path.exists() else "" for path in streams)
-    assert process.exitcode is not None
-    return CompletedProcess(arguments, process.exitcode, stdout, stderr)
+    process = Command(arguments, folder, environment)
+    stdout, stderr = process.communicate()
+    assert process.returncode is not None
+    return CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+class Command:
+    """`crossmod`, started in a folder: what is used of `subprocess.Popen`."""
+
+    def __init__(
+        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]
+    ) -> None:
+        self._printed = tempfile.TemporaryDirectory()
+        self._streams = [Path(self._printed.name, name) for name in ("stdout", "stderr")]
+        given = (arguments, folder, dict(environment), self._streams)
+        self._process = CONTEXT.Process(target=_command, args=given)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end and return what it printed."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise TimeoutExpired("crossmod", timeout or 0.0)
+        with self._printed:
+            texts = [one.read_text("utf-8") if one.exists() else "" for one in self._streams]
+        return texts[0], texts[1]
 
 
 def _command(
@@ -86,6 +109,7 @@ def _command(
     if paths := environment.get("PYTHONPATH"):
         sys.path[:0] = paths.split(os.pathsep)
     subprocess.Popen = _popen  # type: ignore[assignment, misc]
+    import_module("crossmod.report.figures").FORMATS = ("svg",)  # a PDF takes twice as long
     sys.argv = ["crossmod", *arguments]
     import_module("crossmod.cli").main()
 

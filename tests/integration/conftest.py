@@ -39,9 +39,22 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
 
 
 @pytest.fixture(scope="session")
-def smoke(program: Program) -> Result:
-    """A finished run of the smoke recipe."""
-    return program.run("smoke", "--workers", "2")
+def smoke(made_once: MadeOnce, tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """A copy of a finished run of the smoke recipe."""
+
+    def fill(folder: Path) -> None:
+        shown = Program(folder).run("smoke", "--workers", "2").stdout
+        (folder / "shown").write_text(shown, encoding="utf-8")
+
+    copy = tmp_path_factory.mktemp("smoke")
+    shutil.copytree(made_once("smoke", fill), copy, dirs_exist_ok=True)
+    return Result(copy / "smoke", (copy / "shown").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def after_smoke(smoke: Result) -> Program:
+    """The command line beside that run, with its store."""
+    return Program(smoke.folder.parent)
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from program import SMOKE, Program, Result
+from program import SMOKE, Result
+from tiny import Tiny, begun
 
 from crossmod.cost.preview import Preview
 from crossmod.engines.local import Local, LocalOptions
@@ -66,21 +65,20 @@ class Watcher:
 
 
 @pytest.fixture
-def unscored(program: Program, smoke: Result, tmp_path: Path) -> api.Experiment:
-    """The smoke recipe, all of it made but for its scores."""
-    store = tmp_path / "store"
-    shutil.copytree(program.folder / "store", store)
-    for manifest in store.glob("??/*/manifest.json"):
-        if json.loads(manifest.read_text(encoding="utf-8"))["step"].startswith("score-"):
-            shutil.rmtree(manifest.parent)
-    return api.plan(SMOKE, out=tmp_path / "run", store=store)
+def unscored(undisturbed: Tiny, tmp_path: Path) -> api.Experiment:
+    """The tiny recipe, all of it made but for its scores."""
+    tiny = begun(undisturbed, tmp_path / "tiny")
+    tiny.forget(*(step for step in undisturbed.made() if step.startswith("score-")))
+    return api.plan(tiny.folder / "tiny.toml", out=tmp_path / "run", store=tiny.store)
 
 
 def scores_of(experiment: api.Experiment) -> list[str]:
     return [step.name for step in experiment.plans[0].scores]
 
 
-def test_a_run_is_planned_previewed_and_executed(unscored: api.Experiment, smoke: Result) -> None:
+def test_a_run_is_planned_previewed_and_executed(
+    unscored: api.Experiment, undisturbed: Tiny
+) -> None:
     preview = Preview(unscored, Profile())
     states = {one.step.name: one.state for one in preview.steps()}
     scores = scores_of(unscored)
@@ -97,9 +95,9 @@ def test_a_run_is_planned_previewed_and_executed(unscored: api.Experiment, smoke
     assert done.comparison is None
     assert done.report == run.folder / "report.html"
     assert done.report.is_file()
-    assert len(run.scores()) == len(smoke.scores())
+    assert len(run.scores()) == len(undisturbed.result.scores())
     assert run.folder.joinpath("metrics.csv").read_bytes() == (
-        smoke.folder.joinpath("metrics.csv").read_bytes()
+        undisturbed.result.folder.joinpath("metrics.csv").read_bytes()
     )
 
 

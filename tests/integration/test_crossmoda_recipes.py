@@ -52,7 +52,7 @@ def settings(values: dict[str, str]) -> list[str]:
 def cohort(program: Program) -> Path:
     """A CrossMoDA 2022 folder that no recipe was made for."""
     folder = program.folder / "challenge"
-    counts = ["--source", "4", "--target", "4", "--validation", "2", "--seed", "77"]
+    counts = ["--source", "4", "--target", "2", "--validation", "2", "--seed", "77"]
     program("data", "phantom", folder, *counts)
     return folder
 

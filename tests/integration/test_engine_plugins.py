@@ -91,8 +91,7 @@ def test_the_engine_of_the_page_makes_what_is_missing(page: OnThePage, undisturb
 
 def test_the_engine_of_the_page_stops_and_resumes(page: OnThePage, undisturbed: Tiny) -> None:
     page.forget("train-round-1")
-    fault = {"CROSSMOD_FAULT": "train-round-1:step-2:sleep=5"}
-    process = page.launch(**page.variables, **fault)
+    process = page.fork(**page.variables, CROSSMOD_FAULT="train-round-1:step-2:sleep=3")
     page.wait_for("train-round-1:step-2")
     os.killpg(process.pid, signal.SIGINT)
     stdout, stderr = process.communicate(timeout=60)

@@ -34,11 +34,11 @@ def site(tmp_path_factory: pytest.TempPathFactory, install: Callable[..., None])
 
 
 @pytest.fixture(scope="module")
-def variants(program: Program, smoke: Result, site: Path) -> Result:
+def variants(after_smoke: Program, site: Path) -> Result:
     """Two variants of the smoke recipe with the metric; all but the scores is in the store."""
-    recipe = program.folder / "metric.toml"
+    recipe = after_smoke.folder / "metric.toml"
     recipe.write_text(RECIPE, encoding="utf-8")
-    return program.run("metric", recipe=recipe, path=site)
+    return after_smoke.run("metric", recipe=recipe, path=site)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -73,7 +73,7 @@ def test_evaluate_has_its_column_its_mean_and_its_percentiles(
 
 
 def test_only_scores_are_made_again_and_the_old_ones_stay(
-    program: Program, smoke: Result, variants: Result
+    after_smoke: Program, smoke: Result, variants: Result
 ) -> None:
     run = Result(variants.folder / "whole", "")
     assert {*run.made()} == {step for step in smoke.made() if step.startswith("score-")}
@@ -81,7 +81,7 @@ def test_only_scores_are_made_again_and_the_old_ones_stay(
     assert list(whole[0]) == [*smoke.scores()[0], "hd95_twice_mm"]
     twice = [number(row["hd95_twice_mm"]) for row in whole]
     assert twice == pytest.approx([2 * number(row["hd95_mm"]) for row in whole], nan_ok=True)
-    again = program.run("again")
+    again = after_smoke.run("again")
     assert again.made() == []
     assert again.scores() == smoke.scores()
 

@@ -66,12 +66,12 @@ def test_predictions_lie_on_the_grid_of_the_scan(smoke: Result) -> None:
         np.testing.assert_allclose(one.affine, other.affine, rtol=0, atol=AFFINE_MM)
 
 
-def test_a_second_run_makes_nothing_and_is_quick(program: Program, smoke: Result) -> None:
+def test_a_second_run_makes_nothing_and_is_quick(after_smoke: Program, smoke: Result) -> None:
     made = [json.loads(path.read_text("utf-8")) for path in smoke.folder.glob("*/manifest.json")]
     scores, began = smoke.scores(), len(smoke.events())
     begin = children_seconds()
-    store = program.folder / "store"
-    program.as_installed("run", SMOKE, "--out", smoke.folder, "--store", store)
+    store = after_smoke.folder / "store"
+    after_smoke.as_installed("run", SMOKE, "--out", smoke.folder, "--store", store)
     seconds = children_seconds() - begin
     again = Result(smoke.folder, "", began)
     assert again.made() == []
@@ -79,8 +79,8 @@ def test_a_second_run_makes_nothing_and_is_quick(program: Program, smoke: Result
     assert seconds < sum(manifest["seconds"] for manifest in made) / 3
 
 
-def test_the_locked_recipe_repeats_the_run(program: Program, smoke: Result) -> None:
-    assert program.run("locked", recipe=smoke.folder / "recipe.lock.toml").made() == []
+def test_the_locked_recipe_repeats_the_run(after_smoke: Program, smoke: Result) -> None:
+    assert after_smoke.run("locked", recipe=smoke.folder / "recipe.lock.toml").made() == []
 
 
 def keys_of(recipe: Path, *settings: str) -> dict[str, str]:

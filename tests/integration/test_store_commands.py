@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from program import Program
 from tiny import RECIPE, Tiny
@@ -34,11 +35,11 @@ def state_of(program: Program, name: str) -> str:
     return state
 
 
-def train_again(tiny: Tiny, step: str, **variables: str) -> subprocess.Popen[str]:
+def train_again(tiny: Tiny, step: str, **variables: str) -> forked.Command:
     """Start the tiny run, with a result removed from the store."""
     keys = {row["step"]: row["key"] for row in tiny.result.events()}
     shutil.rmtree(tiny.store / keys[step][:2] / keys[step])
-    return tiny.launch("--workers", "1", **variables)
+    return tiny.fork("--workers", "1", **variables)
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +120,7 @@ def test_gc_beside_a_run(two: Tiny, undisturbed: Tiny) -> None:
         stdout, stderr = collector.communicate()
         assert collector.returncode == 0, stdout + stderr
         assert "left" not in stdout
-    assert process.poll() is None
+    assert process.returncode is None
     assert len(list(two.store.glob("??/.*"))) == 1
     printed = process.communicate()
     assert process.returncode == 0, printed

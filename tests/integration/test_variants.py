@@ -118,7 +118,7 @@ def test_one_table_in_csv_latex_terminal_and_page(ablation: Result) -> None:
 def test_its_runs_are_compared_as_those_of_any_recipes(tried: Tiny, ablation: Result) -> None:
     folders = [f"runs/ablation/{name}" for name in ("naive-seed-1", "stopped-seed-1")]
     named = [f"gba=runs/ablation/gba-seed-{seed}" for seed in (1, 2022)]
-    shown = tried("compare", *named, *folders, "--out", "compared").stdout
+    shown = tried.as_installed("compare", *named, *folders, "--out", "compared").stdout
     assert "tumor: paired differences of Dice, validation scans" in shown
     with (tried.folder / "compared" / "comparison.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["class"] == "tumor"]

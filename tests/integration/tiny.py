@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import forked
-from program import SMOKE, Program, Result
+from program import SMOKE, Program, Result, environment
 
 from crossmod.faults import FAULT
 from crossmod.recipe.load import load_all
@@ -79,8 +79,14 @@ class Tiny(Program):
         return super().start(*arguments, **{"CROSSMOD_FAULT_TRACE": str(self.trace), **variables})
 
     def launch(self, *more: str | Path, **variables: str) -> subprocess.Popen[str]:
-        """Start the recipe."""
+        """Start the recipe as it is installed."""
         return self.start(*self.arguments(*more), **variables)
+
+    def fork(self, *more: str | Path, **variables: str) -> forked.Command:
+        """Start the recipe; with a fault to come, points that are passed are noted."""
+        variables = {"CROSSMOD_FAULT_TRACE": str(self.trace), **variables}
+        arguments = [*map(str, self.arguments(*more))]
+        return forked.Command(arguments, self.folder, environment(variables))
 
     @property
     def trace(self) -> Path:

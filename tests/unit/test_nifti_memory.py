@@ -12,8 +12,6 @@ from nifti_files import write
 
 N = 200
 SLACK = 1.25
-KINDS = ("int16 scan", "uint8 scan", "float64 scan", "scan of few values", "scan of NaN",
-         "float32 labels", "float64 labels", "scaled labels", "mended labels")  # fmt: skip
 
 # ru_maxrss of a child starts at that of its parent; VmHWM does not.
 HEAD = """
@@ -58,29 +56,39 @@ def said(script: str, *arguments: str | Path) -> str:
     return done.stdout
 
 
-def voxels() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    labels = np.zeros((N, N, N))
-    labels[50:90, 50:90, 50:90] = 1.0000001
-    nonfinite = np.full((N, N, N), np.nan, "f4")
-    nonfinite[0, 0, 0], nonfinite[0, 0, 1] = 1, 2
-    return {
-        "int16 scan": rng.integers(0, 1000, (N, N, N), "i2"),
-        "uint8 scan": rng.integers(0, 250, (N, N, N), "u1"),
-        "float64 scan": rng.normal(size=(N, N, N)),
-        "scan of few values": rng.integers(0, 9, (N, N, N), "i2"),
-        "scan of NaN": nonfinite,
-        "float32 labels": labels.astype("f4"),
-        "float64 labels": labels,
-        "scaled labels": 2 * labels.astype("u1"),
-        "mended labels": labels,
-    }
+def whole_numbers(end: int, number_type: str) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, end, (N, N, N), number_type)
+
+
+def nonfinite() -> np.ndarray:
+    data = np.full((N, N, N), np.nan, "f4")
+    data[0, 0, 0], data[0, 0, 1] = 1, 2
+    return data
+
+
+def labels(number_type: str) -> np.ndarray:
+    data = np.zeros((N, N, N), number_type)
+    data[50:90, 50:90, 50:90] = 1.0000001
+    return data
+
+
+VOXELS = {
+    "int16 scan": lambda: whole_numbers(1000, "i2"),
+    "uint8 scan": lambda: whole_numbers(250, "u1"),
+    "float64 scan": lambda: np.random.default_rng(0).normal(size=(N, N, N)),
+    "scan of few values": lambda: whole_numbers(9, "i2"),
+    "scan of NaN": nonfinite,
+    "float32 labels": lambda: labels("f4"),
+    "float64 labels": lambda: labels("f8"),
+    "scaled labels": lambda: 2 * labels("u1"),
+    "mended labels": lambda: labels("f8"),
+}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", VOXELS)
 def test_memory_is_at_most_twice_the_voxels(kind: str, tmp_path: Path) -> None:
-    data = voxels()[kind]
+    data = VOXELS[kind]()
     scaling = {"scl_slope": 0.5 if kind == "scaled labels" else 1, "scl_inter": 0}
     small = write(tmp_path / "small.nii", data=np.arange(0, 16.0, 2).reshape(2, 2, 2), **scaling)
     path = write(tmp_path / "large.nii", data=data, **scaling)

@@ -109,7 +109,7 @@ def test_predictions_equal_those_of_monais_sliding_window(shape, mirror, state):
 
 @pytest.mark.parametrize("mirror", [(), ("i", "j", "k")])
 def test_bits_do_not_depend_on_the_number_of_cores(mirror, state):
-    image = some_image((40, 36, 20))
+    image = some_image((32, 24, 16))  # more windows than cores
     alone = predictor_of(state, mirror)(image)
     for cores in (2, 3, 8):
         beside = predictor_of(state, mirror, cores=lambda number=cores: number)
