@@ -1,7 +1,7 @@
 """The command line and its workers, forked from a process that has loaded what they need.
 
 Starting Python and loading torch takes seconds, most commands far less. Whatever is about a start,
-a terminal, a clock or all files of a figure runs `crossmod` itself.
+a terminal, a clock or a look at figures runs `crossmod` itself.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ LOADED = (
     "crossmod.store.collect",
     "crossmod.torch",
     "matplotlib.backends.backend_agg",
+    "matplotlib.backends.backend_svg",
+    "matplotlib.figure",
     "monai.inferers",
     "nibabel",
     "rich.progress",
@@ -109,9 +111,16 @@ def _command(
     if paths := environment.get("PYTHONPATH"):
         sys.path[:0] = paths.split(os.pathsep)
     subprocess.Popen = _popen  # type: ignore[assignment, misc]
-    import_module("crossmod.report.figures").FORMATS = ("svg",)  # a PDF takes twice as long
+    _draw_in_a_hurry()
     sys.argv = ["crossmod", *arguments]
     import_module("crossmod.cli").main()
+
+
+def _draw_in_a_hurry() -> None:
+    """No PDF, and labels where they fall: of a short run, its report takes most of the time."""
+    import_module("crossmod.report.figures").FORMATS = ("svg",)
+    engine = import_module("matplotlib.layout_engine").ConstrainedLayoutEngine
+    engine.execute = lambda self, figure: None
 
 
 _Popen = subprocess.Popen
