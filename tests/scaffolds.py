@@ -49,7 +49,7 @@ def registered(project: Path) -> Path:
     return project
 
 
-def tested(project: Path) -> tuple[int, str]:
+def passed(project: Path) -> tuple[int, str]:
     """Exit code and output of pytest in a project, in a process that has loaded torch."""
     ours, theirs = forked.CONTEXT.Pipe(duplex=False)
     process = forked.CONTEXT.Process(target=_test, args=(project, theirs))

@@ -1,4 +1,4 @@
-"""The pages on writing a stage show what `crossmod new` writes. CROSSMOD_WRITE_DOCS=1 fills them."""
+"""The pages on writing a stage show what `crossmod new` writes. CROSSMOD_WRITE_DOCS=1 fills in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plugin of pytest is there where crossmod is, and costs sessions nothing that do not use it."""
+"""The plugin of pytest is there where crossmod is, and costs nothing where it is not used."""
 
 from __future__ import annotations
 
