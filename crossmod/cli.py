@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from crossmod.commands import data
+from crossmod.commands import data, new
 from crossmod.commands.models import package, predict
 from crossmod.commands.plugins import plugins
 from crossmod.commands.run import check, run
@@ -40,8 +40,9 @@ app.command()(compare)
 app.command()(plugins)
 app.command()(runs)
 app.command()(gc)
+app.add_typer(new.app, name="new")
 app.add_typer(data.app, name="data")
-for one in [*app.registered_commands, *data.app.registered_commands]:
+for one in [command for a in (app, new.app, data.app) for command in a.registered_commands]:
     one.short_help = (one.callback.__doc__ or "").partition("\n")[0]  # else the list cuts it
 
 DEBUG = "CROSSMOD_TRACEBACK"

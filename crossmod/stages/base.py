@@ -193,7 +193,13 @@ class Translator(Stage[OptionsT]):
 
     @abstractmethod
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
-        """Yield the translation of each volume, in order: same case, same grid, in [0, 1]."""
+        """Yield the translation of each volume, in order: same case, same grid, in [0, 1].
+
+        Args:
+            volumes: images ``(1, I, J, K)`` in [0, 1], read one at a time.
+            state: what `fit` returned, in this process or another.
+            ctx: the run.
+        """
 
 
 class PairTranslator(Translator[OptionsT]):
@@ -204,6 +210,11 @@ class PairTranslator(Translator[OptionsT]):
         """Yield one or more translations of each pair; its label map stays as it is.
 
         One of a case is made by `Pair.with_data`, further ones by `Pair.copy_as`; in [0, 1].
+
+        Args:
+            pairs: images ``(1, I, J, K)`` in [0, 1] with label maps ``(I, J, K)``.
+            state: what `fit` returned.
+            ctx: the run.
         """
 
     def translate(self, volumes: Iterable[Volume], state: State, ctx: Context) -> Iterator[Volume]:
@@ -219,13 +230,28 @@ class Augmenter(Stage[OptionsT]):
     """Adds rare appearances: any number of new labeled pairs from each pair."""
 
     def fit(self, labeled: Cohort, target: Cohort, ctx: Context) -> Arrays:
-        """Learn from translated labeled images and real target images. Default: nothing."""
+        """Learn from translated labeled images and real target images. Default: nothing.
+
+        Args:
+            labeled: translated images with their labels.
+            target: images of the target modality, without labels.
+            ctx: the run.
+
+        Returns:
+            What was learned: named arrays, or a `State` that holds notes, too.
+        """
         del labeled, target, ctx
         return State()
 
     @abstractmethod
     def augment(self, pairs: Iterable[Pair], state: State, ctx: Context) -> Iterator[Pair]:
-        """Yield new pairs made by `Pair.copy_as`; the originals are kept by the core."""
+        """Yield new pairs made by `Pair.copy_as`; the originals are kept by the core.
+
+        Args:
+            pairs: translated images ``(1, I, J, K)`` in [0, 1] with label maps ``(I, J, K)``.
+            state: what `fit` returned.
+            ctx: the run.
+        """
 
 
 class Segmenter(Stage[OptionsT]):
@@ -254,7 +280,13 @@ class Segmenter(Stage[OptionsT]):
     def predict(
         self, volumes: Iterable[Volume], state: State, ctx: Context
     ) -> Iterator[Prediction]:
-        """Yield class probabilities for each volume, in order, on its grid."""
+        """Yield class probabilities for each volume, in order, on its grid.
+
+        Args:
+            volumes: images ``(1, I, J, K)`` in [0, 1], read one at a time.
+            state: what `fit` returned, in this process or another.
+            ctx: the run. Probabilities are ``(1 + classes, I, J, K)``, background first.
+        """
 
 
 class PseudoLabeler(Stage[OptionsT]):
@@ -283,6 +315,11 @@ class PseudoLabeler(Stage[OptionsT]):
 
         What it notes of a case by ``ctx.metric(case=..., kept="yes", why="", ...)`` becomes a row
         of the run's ``ledger.csv``; ``kept="no"`` shows the case in the report, with its ``why``.
+
+        Args:
+            predictions: of the images of the target, read one at a time.
+            history: the rounds before this one.
+            ctx: the run.
         """
 
     @abstractmethod

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from crossmod.options import annotation_of, model_in, names_in
 from crossmod.stages import find
@@ -33,6 +35,32 @@ def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str
         if inner is not None:
             listed += option_rows(inner, f"{key}.")
     return listed
+
+
+def described(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """`option_rows` for programs: defaults as JSON has them, None where an option is required."""
+    listed = []
+    for (key, kind, _, meaning), field in zip(option_rows(model), _fields(model), strict=True):
+        default = None if field.is_required() else field.get_default(call_default_factory=True)
+        listed.append(
+            {
+                "key": key,
+                "type": kind,
+                "required": field.is_required(),
+                "default": to_jsonable_python(default),
+                "meaning": meaning,
+            }
+        )
+    return listed
+
+
+def _fields(model: type[BaseModel]) -> Iterator[FieldInfo]:
+    """The field of each row, in the order of `option_rows`."""
+    for field in model.model_fields.values():
+        yield field
+        inner = model_in(field.annotation)
+        if inner is not None:
+            yield from _fields(inner)
 
 
 def type_text(field: FieldInfo) -> str:

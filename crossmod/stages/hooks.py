@@ -14,6 +14,7 @@ GROUP = "crossmod.plugins"
 
 hookspec = pluggy.HookspecMarker("crossmod")
 hookimpl = pluggy.HookimplMarker("crossmod")
+"""Marks the function `crossmod_stage` of a plugin, which returns the class of its stage."""
 
 
 @hookspec

@@ -12,8 +12,13 @@ from crossmod.data.crossmoda import DEFAULT_CENTERS, DEFAULT_CLASSES
 from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume
 
 CLASSES = dict(DEFAULT_CLASSES)
+"""The classes of `small_cohort`: class name -> label."""
+
 SHAPE = (28, 32, 12)
+"""Voxels of its images, (I, J, K)."""
+
 SPACING_MM = (1.5, 1.2, 2.0)
+"""Voxel size along I, J, K."""
 
 Shape = tuple[int, int, int]
 
@@ -58,7 +63,15 @@ class Trial:
 
 
 def small_cohort(folder: Path, *, labeled: bool, cases: int = 3, seed: int = 0) -> Cohort:
-    """Write smooth random images ``(28, 32, 12)`` in [0, 1] with a bright labeled ball."""
+    """Write smooth random images ``(28, 32, 12)`` in [0, 1] with a bright labeled ball.
+
+    Args:
+        folder: an empty folder to write into.
+        labeled: whether the cohort has label maps, with a bright ball of the first class and a
+            smaller one, as dark as what is around it, of the second.
+        cases: number of images, ``case-0`` and so on; their centers alternate.
+        seed: another seed gives other images.
+    """
     return _written(folder, Trial((SHAPE,) * cases), seed, labeled=labeled)
 
 

@@ -95,6 +95,7 @@ def check_resume(fit: Callable[[Context], Arrays], folder: Path, steps: Iterable
 
 
 Outcome = tuple[dict[str, Any], dict[str, bytes]]
+"""What a training leaves: arrays and notes by name, and the bytes of each file by its path."""
 
 
 def _outcome(
