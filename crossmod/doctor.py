@@ -36,7 +36,7 @@ from crossmod.store.store import Store
 
 OWN = "crossmod"
 
-FOR_DEVELOPERS = ("test", "release")
+FOR_DEVELOPERS = ("test", "docs", "release")
 """The extras that runs need nothing of."""
 
 ENVIRONMENT = ("CROSSMOD_DATA", VARIABLE, "CUDA_VISIBLE_DEVICES", *THREAD_VARIABLES)

@@ -52,7 +52,7 @@ class Generator(GenerateJsonSchema):
     def dict_schema(self, schema: core_schema.DictSchema) -> JsonSchemaValue:
         """What a name stands for can be unset, too."""
         written = super().dict_schema(schema)
-        if isinstance(values := written.get("additionalProperties"), Mapping):
+        if isinstance(values := written.get("additionalProperties"), dict):
             written["additionalProperties"] = _or_unset(values)
         return written
 
@@ -182,7 +182,7 @@ def _stage(core: Json, options: Mapping[str, Json], summaries: Mapping[str, str]
         for key, reference in own.items():
             offered.setdefault(key, []).append(reference)
     chain: Json = {"properties": {key: _any_of(found) for key, found in offered.items()}}
-    for name, own in reversed(options.items()):
+    for name, own in reversed(list(options.items())):
         chain = {
             "if": {"properties": {"use": {"const": name}}, "required": ["use"]},
             "then": {

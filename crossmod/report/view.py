@@ -114,7 +114,8 @@ def _bytes(data: NDArray[Any]) -> NDArray[np.uint8]:
     """Labels as they are; intensities from 0 to 255."""
     if data.dtype == np.uint8:
         return data
-    return np.rint(np.clip(data, 0.0, 1.0) * 255).astype(np.uint8)
+    gray: NDArray[np.uint8] = np.rint(np.clip(data, 0.0, 1.0) * 255).astype(np.uint8)
+    return gray
 
 
 def _turned(affine: Affine, shape: tuple[int, ...]) -> Affine:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import email
-import os
+import json
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+TABLES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = TABLES["project"]
+PACKAGES = TABLES["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 
 
-def called(*words: str | Path, cwd: Path = ROOT, **variables: str) -> str:
-    done = subprocess.run(
-        [*map(str, words)], cwd=cwd, env={**os.environ, **variables}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+def called(*words: str | Path, cwd: Path = ROOT) -> str:
+    done = subprocess.run([*map(str, words)], cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -45,9 +47,7 @@ def wheel(built: Path) -> Path:
 def test_the_wheel_holds_what_runs_need_and_nothing_else(wheel: Path) -> None:
     names = {*zipfile.ZipFile(wheel).namelist()}
     tops = {name.partition("/")[0] for name in names}
-    plugins = {
-        path.name for path in ROOT.glob("plugins/crossmod_*") if (path / "__init__.py").exists()
-    }
+    plugins = {Path(one).name for one in PACKAGES if one != "crossmod"}
     assert tops == {"crossmod", f"crossmod-{PROJECT['version']}.dist-info", *plugins}
     for path in (ROOT / "crossmod").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
@@ -80,43 +80,58 @@ def test_the_wheel_says_what_the_project_says(wheel: Path) -> None:
     assert about.get_all("Classifier") == PROJECT["classifiers"]
 
 
-EXTRAS = ("highdicom", "pydicom", "pylibjpeg", "gdcm", "ray", "submitit", "monai", "medpy",
-          "torchio", "pandas", "pytest", "hypothesis", "jsonschema")  # fmt: skip
-"""Packages that runs must do without."""
+def dependencies(name: str) -> set[str]:
+    """The installed distributions that one needs, with those that they need, and itself."""
+    found, open_ends = set[str](), {name}
+    while open_ends:
+        found |= (now := open_ends)
+        needed = (Requirement(line) for one in now for line in distribution(one).requires or ())
+        here = {canonicalize_name(one.name) for one in needed
+                if one.marker is None or one.marker.evaluate({"extra": ""})}  # fmt: skip
+        open_ends = {one for one in here if is_installed(one)} - found
+    return found
 
-HIDE = f"""
-import sys
-class Hidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {EXTRAS!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Hidden())
-"""
+
+def is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that has the wheel, its dependencies and nothing else."""
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    called(sys.executable, "-m", "venv", "--without-pip", place)
+    [site] = place.glob("lib/python*/site-packages")
+    for name in dependencies("crossmod") - {"crossmod"}:
+        one = distribution(name)
+        tops = {
+            file.parts[0] for file in one.files or () if file.parts[0] not in ("..", "__pycache__")
+        }
+        for top in tops:
+            if not (site / top).exists():
+                (site / top).symlink_to(Path(str(one.locate_file(top))))
+    pip = [sys.executable, "-m", "pip", "--python", place / "bin" / "python"]
+    called(*pip, "install", "--no-deps", "--no-index", wheel)
+    return place / "bin"
 
 
 @pytest.mark.slow
-def test_it_runs_from_an_empty_folder_without_extras(wheel: Path, tmp_path: Path) -> None:
-    """The wheel unpacked, with its dependencies, in a Python that knows no checkout."""
-    site, work = tmp_path / "site", tmp_path / "work"
-    work.mkdir()
-    zipfile.ZipFile(wheel).extractall(site)
-    (site / "sitecustomize.py").write_text(HIDE, encoding="utf-8")
-    others = [path for path in sys.path if path.endswith("site-packages")]
-    variables = {"PYTHONPATH": os.pathsep.join([str(site), *others])}
-
-    def python(code: str, *words: str) -> str:
-        return called(sys.executable, "-P", "-c", code, *words, cwd=work, **variables)
-
+def test_it_runs_from_an_empty_folder_without_extras(installed: Path, tmp_path: Path) -> None:
     def crossmod(*words: str) -> str:
-        return python("from crossmod.cli import main; main()", *words)
+        return called(installed / "crossmod", *words, cwd=tmp_path)
 
-    home = python("import crossmod; print(crossmod.__file__)")
-    assert Path(home.strip()).is_relative_to(tmp_path)
+    found = json.loads(crossmod("doctor", "--json"))
+    assert Path(found["facts"]["crossmod"]["folder"]).is_relative_to(installed.parent)
+    assert all(text.startswith("lacks") for text in found["facts"]["extras"].values())
+    assert not found["problems"]
     assert "is valid" in crossmod("check", "quickstart")
-    assert "unet3d" in crossmod("plugins")
     crossmod("new", "recipe", "mine", "--from", "smoke")
     assert "Report:" in crossmod("run", "mine.toml", "--workers", "1")
-    [run] = work.glob("runs/mine")
+    [run] = tmp_path.glob("runs/mine")
     [case, *_] = sorted(path.stem for path in run.glob("*-prepare-target/images/*.nii"))
     crossmod("view", "runs/mine", case, "--out", "page.html")
-    assert (work / "page.html").stat().st_size > 10_000
+    assert (tmp_path / "page.html").stat().st_size > 10_000

@@ -72,7 +72,7 @@ def test_what_cannot_be_shown_is_said(copied: Tiny, tmp_path: Path) -> None:
         gather(run, "nobody")
     with pytest.raises(DataError, match=r"lacks run\.json"):
         gather(tmp_path, case)
-    with pytest.raises(DataError, match="would write into what the command reads"):
+    with pytest.raises(DataError, match="belongs to the run of"):
         view(run, case, run / "page.html")
 
 
