@@ -80,30 +80,32 @@ class Generator(GenerateJsonSchema):
 def recipe_schema() -> Json:
     """The JSON Schema of recipe files, with the options of all plugins that can be loaded."""
     plugins = _plugins()
-    models: list[type[BaseModel]] = [Recipe, *(one.stage.options_type for one in plugins.values())]
+    models: list[type[BaseModel]] = [Recipe, LastRound, *map(_table_of, Recipe.model_fields)]
+    models += [one.stage.options_type for one in plugins.values()]
     references, written = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)],
         ref_template=DEFINITION,
         schema_generator=Generator,
     )
     definitions: Json = written["$defs"]
+    names = {model: _last(references[model, "validation"]) for model in models}
     for kind, how in KINDS.items():
         options = {
-            name: _named(references[one.stage.options_type, "validation"], definitions)
+            name: _references(names[one.stage.options_type], definitions)
             for name, one in plugins.items()
             if one.kind == kind
         }
-        definitions[how.table.__name__] = _stage(
-            definitions[how.table.__name__], options, {n: plugins[n].summary for n in options}
-        )
-    _open_last_round(definitions[LastRound.__name__]["properties"])
-    keys = definitions[Recipe.__name__]["properties"]
+        summaries = {name: plugins[name].summary for name in options}
+        table = names[how.table]
+        definitions[table] = _stage(definitions[table], options, summaries, definitions)
+    _open_last_round(definitions[names[LastRound]]["properties"], names)
+    keys = definitions[names[Recipe]]["properties"]
     schema = {
         "$schema": DRAFT,
         "title": "crossmod recipe",
         "description": "What a recipe of crossmod may say with the plugins that are installed.",
         "type": "object",
-        "properties": {**_of_files(), **keys},
+        "properties": {**_of_files({"$ref": DEFINITION.format(model=names[Recipe])}), **keys},
         "additionalProperties": False,
         "if": {"not": {"anyOf": [{"required": ["extends"]}, {"required": ["variants"]}]}},
         "then": _complete(Recipe),
@@ -123,9 +125,8 @@ def _plugins() -> dict[str, find.Plugin]:
     return loaded
 
 
-def _of_files() -> Json:
-    """The keys that are read before tables merge."""
-    recipe = {"$ref": DEFINITION.format(model=Recipe.__name__)}
+def _of_files(recipe: Json) -> Json:
+    """The keys that are read before tables merge; a variant is what a recipe is."""
     return {
         "schema": {
             "type": "integer",
@@ -153,15 +154,20 @@ def _of_files() -> Json:
     }
 
 
-def _named(reference: JsonSchemaValue, definitions: Json) -> Json:
+def _last(reference: Mapping[str, Any]) -> str:
+    """The name at the end of a reference."""
+    return str(reference["$ref"]).rpartition("/")[2]
+
+
+def _references(model: str, definitions: Json) -> Json:
     """Option -> reference to it, of an options class."""
-    name = reference["$ref"].rpartition("/")[2]
-    path = DEFINITION.format(model=name)
-    keys = definitions[name].get("properties", {})
-    return {key: {"$ref": f"{path}/properties/{key}"} for key in keys}
+    path = f"{DEFINITION.format(model=model)}/properties"
+    return {key: {"$ref": f"{path}/{key}"} for key in definitions[model].get("properties", {})}
 
 
-def _stage(core: Json, options: Mapping[str, Json], summaries: Mapping[str, str]) -> Json:
+def _stage(
+    core: Json, options: Mapping[str, Json], summaries: Mapping[str, str], definitions: Json
+) -> Json:
     """The table of a stage: keys of the core, and options of the plugin that `use` names.
 
     Where `use` is left to the recipe below, options of any plugin may stand.
@@ -170,6 +176,7 @@ def _stage(core: Json, options: Mapping[str, Json], summaries: Mapping[str, str]
         core: the schema of the keys that the core reads.
         options: plugin -> option -> reference.
         summaries: plugin -> what it does.
+        definitions: what references lead to.
     """
     use = {
         **core["properties"]["use"],
@@ -177,10 +184,10 @@ def _stage(core: Json, options: Mapping[str, Json], summaries: Mapping[str, str]
         "x-taplo": {"docs": {"enumValues": list(summaries.values())}},
     }
     keys = {**core["properties"], "use": use}
-    offered: dict[str, list[Any]] = {}
-    for own in options.values():
+    offered: dict[str, dict[str, Json]] = {}
+    for name, own in options.items():
         for key, reference in own.items():
-            offered.setdefault(key, []).append(reference)
+            offered.setdefault(key, {})[name] = reference
     chain: Json = {"properties": {key: _any_of(found) for key, found in offered.items()}}
     for name, own in reversed(list(options.items())):
         chain = {
@@ -193,7 +200,10 @@ def _stage(core: Json, options: Mapping[str, Json], summaries: Mapping[str, str]
         }
     if not options:
         chain = {}
-    explained = {key: {"anyOf": [*found, True]} for key, found in offered.items()}
+    explained = {
+        key: {"anyOf": [*_explained(key, found, definitions), True]}
+        for key, found in offered.items()
+    }
     return {
         **core,
         "properties": {**keys, **explained},
@@ -202,17 +212,40 @@ def _stage(core: Json, options: Mapping[str, Json], summaries: Mapping[str, str]
     }
 
 
-def _any_of(schemas: list[Json]) -> Json:
-    """One alone is named as it is: an editor then says what is wrong with a value."""
+def _any_of(found: Mapping[str, Json]) -> Json:
+    """The option of any plugin; one alone stays alone, so that an editor says what is wrong."""
+    schemas = list(found.values())
     return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
 
 
-def _open_last_round(changes: Json) -> None:
+def _explained(key: str, found: Mapping[str, Json], definitions: Json) -> list[Json]:
+    """An option of several plugins, each time with the name of the plugin."""
+    if len(found) == 1:
+        return list(found.values())
+    each = {
+        name: definitions[_owner(reference)]["properties"][key] for name, reference in found.items()
+    }
+    return [
+        {**one, "description": f"{name}: {one.get('description', '')}"}
+        for name, one in each.items()
+    ]
+
+
+def _owner(reference: Json) -> str:
+    """The definition that an option is a property of."""
+    return str(reference["$ref"]).removeprefix(DEFINITION.format(model="")).partition("/")[0]
+
+
+def _open_last_round(changes: Json, names: Mapping[type[BaseModel], str]) -> None:
     """Let what the last round changes be keys of the tables that it changes."""
     for key in changes.keys() & Recipe.model_fields.keys():
-        table = cast("type[BaseModel]", model_in(Recipe.model_fields[key].annotation))
-        told = changes[key]["description"]
-        changes[key] = {"$ref": DEFINITION.format(model=table.__name__), "description": told}
+        reference = DEFINITION.format(model=names[_table_of(key)])
+        changes[key] = {"$ref": reference, "description": changes[key]["description"]}
+
+
+def _table_of(key: str) -> type[BaseModel]:
+    """The options class of a table of recipes; of any other key, the recipe itself."""
+    return model_in(Recipe.model_fields[key].annotation) or Recipe
 
 
 def _or_unset(value: JsonSchemaValue) -> Json:

@@ -156,7 +156,7 @@ function follow(canvas, plane) {
     move(plane.across, ((event.clientX - box.left) / box.width) * shape[plane.across]);
     move(plane.down, plane.flip ? shape[plane.down] - y : y);
   };
-  canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); point(event); });
+  canvas.addEventListener("pointerdown", (event) => { point(event); canvas.setPointerCapture(event.pointerId); });
   canvas.addEventListener("pointermove", (event) => { if (event.buttons) point(event); });
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();

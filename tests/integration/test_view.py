@@ -88,27 +88,60 @@ def in_browser(page: Path, folder: Path, *options: str) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
-def test_a_browser_shows_the_page(tmp_path: Path) -> None:
-    image = np.linspace(0, 1, 24 * 20 * 12, dtype=np.float32).reshape(24, 20, 12)
-    labels = np.zeros(image.shape, np.uint8)
+USER = """<script>
+const wait = setInterval(() => {
+  if (!document.body.dataset.ready) return;
+  clearInterval(wait);
+  const act = (name, event) =>
+    (name ? document.getElementById(name) : document.body).dispatchEvent(event);
+  act("", new KeyboardEvent("keydown", { key: "2", bubbles: true }));
+  act("axial", new WheelEvent("wheel", { deltaY: -1 }));
+  act("coronal", new KeyboardEvent("keydown", { key: "ArrowDown" }));
+  const box = document.getElementById("axial").getBoundingClientRect();
+  const clientX = box.left + box.width * 20.5 / 24, clientY = box.top + box.height * 3.5 / 20;
+  act("axial", new PointerEvent("pointermove", { buttons: 1, clientX, clientY }));
+}, 10);
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = np.zeros(IMAGE.shape, np.uint8)
     labels[4:9, 6:10, 7] = 1
-    shown = [Shown("scan", image, chosen=True), Shown("fake", 1 - image)]
-    outlines = [
-        Shown("reference", labels, "#f4e04d", chosen=True),
-        Shown("drawn", labels, "#45c4ff"),
-    ]
-    page = tmp_path / "page.html"
+    shown = [Shown("scan", IMAGE, chosen=True), Shown("fake", 1 - IMAGE)]
+    maps = [Shown("reference", labels, "#f4e04d", chosen=True), Shown("drawn", labels, "#45c4ff")]
     affine = np.diag([-1.0, -1, 2, 1])  # the axes already run to left, back and head
-    write_view(page, ViewContent("case", "a scan", affine, {"tumor": 1}, shown, outlines))
+    file = tmp_path_factory.mktemp("page") / "page.html"
+    write_view(file, ViewContent("case", "a scan", affine, {"tumor": 1}, shown, maps))
+    return file
+
+
+IMAGE = np.linspace(0, 1, 24 * 20 * 12, dtype=np.float32).reshape(24, 20, 12)
+
+
+def here(dom: str) -> list[str]:
+    [found] = re.findall(r'<output id="here"[^>]*>(.*?)</output>', dom, re.DOTALL)
+    assert 'data-ready="yes"' in dom, found
+    return html.unescape(found).splitlines()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_a_browser_shows_the_page(page: Path, tmp_path: Path) -> None:
     dom = in_browser(page, tmp_path / "profile", "--dump-dom")
-    [here] = re.findall(r'<output id="here"[^>]*>(.*?)</output>', dom, re.DOTALL)
-    assert 'data-ready="yes"' in dom
-    assert html.unescape(here).splitlines() == [
+    assert here(dom) == [
         "-4.0, -6.0, 14.0 mm (RAS+)",
-        f"intensity {image[4, 6, 7]:.2f}",
+        f"intensity {IMAGE[4, 6, 7]:.2f}",
         "reference: tumor",
         "drawn: tumor",
     ]
     assert re.findall(r'<output id="axial-number">(.*?)</output>', dom) == ["8 / 12"]
-    assert re.findall(r'name="images"> ?(\w+)|name="images">(\w+)', dom)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_a_user_moves_through_the_page(page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("</body>", f"{USER}</body>")
+    used = tmp_path / "used.html"
+    used.write_text(text, encoding="utf-8")
+    dom = in_browser(used, tmp_path / "profile", "--dump-dom")
+    assert here(dom) == ["-20.0, -3.0, 16.0 mm (RAS+)", f"intensity {1 - IMAGE[20, 3, 8]:.2f}"]
+    assert re.findall(r'<output id="axial-number">(.*?)</output>', dom) == ["9 / 12"]

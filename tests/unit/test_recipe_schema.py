@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from crossmod import cli
+from crossmod import Options, Translator, cli
 from crossmod.recipe.begin import begin_recipe, extension
 from crossmod.recipe.load import load_all
 from crossmod.recipe.model import KINDS, Recipe
@@ -163,3 +163,34 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: A
     assert refused.startswith("3\n")
     assert "mine.toml: was not written by crossmod new recipe, or was changed since" in refused
     assert call("new", "recipe", "mine", "--from", "nowhere").startswith("2\n")
+
+
+def test_an_option_of_several_plugins_says_whose_it_is() -> None:
+    keys = validator().schema["definitions"]["LearningTable"]["properties"]
+    told = [one["description"] for one in keys["iterations"]["anyOf"] if isinstance(one, dict)]
+    assert [text.partition(":")[0] for text in told] == ["cyclegan", "van-cittert"]
+
+
+class Data(Options):
+    """Options that are called as a table of recipes is."""
+
+    depth: int = 3
+    """How deep."""
+
+
+class Other(Translator[Data]):
+    """A translator of another package."""
+
+    def translate(self, volumes: Any, state: Any, ctx: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_options_may_be_called_as_the_core_calls_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = find.Plugin("other", find.available()["cyclegan"], Other)
+    monkeypatch.setattr("crossmod.recipe.schema._plugins", lambda: {"other": other})
+    found = jsonschema.Draft7Validator(recipe_schema())
+    assert found.is_valid({"extends": "a", "translate": {"t": {"use": "other", "depth": 2}}})
+    assert found.is_valid({"extends": "a", "data": {"classes": {"tumor": 1}}})
+    assert not found.is_valid({"extends": "a", "translate": {"t": {"use": "other", "deep": 2}}})
+    assert not found.is_valid({"extends": "a", "data": {"depth": 1}})
+    assert not found.is_valid({"extends": "a", "segment": {"use": "unet3d"}})
