@@ -15,11 +15,14 @@ from typing import Annotated
 import typer
 
 from crossmod.commands import data, new
+from crossmod.commands.doctor import doctor
 from crossmod.commands.models import package, predict
 from crossmod.commands.plugins import plugins
+from crossmod.commands.recipes import recipe, schema
 from crossmod.commands.run import check, run
 from crossmod.commands.scores import compare, evaluate, rank
 from crossmod.commands.store import gc, runs
+from crossmod.commands.view import view
 from crossmod.errors import CrossmodError, Interrupted, MachineError
 from crossmod.files.atomic import CANNOT_WRITE
 
@@ -37,9 +40,13 @@ app.command()(predict)
 app.command()(evaluate)
 app.command()(rank)
 app.command()(compare)
+app.command()(view)
 app.command()(plugins)
+app.command()(schema)
+app.command()(doctor)
 app.command()(runs)
 app.command()(gc)
+new.app.command()(recipe)
 app.add_typer(new.app, name="new")
 app.add_typer(data.app, name="data")
 for one in [command for a in (app, new.app, data.app) for command in a.registered_commands]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    help="Write a plugin to begin with: a package that installs, runs and tests itself.",
+    help="Write a plugin or a recipe to begin with; a plugin installs, runs and tests itself.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -112,7 +112,9 @@ def _as_table(written: Any) -> Any:
     return {"ids": written} if isinstance(written, list | tuple) else written
 
 
-Cases = Annotated[CaseList, BeforeValidator(_as_table)]
+Cases = Annotated[
+    CaseList, BeforeValidator(_as_table, json_schema_input_type=CaseList | str | list[str])
+]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""The pages lead to each other, every one is in the navigation, and the site is built offline."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "docs" / "build_site.py"
+
+
+def load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("build_site", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+site = load()
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub and the site call the headings of a page."""
+    text = site.FENCE.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    bare = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in bare}
+
+
+@pytest.mark.parametrize("page", site.pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in site.links_of(page):
+        assert target.exists(), f"{page.name} links to {target}"
+        if anchor and target.suffix == ".md":
+            assert anchor[1:] in anchors(target), f"{page.name} links to {target.name}{anchor}"
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    def files(node: Any) -> list[str]:
+        if isinstance(node, str):
+            return [node]
+        return [file for inner in (node.values() if isinstance(node, dict) else node)
+                for file in files(inner)]  # fmt: skip
+
+    listed = files(site.navigation())
+    written = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
+    assert len(listed) == len({*listed})
+    assert written <= {*listed}
+    assert {*listed} == {path.relative_to(ROOT).as_posix() for path in site.pages()}
+
+
+@pytest.mark.slow
+def test_the_site_is_built_offline_and_can_be_searched(tmp_path: Path) -> None:
+    pytest.importorskip("zensical")
+    out = tmp_path / "site"
+    subprocess.run([sys.executable, SCRIPT, out], check=True, capture_output=True)
+    for page in site.pages():
+        name = page.relative_to(ROOT).with_suffix(".html").as_posix()
+        html = out / name.replace("README", "index")
+        text = html.read_text(encoding="utf-8")
+        assert site.title_of(page) in re.sub(r"<[^>]*>", "", text)
+        assert not re.findall(r'<(?:script|img)[^>]*\ssrc="https?:', text)
+        assert not re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="https?:', text)
+    assert "Van Cittert" in (out / "search.json").read_text(encoding="utf-8")

@@ -1,0 +1,147 @@
+"""`crossmod view` on a finished run, and the page in a browser where there is one."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from tiny import Tiny
+
+from crossmod.data.volumes import Cohort
+from crossmod.errors import DataError
+from crossmod.report.view import Shown, ViewContent, write_view
+from crossmod.run.view import gather, view
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+
+def a_case(run: Path, step: str) -> str:
+    [folder] = run.glob(f"*-{step}")
+    return Cohort.load(folder).cases[0].case
+
+
+def test_a_scan_of_the_target_has_its_outlines(undisturbed: Tiny) -> None:
+    run = undisturbed.result.folder
+    content = gather(run, a_case(run, "prepare-validation"))
+    assert [one.name for one in content.images] == ["scan"]
+    names = [re.sub(r" \(Dice .*\)", "", one.name) for one in content.maps]
+    assert names == ["reference", "augmented", "round-1"]
+    assert [one.chosen for one in content.maps] == [True, False, True]
+    [reference] = [one for one in content.maps if one.name == "reference"]
+    assert {*np.unique(reference.data)} == {0, *content.classes.values()}
+    assert not content.remarks
+
+
+def test_a_scan_of_the_source_has_its_translations(undisturbed: Tiny) -> None:
+    run = undisturbed.result.folder
+    content = gather(run, a_case(run, "prepare-source"))
+    names = [one.name for one in content.images]
+    assert names[:3] == ["scan", "translate-gan", "translate-sharpen"]
+    assert all(name.startswith("augment-tumors +") for name in names[3:])
+    assert [one.name for one in content.maps] == ["reference"]
+
+
+def test_command_lines_name_files_that_exist(undisturbed: Tiny) -> None:
+    run = undisturbed.result.folder
+    for step in ("prepare-source", "prepare-target", "prepare-validation"):
+        content = gather(run, a_case(run, step))
+        assert [name for name, _ in content.programs] == ["ITK-SNAP", "3D Slicer", "napari"]
+        files = re.findall(r"[\w/.+-]+\.nii(?:\.gz)?", content.programs[0][1])
+        shapes = {nibabel.load(file).shape for file in files}
+        assert len(files) >= 2
+        assert len(shapes) == 1  # ITK-SNAP opens outlines on the grid of the scan only
+
+
+def test_what_cannot_be_shown_is_said(copied: Tiny, tmp_path: Path) -> None:
+    run = copied.result.folder
+    case = a_case(run, "prepare-validation")
+    for file in (*run.glob(f"*-phantom/hidden/{case}*"),):
+        file.unlink()
+    content = gather(run, case)
+    assert "reference" not in [one.name for one in content.maps]
+    assert re.search(r"The reference is not shown: .* is not what the run scored", *content.remarks)
+    with pytest.raises(DataError, match="has no case nobody"):
+        gather(run, "nobody")
+    with pytest.raises(DataError, match=r"lacks run\.json"):
+        gather(tmp_path, case)
+    with pytest.raises(DataError, match="belongs to the run of"):
+        view(run, case, run / "page.html")
+
+
+def in_browser(page: Path, folder: Path, *options: str) -> str:
+    assert BROWSER is not None
+    done = subprocess.run(
+        [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}",
+            "--virtual-time-budget=20000", *options, page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+USER = """<script>
+const wait = setInterval(() => {
+  if (!document.body.dataset.ready) return;
+  clearInterval(wait);
+  const act = (name, event) =>
+    (name ? document.getElementById(name) : document.body).dispatchEvent(event);
+  act("", new KeyboardEvent("keydown", { key: "2", bubbles: true }));
+  act("axial", new WheelEvent("wheel", { deltaY: -1 }));
+  act("coronal", new KeyboardEvent("keydown", { key: "ArrowDown" }));
+  const box = document.getElementById("axial").getBoundingClientRect();
+  const clientX = box.left + box.width * 20.5 / 24, clientY = box.top + box.height * 3.5 / 20;
+  act("axial", new PointerEvent("pointermove", { buttons: 1, clientX, clientY }));
+}, 10);
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = np.zeros(IMAGE.shape, np.uint8)
+    labels[4:9, 6:10, 7] = 1
+    shown = [Shown("scan", IMAGE, chosen=True), Shown("fake", 1 - IMAGE)]
+    maps = [Shown("reference", labels, "#f4e04d", chosen=True), Shown("drawn", labels, "#45c4ff")]
+    affine = np.diag([-1.0, -1, 2, 1])  # the axes already run to left, back and head
+    file = tmp_path_factory.mktemp("page") / "page.html"
+    write_view(file, ViewContent("case", "a scan", affine, {"tumor": 1}, shown, maps))
+    return file
+
+
+IMAGE = np.linspace(0, 1, 24 * 20 * 12, dtype=np.float32).reshape(24, 20, 12)
+
+
+def here(dom: str) -> list[str]:
+    [found] = re.findall(r'<output id="here"[^>]*>(.*?)</output>', dom, re.DOTALL)
+    assert 'data-ready="yes"' in dom, found
+    return html.unescape(found).splitlines()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_a_browser_shows_the_page(page: Path, tmp_path: Path) -> None:
+    dom = in_browser(page, tmp_path / "profile", "--dump-dom")
+    assert here(dom) == [
+        "-4.0, -6.0, 14.0 mm (RAS+)",
+        f"intensity {IMAGE[4, 6, 7]:.2f}",
+        "reference: tumor",
+        "drawn: tumor",
+    ]
+    assert re.findall(r'<output id="axial-number">(.*?)</output>', dom) == ["8 / 12"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_a_user_moves_through_the_page(page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("</body>", f"{USER}</body>")
+    used = tmp_path / "used.html"
+    used.write_text(text, encoding="utf-8")
+    dom = in_browser(used, tmp_path / "profile", "--dump-dom")
+    assert here(dom) == ["-20.0, -3.0, 16.0 mm (RAS+)", f"intensity {1 - IMAGE[20, 3, 8]:.2f}"]
+    assert re.findall(r'<output id="axial-number">(.*?)</output>', dom) == ["9 / 12"]
