@@ -30,6 +30,9 @@ LAST_LINES = 20
 LOOK_S = 0.1
 """How often to look for new lines, and whether the run is to stop."""
 
+REST_S = 10.0
+"""Longest wait for what a program has printed, if something that it left still holds the pipe."""
+
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|[\x00-\x08\x0b-\x1f\x7f]")
 """Colors and other commands to a terminal."""
 
@@ -56,21 +59,30 @@ def run(
             f"starts {name}, which has no first steps to measure",
             fix="set `probes = False` in the class of the stage",
         )
-    spare = programs.children()
-    with programs.ended(name, lambda text: ctx.log(f"warning: {text}")):
-        process = _started(words, name, ctx.folder if cwd is None else cwd, env)
-        heard = Heard(process.stdout, ctx, name)
+    heard = Heard(ctx, name)
+    try:
+        code = _ended_with(heard, words, ctx.folder if cwd is None else cwd, env)
+    finally:
+        heard.tell_rest()
+    if code:
+        raise _failure(name, code, heard.last)
+
+
+def _ended_with(heard: Heard, words: list[str], cwd: Path, env: Mapping[str, str]) -> int:
+    """Run a program; its exit code. Nothing that it has started is left."""
+    spare, ctx = programs.children(), heard.ctx
+    with programs.ended(heard.name, lambda text: ctx.log(f"warning: {text}")):
+        process = _started(words, heard.name, cwd, env)
+        heard.listen(process.stdout)
         try:
-            for _ in ctx.progress(_seconds(process, heard), label=name):
+            for _ in ctx.progress(_seconds(process, heard), label=heard.name):
                 pass
         except BaseException:
             programs.end(spare)
             raise
         finally:
             code = process.poll()
-            heard.tell_rest()
-    if code:
-        raise _failure(name, code, heard.last)
+    return code or 0
 
 
 def _seconds(process: subprocess.Popen[bytes], heard: Heard) -> Iterator[None]:
@@ -90,11 +102,15 @@ class Heard:
         last: its last lines.
     """
 
-    def __init__(self, printed: IO[bytes] | None, ctx: Context, name: str) -> None:
-        assert printed is not None
+    def __init__(self, ctx: Context, name: str) -> None:
         self.ctx, self.name = ctx, name
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         self._lines: SimpleQueue[bytes] = SimpleQueue()
+        self._reader: Thread | None = None
+
+    def listen(self, printed: IO[bytes] | None) -> None:
+        """Read lines from now on."""
+        assert printed is not None
         self._reader = Thread(target=self._read, args=(printed,), daemon=True)
         self._reader.start()
 
@@ -110,7 +126,8 @@ class Heard:
 
     def tell_rest(self) -> None:
         """Log the rest, once nobody is left who could print."""
-        self._reader.join(timeout=1.0)
+        if self._reader is not None:
+            self._reader.join(REST_S)
         while not self._lines.empty():
             self._log(self._lines.get())
 

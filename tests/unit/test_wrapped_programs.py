@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -117,8 +116,8 @@ def test_what_a_program_leaves_running_ends_with_it(tmp_path: Path) -> None:
     assert programs.children() <= before
 
 
-def made(bench: Bench, asked: str) -> tuple[BaseException | None, float]:
-    """Make the step of a plugin that runs a tree of programs; how it ends if a file appears."""
+def stopped(bench: Bench) -> BaseException | None:
+    """How a step ends that runs a tree of programs and is told to stop while they work."""
     command = [
         sys.executable,
         "-c",
@@ -128,17 +127,13 @@ def made(bench: Bench, asked: str) -> tuple[BaseException | None, float]:
     assert bench.make(bench.fit).error is None
     step = bench.translate
     task = Task(step.key, step, bench.store.folder, {"tumor": 1, "cochlea": 2}, Machine("cpu"))
-    began = time.monotonic()
-    done = Maker(task, bench.told.append, (bench.folder / asked).exists).outcome()
-    return done.error, time.monotonic() - began
+    return Maker(task, bench.told.append, (bench.folder / "begun").exists).outcome().error
 
 
 @linux
 def test_a_run_that_is_stopped_stops_the_program_and_all_below_it(bench: Bench) -> None:
     before = programs.children()
-    error, seconds = made(bench, "begun")
-    assert isinstance(error, Interrupted)
-    assert seconds < 30
+    assert isinstance(stopped(bench), Interrupted)
     assert programs.children() <= before
     assert "python: at work" in "\n".join(t.text for t in bench.told if isinstance(t, Remark))
     assert bench.warnings() == []
