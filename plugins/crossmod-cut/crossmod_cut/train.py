@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +22,7 @@ REPORTS = 100
 PANELS = 4
 
 
-def train(
-    source: list[Slice], target: list[Slice], options: CUTOptions, ctx: Context
-) -> Generator:
+def train(source: list[Slice], target: list[Slice], options: CUTOptions, ctx: Context) -> Generator:
     """Train on unpaired slices; notes mean losses, and shows what becomes of two slices.
 
     Args:
