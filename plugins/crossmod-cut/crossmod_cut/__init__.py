@@ -57,11 +57,11 @@ class CUTOptions(Options):
     """Options of the `cut` translator; the defaults are those of the authors' code."""
 
     mode: Literal["cut", "fastcut"] = "cut"
-    """"cut" also contrasts target slices with themselves, which should not change; "fastcut" leaves
-    that out, gives the contrast ten times the weight, mirrors at random, and trains half as long."""
+    """"cut" also contrasts target slices with themselves, which should not change; "fastcut" does
+    not, gives the contrast ten times the weight, mirrors at random, and trains half as long."""
     contrast_weight: Positive | None = None
-    """Weight of the contrastive loss, where the adversarial one has 1; by default 1 for "cut" and 10
-    for "fastcut"."""
+    """Weight of the contrastive loss, where the adversarial one has 1; by default 1 for "cut" and
+    10 for "fastcut"."""
     temperature: Positive = 0.07
     """By what similarities of patches are divided; less makes the contrast sharper."""
     patches: Size = 256

@@ -126,7 +126,7 @@ class ResidualBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """Translates slices: a 7x7 convolution, halvings, residual blocks, doublings, a 7x7 convolution.
+    """Translates slices: a 7x7 convolution, halvings, residual blocks, doublings, another 7x7.
 
     The first half is also the encoder whose features are contrasted.
 

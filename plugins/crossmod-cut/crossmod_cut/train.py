@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from crossmod import Context, FloatArray
-from crossmod.torch import Means, autocast, resumable, send, sum_gradients
+from crossmod.torch import Means, Part, autocast, resumable, send, sum_gradients
 from crossmod_cut.networks import Discriminator, Generator, Projector, generator_of
 from crossmod_cut.slices import Batches, Slice
 
@@ -40,7 +40,7 @@ def train(source: list[Slice], target: list[Slice], options: CUTOptions, ctx: Co
     trainer, means = Trainer(options, ctx), Means()
     sources = Batches("source", source, size, options, ctx)
     targets = Batches("target", target, size, options, ctx)
-    parts = {"networks": trainer.networks, "trainer": trainer, "means": means}
+    parts: dict[str, Part] = {"networks": trainer.networks, "trainer": trainer, "means": means}
     for step in resumable(ctx, schedule.total, parts, label=options.mode):
         trainer.set_rate(schedule.factor(step))
         shown, wanted = sources.batch(step), targets.batch(step)

@@ -29,7 +29,8 @@ class HistogramMatching(Translator[HistogramOptions]):
         """Map the quantiles of each image to those of the target, linearly in between."""
         for volume in volumes:
             own = np.quantile(volume.data, self._steps())
-            yield volume.with_data(np.interp(volume.data, own, state["levels"]))
+            levels = state["levels"].astype(np.float64)
+            yield volume.with_data(np.interp(volume.data, own, levels).astype(np.float32))
 
     def _steps(self) -> np.ndarray:
         return np.linspace(0, 1, self.options.levels)

@@ -65,7 +65,9 @@ class Training:
         fold = self._split(len(train), len(validation))
         # It begins anew where there is no checkpoint to continue from.
         command = ["nnUNetv2_train", "1", self.options.configuration, fold, "-tr", TRAINER]
-        self.ctx.run([*command, "-p", PLANS, *self.device, "--c"], env=self._environment())
+        # Without other processes, augmentation is repeatable.
+        env = self._environment() | {"nnUNet_n_proc_DA": str(max(0, self.ctx.cores() - 1))}
+        self.ctx.run([*command, "-p", PLANS, *self.device, "--c"], env=env)
         place = f"{TRAINER}__{PLANS}__{self.options.configuration}"
         return self._learned(self.folders["nnUNet_results"] / DATASET / place, fold)
 
@@ -95,8 +97,6 @@ class Training:
             "CROSSMOD_NNUNET_SEED": self.ctx.seed % 2**32,
             "CROSSMOD_NNUNET_EPOCHS": options.epochs or 0,
             "CROSSMOD_NNUNET_ITERATIONS": options.iterations or 0,
-            # Without other processes, augmentation is repeatable.
-            "nnUNet_n_proc_DA": max(0, self.ctx.cores() - 1),
         }
         return {
             **{name: str(folder) for name, folder in self.folders.items()},

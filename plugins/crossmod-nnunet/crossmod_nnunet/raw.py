@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
-import numpy as np
 
 from crossmod import Case, Cohort
 
@@ -68,5 +67,6 @@ def description(classes: Mapping[str, int], cases: int, *, ignored: bool) -> dic
 
 def _write_labels(path: Path, case: Case, ignored: int) -> None:
     pair = case.pair()
-    labels = np.where(pair.ignore, ignored, pair.labels).astype(np.uint8)
+    labels = pair.labels.copy()
+    labels[pair.ignore] = ignored
     nibabel.save(nibabel.Nifti1Image(labels, pair.image.affine), path)

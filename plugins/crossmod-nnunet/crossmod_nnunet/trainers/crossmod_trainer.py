@@ -32,11 +32,12 @@ class CrossmodTrainer(Base):  # type: ignore[misc]
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net reads the signature)
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = int(os.environ["CROSSMOD_NNUNET_EPOCHS"]) or self.num_epochs
+        if epochs := int(os.environ["CROSSMOD_NNUNET_EPOCHS"]):
+            self.num_epochs = epochs
         if iterations := int(os.environ["CROSSMOD_NNUNET_ITERATIONS"]):
             self.num_iterations_per_epoch = iterations
             self.num_val_iterations_per_epoch = max(1, iterations // 5)
-        self.save_every = min(self.save_every, SAVE_EVERY)
+        self.save_every = SAVE_EVERY
         seed = int(os.environ["CROSSMOD_NNUNET_SEED"])
         random.seed(seed)
         np.random.seed(seed)
