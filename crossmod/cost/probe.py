@@ -62,6 +62,8 @@ class ProbeRequest:
 class FirstSteps(Checkpoints):
     """Runs two steps of each phase of a training, and adds the time of those it skips."""
 
+    to_the_end = False
+
     def __init__(self, work: Path, finish: Callable[[], None]) -> None:
         super().__init__(work / "none", work, minutes=math.inf)
         self.finish = finish

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeAlias
 
 import numpy as np
@@ -22,6 +22,9 @@ STATE = "state.safetensors"
 
 NOTES = "notes"
 """Where the metadata of that file keep the notes, as JSON."""
+
+ILLEGAL = {"\\", ":", "\0"}
+"""Letters that lead out of a folder on some system."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +57,54 @@ class State(Arrays):
 
     def __len__(self) -> int:
         return len(self.arrays)
+
+    @classmethod
+    def from_folder(cls, folder: Path, notes: Mapping[str, Any] | None = None) -> State:
+        """The files of a folder, each as an array of its bytes, uint8 ``(N,)``.
+
+        Args:
+            folder: its files and those of its subfolders are read into memory; links are followed.
+            notes: what to say of them.
+
+        Raises:
+            DataError: the folder does not exist or holds no file.
+        """
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        if not files:
+            raise DataError("holds no file", where=str(folder), allowed="a folder with files")
+        return cls(
+            {
+                path.relative_to(folder).as_posix(): np.frombuffer(path.read_bytes(), np.uint8)
+                for path in files
+            },
+            notes or {},
+        )
+
+    def to_folder(self, folder: Path) -> None:
+        """Write the files that `from_folder` has read.
+
+        A model may come from elsewhere: do not unpickle what you have not trained yourself.
+
+        Args:
+            folder: made if missing; files of the same names are replaced.
+
+        Raises:
+            DataError: an array is not the content of a file, or its name leaves the folder.
+        """
+        for name, array in self.items():
+            parts = PurePosixPath(name).parts
+            if (
+                not parts
+                or ".." in parts
+                or parts[0] == "/"
+                or any(set(p) & ILLEGAL for p in parts)
+            ):
+                raise DataError(f"cannot name a file: {name!r}", where=str(folder))
+            if array.dtype != np.uint8 or array.ndim != 1:
+                raise DataError(f"'{name}' is not the content of a file", where=str(folder))
+            path = folder.joinpath(*parts)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(array.tobytes())
 
 
 def save_state(folder: Path, state: State) -> None:

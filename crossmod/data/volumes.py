@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.folds import held_out
 from crossmod.data.nifti import read_affine, read_image, read_labels, write_nifti
 from crossmod.data.overlap import BoolArray
 from crossmod.errors import DataError
@@ -134,6 +135,25 @@ class Prediction:
     image: Volume
     probabilities: FloatArray
     read_folds: Callable[[], LabelArray] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_labels(cls, image: Volume, labels: LabelArray, classes: Mapping[str, int]) -> Prediction:
+        """What a program thinks that gives a label map: it is certain of every voxel.
+
+        Args:
+            image: the image it was made from.
+            labels: integers ``(I, J, K)`` on its grid; 0 is background.
+            classes: class name -> label, those of `Context.classes`.
+
+        Raises:
+            DataError: the labels have another shape, or values that are of no class.
+        """
+        values = sorted({0, *classes.values()})
+        shares = np.stack([np.equal(labels, value) for value in values]).astype(np.float32)
+        if shares.shape[1:] != image.grid or not shares.any(axis=0).all():
+            found = f"cannot be {np.unique(labels).tolist()[:9]} of shape {np.shape(labels)}"
+            raise DataError(f"labels {found}", where=image.case, allowed=f"{values}, {image.grid}")
+        return cls(image, shares)
 
     @property
     def case(self) -> str:
@@ -261,30 +281,12 @@ class Cohort:
         """
         if count == 1:
             return [(self, replace(self, cases=()))]
-        strata = self._strata(origins or {})
-        patients = sum(map(len, strata))
-        if patients < count:
-            raise DataError(
-                f"{patients} patients cannot be split into {count} folds",
-                fix="use fewer folds or more cases",
-            )
-        rng = np.random.default_rng([seed, count])
-        order = [stratum[p] for stratum in strata for p in rng.permutation(len(stratum))]
-        return [self._split(set(order[fold::count])) for fold in range(count)]
+        return [self._split(one) for one in held_out(self.cases, count, seed, origins or {})]
 
     def _split(self, held: set[str]) -> tuple[Cohort, Cohort]:
         """The cases of all patients but some, and of these."""
         rest = self.only(lambda case: case.patient not in held)
         return rest, self.only(lambda case: case.patient in held)
-
-    def _strata(self, origins: Mapping[str, int]) -> list[list[str]]:
-        """The patients of every origin and center, each in the stratum of the first case."""
-        first = {case.patient: case.center for case in reversed(self.cases)}
-        stratum_of = {patient: (origins.get(patient, 0), first[patient]) for patient in first}
-        return [
-            sorted(patient for patient in first if stratum_of[patient] == stratum)
-            for stratum in sorted(set(stratum_of.values()))
-        ]
 
     def save(self, folder: Path) -> None:
         """Write the manifest; files inside ``folder`` are noted relative to it."""

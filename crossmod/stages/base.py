@@ -9,8 +9,9 @@ a network is a local variable. What `fit` returns is stored by the core and hand
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from crossmod.data.state import Arrays, State
 from crossmod.data.volumes import Cohort, FloatArray, Pair, Prediction, Volume
 from crossmod.errors import PluginError
 from crossmod.options import HasOptions, OptionsT
+from crossmod.stages import running
 from crossmod.store.checkpoints import Checkpoints
 
 ItemT = TypeVar("ItemT")
@@ -96,6 +98,40 @@ class Context:
         path.parent.mkdir(parents=True, exist_ok=True)
         mosaic = np.vstack([np.hstack(row) for row in rows])
         Image.fromarray((np.clip(mosaic, 0, 1) * 255).astype(np.uint8)).save(path)
+
+    @cached_property
+    def keep(self) -> Path:
+        """A folder that is there again when the step has failed or was stopped, and starts anew.
+
+        It is for what a program needs to resume: preprocessed data, checkpoints of its own. When a
+        machine stops, a file may be there in part. The folder is removed when the step is done.
+        """
+        return running.room(self)
+
+    def run(
+        self,
+        command: Sequence[str | Path],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run another program to its end, one at a time.
+
+        Each line that it prints is logged. It ends with this step, together with all that it has
+        started, however the step ends. When the run is stopped, so is the program, within seconds.
+
+        Args:
+            command: the program and its arguments; no shell reads them. A name is looked up beside
+                the Python of this environment, then on PATH.
+            cwd: the folder it works in; `folder` if it is None.
+            env: environment variables that it gets besides those of this process.
+
+        Raises:
+            PluginError: it ended with another exit code than 0; holds that and its last lines.
+            MachineError: it is not installed, or cannot be started.
+            Interrupted: the run was asked to stop.
+        """
+        running.run(self, command, cwd, env or {})
 
 
 @dataclass(frozen=True)

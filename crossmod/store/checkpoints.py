@@ -10,11 +10,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from crossmod.files.atomic import damaged_files, manifest_of, published
 
 KEPT = 2
+KEEP = "keep"
 FILES = "files"
 """Room in a checkpoint for what the stage had written into its own folder by then."""
 
@@ -35,7 +36,12 @@ class Checkpoints:
         minutes: between two checkpoints.
         stopping: whether the program was asked to stop.
         warn: takes a line for the user.
+
+    Attributes:
+        to_the_end: whether the step is made; one whose cost is estimated is only begun.
     """
+
+    to_the_end: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -55,6 +61,11 @@ class Checkpoints:
     def seconds(self) -> float:
         """Time spent on this step, runs that were interrupted included."""
         return self.earlier_seconds + time.monotonic() - self._began
+
+    @property
+    def keep(self) -> Path:
+        """Room beside the states for what a stage keeps itself until the step is done."""
+        return self.folder / KEEP
 
     def due(self) -> bool:
         """Whether it is time for the next checkpoint."""

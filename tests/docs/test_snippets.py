@@ -54,7 +54,7 @@ def named(page: Path, number: int) -> str:
 TOML = {
     named(page, n): text
     for page in PAGES
-    if page != OWN_ENGINE
+    if page != OWN_ENGINE and not page.parent.name.startswith("crossmod-")
     for n, text in enumerate(blocks(page, "toml"))
 }
 METADATA = {name: text for name, text in TOML.items() if "project" in tomllib.loads(text)}
