@@ -1,8 +1,8 @@
 """crossmod teaches a segmentation model a modality nobody has labeled.
 
-Everything a plugin author needs is importable from here; `dir(crossmod)` lists it. Names are looked
-up when first used, so that the command line answers at once; importing this package does not import
-torch.
+Everything a plugin author needs is importable from here, and what runs recipes from Python: `run`,
+`open_run` and `load_model`. `dir(crossmod)` lists it. Names are looked up when first used, so that
+the command line answers at once; importing this package does not import torch.
 """
 
 from importlib import import_module
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
         Volume,
     )
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
+    from crossmod.model.load import Model, load_model
+    from crossmod.notebook.opened import OpenRun, open_run
     from crossmod.options import (
         CenterName,
         CenterPattern,
@@ -88,6 +90,8 @@ __all__ = [
     "MachineError",
     "Masks",
     "Metric",
+    "Model",
+    "OpenRun",
     "Options",
     "Pair",
     "PairTranslator",
@@ -115,9 +119,12 @@ __all__ = [
     "hookimpl",
     "keep_largest",
     "label_of",
+    "load_model",
     "match_groups",
     "measure",
+    "open_run",
     "rescale",
+    "run",
     "touching",
     "unmatched_groups",
 ]
@@ -136,6 +143,8 @@ _HOMES = {
         "Volume",
     ),
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
+    "crossmod.model.load": ("Model", "load_model"),
+    "crossmod.notebook.opened": ("OpenRun", "open_run"),
     "crossmod.scores.table": ("Masks", "Metric"),
     "crossmod.stages.hooks": ("hookimpl",),
     "crossmod.data.lesions": (
@@ -187,6 +196,8 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("crossmod")
+    if name == "run":  # a package that can be called
+        return import_module("crossmod.run")
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(module), name)

@@ -13,11 +13,12 @@ from scored import scored
 
 from crossmod.data.crossmoda import EMPTY_PREDICTION_MM
 from crossmod.data.nifti import write_nifti
+from crossmod.data.slices import Upright
 from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume
 from crossmod.report import ReportContent, write_report
 from crossmod.report.content import MAX_CENTERS, Dropped, spread, spread_cases
 from crossmod.report.galleries import drawn_panels
-from crossmod.report.slices import Outline, Upright, box_around, picture
+from crossmod.report.slices import Outline, box_around, picture
 from crossmod.report.tables import duration, score_tables
 from crossmod.report.trust import MAX_ROWS
 
