@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from crossmod.console import visible
 
 if TYPE_CHECKING:
     from crossmod.progress.state import RunState, StepState
@@ -54,7 +55,7 @@ def sparkline(values: Iterable[float]) -> str:
 def state_lines(state: RunState) -> list[str]:
     """A line for each step at work, and the time left of the whole run at its end."""
     whole = f"run: {state.done}/{state.steps} steps, {_left_of(state)}"
-    lines = [", ".join(_parts(step)) for step in state.working]
+    lines = [visible(", ".join(_parts(step))) for step in state.working]
     return [f"{line}; {whole}" for line in lines] or [whole]
 
 
@@ -91,14 +92,14 @@ def state_screen(state: RunState, silent_s: float = 0.0) -> RenderableType:
         silent_s: for how long it has said nothing.
     """
     spent = duration((state.told if state.state != "working" else time.time()) - state.began)
-    head = Text.assemble((state.title, "bold"), f"  {state.state}, {spent}")
+    head = Text.assemble((visible(state.title), "bold"), f"  {state.state}, {spent}")
     parts: list[RenderableType] = [head, _whole(state)]
     parts += [_step(step) for step in state.working]
-    parts += [Text(f"  {note}", style="dim") for note in state.notes]
+    parts += [Text(visible(f"  {note}"), style="dim") for note in state.notes]
     if silent_s:
         parts.append(
             Text(
-                f"no sign of life from process {state.process} on {state.host} for"
+                f"no sign of life from process {state.process} on {visible(state.host)} for"
                 f" {duration(silent_s)}; rerun the recipe to resume if it was killed",
                 style="yellow",
             )
@@ -112,16 +113,18 @@ def _whole(state: RunState) -> RenderableType:
 
 
 def _step(step: StepState) -> RenderableType:
-    now = " ".join(filter(None, [step.loop, step.item]))
-    title = Text.assemble(("▸ ", "green"), f"{step.number} {step.name}", (f"  {now}", "dim"))
+    now = visible(" ".join(filter(None, [step.loop, step.item])))
+    title = Text.assemble(
+        ("▸ ", "green"), visible(f"{step.number} {step.name}"), (f"  {now}", "dim")
+    )
     speed = f"{step.speed:.3g}/s" if step.speed else ""
     left = f"{duration(step.left_s)} left" if step.left_s is not None else ""
     about = "  ".join(filter(None, [speed, left]))
     parts: list[RenderableType] = [title, _row(step.done, step.total, _counts(step), about)]
     if step.values:
-        parts.append(Text("  " + ", ".join(_values(step))))
+        parts.append(Text(visible("  " + ", ".join(_values(step)))))
     if len(step.curve) > 1:
-        name = next(iter(step.values))
+        name = visible(next(iter(step.values)))
         parts.append(Text.assemble("  ", (sparkline(step.curve), "cyan"), (f" {name}", "dim")))
     return Group(*parts)
 
@@ -132,5 +135,5 @@ def _row(done: int, total: int | None, count: str, about: str) -> RenderableType
     row.add_column(width=BAR_WIDTH)
     row.add_column(no_wrap=True)
     row.add_column(overflow="fold")
-    row.add_row("", ProgressBar(total=total, completed=done, width=BAR_WIDTH), count, escape(about))
+    row.add_row("", ProgressBar(total=total, completed=done, width=BAR_WIDTH), count, about)
     return row

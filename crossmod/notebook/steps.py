@@ -8,10 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from crossmod.data.curves import read_rows
+from crossmod.data.curves import curves_of, read_rows
 from crossmod.data.volumes import Case, Cohort
 from crossmod.errors import DataError, MachineError
 from crossmod.files.atomic import read_manifest
+from crossmod.notebook.figure import Curves
 from crossmod.notebook.tables import table
 
 
@@ -45,6 +46,17 @@ class OpenStep:
     def metrics(self) -> Any:
         """What it noted while it worked, such as losses: a table as `OpenRun.scores` gives."""
         return table(read_rows(self.folder))
+
+    def curves(self) -> Curves:
+        """Its losses and other numbers over the steps of its training, which a notebook draws.
+
+        Raises:
+            DataError: the step trained nothing.
+        """
+        found = curves_of(read_rows(self.folder))
+        if not found:
+            raise DataError("trained nothing", where=self.name, allowed="train- and -fit steps")
+        return Curves(self.name, found)
 
     def cohort(self) -> Cohort:
         """Its images, and label maps where there are any.
