@@ -1,8 +1,8 @@
 """crossmod teaches a segmentation model a modality nobody has labeled.
 
-Everything a plugin author needs is importable from here, and what runs recipes from Python: `run`,
-`open_run` and `load_model`. `dir(crossmod)` lists it. Names are looked up when first used, so that
-the command line answers at once; importing this package does not import torch.
+Everything a plugin author needs is importable from here, and what Python code calls: `run`,
+`open_run`, `load_model` and `animate`. `dir(crossmod)` lists it. Names are looked up when first
+used, so that the command line answers at once; importing this package does not import torch.
 """
 
 from importlib import import_module
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
+    from crossmod.data.animation import Animation, animate
     from crossmod.data.lesions import (
         Bounds,
         FitOn,
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from crossmod.stages.hooks import hookimpl
 
 __all__ = [
+    "Animation",
     "Augmenter",
     "Bounds",
     "Case",
@@ -114,6 +116,7 @@ __all__ = [
     "Where",
     "__version__",
     "agreement",
+    "animate",
     "dice",
     "distinct_names",
     "hookimpl",
@@ -130,6 +133,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "crossmod.data.animation": ("Animation", "animate"),
     "crossmod.data.overlap": ("agreement", "dice"),
     "crossmod.data.parts": ("touching",),
     "crossmod.data.state": ("State",),

@@ -77,11 +77,12 @@ def _values(step: StepState) -> list[str]:
 
 
 def _left_of(state: RunState) -> str:
-    left = duration(state.left_s or 0.0)
+    seconds = state.left_s or 0.0
     if not state.unknown:
-        return f"{left} left"
-    known = f"more than {left} left" if (state.left_s or 0.0) >= 1 else "time left not known yet"
-    return f"{known} ({state.unknown} steps not measured yet)"
+        return f"{duration(seconds)} left"
+    if seconds < 1:
+        return "time left not known yet"
+    return f"more than {duration(seconds)} left, {state.unknown} steps unknown"
 
 
 def state_screen(state: RunState, silent_s: float = 0.0) -> RenderableType:

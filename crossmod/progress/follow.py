@@ -108,9 +108,12 @@ class Follower:
     def state(self) -> RunState:
         """How far the run is."""
         with self._lock:
-            left = self._left.whole(
-                self._done, {key: one.left_s for key, one in self._working.items()}
-            )
+            lefts = {key: one.left_s for key, one in self._working.items()}
+            for key, seconds in lefts.items():
+                if seconds is not None and self._working[key].is_learner:
+                    spent = time.time() - self._working[key].began
+                    self._left.guess(self._left.steps[key], spent + seconds)
+            left = self._left.whole(self._done, lefts)
             return RunState(
                 title=self._title,
                 state=self._state,

@@ -35,14 +35,21 @@ class TimeLeft:
         self.steps = {step.key: step for step in steps}
         self.expected, self.workers = dict(expected), workers
         self._took: dict[str, float] = {}
+        self._guessed: dict[str, float] = {}
 
     def took(self, step: Step, seconds: float) -> None:
         """A step is done: others that do the same work will take as long."""
         self._took[_work(step)] = seconds
 
+    def guess(self, step: Step, seconds: float) -> None:
+        """A training at work seems to take so long; others may, too."""
+        self._guessed[_work(step)] = seconds
+
     def of(self, step: Step) -> float | None:
         """How long a step takes; None where nobody knows."""
-        return self._took.get(_work(step), self.expected.get(step.key))
+        work = _work(step)
+        known = self._took.get(work, self.expected.get(step.key))
+        return self._guessed.get(work) if known is None else known
 
     def whole(self, done: Iterable[str], left: Mapping[str, float | None]) -> Left:
         """The time until all steps are done.

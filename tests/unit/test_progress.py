@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from crossmod import console as terminal
+from crossmod.commands import watch as command
 from crossmod.console.state import state_lines, state_screen
 from crossmod.errors import DataError, Interrupted, MachineError
-from crossmod.progress import board, working
+from crossmod.progress import board, follow, working
 from crossmod.progress.board import Board
 from crossmod.progress.follow import Follower
 from crossmod.progress.left import TimeLeft
@@ -109,7 +112,9 @@ def test_time_left_is_that_of_the_longest_chain_or_of_all_shared_out() -> None:
     steps = chain()
     left = TimeLeft(steps, {"first": 10.0, "score": 5.0}, workers=2)
     assert left.whole((), {}) == (15.0, 4)
-    left.took(steps[1], 100.0)  # the others do the same work
+    left.guess(steps[1], 80.0)  # the others do the same work
+    assert left.of(steps[2]) == 80.0
+    left.took(steps[1], 100.0)
     assert left.of(steps[2]) == 100.0
     assert left.whole(["first", "train-0"], {}) == ((300.0 + 5) / 2, 0)
     assert left.whole(["first", "train-0"], {"train-1": 20.0}) == ((220.0 + 5) / 2, 0)
@@ -237,13 +242,9 @@ def test_lines_for_a_log_say_all_in_one() -> None:
         "2/38 prepare-source; run: 12/38 steps, 1 h 07 min left",
     ]
     waiting = STATE.model_copy(update={"working": (), "unknown": 3})
-    assert state_lines(waiting) == [
-        "run: 12/38 steps, more than 1 h 07 min left (3 steps not measured yet)"
-    ]
+    assert state_lines(waiting) == ["run: 12/38 steps, more than 1 h 07 min left, 3 steps unknown"]
     new = STATE.model_copy(update={"working": (), "unknown": 9, "left_s": 0.0})
-    assert state_lines(new) == [
-        "run: 12/38 steps, time left not known yet (9 steps not measured yet)"
-    ]
+    assert state_lines(new) == ["run: 12/38 steps, time left not known yet"]
 
 
 def test_a_screen_keeps_every_number_whole_in_80_columns(tmp_path: Path) -> None:
@@ -309,3 +310,47 @@ def test_a_board_without_a_package_for_it_says_what_to_install(
     monkeypatch.setattr(board, "import_module", missing)
     with pytest.raises(MachineError, match="pip install tensorboard"):
         Board()
+
+
+def test_a_follower_tells_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = Event()
+    monkeypatch.setattr(follow, "WRITE_EVERY_S", 0.01)
+    monkeypatch.setattr(follow, "TELL_EVERY_S", 0.02)
+    with Follower(FakeExperiment(tmp_path), {}, 1, lambda state: heard.set()):
+        assert heard.wait(60)
+        assert read_state(tmp_path).state == "working"
+
+
+def test_a_run_without_terminal_prints_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.tell_without_terminal(STATE)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_watching_without_terminal_prints_lines_until_the_run_ends(
+    once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_state(tmp_path, STATE)
+    states = [STATE, STATE.model_copy(update={"told": 101.0}), STATE]
+    states.append(STATE.model_copy(update={"state": "finished", "working": (), "told": 102.0}))
+
+    def sleep(seconds: float) -> None:
+        write_state(tmp_path, states.pop(0))
+
+    monkeypatch.setattr(command.time, "sleep", sleep)
+    command.watch(tmp_path, once)
+    printed = capsys.readouterr().out
+    assert ("finished, 1 min 42 s" in printed, "1500/3000, 4.14/s" in printed) == (
+        not once,
+        not once,
+    )
+    assert printed.count("1 h 07 min left") == (1 if once else 2)
+
+
+def test_a_silent_run_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(0, 1000, 15))
+    monkeypatch.setattr(command.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(command.time, "sleep", lambda seconds: None)
+    write_state(tmp_path, STATE)
+    looks = command._looks(tmp_path)
+    assert [next(looks)[1] for _ in range(3)] == [0.0, 30.0, 45.0]

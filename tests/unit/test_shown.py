@@ -8,9 +8,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from crossmod import Cohort, Volume
+from crossmod import Cohort, DataError, Volume, animate
 from crossmod.data.volumes import CohortWriter
 
 
@@ -49,3 +50,22 @@ def test_a_cohort_is_its_first_slices_and_a_table(tmp_path: Path) -> None:
     assert "a &amp; b 6" in text
     assert "0 of 6" in text
     assert "0 of 0" in Cohort((), {})._repr_html_()
+
+
+def test_an_animation_scrolls_up_side_by_side(tmp_path: Path) -> None:
+    rising = scan("a").data.copy()
+    rising[0] *= np.arange(4)
+    animation = animate(scan("a"), scan("a").with_data(rising))
+    animation.save(tmp_path / "a.gif")
+    with Image.open(tmp_path / "a.gif") as image:
+        assert (image.n_frames, image.size) == (4, (20 + 4 + 20, 10))
+        image.seek(3)
+        last = np.asarray(image.convert("L"))
+        image.seek(0)
+        first = np.asarray(image.convert("L"))
+    assert first[9, 0] > 200  # the same in every slice
+    assert first[9, 24] == 0
+    assert last[9, 24] > 200
+    assert "image/gif" in animation._repr_html_()
+    with pytest.raises(DataError, match="nothing to animate"):
+        animate()
