@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import importlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -300,6 +301,27 @@ def test_a_model_outlines_arrays_and_files_alike(
     assert np.array_equal(array, image.dataobj)  # what was given stays as it was
     straight = model.predict(array, spacing_mm=(0.6, 0.6, 1.5), device="cpu")
     assert straight.grid.spacing_mm == (0.6, 0.6, 1.5)
+
+
+def code_of(page: Path) -> str:
+    """What a page tells readers to run, or what the cells of a notebook do."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".ipynb":
+        cells = (cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
+        return "\n".join("".join(cell["source"]) for cell in cells)
+    return "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+
+
+def test_the_pages_about_python_run(
+    program: Program, smoke: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(program.folder / "store", tmp_path / "runs" / "store")
+    monkeypatch.chdir(tmp_path)
+    for page in ("how-to/python.md", "tutorials/explore-a-run.ipynb"):
+        code = code_of(SMOKE.parents[1] / "docs" / page).replace("quickstart", "smoke")
+        assert "crossmod.animate" in code
+        exec(compile(code, page, "exec"), {})
+    assert (tmp_path / "slices.gif").is_file()
 
 
 @pytest.mark.parametrize(
