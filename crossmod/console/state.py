@@ -27,7 +27,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> [duration(one) for one in (4.2, 89, 3700, 200000)]
-        ['4 s', '1 min 29 s', '1 h 02 min', '2 d 08 h']
+        ['4 s', '1 min 29 s', '1 h 01 min', '2 d 07 h']
     """
     minutes, rest = divmod(round(seconds), 60)
     if not minutes:

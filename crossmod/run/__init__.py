@@ -52,9 +52,6 @@ class Runs(ModuleType):
             MachineError: the machine lacks something.
             PluginError: a plugin failed.
             CrossmodError: the run was stopped; call it again to resume.
-
-        Example:
-            >>> run = crossmod.run("quickstart", set={"seed": 7})  # doctest: +SKIP
         """
         running = import_module("crossmod.notebook.running")
         opened: OpenRun = running.run(
