@@ -1,8 +1,8 @@
 """crossmod teaches a segmentation model a modality nobody has labeled.
 
-Everything a plugin author needs is importable from here; `dir(crossmod)` lists it. Names are looked
-up when first used, so that the command line answers at once; importing this package does not import
-torch.
+Everything a plugin author needs is importable from here, and what Python code calls: `run`,
+`open_run`, `load_model` and `animate`. `dir(crossmod)` lists it. Names are looked up when first
+used, so that the command line answers at once; importing this package does not import torch.
 """
 
 from importlib import import_module
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
+    from crossmod.data.animation import Animation, animate
     from crossmod.data.lesions import (
         Bounds,
         FitOn,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
         Volume,
     )
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
+    from crossmod.model.load import Model, load_model
+    from crossmod.notebook.opened import OpenRun, open_run
     from crossmod.options import (
         CenterName,
         CenterPattern,
@@ -67,6 +70,7 @@ if TYPE_CHECKING:
     from crossmod.stages.hooks import hookimpl
 
 __all__ = [
+    "Animation",
     "Augmenter",
     "Bounds",
     "Case",
@@ -88,6 +92,8 @@ __all__ = [
     "MachineError",
     "Masks",
     "Metric",
+    "Model",
+    "OpenRun",
     "Options",
     "Pair",
     "PairTranslator",
@@ -110,19 +116,24 @@ __all__ = [
     "Where",
     "__version__",
     "agreement",
+    "animate",
     "dice",
     "distinct_names",
     "hookimpl",
     "keep_largest",
     "label_of",
+    "load_model",
     "match_groups",
     "measure",
+    "open_run",
     "rescale",
+    "run",
     "touching",
     "unmatched_groups",
 ]
 
 _HOMES = {
+    "crossmod.data.animation": ("Animation", "animate"),
     "crossmod.data.overlap": ("agreement", "dice"),
     "crossmod.data.parts": ("touching",),
     "crossmod.data.state": ("State",),
@@ -136,6 +147,8 @@ _HOMES = {
         "Volume",
     ),
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
+    "crossmod.model.load": ("Model", "load_model"),
+    "crossmod.notebook.opened": ("OpenRun", "open_run"),
     "crossmod.scores.table": ("Masks", "Metric"),
     "crossmod.stages.hooks": ("hookimpl",),
     "crossmod.data.lesions": (
@@ -187,6 +200,8 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return import_module("importlib.metadata").version("crossmod")
+    if name == "run":  # a package that can be called
+        return import_module("crossmod.run")
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(module), name)

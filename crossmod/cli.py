@@ -23,6 +23,7 @@ from crossmod.commands.run import check, run
 from crossmod.commands.scores import compare, evaluate, rank
 from crossmod.commands.store import gc, runs
 from crossmod.commands.view import view
+from crossmod.commands.watch import watch
 from crossmod.errors import CrossmodError, Interrupted, MachineError
 from crossmod.files.atomic import CANNOT_WRITE
 
@@ -34,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(run)
+app.command()(watch)
 app.command()(check)
 app.command()(package)
 app.command()(predict)

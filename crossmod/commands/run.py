@@ -49,10 +49,9 @@ def run(
     """Run a recipe; steps whose results are already stored are skipped."""
     from crossmod import console
     from crossmod.cost.preview import Preview
-    from crossmod.engines.profile import open_engine, read_profile
+    from crossmod.engines.profile import read_profile
+    from crossmod.progress.carry_out import carry_out
     from crossmod.run import api
-    from crossmod.run.schedule import StopSign
-    from crossmod.run.signals import stop_on_signal
 
     asked = read_profile(profile, engine=engine, workers=workers)
     with console.Bar("intake") as bar:
@@ -76,20 +75,9 @@ def run(
         return
     with console.pausing():
         estimates = preview.require_room(lambda name: console.out.print(f"Probing {name}"), force)
-    opened, sign = open_engine(asked, experiment.store, preview.machine), StopSign()
-    with (
-        console.pausing(),
-        console.RunConsole() as observer,
-        stop_on_signal(sign, opened.close),
-    ):
-        done = api.execute(
-            experiment,
-            preview.machine,
-            opened,
-            observer,
-            memory_bytes=estimates.memory_bytes,
-            gpu_bytes=estimates.gpu_bytes,
-            stop_sign=sign,
+    with console.pausing(), console.RunConsole() as observer:
+        done = carry_out(
+            experiment, preview, estimates, asked, observer, tell=console.tell_without_terminal
         )
     _show(done)
 

@@ -32,6 +32,7 @@ from crossmod.scores.table import reported
 
 if TYPE_CHECKING:  # an error is shown without these imports
     from crossmod.errors import CrossmodError
+    from crossmod.progress.state import RunState
     from crossmod.run.run import Run
     from crossmod.run.steps import Step
     from crossmod.run.task import Advance
@@ -127,6 +128,8 @@ class RunConsole:
 
     def advanced(self, advance: Advance) -> None:
         """Move the bar of a step."""
+        if advance.values:  # it noted numbers, and got no further
+            return
         description = f"{self.names[advance.key]} {escape(advance.label)}".strip()
         bar = self.bars[advance.key]
         if advance.done == 0:
@@ -150,6 +153,15 @@ class RunConsole:
         """Print a remark."""
         # One line each in a log, so that paths can be searched and copied.
         out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=not out.is_terminal)
+
+
+def tell_without_terminal(state: RunState) -> None:
+    """Print how far a run is where no progress bar shows it."""
+    from crossmod.console.state import state_lines
+
+    if not out.is_terminal:
+        for line in state_lines(state):
+            out.print(line, style="dim", markup=False, soft_wrap=True)
 
 
 class Bar:

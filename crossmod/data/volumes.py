@@ -15,6 +15,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.displayed import Displayed
 from crossmod.data.folds import held_out
 from crossmod.data.nifti import read_affine, read_image, read_labels, write_nifti
 from crossmod.data.overlap import BoolArray
@@ -31,7 +32,7 @@ Affine: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Volume:
+class Volume(Displayed):
     """One image: float32 data ``(C, I, J, K)`` on a grid, read from disk when first used.
 
     Attributes:
@@ -235,7 +236,7 @@ USUAL = {"weight": 1.0, "ignore": None}
 
 
 @dataclass(frozen=True)
-class Cohort:
+class Cohort(Displayed):
     """Cases in a fixed order, with the classes their label maps use (name -> label)."""
 
     cases: tuple[Case, ...]

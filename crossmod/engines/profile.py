@@ -28,6 +28,14 @@ LOCAL = "local"
 INSTALL = "install the package that brings the engine; `crossmod plugins` lists those installed"
 
 
+class Log(Options):
+    """What a run writes for other programs while it works."""
+
+    tensorboard: bool = False
+    """Write the numbers of every training as TensorBoard event files, into `tensorboard/` in the
+    run folder; needs the package tensorboard or tensorboardX."""
+
+
 class Profile(Options):
     """Where and how steps are made; it changes no result's meaning and no content key.
 
@@ -38,6 +46,8 @@ class Profile(Options):
     """Where steps are made."""
     checkpoint_minutes: Annotated[float, Field(strict=True, ge=0.0, le=100_000.0)] = 5.0
     """Time between two checkpoints of a training; 0 keeps one after every step."""
+    log: Log = Log()
+    """What a run writes for other programs while it works."""
     _tables: dict[str, Options] = PrivateAttr(default_factory=dict)
 
     def options(self, engine: str) -> Options:

@@ -13,7 +13,7 @@ from crossmod.intake.labels import difference, load_labels, on_grid
 from crossmod.intake.nifti.mend import mend
 from crossmod.intake.options import Intake, Limits
 from crossmod.intake.results import FileFault, LabelMap, Loaded, NotAScan
-from crossmod.intake.scans import few_values, load_grid, load_scan
+from crossmod.intake.scans import few_values, finite, load_grid, load_scan
 from crossmod.intake.survey import File, Part, Survey, survey
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "few_values",
     "find_arrived",
     "find_scan_files",
+    "finite",
     "load_grid",
     "load_labels",
     "load_scan",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs, Outputs
 from crossmod.intake import ScanFile, find_scan_files
 from crossmod.intake.dicom import require_extra
@@ -18,17 +17,17 @@ from crossmod.intake.find import PREDICT
 from crossmod.model.behind import Behind
 from crossmod.model.label_maps import CONFIDENCE, LabelMaps, Layout, Naming, Predicted
 from crossmod.model.load import Model, load_model
-from crossmod.model.predict import Found, Outlined, predict
+from crossmod.model.predict import Found, Outlined, predict, working
 from crossmod.model.queue import Failed, Listed, Queue, Source
 from crossmod.model.watch import Arrivals
-from crossmod.stages.base import Context, Progress, silent_progress
+from crossmod.stages.base import Progress, silent_progress
 from crossmod.stages.guard import programs
 
 Tell = Callable[[str], None]
 
 
 def predict_files(
-    model: Path,
+    model: Path | Model,
     scans: Sequence[Path],
     out: Path,
     *,
@@ -47,7 +46,7 @@ def predict_files(
     While the network works on one scan, the next is read and the label map of the last written.
 
     Args:
-        model: a model folder.
+        model: a model folder, or a model that was read from one.
         scans: image files, folders of them or of folders with one each, or folders of DICOM files.
         out: the folder for label maps and `CONFIDENCE`.
         ending: take only files whose names end so, and leave it out of the case.
@@ -72,9 +71,10 @@ def predict_files(
     found = find_scan_files(scans, ending, series, lambda text: tell(f"note: {text}"))
     if layout == "dicom-seg":
         _require_dicom(found)
-    outputs = Outputs(out, PREDICT, _inputs(model, scans, found))
+    folder = model.folder if isinstance(model, Model) else model
+    outputs = Outputs(out, PREDICT, _inputs(folder, scans, found))
     _require_free(outputs, [*map(naming, found), CONFIDENCE], overwrite)
-    loaded = _loaded(model)
+    loaded = model if isinstance(model, Model) else _loaded(model)
     maps = LabelMaps(outputs, naming, loaded, Predicted(len(found)), tell)
     shown = partial(progress, total=len(found))
     _outline_all(Listed(found), maps, Behind(maps.keep), device, precision, shown)
@@ -212,31 +212,9 @@ def _outline_all(
     who = model.ensemble.use.who
     with (
         Queue(source, model.facts.intake, model.facts.preprocess) as queue,
-        _context(model, device, precision) as ctx,
+        working(model, device, precision) as ctx,
         programs.ended(who, lambda text: maps.tell(f"warning: {text}")),
         behind,
     ):
         for found in progress(predict(model, queue, ctx)):
             behind(found)
-
-
-@contextmanager
-def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
-    """What the segmenter may know; files of its own go to a folder that is not kept."""
-    import torch
-
-    from crossmod.torch import resolve_device, resolve_precision
-
-    try:
-        found = resolve_device(device)
-    except MachineError as error:
-        where = f"--device {device}"
-        raise MachineError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error
-    with TemporaryDirectory() as folder:
-        yield Context(
-            folder=Path(folder),
-            classes=model.ensemble.classes.labels,
-            device=found,
-            precision=resolve_precision(precision, found),
-            cores=torch.get_num_threads,
-        )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from numpy.typing import ArrayLike
 from pydantic import ValidationError
 
 from crossmod.data.classes import Classes
@@ -25,6 +28,10 @@ from crossmod.options import problems_in
 from crossmod.stages import find
 from crossmod.stages.find import StageUse
 
+if TYPE_CHECKING:
+    from crossmod.model.label_maps import Predicted
+    from crossmod.model.predict import Outlined
+
 
 @dataclass(frozen=True)
 class Model:
@@ -35,21 +42,81 @@ class Model:
         ensemble: how the folds are used.
         states: what each fold has learned.
         remarks: why outlines may differ from those of the run.
+        folder: where it was read from.
     """
 
     facts: ModelFacts
     ensemble: Ensemble
     states: tuple[State, ...]
     remarks: tuple[str, ...]
+    folder: Path
+
+    def predict(
+        self,
+        scan: ArrayLike | str | Path,
+        spacing_mm: Sequence[float] | None = None,
+        *,
+        affine: ArrayLike | None = None,
+        series: str = "",
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> Outlined:
+        """Outline one scan; nothing is written.
+
+        Args:
+            scan: real numbers ``(I, J, K)`` in the units of the scanner, or the path of a NIfTI,
+                NRRD, MetaImage or MGH file or of a folder of DICOM files.
+            spacing_mm: of an array, the size of a voxel along I, J and K, whose axes then run to
+                the patient's right, front and head; for other axes pass the affine.
+            affine: of an array instead, ``(4, 4)`` voxel -> RAS+ mm.
+            series: which series of a folder of DICOM files.
+            device: "auto", "cpu", "cuda" or "cuda:n".
+            precision: "auto", "fp32", "bf16" or "fp16".
+
+        Returns:
+            ``labels``, uint8 ``(I, J, K)`` on the grid of the scan with the values that the
+            model's label files have, and ``confidence``, one row for each class.
+
+        Raises:
+            DataError: the array or the file is not a scan, or its geometry is missing.
+            PluginError: the segmenter failed.
+            MachineError: the device does not exist, or memory is short.
+        """
+        from crossmod.model.alone import outline_alone
+
+        return outline_alone(self, scan, spacing_mm, affine, series, device, precision)
+
+    def predict_files(
+        self, scans: str | Path | Sequence[str | Path], out: str | Path, **settings: Any
+    ) -> Predicted:
+        """Outline files into a folder: a label map for each, and confidence.csv.
+
+        Args:
+            scans: one or several image files, folders of them, or folders of DICOM files.
+            out: the folder to write.
+            settings: those of `crossmod.model.label_files.predict_files`, which are the options of
+                `crossmod predict`.
+
+        Raises:
+            CrossmodError: as `crossmod.model.label_files.predict_files`.
+        """
+        from crossmod.model.label_files import predict_files
+
+        several = [scans] if isinstance(scans, str | Path) else scans
+        return predict_files(self, [Path(one) for one in several], Path(out), **settings)
 
 
-def load_model(folder: Path) -> Model:
+def load_model(folder: str | Path) -> Model:
     """Read a model folder, check every weights file, find the plugin.
+
+    Args:
+        folder: what `crossmod package` wrote.
 
     Raises:
         DataError: it is not a model folder, has another format, or weights are missing or damaged.
         PluginError: the plugin is not installed, or cannot use the options of the model.
     """
+    folder = Path(folder)
     if not (folder / MODEL_FILE).is_file():
         raise DataError(
             f"is not a model folder: it has no {MODEL_FILE}",
@@ -74,7 +141,7 @@ def load_model(folder: Path) -> Model:
         facts.largest_component,
     )
     remarks = _differences(facts, Identity(**plugin.identity))
-    return Model(facts, ensemble, _states(folder, facts), remarks)
+    return Model(facts, ensemble, _states(folder, facts), remarks, folder)
 
 
 def _plugin(wanted: Identity, folder: Path) -> find.Plugin:

@@ -14,7 +14,7 @@ from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, to_common
 from crossmod.data.volumes import Volume
 from crossmod.errors import CrossmodError, DataError, MachineError
-from crossmod.intake import Intake, NotAScan, ScanFile, few_values, load_scan
+from crossmod.intake import Intake, Loaded, NotAScan, ScanFile, few_values, load_scan
 from crossmod.model.facts import MODEL_FILE
 
 
@@ -162,18 +162,29 @@ class Queue:
 
     def _prepared(self, scan: ScanFile) -> tuple[Taken, Volume]:
         image = load_scan(scan.path, self.intake, scan.series)
-        if few := few_values(image.data):
-            text = ", ".join(map(str, few))
-            raise NotAScan(f"holds only the values {text}: a label map", where=str(scan.path))
-        most = self.intake.limits.max_voxels
-        data, _, affine = to_common(image.data, None, image.affine, self.preprocess, most)
-        # A run keeps its prepared scans as NIfTI, where affines have single precision, and reads
-        # them in C order; sums over voxels depend on the order.
-        data = np.ascontiguousarray(data)
-        kept = affine.astype(np.float32).astype(np.float64)
-        grid = Grid(image.data.shape, image.affine)
-        taken = Taken(scan, grid, image.form, image.remarks)
-        return taken, Volume.of(data[np.newaxis], kept, case=scan.case)
+        return prepared(scan, image, self.preprocess, self.intake.limits.max_voxels)
+
+
+def prepared(
+    scan: ScanFile, image: Loaded, preprocess: Preprocess, most_voxels: int
+) -> tuple[Taken, Volume]:
+    """A scan that was read, and its volume on the common grid.
+
+    Raises:
+        NotAScan: it holds the values of a label map.
+        DataError: its common grid would have too many voxels.
+    """
+    if few := few_values(image.data):
+        text = ", ".join(map(str, few))
+        raise NotAScan(f"holds only the values {text}: a label map", where=str(scan.path))
+    data, _, affine = to_common(image.data, None, image.affine, preprocess, most_voxels)
+    # A run keeps its prepared scans as NIfTI, where affines have single precision, and reads
+    # them in C order; sums over voxels depend on the order.
+    data = np.ascontiguousarray(data)
+    kept = affine.astype(np.float32).astype(np.float64)
+    grid = Grid(image.data.shape, image.affine)
+    taken = Taken(scan, grid, image.form, image.remarks)
+    return taken, Volume.of(data[np.newaxis], kept, case=scan.case)
 
 
 def explained(error: Exception, scan: ScanFile) -> CrossmodError:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from crossmod.data.curves import Curve
 from crossmod.data.volumes import Case, Cohort, LabelArray
 from crossmod.intake import Intake
 from crossmod.scores.metrics import Score
@@ -71,6 +72,7 @@ class ReportContent:
         ledger: what was noted of each target case in each round, see ``ledger.csv``.
         dropped: those of them that were not learned from.
         survival: of each structure of each translation.
+        trainings: (step, name -> curve) of the steps that noted numbers as they trained.
     """
 
     title: str
@@ -97,6 +99,7 @@ class ReportContent:
     ledger: Sequence[Mapping[str, str | float]] = ()
     dropped: Sequence[Dropped] = ()
     survival: Sequence[Row] = ()
+    trainings: Sequence[tuple[str, Mapping[str, Curve]]] = ()
 
     @property
     def label(self) -> int:

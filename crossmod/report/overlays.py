@@ -9,20 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from crossmod.data.grids import Grid
+from crossmod.data.slices import Upright, window
 from crossmod.intake import load_labels, load_scan, on_grid
 from crossmod.report.content import NO_ADAPTATION, ReportContent, spread
 from crossmod.report.drawing import Key
 from crossmod.report.galleries import Gallery, Strip
-from crossmod.report.slices import (
-    CLOSE_UP_MM,
-    REFERENCE_COLOR,
-    Outline,
-    Tile,
-    Upright,
-    box_around,
-    picture,
-    window,
-)
+from crossmod.report.slices import CLOSE_UP_MM, REFERENCE_COLOR, Outline, Tile, box_around, picture
 from crossmod.scores.metrics import Score
 from crossmod.scores.table import DICE
 

@@ -24,6 +24,7 @@ from crossmod.report.tables import (
     timing_bars,
 )
 from crossmod.report.templates import render
+from crossmod.report.training import trainings_of
 from crossmod.report.trust import ledger_part
 from crossmod.report.weakest import Ranking, rankings
 from crossmod.scores.table import penalties, reported
@@ -74,6 +75,7 @@ def write_report(path: Path, content: ReportContent) -> list[Chart]:
         notes=stage_notes(content),
         results=results,
         charts=charts,
+        trainings=trainings_of(content.trainings),
         galleries=_galleries(content, seen),
         survival=survival_rows(content),
         panels=drawn_panels(content),

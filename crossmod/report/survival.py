@@ -7,18 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from crossmod.data.slices import Upright
 from crossmod.data.volumes import Case
 from crossmod.report.content import ReportContent, spread
 from crossmod.report.galleries import Gallery, Strip
-from crossmod.report.slices import (
-    CLOSE_UP_MM,
-    REFERENCE_COLOR,
-    Outline,
-    Tile,
-    Upright,
-    box_around,
-    picture,
-)
+from crossmod.report.slices import CLOSE_UP_MM, REFERENCE_COLOR, Outline, Tile, box_around, picture
 from crossmod.scores.survival import LOOKS, Look, Row, look, origin
 
 MAX_WORST = 6

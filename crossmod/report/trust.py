@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from crossmod.data.slices import Upright, window
 from crossmod.report.content import Dropped, ReportContent, spread
 from crossmod.report.drawing import Key
 from crossmod.report.galleries import Gallery, Strip
-from crossmod.report.slices import CLOSE_UP_MM, Outline, Tile, Upright, box_around, picture, window
+from crossmod.report.slices import CLOSE_UP_MM, Outline, Tile, box_around, picture
 
 MAX_DROPPED = 12
 """Pictures of dropped cases."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from crossmod import errors
+from crossmod.data.curves import LOG
 from crossmod.errors import CrossmodError, Interrupted, MachineError, PluginError
 from crossmod.faults import during, point
 from crossmod.files.atomic import CANNOT_WRITE, append_line
@@ -159,7 +160,7 @@ class Maker:
                 checkpoints=checkpoints,
                 progress=self.progress,
                 log=lambda text: self._log(text_of(text), said),
-                metric=_metric_writer(folder),
+                metric=self._metric_writer(folder),
             )
             with self._guarded(folder):
                 step.make(self.store, ctx)
@@ -198,6 +199,14 @@ class Maker:
             self._warn(line.removeprefix(WARNING))
         else:
             self.tell(Remark(self.task.key, line))
+
+    def _metric_writer(self, folder: Path) -> Callable[..., None]:
+        def write(**values: Any) -> None:
+            row = {n: v if isinstance(v, str) else float(v) for n, v in values.items()}
+            append_line(folder / LOG, row)
+            self.tell(Advance(self.task.key, 0, None, "", self.at, resident_bytes(), row))
+
+        return write
 
     def _warn(self, text: str) -> None:
         self.tell(Remark(self.task.key, f"{self.task.name}: {text}", True))
@@ -303,11 +312,3 @@ def _require_same_versions(task: Task) -> None:
         where=f"step {task.name}",
         fix="use the same environment on every machine",
     )
-
-
-def _metric_writer(folder: Path) -> Any:
-    def write(**values: Any) -> None:
-        row = {n: v if isinstance(v, str) else float(v) for n, v in values.items()}
-        append_line(folder / "training.jsonl", row)
-
-    return write

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from crossmod.data.curves import read_rows
 from crossmod.files.tables import write_csv
 
 Row: TypeAlias = Mapping[str, str | float]
@@ -18,9 +18,7 @@ FIRST = ("round", "case", "center", "kept", "why")
 
 def read_round(number: int, folder: Path) -> list[Row]:
     """The rows of a round, from the folder of its pseudo-labels; empty where none were noted."""
-    file = folder / "training.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    rows = [json.loads(line) for line in lines]
+    rows = read_rows(folder)
     return [{"round": number, **row} for row in rows if "case" in row and "kept" in row]
 
 

@@ -10,6 +10,7 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossmod.data.curves import Curve, curves_of, read_rows
 from crossmod.data.folder import Scan
 from crossmod.data.volumes import Case, Cohort, LabelArray
 from crossmod.files.digests import digest_of_bytes
@@ -93,6 +94,7 @@ def publish_report(run: Run) -> None:
         ledger=ledger,
         dropped=_dropped(run, ledger),
         survival=read_survival(table) if (table := run.survival_table()) else (),
+        trainings=_trainings(run),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
         charts = write_report(file, content)
@@ -208,6 +210,12 @@ def _dropped(run: Run, ledger: Sequence[Row]) -> list[Dropped]:
         if (case := cases.get(str(row["case"])))
         for number in (int(row["round"]),)
     ]
+
+
+def _trainings(run: Run) -> list[tuple[str, dict[str, Curve]]]:
+    """The curves of the steps that noted numbers as they trained."""
+    found = [(step.name, curves_of(read_rows(step.folder(run.store)))) for step in run.reached]
+    return [(name, curves) for name, curves in found if curves]
 
 
 def _panels(run: Run) -> list[tuple[str, Path]]:

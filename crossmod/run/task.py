@@ -115,6 +115,7 @@ class Advance:
         label: what the loop does.
         item: what it is at, a case identifier for instance.
         resident_bytes: memory of the worker.
+        values: numbers that it has just noted, and texts that say of what; none if it got on.
     """
 
     key: str
@@ -123,6 +124,7 @@ class Advance:
     label: str
     item: str
     resident_bytes: int
+    values: Mapping[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

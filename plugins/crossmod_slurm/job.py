@@ -94,7 +94,7 @@ class EventLog:
     def write(self, event: Event) -> None:
         """Add a line; progress is written only now and then."""
         now = time.monotonic()
-        if isinstance(event, Advance) and now - self._told < TELL_EVERY_S:
+        if isinstance(event, Advance) and not event.values and now - self._told < TELL_EVERY_S:
             return
         self._told = now
         row = {"kind": type(event).__name__, **asdict(event)}

@@ -12,13 +12,17 @@ from PIL import Image
 from scored import scored
 
 from crossmod.data.crossmoda import EMPTY_PREDICTION_MM
+from crossmod.data.curves import Curve
 from crossmod.data.nifti import write_nifti
+from crossmod.data.slices import Upright
 from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume
 from crossmod.report import ReportContent, write_report
 from crossmod.report.content import MAX_CENTERS, Dropped, spread, spread_cases
+from crossmod.report.drawing import PALETTE
 from crossmod.report.galleries import drawn_panels
-from crossmod.report.slices import Outline, Upright, box_around, picture
+from crossmod.report.slices import Outline, box_around, picture
 from crossmod.report.tables import duration, score_tables
+from crossmod.report.training import trainings_of
 from crossmod.report.trust import MAX_ROWS
 
 CLASSES = {"tumor": 1, "cochlea": 2}
@@ -124,6 +128,11 @@ def full(tmp_path: Path) -> ReportContent:
         timings=[("segment", 3725.0), (HOSTILE, 1.0)],
         warnings=[f"a warning {HOSTILE}"],
         notes=[("gan", [f"line {n} {HOSTILE}" for n in range(30)])],
+        trainings=[
+            ("train-a-fold-1", {"loss": Curve([1, 2], [2.0, 1.0]), HOSTILE: Curve([2], [0.5])}),
+            ("train-a-fold-2", {"loss": Curve([1, 2, 3], [2.0, math.nan, 0.0])}),
+            (HOSTILE, {"loss": Curve([1], [1.0])}),
+        ],
     )
 
 
@@ -233,6 +242,21 @@ def test_warnings_and_the_first_notes_are_shown(whole: tuple[ReportContent, str]
     assert "line 19 " in page
     assert "line 20 " not in page
     assert "and 10 more" in page
+
+
+def test_each_training_has_its_curves(whole: tuple[ReportContent, str]) -> None:
+    one, other = trainings_of(whole[0].trainings)
+    assert [(key.label, key.color) for key in one.keys] == [
+        ("fold-1", PALETTE[0]),
+        ("fold-2", PALETTE[1]),
+    ]
+    loss, _ = one.pictures
+    assert re.findall(r'd="(M[^"]+)" fill="none" stroke="(#\w+)"', loss) == [
+        ("M132.0 22.0L212.0 76.0", PALETTE[0]),
+        ("M132.0 22.0h0.1M292.0 130.0h0.1", PALETTE[1]),  # a gap between them
+    ]
+    assert not other.keys
+    assert all(str(picture) in whole[1] for picture in (*one.pictures, *other.pictures))
 
 
 def test_ids_are_unique_across_figures(whole: tuple[ReportContent, str]) -> None:

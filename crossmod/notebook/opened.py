@@ -1,0 +1,186 @@
+"""A run folder, opened: its scores, steps, figures and models. It is read, never changed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from crossmod.errors import DataError
+from crossmod.files.figures import FIGURES
+from crossmod.model.facts import LOCK_FILE, RUN_FILE
+from crossmod.model.load import Model, load_model
+from crossmod.model.package import package
+from crossmod.notebook.figure import Figure
+from crossmod.notebook.steps import OpenStep
+from crossmod.notebook.tables import rows_of, table
+from crossmod.run.folder import EVENTS, NUMBERED
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run folder; that of several variants or seeds holds `runs`.
+
+    Attributes:
+        folder: the run folder.
+    """
+
+    folder: Path
+
+    @cached_property
+    def runs(self) -> dict[str, OpenRun]:
+        """Name -> run, of the variants and seeds in the folder; empty of a single run."""
+        found = sorted(path.parent for path in self.folder.glob(f"*/{EVENTS}"))
+        return {path.name: OpenRun(path) for path in found}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of it ended."""
+        return all((one.folder / RUN_FILE).is_file() for one in self._each())
+
+    @property
+    def title(self) -> str:
+        """The title of the recipe; the name of the folder until the run has ended."""
+        lock = self._each()[0].folder / LOCK_FILE
+        if not lock.is_file():
+            return self.folder.name
+        return str(tomllib.loads(lock.read_text(encoding="utf-8"))["title"])
+
+    @property
+    def report(self) -> Path:
+        """The page about it."""
+        return self.folder / "report.html"
+
+    def scores(self) -> Any:
+        """One row for each split, stage, case and class: a pandas DataFrame.
+
+        Without pandas, a list of dictionaries. The table of several runs begins with a column
+        ``run``.
+
+        Raises:
+            DataError: the run has not ended.
+        """
+        return self.table("metrics")
+
+    def table(self, name: str) -> Any:
+        """A table of the folder, as `scores`.
+
+        Args:
+            name: of the CSV file: "metrics", "survival" or "ledger"; "comparison" or "differences"
+                of several runs.
+
+        Raises:
+            DataError: the folder has no such table.
+        """
+        if (self.folder / f"{name}.csv").is_file() or not self.runs:
+            return table(self._rows(name))
+        rows = [
+            {"run": label, **row} for label, run in self.runs.items() for row in run._rows(name)
+        ]
+        return table(rows)
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        file = self.folder / f"{name}.csv"
+        if not file.is_file():
+            there = [path.stem for path in sorted(self.folder.glob("*.csv"))]
+            raise _missing(self.folder, f"has no table '{name}'", there, finished=self.finished)
+        return rows_of(file)
+
+    @property
+    def steps(self) -> list[str]:
+        """The names of the steps that are there, in order."""
+        return list(self._folders)
+
+    def step(self, name: str) -> OpenStep:
+        """A step by its name, or the end of one: "gan" is "translate-gan".
+
+        Raises:
+            DataError: no step, or several, are called so.
+        """
+        found = [one for one in self.steps if one == name] or [
+            one for one in self.steps if one.endswith(f"-{name}")
+        ]
+        if len(found) != 1:
+            what = "fits several steps" if found else "is no step of this run"
+            raise _missing(self.folder, f"'{name}' {what}", found or self.steps, finished=True)
+        return OpenStep(found[0], self._folders[found[0]])
+
+    @property
+    def figures(self) -> list[str]:
+        """The names of the charts of the report."""
+        return [path.stem for path in sorted((self.folder / FIGURES).glob("*.svg"))]
+
+    def figure(self, name: str) -> Figure:
+        """A chart of the report, which a notebook shows.
+
+        Raises:
+            DataError: the report has no such chart.
+        """
+        if name not in self.figures:
+            raise _missing(
+                self.folder, f"has no figure '{name}'", self.figures, finished=self.finished
+            )
+        return Figure(name, self.folder / FIGURES / f"{name}.svg")
+
+    def model(self, stage: str | None = None) -> Model:
+        """The model that a segmenter of the run is; `crossmod package` writes it as a folder.
+
+        Args:
+            stage: which segmenter, e.g. "augmented"; by default the last of the method.
+
+        Raises:
+            DataError: the run has not ended, has no such stage or is damaged.
+        """
+        with TemporaryDirectory() as folder:
+            package(self.folder, Path(folder) / "model", stage)
+            return replace(load_model(Path(folder) / "model"), folder=self.folder)
+
+    @cached_property
+    def _folders(self) -> dict[str, Path]:
+        if self.runs:
+            raise _several(self)
+        found = sorted(path for path in self.folder.iterdir() if NUMBERED.fullmatch(path.name))
+        return {path.name.partition("-")[2]: path for path in found}
+
+    def _each(self) -> Sequence[OpenRun]:
+        return list(self.runs.values()) or [self]
+
+    def _repr_html_(self) -> str:
+        from crossmod.notebook.shown import run_html
+
+        return run_html(self)
+
+
+def open_run(folder: str | Path) -> OpenRun:
+    """Open a run folder; it may be unfinished.
+
+    Args:
+        folder: what `crossmod run` wrote.
+
+    Raises:
+        DataError: it is not a run folder.
+    """
+    opened = OpenRun(Path(folder))
+    if not ((opened.folder / EVENTS).is_file() or opened.runs):
+        raise DataError(
+            f"is not a run folder: it has no {EVENTS}",
+            where=str(folder),
+            fix="name the folder that `crossmod run` wrote, such as runs/quickstart",
+        )
+    return opened
+
+
+def _several(run: OpenRun) -> DataError:
+    return DataError(
+        "holds several runs", where=str(run.folder), allowed=", ".join(run.runs),
+        fix="choose one, as in run.runs[NAME]",
+    )  # fmt: skip
+
+
+def _missing(folder: Path, what: str, allowed: Sequence[str], *, finished: bool) -> DataError:
+    fix = "" if finished else "the run has not ended; rerun its recipe to resume it"
+    return DataError(what, where=str(folder), allowed=", ".join(allowed), fix=fix)
