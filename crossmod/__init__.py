@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
 
+    from crossmod.data.guided import RescaleGroup
     from crossmod.data.lesions import (
         Bounds,
         FitOn,
         Lesion,
-        RescaleGroup,
         Where,
         distinct_names,
         keep_largest,
@@ -123,6 +123,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "crossmod.data.guided": ("RescaleGroup",),
     "crossmod.data.overlap": ("agreement", "dice"),
     "crossmod.data.parts": ("touching",),
     "crossmod.data.state": ("State",),
@@ -142,7 +143,6 @@ _HOMES = {
         "Bounds",
         "FitOn",
         "Lesion",
-        "RescaleGroup",
         "Where",
         "distinct_names",
         "keep_largest",
