@@ -44,9 +44,14 @@ class Sample:
     @classmethod
     def of(cls, cases: Iterable[Case], label: int) -> Sample:
         """The lesions of labeled cases that show one, weighted by trust."""
-        seen = [found for case in cases if (found := seen_in(case.pair(), label))]
-        weights = np.array([weight for _, weight in seen], dtype=np.float64)
-        return cls(figures_of(lesion for lesion, _ in seen), weights)
+        return cls.weighed([seen_in(case.pair(), label) for case in cases])
+
+    @classmethod
+    def weighed(cls, seen: Iterable[tuple[Lesion, float]]) -> Sample:
+        """Lesions and their weights; those without volume or weight are left out."""
+        kept = [(lesion, weight) for lesion, weight in seen if lesion.volume_mm3 and weight > 0]
+        weights = np.array([weight for _, weight in kept], dtype=np.float64)
+        return cls(figures_of(lesion for lesion, _ in kept), weights)
 
     def __len__(self) -> int:
         return len(self.points)
@@ -61,18 +66,16 @@ class Sample:
         return np.asarray(values[order][places], dtype=np.float64)
 
 
-def seen_in(pair: Pair, label: int) -> tuple[Lesion, float] | None:
-    """A structure and how far its outline is trusted; None where a pair does not show it.
+def seen_in(pair: Pair, label: int) -> tuple[Lesion, float]:
+    """A structure, of volume 0 where it is absent, and how far its outline is trusted.
 
-    Trust is the weight of the pair times the share of the structure that is not ignored; where
-    that is nothing, the structure is not seen.
+    Trust is the weight of the pair times the share of the structure that is not ignored.
     """
     inside = pair.labels == label
-    if not inside.any():
-        return None
-    ignored = 0.0 if pair.ignore is None else float(pair.ignore[inside].mean())
-    trust = pair.weight * (1 - ignored)
-    return (measured(pair, label), trust) if trust > 0 else None
+    ignored = 0.0
+    if pair.ignore is not None and inside.any():
+        ignored = float(pair.ignore[inside].mean())
+    return measured(pair, label), pair.weight * (1 - ignored)
 
 
 def measured(pair: Pair, label: int) -> Lesion:
