@@ -108,7 +108,7 @@ def choose(
     Each next copy is the one that lowers the energy distance (Szekely and Rizzo, Journal of
     Statistical Planning and Inference, 2013) between the training with it and the real lesions
     most, as in the support points of Mak and Joseph, Annals of Statistics, 2018. It has no
-    parameters. Figures count in multiples of their standard deviation over the real lesions.
+    parameters. Figures count in multiples of their standard deviation over all these lesions.
 
     Args:
         candidates: figures ``(m, 4)`` of possible copies.
@@ -121,7 +121,7 @@ def choose(
     Returns:
         Indices of candidates in the order of their choice, each at most once.
     """
-    scale = _scale(real, np.concatenate([training, candidates]))
+    scale = _scale(real, training)
     places, others = candidates / scale, training / scale
     target = real.points / scale
     shares = real.weights / real.weights.sum()
@@ -145,12 +145,15 @@ def choose(
     return chosen
 
 
-def _scale(real: Sample, others: Points) -> Points:
-    """A unit for each figure: its spread over the real lesions, else over all, else 1."""
-    mean = np.average(real.points, axis=0, weights=real.weights)
-    spread = np.sqrt(np.average((real.points - mean) ** 2, axis=0, weights=real.weights))
-    wider = np.concatenate([real.points, others]).std(axis=0)
-    return np.where(spread > 1e-6, spread, np.where(wider > 1e-6, wider, 1.0))
+def _scale(real: Sample, training: Points) -> Points:
+    """A unit for each figure: its standard deviation over real lesions and training, half each."""
+    shares = real.weights / real.weights.sum()
+    if len(training):
+        others = np.full(len(training), 1 / len(training))
+        shares = np.concatenate([shares, others]) / 2
+    points = np.concatenate([real.points, training])
+    spread = np.sqrt(shares @ (points - shares @ points) ** 2)
+    return np.where(spread > 1e-6, spread, 1.0)
 
 
 def _away(points: Points, one: Points) -> NDArray[np.float64]:

@@ -139,8 +139,9 @@ class RescaleGroup(lesions.RescaleGroup):
 
     def _stand_in(self) -> lesions.RescaleGroup:
         """The group with its first list."""
-        shared = {"name": self.name, "where": self.where, "texture": self.texture}
-        return lesions.RescaleGroup(**shared, **{self.guide: self.first})
+        usual = lesions.RescaleGroup(name=self.name, where=self.where, factors=(1.0,))
+        lists = {"factors": (), "means": (), self.guide: self.first}
+        return usual.model_copy(update={"texture": self.texture, **lists})
 
 
 def guided_groups(options: Options) -> list[RescaleGroup]:

@@ -32,7 +32,10 @@ GUIDES = {
 
 
 def energy(points: Points, real: Sample) -> float:
-    """The energy distance by its definition, figures in standard deviations of the real lesions."""
+    """The energy distance by its definition, figures in standard deviations of the real lesions.
+
+    Not in those that the choice counts by, so that it is not judged by its own measure.
+    """
     shares = real.weights / real.weights.sum()
     mean = shares @ real.points
     scale = np.sqrt(shares @ (real.points - mean) ** 2)
@@ -46,14 +49,16 @@ def energy(points: Points, real: Sample) -> float:
 
 
 def lesions(rng: np.random.Generator, count: int, mean: float, spread: float) -> list[Lesion]:
+    """Lesions of many sizes in surroundings of about one gray."""
+    means = np.clip(rng.normal(mean, spread, count), 0.05, 0.95)
     return [
         Lesion(
             float(np.exp(rng.normal(7, 1))),
-            float(np.clip(rng.normal(mean, spread), 0.05, 0.95)),
+            float(one),
             float(rng.uniform(0.02, 0.1)),
-            float(rng.normal(0, 0.1)),
+            float(one - rng.normal(0.35, 0.05)),
         )
-        for _ in range(count)
+        for one in means
     ]
 
 
@@ -74,7 +79,7 @@ def trained_on(group: RescaleGroup, own: list[Lesion], real: Sample) -> Points:
 @settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    counts=st.tuples(st.integers(5, 25), st.integers(5, 25)),
+    counts=st.tuples(st.integers(10, 25), st.integers(10, 25)),
     own_mean=st.floats(0.2, 0.6),
     real_mean=st.floats(0.2, 0.7),
     real_spread=st.floats(0.05, 0.2),
@@ -105,9 +110,9 @@ def test_means_become_those_of_the_real_lesions() -> None:
     own, real = lesions(rng, 20, 0.3, 0.03), sample(lesions(rng, 40, 0.5, 0.12))
     before = wasserstein(figures_of(own), real)["mean"]
     after = wasserstein(trained_on(RescaleGroup(**GUIDES["means"]), own, real), real)["mean"]
-    # The originals, a quarter of the training, stay 0.2 away.
+    # The originals, a quarter of the training, stay 0.2 away, and other figures count, too.
     assert before > 0.18
-    assert after < 0.07
+    assert after < before / 2
 
 
 def test_rare_kinds_get_more_copies_and_none_gets_too_many() -> None:
@@ -142,7 +147,7 @@ def test_copies_of_an_earlier_group_count() -> None:
     after.fill(RescaleGroup(name="bright", means=(0.7, 0.71, 0.69)), own)
     dark = []
     for guide in (alone, after):
-        group = guide.fill(RescaleGroup(**GUIDES["means"]), own)
+        group = guide.fill(RescaleGroup(**GUIDES["means"], copies=1), own)
         changes = [change for one in own for change in group.changes(one)]
         dark.append(sum(float(one.partition("-m")[2]) < 0.5 for one in changes) / len(changes))
     assert dark[0] == pytest.approx(0.5, abs=0.1)
@@ -214,7 +219,9 @@ def test_without_pseudo_labels_the_first_list_stays(own: Cohort, tmp_path: Path)
     options = NaiveRescaleOptions(structure="tumor", groups=[GUIDES["factors"]])
     nothing = Cohort((), CLASSES)
     assert guided(options, own, nothing, CLASSES, log=said.append) == options
-    assert said == ["warning: guided by 0 pseudo-labeled lesions only: the lists called 'first' stay"]
+    assert said == [
+        "warning: guided by 0 pseudo-labeled lesions only: the lists called 'first' stay"
+    ]
     made = NaiveRescale(options).augment(own.pairs(), {}, Context(tmp_path))
     assert [one.case for one in made] == [f"s{n}+all-x0.7" for n in range(4)]
     few = cohort(tmp_path / "few", [pair(f"t{n}", 0.4) for n in range(FEW - 1)])
