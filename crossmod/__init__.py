@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     __version__: str
 
     from crossmod.data.animation import Animation, animate
+    from crossmod.data.guided import RescaleGroup
     from crossmod.data.lesions import (
         Bounds,
         FitOn,
         Lesion,
-        RescaleGroup,
         Where,
         distinct_names,
         keep_largest,
@@ -134,6 +134,7 @@ __all__ = [
 
 _HOMES = {
     "crossmod.data.animation": ("Animation", "animate"),
+    "crossmod.data.guided": ("RescaleGroup",),
     "crossmod.data.overlap": ("agreement", "dice"),
     "crossmod.data.parts": ("touching",),
     "crossmod.data.state": ("State",),
@@ -155,7 +156,6 @@ _HOMES = {
         "Bounds",
         "FitOn",
         "Lesion",
-        "RescaleGroup",
         "Where",
         "distinct_names",
         "keep_largest",

@@ -18,7 +18,7 @@ from crossmod.options import Location
 from crossmod.recipe.files import Document, merge, read_documents, unset
 from crossmod.recipe.lookup import Names
 from crossmod.recipe.model import KINDS, Recipe
-from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, nearest
+from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, guide_problems, nearest
 from crossmod.stages import find
 from crossmod.stages.base import PseudoLabeler, Segmenter
 from crossmod.stages.find import StageUse
@@ -191,6 +191,7 @@ def _check(
     if recipe is None:
         return None, None
     problems += contradictions(recipe, document)
+    problems += guide_problems(recipe, uses, document)
     segmenter = uses.get(("segment", ""))
     if segmenter is None:
         return recipe, None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from crossmod.data.guided import guided_groups
 from crossmod.options import Location, model_in
 from crossmod.recipe.files import Document
 from crossmod.recipe.model import Recipe
+from crossmod.stages.find import StageUse
 from crossmod.stages.tables import LastRound
 
 MAX_PROBLEMS = 100
@@ -76,6 +78,20 @@ def _round_problems(recipe: Recipe, document: Document) -> list[str]:
             )
         )
     return problems
+
+
+def guide_problems(
+    recipe: Recipe, uses: Mapping[tuple[str, str], StageUse], document: Document
+) -> Iterator[str]:
+    """Augmentation that pseudo-labels should guide in a recipe that makes none."""
+    for (kind, name), use in uses.items():
+        groups = guided_groups(use.options) if kind == "augment" else []
+        if groups and recipe.pseudo_label is None:
+            yield document.problem(
+                (kind, name, "groups"),
+                f"group '{groups[0].name}' is guided by pseudo-labels, and the recipe makes none",
+                allowed="lists of means or factors without [pseudo_label]",
+            )
 
 
 def _needs_another_network(last: LastRound) -> bool:

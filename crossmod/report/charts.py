@@ -170,10 +170,22 @@ def lesion_chart(
     added: Sequence[Sighting],
     pseudo: Sequence[Sighting],
     centers: Sequence[str],
+    distances: Sequence[float] = (),
 ) -> Chart:
-    """Volume against mean intensity of lesions: training data over pseudo-labeled target."""
+    """Volume against mean intensity of lesions: training data over pseudo-labeled target.
+
+    Args:
+        structure: what the lesions are called.
+        before: labeled images.
+        added: their augmented copies.
+        pseudo: pseudo-labeled target scans.
+        centers: each has a color.
+        distances: of the mean intensities, before and after augmentation, to the target.
+    """
     colors = center_colors(centers)
     titles = ["before augmentation", "after augmentation"] if added else ["training data"]
+    for n, distance in enumerate(distances[: len(titles)]):
+        titles[n] += f": mean intensity {distance:.3f} from the target"
     figure, panels = new_figure(WIDTH if added else WIDTH * 0.6, 3.7, len(titles))
     for axes, title in zip(panels, titles, strict=True):
         _points(axes, pseudo, colors, "D", filled=False)
@@ -193,6 +205,8 @@ def lesion_chart(
         f"Each mark is one {structure}. The training data should cover the sizes and brightnesses"
         " of the real target scans, for which pseudo-labels stand in."
     )
+    if distances:
+        caption += " Distances are Wasserstein-1, in the units of the axis."
     return chart(figure, "lesions", "lesions", keys, caption)
 
 

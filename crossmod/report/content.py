@@ -58,7 +58,10 @@ class ReportContent:
         source: preprocessed source images with labels, in [0, 1].
         target: preprocessed target images in [0, 1].
         translated: (step, cohort) in the order of the steps, with the cases of `source`.
-        augmented: the added copies alone, named ``{original}+{suffix}``.
+        augmented: the added copies alone, named ``{original}+{suffix}``; the newest ones, where
+            each round of self-training has others.
+        guided: (stage, copies) of every stage that learned from other copies than the one before.
+        keeps_originals: whether stages learned from the originals of these copies, too.
         rounds: the pseudo-labeled target cohort of each round, oldest first.
         panels: (caption, PNG) that plugins saved.
         predictions: (stage, case -> predicted label map) of the validation split, native grid.
@@ -100,6 +103,8 @@ class ReportContent:
     dropped: Sequence[Dropped] = ()
     survival: Sequence[Row] = ()
     trainings: Sequence[tuple[str, Mapping[str, Curve]]] = ()
+    guided: Sequence[tuple[str, Cohort]] = ()
+    keeps_originals: bool = True
 
     @property
     def label(self) -> int:

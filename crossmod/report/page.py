@@ -9,6 +9,7 @@ from pathlib import Path
 from crossmod.data.volumes import Cohort
 from crossmod.report.charts import intensity_chart, lesion_chart, score_chart
 from crossmod.report.content import ReportContent, spread_cases
+from crossmod.report.coverage import Coverage, coverage_of
 from crossmod.report.drawing import Chart, drawing
 from crossmod.report.galleries import Gallery, augmentations, drawn_panels, translations
 from crossmod.report.overlays import overlays
@@ -42,6 +43,17 @@ class Surveyed:
     target: Sequence[Sighting]
     added: Sequence[Sighting]
     pseudo: Sequence[Sighting]
+    guided: Sequence[tuple[str, Sequence[Sighting]]]
+
+    def coverage(self, keeps_originals: bool) -> Coverage | None:
+        """How far the training is from the target without copies and with those of each stage."""
+        kept = self.training if keeps_originals else ()
+        each = self.guided or ([("", self.added)] if self.added else [])
+        told = [
+            (f"with the copies for {stage}" if stage else "with copies", [*kept, *added])
+            for stage, added in each
+        ]
+        return coverage_of([("without copies", self.training), *told], self.pseudo)
 
 
 @dataclass(frozen=True)
@@ -63,8 +75,9 @@ def write_report(path: Path, content: ReportContent) -> list[Chart]:
         content: what to show. Parts that are empty are left out or said to be empty.
     """
     seen = _survey(content)
+    coverage = seen.coverage(content.keeps_originals)
     with drawing():
-        charts = _cohort_charts(content, seen)
+        charts = _cohort_charts(content, seen, coverage)
         results = [_results(content, split) for split in splits(content)]
     page = render(
         "report.html.j2",
@@ -81,6 +94,7 @@ def write_report(path: Path, content: ReportContent) -> list[Chart]:
         panels=drawn_panels(content),
         timings=timing_bars(content),
         ledger=ledger_part(content),
+        coverage=coverage,
     )
     path.write_text(page, encoding="utf-8")
     return [*charts, *(chart for result in results for _, chart in result.charts)]
@@ -92,16 +106,20 @@ def _survey(content: ReportContent) -> Surveyed:
         return survey(cases, content.label)
 
     source = look(content.source)
+    guided = [(stage, look(copies)) for stage, copies in content.guided]
     return Surveyed(
         source,
         look(content.training[1]) if content.translated else source,
         look(content.target),
-        look(content.augmented),
+        guided[-1][1] if guided else look(content.augmented),
         look(content.rounds[-1] if content.rounds else None),
+        guided,
     )
 
 
-def _cohort_charts(content: ReportContent, seen: Surveyed) -> list[Chart]:
+def _cohort_charts(
+    content: ReportContent, seen: Surveyed, coverage: Coverage | None
+) -> list[Chart]:
     groups = [("real target", "area", seen.target), ("source", "dashed", seen.source)]
     if content.translated:
         groups.append((f"source after {content.training[0]}", "line", seen.training))
@@ -109,8 +127,16 @@ def _cohort_charts(content: ReportContent, seen: Surveyed) -> list[Chart]:
     if seen.source or seen.target:
         charts.append(intensity_chart(groups, content.centers))
     if any(item.volume_mm3 for item in (*seen.training, *seen.pseudo)):
+        ends = coverage.means if coverage else ()
         charts.append(
-            lesion_chart(content.structure, seen.training, seen.added, seen.pseudo, content.centers)
+            lesion_chart(
+                content.structure,
+                seen.training,
+                seen.added,
+                seen.pseudo,
+                content.centers,
+                [*ends[:1], *ends[1:][-1:]],
+            )
         )
     return charts
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.nifti import read_labels
+from crossmod.data.coverage import seen_in
+from crossmod.data.lesions import Lesion
 from crossmod.data.volumes import Case, FloatArray
 
 BINS = 80
@@ -24,15 +25,25 @@ class Sighting:
         case: case identifier.
         center: the hospital it comes from.
         density: ``(BINS,)`` intensity distribution over [AIR, 1], integral 1.
-        volume_mm3: volume of the lesion; 0 where absent or not labeled.
-        mean: mean intensity of the lesion in [0, 1].
+        lesion: the lesion, intensities in [0, 1]; of volume 0 where absent or not labeled.
+        trust: how far its outline is trusted; 1 for references.
     """
 
     case: str
     center: str
     density: NDArray[np.float64]
-    volume_mm3: float
-    mean: float
+    lesion: Lesion
+    trust: float = 1.0
+
+    @property
+    def volume_mm3(self) -> float:
+        """Volume of the lesion; 0 where absent or not labeled."""
+        return self.lesion.volume_mm3
+
+    @property
+    def mean(self) -> float:
+        """Mean intensity of the lesion in [0, 1]."""
+        return self.lesion.mean
 
 
 def survey(cases: Iterable[Case], label: int) -> list[Sighting]:
@@ -41,15 +52,12 @@ def survey(cases: Iterable[Case], label: int) -> list[Sighting]:
 
 
 def _look(case: Case, label: int) -> Sighting:
-    volume = case.volume()
-    image = volume.data[0]
-    size, mean = 0.0, 0.0
-    if case.labels is not None:
-        inside = image[read_labels(case.labels) == label]
-        if inside.size:
-            size = inside.size * float(np.prod(volume.spacing_mm))
-            mean = float(inside.mean())
-    return Sighting(case.case, case.center, _density(image), size, mean)
+    if case.labels is None:
+        nothing = Lesion(0.0, 0.0, 0.0, 0.0)
+        return Sighting(case.case, case.center, _density(case.volume().data[0]), nothing)
+    pair = case.pair()
+    lesion, trust = seen_in(pair, label)
+    return Sighting(case.case, case.center, _density(pair.image.data[0]), lesion, trust)
 
 
 def _density(image: FloatArray) -> NDArray[np.float64]:

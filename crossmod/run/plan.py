@@ -10,7 +10,7 @@ Beside the chain stand segmenters trained for comparison; they feed nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -203,6 +203,7 @@ class Planner:
                 setup = self.checked.last
                 if table.last and table.last.train_on == "target":
                     training = ()
+            training = tuple(self._guided(step, chosen, number, training) for step in training)
             images = self._images(setup)
             if setup.preprocess != self.checked.segmentation.preprocess:
                 regrid = Regrid(name=f"regrid-{number}", labeled=chosen, images=images["target"])
@@ -210,6 +211,16 @@ class Planner:
             before = self.made.predictions[last, "target"].models if table.warm_start else ()
             last = f"round-{number}"
             self._segment(last, (*training, labeled), setup, images, before)
+
+    def _guided(
+        self, step: Step, real: PseudoLabel, number: int, training: tuple[Step, ...]
+    ) -> Step:
+        """What a round trains on in place of a step: copies that pseudo-labels decide, anew."""
+        if not isinstance(step, Augment) or not step.is_guided:
+            return step
+        originals = any(not isinstance(one, Augment) for one in training)
+        name = f"{step.use.name}-round-{number}"
+        return self._add(replace(step, name=name, real=real, originals=originals))
 
     def _gate(self, stage: str) -> None:
         """End the run after this stage if it is not good enough, where the recipe asks for it."""

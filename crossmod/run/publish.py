@@ -21,7 +21,7 @@ from crossmod.recipe.lock import locked
 from crossmod.run.folder import LOCKED
 from crossmod.run.ledger import Row
 from crossmod.run.run import Run
-from crossmod.run.steps import PseudoLabel, Step, label_map
+from crossmod.run.steps import Augment, PseudoLabel, Step, label_map
 from crossmod.run.steps.kept import load_prediction
 from crossmod.scores.comparison import (
     Comparison,
@@ -68,7 +68,7 @@ def publish_report(run: Run) -> None:
 
     plan, checked = run.plan, run.plan.checked
     scans = plan.validation.scans(run.store) if plan.validation else []
-    copies, ledger = _cohorts(run, plan.copies).values(), run.ledger()
+    copies, ledger = _copies(run), run.ledger()
     content = ReportContent(
         title=checked.recipe.title,
         recipe=recipe,
@@ -80,7 +80,7 @@ def publish_report(run: Run) -> None:
         source=Cohort.load(plan.source.folder(run.store)),
         target=Cohort.load(plan.target.folder(run.store)),
         translated=list(_cohorts(run, plan.translations).items()),
-        augmented=reduce(add, copies) if copies else None,
+        augmented=copies[-1][1] if copies else None,
         rounds=list(_cohorts(run, plan.rounds).values()),
         panels=_panels(run),
         predictions=_predictions(run, scans),
@@ -95,6 +95,8 @@ def publish_report(run: Run) -> None:
         dropped=_dropped(run, ledger),
         survival=read_survival(table) if (table := run.survival_table()) else (),
         trainings=_trainings(run),
+        guided=copies if len(copies) > 1 else (),
+        keeps_originals=all(table.keep_originals for table in checked.recipe.augment.values()),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
         charts = write_report(file, content)
@@ -189,6 +191,17 @@ def _facts(run: Run) -> dict[str, str]:
 def _cohorts(run: Run, steps: Sequence[Step]) -> dict[str, Cohort]:
     """Name -> cohort of those of the steps that the run came to."""
     return {one.name: Cohort.load(one.folder(run.store)) for one in steps if one in run.reached}
+
+
+def _copies(run: Run) -> list[tuple[str, Cohort]]:
+    """Stage -> the copies it learned from, for each that had others than the stage before."""
+    made = [("the first segmentation", run.plan.copies)]
+    for number, real in enumerate(run.plan.rounds, start=1):
+        anew = [one for one in run.reached if isinstance(one, Augment) and one.real is real]
+        if anew:
+            made.append((f"round {number}", [*anew, *(s for s in made[0][1] if not s.is_guided)]))
+    found = [(stage, list(_cohorts(run, steps).values())) for stage, steps in made]
+    return [(stage, reduce(add, cohorts)) for stage, cohorts in found if cohorts]
 
 
 def _dropped(run: Run, ledger: Sequence[Row]) -> list[Dropped]:

@@ -43,6 +43,11 @@ lists every name that is not there, and with `--data DIR` also what the options 
 the data do not have: centers without scans, patches deeper than the stack, start scales that a
 slice does not have, groups that match no scan.
 
+Groups of an augmenter that rescales lesions hold lists, `means` or `factors`, or say `"guided"`:
+then the core chooses what each lesion gets from the pseudo-labels of each round, and `first` is the
+list for the segmentation before there are any. This needs `[pseudo_label]`: [guided
+augmentation](../how-to/guided-augmentation.md).
+
 `schema = 1` is the version of this language, and the default. A crossmod that does not know the
 version says so. `[variants.NAME]` holds the changes of a variant: [compare variants and
 seeds](../how-to/variants.md).

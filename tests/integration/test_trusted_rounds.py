@@ -40,6 +40,12 @@ mask_below = 1.0
 lowest_weight = 0.5
 shares = [0.5, 1.0]
 """
+GUIDED = """\
+[augment.tumors]
+use = "naive-rescale"
+groups = [{ name = "all", means = "guided", first = [0.4], copies = 2 }]
+"""
+JUDGED = RECIPE.replace("augment = false\n", "") + TRUST + GUIDED
 
 
 def ledger_of(tiny: Tiny) -> list[dict[str, str]]:
@@ -49,8 +55,14 @@ def ledger_of(tiny: Tiny) -> list[dict[str, str]]:
 
 def chosen(tiny: Tiny) -> Digests:
     """Step -> file -> digest, of what was learned and of what decided it."""
-    kinds = ("train", "pseudo-label", "predict")
+    kinds = ("train", "pseudo-label", "predict", "augment")
     return {d["step"]: d for d in tiny.digests().values() if d["step"].startswith(kinds)}
+
+
+def cases_of(tiny: Tiny, step: str) -> set[str]:
+    """The cases of a cohort."""
+    [folder] = tiny.result.folder.glob(f"*-{step}")
+    return {path.stem for path in (folder / "images").glob("*.nii")}
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +75,7 @@ def data(undisturbed: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trusted(data: Path) -> Tiny:
-    tiny = Tiny(data.parent / "right", RECIPE + TRUST)
+    tiny = Tiny(data.parent / "right", JUDGED)
     tiny.go("--data", data)
     return tiny
 
@@ -90,6 +102,22 @@ def test_what_is_kept_counts_and_is_masked_in_files(trusted: Tiny) -> None:
     assert {path.stem for path in (folder / "ignore").glob("*.nii")} == masked
 
 
+def test_each_round_has_copies_that_its_pseudo_labels_guide(trusted: Tiny) -> None:
+    made = {step: set(files) for step, files in chosen(trusted).items() if "augment" in step}
+    images = {
+        step: {name for name in files if name.startswith("images/")} for step, files in made.items()
+    }
+    assert images["augment-tumors"] == {
+        f"images/{case}+all-m0.4.nii" for case in cases_of(trusted, "prepare-source")
+    }
+    for number in (1, 2):
+        copies = images[f"augment-tumors-round-{number}"]
+        assert len(copies) == 2 * len(images["augment-tumors"])
+    page = (trusted.result.folder / "report.html").read_text("utf-8")
+    assert "How well training covers the target" in page
+    assert "with the copies for round 2" in page
+
+
 def test_wrong_hidden_labels_change_no_choice(data: Path, trusted: Tiny) -> None:
     """Labels of the target, turned around and of the wrong class, in a store of its own."""
     planted = data.parent / "planted"
@@ -100,7 +128,7 @@ def test_wrong_hidden_labels_change_no_choice(data: Path, trusted: Tiny) -> None
         image = nibabel.load(path)
         wrong = (3 - np.asarray(image.dataobj)[::-1, ::-1]) % 3
         nibabel.save(nibabel.Nifti1Image(wrong.astype(np.uint8), image.affine), path)
-    other = Tiny(data.parent / "wrong", RECIPE + TRUST)
+    other = Tiny(data.parent / "wrong", JUDGED)
     other.go("--data", planted)
     assert other.result.scores() != trusted.result.scores()
     assert chosen(other) == chosen(trusted)
@@ -122,7 +150,7 @@ def test_a_recipe_without_these_options_has_no_ledger(data: Path, trusted: Tiny)
 
 def test_views_stand_in_for_folds_where_there_is_one(data: Path, trusted: Tiny) -> None:
     more = settings("segment.folds=1", "pseudo_label.rounds=1", "evaluate.labels=false")
-    tiny = Tiny(trusted.folder.parent / "single", RECIPE + TRUST)
+    tiny = Tiny(trusted.folder.parent / "single", JUDGED)
     tiny.go("--data", data, *more)
     [folder] = tiny.result.folder.glob("*-predict-*-target/folds")
     for path in folder.glob("*.npz"):

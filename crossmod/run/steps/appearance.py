@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import tee
 from typing import Any, cast
 
+from crossmod.data import guided
 from crossmod.data.lesions import FitOn
 from crossmod.data.nifti import read_labels
 from crossmod.data.state import State, load_state, save_state
@@ -18,6 +19,7 @@ from crossmod.run.steps.extents import Extent, Extents
 from crossmod.run.steps.scans import Prepare
 from crossmod.stages import contract
 from crossmod.stages.base import Augmenter, Context, PairTranslator, Translator
+from crossmod.stages.find import StageUse
 from crossmod.store.store import Store
 
 
@@ -104,18 +106,47 @@ class Translate(Apply):
 
 @dataclass(frozen=True, kw_only=True)
 class Augment(Apply):
-    """Make augmented copies; the originals are not repeated here."""
+    """Make augmented copies; the originals are not repeated here.
+
+    Attributes:
+        real: pseudo-labeled target scans that guide it; None for the first segmentation.
+        originals: whether a training on these copies holds the originals, too.
+    """
+
+    real: Step | None = None
+    originals: bool = True
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        if self.real is None:
+            return super().settings
+        return {**super().settings, "guided": guided.VERSION, "originals": self.originals}
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether pseudo-labels decide what it makes."""
+        return bool(guided.guided_groups(self.use.options))
 
     def make(self, store: Store, ctx: Context) -> None:
         cohort = Cohort.load(self.images.folder(store))
-        stage = cast("Augmenter[Any]", self.use.stage())
         pairs = ctx.progress(cohort.pairs(), total=len(cohort))
+        stage = cast("Augmenter[Any]", self._use(cohort, store, ctx).stage())
         results = stage.augment(pairs, load_state(self.fit.folder(store)), ctx)
         given = {case.case: case for case in cohort.cases}
         writer = CohortWriter(ctx.folder, cohort.classes)
         for pair in contract.copies(given, results, cohort.classes, self.use.who):
             writer.add_pair(pair)
         writer.close()
+
+    def _use(self, cohort: Cohort, store: Store, ctx: Context) -> StageUse:
+        """The stage with what each lesion gets, where pseudo-labels decide it."""
+        if self.real is None:
+            return self.use
+        real = Cohort.load(self.real.folder(store))
+        options = guided.guided(
+            self.use.options, cohort, real, ctx.classes, originals=self.originals, log=ctx.log
+        )
+        return replace(self.use, options=options)
 
     def extent(self, extents: Extents) -> Extent | None:
         return _with_copies(extents.of(self.images), extents.copies.get(self.key, 1.0))
