@@ -43,6 +43,21 @@ class Dropped:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A translator that was trained several times.
+
+    Attributes:
+        name: of its step.
+        rows: what is known of each try, see ``tries.csv``.
+        cohorts: the translations of each try; None of one that failed.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, str | float]]
+    cohorts: Sequence[Cohort | None]
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything the page shows; sequences and mappings may be empty.
 
@@ -71,6 +86,7 @@ class ReportContent:
         ledger: what was noted of each target case in each round, see ``ledger.csv``.
         dropped: those of them that were not learned from.
         survival: of each structure of each translation.
+        tries: of the translators that were trained several times.
     """
 
     title: str
@@ -97,6 +113,7 @@ class ReportContent:
     ledger: Sequence[Mapping[str, str | float]] = ()
     dropped: Sequence[Dropped] = ()
     survival: Sequence[Row] = ()
+    tries: Sequence[Tried] = ()
 
     @property
     def label(self) -> int:

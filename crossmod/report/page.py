@@ -24,6 +24,7 @@ from crossmod.report.tables import (
     timing_bars,
 )
 from crossmod.report.templates import render
+from crossmod.report.tries import tries_parts
 from crossmod.report.trust import ledger_part
 from crossmod.report.weakest import Ranking, rankings
 from crossmod.scores.table import penalties, reported
@@ -79,6 +80,7 @@ def write_report(path: Path, content: ReportContent) -> list[Chart]:
         panels=drawn_panels(content),
         timings=timing_bars(content),
         ledger=ledger_part(content),
+        tries=tries_parts(content),
     )
     path.write_text(page, encoding="utf-8")
     return [*charts, *(chart for result in results for _, chart in result.charts)]

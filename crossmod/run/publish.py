@@ -21,6 +21,7 @@ from crossmod.run.folder import LOCKED
 from crossmod.run.ledger import Row
 from crossmod.run.run import Run
 from crossmod.run.steps import PseudoLabel, Step, label_map
+from crossmod.run.steps.extents import cohort_in
 from crossmod.run.steps.kept import load_prediction
 from crossmod.scores.comparison import (
     Comparison,
@@ -37,7 +38,7 @@ from crossmod.scores.sheets import write_sheets
 from crossmod.scores.survival import read_survival
 
 if TYPE_CHECKING:
-    from crossmod.report.content import Dropped
+    from crossmod.report.content import Dropped, Tried
 
 COMPARISON_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "differences.csv",
                     "report.html")  # fmt: skip
@@ -78,7 +79,7 @@ def publish_report(run: Run) -> None:
         scores=run.scores(),
         source=Cohort.load(plan.source.folder(run.store)),
         target=Cohort.load(plan.target.folder(run.store)),
-        translated=list(_cohorts(run, plan.translations).items()),
+        translated=[one for one in _cohorts(run, plan.translations).items() if one[1].cases],
         augmented=reduce(add, copies) if copies else None,
         rounds=list(_cohorts(run, plan.rounds).values()),
         panels=_panels(run),
@@ -93,6 +94,7 @@ def publish_report(run: Run) -> None:
         ledger=ledger,
         dropped=_dropped(run, ledger),
         survival=read_survival(table) if (table := run.survival_table()) else (),
+        tries=_tried(run),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
         charts = write_report(file, content)
@@ -187,6 +189,22 @@ def _facts(run: Run) -> dict[str, str]:
 def _cohorts(run: Run, steps: Sequence[Step]) -> dict[str, Cohort]:
     """Name -> cohort of those of the steps that the run came to."""
     return {one.name: Cohort.load(one.folder(run.store)) for one in steps if one in run.reached}
+
+
+def _tried(run: Run) -> list[Tried]:
+    """The translators that were trained several times, with the translations of every try."""
+    from crossmod.report.content import Tried
+
+    rows = run.tries()
+    return [
+        Tried(
+            step.name,
+            [row for row in rows if row["translator"] == step.name],
+            [cohort_in(one.folder(run.store)) for one in step.tries],
+        )
+        for step in run.plan.choices
+        if step in run.reached
+    ]
 
 
 def _dropped(run: Run, ledger: Sequence[Row]) -> list[Dropped]:

@@ -85,7 +85,7 @@ class Members:
 
     def outlines(self, rows: Floats) -> NDArray[np.bool_]:
         """What each member finds at each place ``(members, n, structures)``."""
-        return np.stack([self.by_image.guess(rows, part) for part in range(len(self.held))])
+        return self.by_image.guesses(rows)
 
     def held_out(self) -> Iterator[HeldOut]:
         """Each case, seen by the member that has not learned from its patient."""
@@ -230,6 +230,12 @@ class Finders:
         """Whether each structure is at each place ``(n, structures)``, by the model of a fold."""
         found: NDArray[np.bool_] = self._lifted(rows) @ self.weights[part] > self.limits[part]
         return found
+
+    def guesses(self, rows: Floats) -> NDArray[np.bool_]:
+        """The same by the models of all folds ``(folds, n, structures)``."""
+        lifted = self._lifted(rows)
+        known = zip(self.weights, self.limits, strict=True)
+        return np.stack([lifted @ weights > limits for weights, limits in known])
 
     def _lifted(self, rows: Floats) -> Floats:
         """Cosine features, the standardized ones and a constant ``(n, features)``."""

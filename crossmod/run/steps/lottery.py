@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from crossmod.data.volumes import Case, Cohort
-from crossmod.errors import counted
 from crossmod.files.copies import link_or_copy
 from crossmod.files.tables import read_csv, write_records
 from crossmod.run.steps.appearance import Translate, with_copies
@@ -148,7 +147,7 @@ def told(judged: list[Judgment], used: list[int]) -> str:
     """Which tries are used, in one line."""
     scores = ", ".join(f"{n + 1}: {words}" for n, words in enumerate(map(_words, judged)))
     if not used:
-        return f"warning: none of {counted(len(judged), 'try')} is sound ({scores})"
+        return f"warning: none of {len(judged)} tries is sound ({scores})"
     which = ", ".join(str(n + 1) for n in used)
     return f"{'try' if len(used) == 1 else 'tries'} {which} of {len(judged)} used, scores {scores}"
 
