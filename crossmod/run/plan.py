@@ -193,7 +193,8 @@ class Planner:
         """What a translator makes of images: of several tries, what is chosen."""
         if table.tries == 1:
             return self._apply(Translate, use, table, images)
-        source, target, judged = self.made.source, self.made.target, []
+        judged: list[Judge] = []
+        source, target = self.made.source, self.made.target
         for n in range(table.tries):
             one = replace(use, name=f"{use.name}-try-{n + 1}")
             made = self._apply(Translate, one, table, images, n)
@@ -272,8 +273,14 @@ class Planner:
         """Let a translator or augmenter learn, then apply it; ``tried`` counts several tries."""
         by = self._by(use)
         by["seed"] = (by["seed"] + (tried or 0) * SEEDS_APART) % 2**32
-        given = {"labeled": (images,), "target": self.made.target, "fit_on": table.fit_on}
-        fit = Fit(name=f"{use.name}-fit", **by, **given, is_try=tried is not None)
+        fit = Fit(
+            name=f"{use.name}-fit",
+            **by,
+            labeled=(images,),
+            target=self.made.target,
+            fit_on=table.fit_on,
+            is_try=tried is not None,
+        )
         return self._add(kind(name=use.name, **by, fit=self._add(fit), images=images))
 
     def _segment(

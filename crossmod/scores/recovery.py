@@ -9,7 +9,7 @@ patients, so that it takes seconds, needs no GPU and gives the same figures each
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,10 @@ class Recovery(NamedTuple):
     by_position: float
 
 
+Progress = Callable[[Sequence[Case]], Iterable[Case]]
+"""Wraps cases that are gone through, to tell how far it is."""
+
+
 class Members:
     """Small segmenters of a labeled cohort, one for each fold, learned from the other patients.
 
@@ -87,10 +91,10 @@ class Members:
         """What each member finds at each place ``(members, n, structures)``."""
         return self.by_image.guesses(rows)
 
-    def held_out(self) -> Iterator[HeldOut]:
+    def held_out(self, progress: Progress = iter) -> Iterator[HeldOut]:
         """Each case, seen by the member that has not learned from its patient."""
         places: dict[int, NDArray[np.bool_]] = {}  # guessed by place: the same in all of a fold
-        for case in self.cohort.cases:
+        for case in progress(self.cohort.cases):
             part = next(n for n, names in enumerate(self.held) if case.case in names)
             rows = self.rows(case.volume())
             if part not in places:

@@ -20,16 +20,16 @@ The score is their geometric mean, so that none makes up for another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.volumes import Case, Cohort, Volume
+from crossmod.data.volumes import Cohort, Volume
 from crossmod.scores.features import POSITION, Floats
-from crossmod.scores.recovery import HeldOut, Members, Recovery
+from crossmod.scores.recovery import HeldOut, Members, Progress, Recovery
 from crossmod.scores.shift import shift_mm
 from crossmod.scores.survival import SHOWN, origin
 
@@ -74,7 +74,7 @@ def judge(
     source: Cohort,
     translated: Cohort,
     target: Cohort,
-    progress: Callable[[Sequence[Case]], Iterable[Case]] = iter,
+    progress: Progress = iter,
 ) -> Judgment:
     """Judge the translations of one translator.
 
@@ -82,15 +82,15 @@ def judge(
         source: labeled images.
         translated: their translations, of the same names or ``{name}+{suffix}``.
         target: real scans; labels of them are not looked at.
-        progress: wraps the target scans.
+        progress: wraps the cases of each.
     """
     figures = _place(source, translated)
     before, members = Members.of(source), Members.of(translated)
     if before is None or members is None or not target.cases:
         return Judgment(figures, {})
     names = list(source.classes)
-    given = [_Seen.of(one, before) for one in before.held_out()]
-    made = [_Seen.of(one, members) for one in members.held_out()]
+    given = [_Seen.of(one, before) for one in before.held_out(progress)]
+    made = [_Seen.of(one, members) for one in members.held_out(progress)]
     real = [_Real.of(case.volume(), members) for case in progress(target.cases)]
     shares, details = _survival(names, given, made)
     if shares:

@@ -1,4 +1,4 @@
-"""Trainings that lost their way: the try of a translator that diverged is a result, too."""
+"""Trainings that diverged: where a translator has several tries, that is a result, too."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def diverged(error: CrossmodError) -> bool:
 
 def note_failure(folder: Path, error: CrossmodError) -> None:
     """Keep why a try failed in the folder of its step."""
-    text = json.dumps({"why": f"diverged: {error.what}"})
+    text = json.dumps({"why": error.what})
     (folder / FAILURE).write_text(text, encoding="utf-8")
 
 

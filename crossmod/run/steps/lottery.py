@@ -44,7 +44,7 @@ class Judge(Step):
 
     def make(self, store: Store, ctx: Context) -> None:
         if why := failure_in(self.translated.folder(store)):
-            found = Judgment({}, {}, why)
+            found = Judgment({}, {}, f"diverged: {why}")
         else:
             source, translated, target = (
                 Cohort.load(step.folder(store))
@@ -113,11 +113,15 @@ class Choose(Step):
         Cohort(tuple(ctx.progress(cases)), classes).save(ctx.folder)
 
     def ends_run(self, store: Store) -> bool:
-        return not Cohort.load(self.folder(store)).cases
+        return not any(row["used"] == "yes" for row in read_tries(self.folder(store)))
 
     def extent(self, extents: Extents) -> Extent | None:
         copies = len(self.tries) if self.use_tries == "all" else 1
         return with_copies(extents.of(self.tries[0]), copies)
+
+    def disk_bytes(self, extents: Extents) -> int:
+        del extents
+        return 0  # links to what the tries have made
 
 
 def read_tries(folder: Path) -> list[dict[str, str | float]]:
@@ -132,15 +136,17 @@ def read_tries(folder: Path) -> list[dict[str, str | float]]:
 
 def _taken(case: Case, suffix: str, folder: Path) -> Case:
     """A translation under a name of its own; its files are linked."""
-    name = case.case + suffix
-    files: dict[str, Path | None] = {}
-    for kind in ("image", "labels", "ignore"):
-        path: Path | None = getattr(case, kind)
-        files[kind] = path and folder / path.parent.name / path.name.replace(case.case, name)
-        if path and (target := files[kind]):
-            target.parent.mkdir(exist_ok=True)
-            link_or_copy(path, target)
-    return replace(case, case=name, **files)  # type: ignore[arg-type]
+
+    def linked(path: Path) -> Path:
+        ending = path.name.removeprefix(case.case)
+        target = folder / path.parent.name / f"{case.case}{suffix}{ending}"
+        target.parent.mkdir(exist_ok=True)
+        link_or_copy(path, target)
+        return target
+
+    labels, ignore = (path and linked(path) for path in (case.labels, case.ignore))
+    name, image = case.case + suffix, linked(case.image)
+    return replace(case, case=name, image=image, labels=labels, ignore=ignore)
 
 
 def told(judged: list[Judgment], used: list[int]) -> str:
