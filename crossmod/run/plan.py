@@ -273,14 +273,9 @@ class Planner:
         """Let a translator or augmenter learn, then apply it; ``tried`` counts several tries."""
         by = self._by(use)
         by["seed"] = (by["seed"] + (tried or 0) * SEEDS_APART) % 2**32
-        fit = Fit(
-            name=f"{use.name}-fit",
-            **by,
-            labeled=(images,),
-            target=self.made.target,
-            fit_on=table.fit_on,
-            is_try=tried is not None,
-        )
+        given: dict[str, Any] = {"labeled": (images,), "target": self.made.target}
+        given |= {"fit_on": table.fit_on, "is_try": tried is not None}
+        fit = Fit(name=f"{use.name}-fit", **by, **given)
         return self._add(kind(name=use.name, **by, fit=self._add(fit), images=images))
 
     def _segment(
