@@ -129,9 +129,13 @@ def read_tries(folder: Path) -> list[dict[str, str | float]]:
     (_, names), *lines = read_csv(folder / TRIES)
     rows = [dict(zip(names, line, strict=True)) for _, line in lines]
     return [
-        {name: cell if name in WORDS else float(cell) for name, cell in row.items() if cell}
+        {name: cell if name in WORDS else _number(cell) for name, cell in row.items() if cell}
         for row in rows
     ]
+
+
+def _number(cell: str) -> float:
+    return int(cell) if cell.isdecimal() else float(cell)
 
 
 def _taken(case: Case, suffix: str, folder: Path) -> Case:
