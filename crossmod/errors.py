@@ -127,6 +127,10 @@ class PluginError(CrossmodError):
     exit_code = 4
 
 
+class NotFinite(PluginError):
+    """What a plugin learned or yielded holds NaN or infinite values."""
+
+
 @contextmanager
 def reading(path: Path | str, what: str = "cannot be read") -> Iterator[None]:
     """Turn an OSError in this block into a DataError about what is read.

@@ -111,8 +111,10 @@ def _show(done: Executed) -> None:
         scores, classes = run.scores(), run.plan.source.classes
         for table in console.summary_tables(scores, classes.labels):
             console.show(table, keys=2)
-        for line in dict(run.notes()).get("survival", ()):
-            console.out.print(f"{line[:1].upper()}{line[1:]}", markup=False, soft_wrap=True)
+        notes = dict(run.notes())
+        for step in (*(choice.name for choice in run.plan.choices), "survival"):
+            for line in notes.get(step, ()):
+                console.out.print(f"{line[:1].upper()}{line[1:]}", markup=False, soft_wrap=True)
         if not scores:
             console.out.print(
                 "No references to score against; find the predictions in the run folder."

@@ -10,6 +10,18 @@ AT_ONCE = 1 << 30
 """Bytes that the system is asked to copy at once."""
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a file another name; a copy where the file system of the target is another.
+
+    Raises:
+        OSError: it cannot be read, or the target exists or cannot be written.
+    """
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy the content of a file to a new one; links are followed.
 

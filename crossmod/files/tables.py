@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 
@@ -28,6 +28,24 @@ def write_csv(path: Path, columns: Iterable[str], rows: Iterable[Iterable[object
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(map(_cell, row) for row in rows)
+
+
+def write_records(
+    path: Path, rows: Iterable[Mapping[str, object]], first: Iterable[str] = ()
+) -> None:
+    """Write rows by column; a cell is empty where a row has no such column.
+
+    Args:
+        path: the file.
+        rows: column -> cell.
+        first: the columns to begin with; others follow as they come.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    rows = list(rows)
+    names = dict.fromkeys([*first, *(name for row in rows for name in row)])
+    write_csv(path, names, ([row.get(name, "") for name in names] for row in rows))
 
 
 def read_csv(path: Path) -> Iterator[tuple[str, list[str]]]:

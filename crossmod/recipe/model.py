@@ -26,10 +26,10 @@ from crossmod.recipe.values import Device, FilePattern, PatientPattern, Seeds, S
 from crossmod.stages import find
 from crossmod.stages.tables import (
     AugmentTable,
-    LearningTable,
     PseudoLabelTable,
     SegmentTable,
     StageTable,
+    TranslateTable,
 )
 
 Split = Literal["target", "validation"]
@@ -169,7 +169,7 @@ class Recipe(Options):
     data: Data
     intake: Intake = Intake()
     preprocess: PreprocessTable
-    translate: dict[StepName, LearningTable] = Field(default_factory=dict)
+    translate: dict[StepName, TranslateTable] = Field(default_factory=dict)
     augment: dict[StepName, AugmentTable] = Field(default_factory=dict)
     segment: SegmentTable
     pseudo_label: PseudoLabelTable | None = None

@@ -44,6 +44,21 @@ class Dropped:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """A translator that was trained several times.
+
+    Attributes:
+        name: of its step.
+        rows: what is known of each try, see ``tries.csv``.
+        cohorts: the translations of each try; None of one that failed.
+    """
+
+    name: str
+    rows: Sequence[Mapping[str, str | float]]
+    cohorts: Sequence[Cohort | None]
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything the page shows; sequences and mappings may be empty.
 
@@ -76,6 +91,7 @@ class ReportContent:
         dropped: those of them that were not learned from.
         survival: of each structure of each translation.
         trainings: (step, name -> curve) of the steps that noted numbers as they trained.
+        tries: of the translators that were trained several times.
     """
 
     title: str
@@ -105,6 +121,7 @@ class ReportContent:
     trainings: Sequence[tuple[str, Mapping[str, Curve]]] = ()
     guided: Sequence[tuple[str, Cohort]] = ()
     keeps_originals: bool = True
+    tries: Sequence[Tried] = ()
 
     @property
     def label(self) -> int:

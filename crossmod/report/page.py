@@ -26,6 +26,7 @@ from crossmod.report.tables import (
 )
 from crossmod.report.templates import render
 from crossmod.report.training import trainings_of
+from crossmod.report.tries import tries_parts
 from crossmod.report.trust import ledger_part
 from crossmod.report.weakest import Ranking, rankings
 from crossmod.scores.table import penalties, reported
@@ -95,6 +96,7 @@ def write_report(path: Path, content: ReportContent) -> list[Chart]:
         timings=timing_bars(content),
         ledger=ledger_part(content),
         coverage=coverage,
+        tries=tries_parts(content),
     )
     path.write_text(page, encoding="utf-8")
     return [*charts, *(chart for result in results for _, chart in result.charts)]

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 from crossmod.errors import DataError, MachineError, writing
 from crossmod.faults import point
 from crossmod.files.atomic import MANIFEST, draft_of, drafted, read_manifest
+from crossmod.files.copies import link_or_copy
 from crossmod.files.digests import digest_on_disk
 from crossmod.files.figures import require_figures
 from crossmod.files.outputs import Inputs, Outputs
 from crossmod.recipe.names import shipped
+from crossmod.run.steps.lottery import TRIES
 from crossmod.store.store import require_store
 
 EVENTS = "events.jsonl"
@@ -28,8 +30,9 @@ LOCKED = "recipe.lock.toml"
 LEDGER = "ledger.csv"
 """What is known of every pseudo-labeled case in every round, where a recipe asks for it."""
 
-FILES = ("metrics.csv", "survival.csv", LEDGER, "run.json", LOCKED, "report.html", ".report-key",
-         "comparison.csv", "comparison.md", "comparison.tex", "differences.csv")  # fmt: skip
+FILES = ("metrics.csv", "survival.csv", TRIES, LEDGER, "run.json", LOCKED, "report.html",
+         ".report-key", "comparison.csv", "comparison.md", "comparison.tex",
+         "differences.csv")  # fmt: skip
 """What a run writes besides results and the log."""
 
 NUMBERED = re.compile(r"\d{2,}-.+")
@@ -140,7 +143,7 @@ class RunFolder:
             return
         with writing(shown, "cannot write the run folder", NO_ROOM), drafted(shown) as draft:
             point("show")
-            shutil.copytree(result, draft, copy_function=_link_or_copy, dirs_exist_ok=True)
+            shutil.copytree(result, draft, copy_function=link_or_copy, dirs_exist_ok=True)
             self._remove(shown)
             self.outputs.note(f"{name}/{MANIFEST}", digest_on_disk(draft / MANIFEST))
             draft.rename(shown)
@@ -234,10 +237,3 @@ def _is(path: Path, digest: str | None) -> bool:
 def _of_system(path: Path) -> bool:
     """Whether a Mac or NFS put a file there."""
     return path.name == ".DS_Store" or path.name.startswith(".nfs")
-
-
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from crossmod.data.curves import read_rows
-from crossmod.files.tables import write_csv
+from crossmod.files.tables import write_records
 
 Row: TypeAlias = Mapping[str, str | float]
 """Column -> cell of one case in one round."""
@@ -24,9 +24,4 @@ def read_round(number: int, folder: Path) -> list[Row]:
 
 def write_ledger(path: Path, rows: Sequence[Row]) -> None:
     """Write a CSV; a cell is empty where a case has no such figure."""
-    names = dict.fromkeys([*FIRST, *(name for row in rows for name in row)])
-    write_csv(path, names, _cells(names, rows))
-
-
-def _cells(names: Iterable[str], rows: Sequence[Row]) -> Iterable[list[str | float]]:
-    return ([row.get(name, "") for name in names] for row in rows)
+    write_records(path, rows, FIRST)

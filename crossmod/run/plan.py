@@ -23,8 +23,10 @@ from crossmod.run.sources import Sources
 from crossmod.run.steps import (
     Apply,
     Augment,
+    Choose,
     Fit,
     Gate,
+    Judge,
     Predict,
     Prepare,
     PseudoLabel,
@@ -35,8 +37,9 @@ from crossmod.run.steps import (
     Train,
     Translate,
 )
+from crossmod.run.steps.lottery import SEEDS_APART
 from crossmod.stages.find import StageUse
-from crossmod.stages.tables import LearningTable, PseudoLabelTable
+from crossmod.stages.tables import LearningTable, PseudoLabelTable, TranslateTable
 
 StepT = TypeVar("StepT", bound=Step)
 ApplyT = TypeVar("ApplyT", bound=Apply)
@@ -52,6 +55,7 @@ class Plan:
         source: the labeled source cohort.
         target: the unlabeled target cohort.
         translations: one step for each translator, in order.
+        choices: those of them that choose between several tries.
         copies: the augmented copies, one step for each augmenter.
         rounds: the pseudo-labels of each round.
         predictions: (stage, split) -> predictions.
@@ -65,7 +69,8 @@ class Plan:
     target: Prepare
     validation: Prepare | None
     steps: list[Step] = field(default_factory=list)
-    translations: list[Translate] = field(default_factory=list)
+    translations: list[Translate | Choose] = field(default_factory=list)
+    choices: list[Choose] = field(default_factory=list)
     copies: list[Augment] = field(default_factory=list)
     rounds: list[PseudoLabel] = field(default_factory=list)
     predictions: dict[tuple[str, str], Predict] = field(default_factory=dict)
@@ -177,12 +182,27 @@ class Planner:
             self.checked.translators, self.recipe.translate.values(), strict=True
         ):
             images = plan.translations[-1] if plan.translations else base
-            plan.translations.append(self._apply(Translate, use, table, images))
+            plan.translations.append(self._translated(use, table, images))
         if not plan.translations:
             return base
         last = plan.translations[-1]
         plan.survival = self._add(Survive(name="survival", source=base, translated=last))
         return last
+
+    def _translated(self, use: StageUse, table: TranslateTable, images: Step) -> Translate | Choose:
+        """What a translator makes of images: of several tries, what is chosen."""
+        if table.tries == 1:
+            return self._apply(Translate, use, table, images)
+        judged: list[Judge] = []
+        source, target = self.made.source, self.made.target
+        for n in range(table.tries):
+            one = replace(use, name=f"{use.name}-try-{n + 1}")
+            made = self._apply(Translate, one, table, images, n)
+            judge = Judge(name=f"{one.name}-judge", source=source, translated=made, target=target)
+            judged.append(self._add(judge))
+        choice = Choose(name=use.name, judged=tuple(judged), use_tries=table.use_tries)
+        self.made.choices.append(self._add(choice))
+        return choice
 
     def _self_train(
         self, use: StageUse, table: PseudoLabelTable, training: tuple[Step, ...], last: str
@@ -254,17 +274,20 @@ class Planner:
         return {"use": use, "seed": recipe.seed, **numbers}
 
     def _apply(
-        self, kind: type[ApplyT], use: StageUse, table: LearningTable, images: Step
+        self,
+        kind: type[ApplyT],
+        use: StageUse,
+        table: LearningTable,
+        images: Step,
+        tried: int | None = None,
     ) -> ApplyT:
-        """Let a translator or augmenter learn, then apply it."""
-        fit = Fit(
-            name=f"{use.name}-fit",
-            **self._by(use),
-            labeled=(images,),
-            target=self.made.target,
-            fit_on=table.fit_on,
-        )
-        return self._add(kind(name=use.name, **self._by(use), fit=self._add(fit), images=images))
+        """Let a translator or augmenter learn, then apply it; ``tried`` counts several tries."""
+        by = self._by(use)
+        by["seed"] = (by["seed"] + (tried or 0) * SEEDS_APART) % 2**32
+        given: dict[str, Any] = {"labeled": (images,), "target": self.made.target}
+        given |= {"fit_on": table.fit_on, "is_try": tried is not None}
+        fit = Fit(name=f"{use.name}-fit", **by, **given)
+        return self._add(kind(name=use.name, **by, fit=self._add(fit), images=images))
 
     def _segment(
         self,

@@ -22,6 +22,7 @@ from crossmod.run.folder import LOCKED
 from crossmod.run.ledger import Row
 from crossmod.run.run import Run
 from crossmod.run.steps import Augment, PseudoLabel, Step, label_map
+from crossmod.run.steps.extents import cohort_in
 from crossmod.run.steps.kept import load_prediction
 from crossmod.scores.comparison import (
     Comparison,
@@ -38,7 +39,7 @@ from crossmod.scores.sheets import write_sheets
 from crossmod.scores.survival import read_survival
 
 if TYPE_CHECKING:
-    from crossmod.report.content import Dropped
+    from crossmod.report.content import Dropped, Tried
 
 COMPARISON_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "differences.csv",
                     "report.html")  # fmt: skip
@@ -79,7 +80,7 @@ def publish_report(run: Run) -> None:
         scores=run.scores(),
         source=Cohort.load(plan.source.folder(run.store)),
         target=Cohort.load(plan.target.folder(run.store)),
-        translated=list(_cohorts(run, plan.translations).items()),
+        translated=[one for one in _cohorts(run, plan.translations).items() if one[1].cases],
         augmented=copies[-1][1] if copies else None,
         rounds=list(_cohorts(run, plan.rounds).values()),
         panels=_panels(run),
@@ -97,6 +98,7 @@ def publish_report(run: Run) -> None:
         trainings=_trainings(run),
         guided=copies if len(copies) > 1 else (),
         keeps_originals=all(table.keep_originals for table in checked.recipe.augment.values()),
+        tries=_tried(run),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
         charts = write_report(file, content)
@@ -202,6 +204,22 @@ def _copies(run: Run) -> list[tuple[str, Cohort]]:
             made.append((f"round {number}", [*anew, *(s for s in made[0][1] if not s.is_guided)]))
     found = [(stage, list(_cohorts(run, steps).values())) for stage, steps in made]
     return [(stage, reduce(add, cohorts)) for stage, cohorts in found if cohorts]
+
+
+def _tried(run: Run) -> list[Tried]:
+    """The translators that were trained several times, with the translations of every try."""
+    from crossmod.report.content import Tried
+
+    rows = run.tries()
+    return [
+        Tried(
+            step.name,
+            [row for row in rows if row["translator"] == step.name],
+            [cohort_in(one.folder(run.store)) for one in step.tries],
+        )
+        for step in run.plan.choices
+        if step in run.reached
+    ]
 
 
 def _dropped(run: Run, ledger: Sequence[Row]) -> list[Dropped]:

@@ -14,12 +14,14 @@ from crossmod.errors import writing
 from crossmod.faults import point
 from crossmod.files.atomic import append_line
 from crossmod.files.outputs import Outputs
+from crossmod.files.tables import write_records
 from crossmod.model.facts import RUN_FILE
 from crossmod.run.folder import EVENTS, LEDGER, RunFolder
 from crossmod.run.ledger import Row, read_round, write_ledger
 from crossmod.run.plan import Plan
 from crossmod.run.record import write_record
 from crossmod.run.steps import Step
+from crossmod.run.steps.lottery import TRIES, read_tries
 from crossmod.run.steps.survival import TABLE
 from crossmod.run.task import WARNING, Machine, Task
 from crossmod.scores.metrics import Score, read_scores, write_scores
@@ -135,6 +137,11 @@ class Run:
                 write_ledger(file, rows)
         elif self.outputs.owns(LEDGER):
             (self.folder / LEDGER).unlink()  # of a recipe that asked for one
+        if tries := self.tries():
+            with self.outputs.file(TRIES) as file:
+                write_records(file, tries)
+        elif self.outputs.owns(TRIES):
+            (self.folder / TRIES).unlink()
         if table := self.survival_table():
             with self.outputs.file(TABLE) as file:
                 file.write_bytes(table.read_bytes())
@@ -156,6 +163,15 @@ class Run:
             row
             for number, step in enumerate(rounds, start=1)
             for row in read_round(number, step.folder(self.store))
+        ]
+
+    def tries(self) -> list[Row]:
+        """What is known of every try of every translator that was trained several times."""
+        return [
+            {"translator": step.name, **row}
+            for step in self.plan.choices
+            if step in self.reached
+            for row in read_tries(step.folder(self.store))
         ]
 
     def survival_table(self) -> Path | None:

@@ -104,8 +104,7 @@ class Scheduler:
         self._raise_failure()
         for run in self.runs:
             if run.ended:
-                why = "gate not passed, or labels no longer change"
-                self.observer.note(f"stopped early at {run.ended.name}: {why}")
+                self.observer.note(f"stopped early at {run.ended.name}: {run.ended.ending}")
             run.finish()
 
     def _submit(self) -> None:

@@ -9,40 +9,23 @@ patients, so that it takes seconds, needs no GPU and gives the same figures each
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.volumes import Case, Cohort, Volume
-
-Floats = NDArray[np.floating[Any]]
+from crossmod.scores.features import POSITION, Field, Floats, features, field_of
 
 FOLDS = 5
 """Parts that patients are split into; fewer where there are fewer patients."""
-
-MARGIN_MM = 8.0
-"""The segmenter looks where any case has a structure, and this far around."""
-
-STEP_MM = 1.5
-"""Finest distance of the places it looks at."""
-
-MOST_PLACES = 60_000
-"""Of one case; the distance grows in larger fields."""
 
 MOST_ROWS = 40_000
 """Places it learns from, over all cases."""
 
 ROWS_OF_CASE = 1000
 """Places it learns from in one case, at most."""
-
-SCALES_MM = (1.0, 2.0, 4.0)
-"""Widths of the Gaussians an image is smoothed by."""
-
-AROUND_MM = 6.0
-"""Distance at which it looks to each side."""
 
 WAVES = 128
 """Cosine features."""
@@ -52,9 +35,6 @@ BANDWIDTH = 2.0
 
 RIDGE = 1e-3
 """Penalty, as a share of the number of rows."""
-
-POSITION = 3
-"""The first columns say where a voxel is."""
 
 LEVELS = 200
 """Thresholds that are tried."""
@@ -73,126 +53,99 @@ class Recovery(NamedTuple):
     by_position: float
 
 
-@dataclass(frozen=True)
-class Field:
-    """The part of the grid of a cohort that is looked at.
+Progress = Callable[[Sequence[Case]], Iterable[Case]]
+"""Wraps cases that are gone through, to tell how far it is."""
 
-    Attributes:
-        box: the voxels.
-        strides: every so manyth voxel along I, J, K.
+
+class Members:
+    """Small segmenters of a labeled cohort, one for each fold, learned from the other patients.
+
+    Args:
+        cohort: images ``(1, I, J, K)`` with labels, of two patients at least.
+        field: where they look.
     """
 
-    box: tuple[slice, ...]
-    strides: tuple[int, ...]
+    def __init__(self, cohort: Cohort, field: Field) -> None:
+        patients = len({case.patient for case in cohort.cases})
+        folds = cohort.folds(min(FOLDS, patients), seed=0)
+        held = [{case.case for case in validation.cases} for _, validation in folds]
+        sample = _sample(cohort, field, held)
+        labels = list(cohort.classes.values())
+        self.cohort, self.field, self.held = cohort, field, held
+        self.by_image = Finders(sample, labels, slice(None))
+        self.by_place = Finders(sample, labels, slice(POSITION))
 
-    @property
-    def places(self) -> tuple[slice, ...]:
-        """The voxels that are looked at."""
-        return tuple(
-            slice(part.start, part.stop, stride)
-            for part, stride in zip(self.box, self.strides, strict=True)
-        )
+    @classmethod
+    def of(cls, cohort: Cohort) -> Members | None:
+        """Those of a cohort; None of fewer than two patients, or where no structure is."""
+        patients = len({case.patient for case in cohort.cases})
+        field = field_of(cohort)
+        return None if patients < 2 or field is None else cls(cohort, field)
+
+    def rows(self, image: Volume) -> Floats:
+        """The features of each place of an image ``(n, features)``."""
+        found = features(image, self.field)
+        return found.reshape(-1, found.shape[-1])
+
+    def outlines(self, rows: Floats) -> NDArray[np.bool_]:
+        """What each member finds at each place ``(members, n, structures)``."""
+        return self.by_image.guesses(rows)
+
+    def held_out(self, progress: Progress = iter) -> Iterator[HeldOut]:
+        """Each case, seen by the member that has not learned from its patient."""
+        places: dict[int, NDArray[np.bool_]] = {}  # guessed by place: the same in all of a fold
+        for case in progress(self.cohort.cases):
+            part = next(n for n, names in enumerate(self.held) if case.case in names)
+            rows = self.rows(case.volume())
+            if part not in places:
+                places[part] = self.by_place.guess(rows, part)
+            found = self.by_image.guess(rows, part)
+            yield HeldOut(case, rows, _labels(case, self.field), found, places[part])
+
+
+class HeldOut(NamedTuple):
+    """One case in the eyes of a member that has not learned from its patient.
+
+    Attributes:
+        case: the case.
+        rows: the features of each place ``(n, features)``.
+        truth: the label there ``(n,)``.
+        found: what the member outlines ``(n, structures)``.
+        by_place: the same, knowing only the place.
+    """
+
+    case: Case
+    rows: Floats
+    truth: NDArray[np.uint8]
+    found: NDArray[np.bool_]
+    by_place: NDArray[np.bool_]
+
+    def recoveries(self, classes: Mapping[str, int]) -> dict[tuple[str, str], Recovery]:
+        """(case, structure) -> how well it was found, for structures that are there."""
+        found = {}
+        for n, (name, label) in enumerate(classes.items()):
+            there = self.truth == label
+            if there.any():
+                dice = (_dice(guess[:, n], there) for guess in (self.found, self.by_place))
+                found[self.case.case, name] = Recovery(*dice)
+        return found
 
 
 def recover(cohort: Cohort) -> dict[tuple[str, str], Recovery]:
     """Find each structure in the images of a labeled cohort, each case by models of other patients.
 
     Args:
-        cohort: images ``(1, I, J, K)`` on grids of one shape, with labels.
+        cohort: images ``(1, I, J, K)``, with labels; what lies beyond the smallest grid is left
+            out.
 
     Returns:
         (case, structure) -> how well it was found, for structures that are there. Empty if there
         are fewer than two patients.
     """
-    patients = len({case.patient for case in cohort.cases})
-    field = field_of(cohort)
-    if patients < 2 or field is None:
-        return {}
-    folds = cohort.folds(min(FOLDS, patients), seed=0)
-    held = [{case.case for case in validation.cases} for _, validation in folds]
-    sample = _sample(cohort, field, held)
-    labels = list(cohort.classes.values())
-    columns = sample.rows.shape[1]
-    by_image, by_place = (Finders(sample, labels, use) for use in (slice(None), slice(POSITION)))
-    places: dict[int, NDArray[np.bool_]] = {}  # guessed by place: the same in all cases of a fold
     found: dict[tuple[str, str], Recovery] = {}
-    for case in cohort.cases:
-        part = next(n for n, names in enumerate(held) if case.case in names)
-        truth = _labels(case, field)
-        rows = features(case.volume(), field).reshape(-1, columns)
-        if part not in places:
-            places[part] = by_place.guess(rows, part)
-        guesses = by_image.guess(rows, part), places[part]
-        for n, (name, label) in enumerate(cohort.classes.items()):
-            there = truth == label
-            if there.any():
-                found[case.case, name] = Recovery(*(_dice(guess[:, n], there) for guess in guesses))
-    return found
-
-
-def field_of(cohort: Cohort) -> Field | None:
-    """Where any case has a structure, and what is around; None if no case has one."""
-    lows, highs = [], []
-    spacing = np.ones(3)
-    shape = np.zeros(3, int)
-    for case in cohort.cases:
-        pair = case.pair()
-        places = np.argwhere(pair.labels)
-        spacing, shape = np.array(pair.image.spacing_mm), np.array(pair.labels.shape)
-        if len(places):
-            lows.append(places.min(axis=0))
-            highs.append(places.max(axis=0) + 1)
-    if not lows:
-        return None
-    margin = np.ceil(MARGIN_MM / spacing).astype(int)
-    low = np.maximum(np.min(lows, axis=0) - margin, 0)
-    high = np.minimum(np.max(highs, axis=0) + margin, shape)
-    volume = float(np.prod((high - low) * spacing))
-    step = max(STEP_MM, (volume / MOST_PLACES) ** (1 / 3))
-    strides = np.maximum(1, np.rint(step / spacing)).astype(int)
-    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    return Field(box, tuple(strides.tolist()))
-
-
-def features(image: Volume, field: Field) -> Floats:
-    """What is known of each place of a field, float32 ``(i, j, k, features)``.
-
-    Position in mm, the intensity and how it changes at a few scales, and intensities to each side.
-    """
-    from scipy import ndimage
-
-    size = np.array(image.spacing_mm)
-    reach = np.ceil((AROUND_MM + 3 * max(SCALES_MM)) / size).astype(int)
-    low = np.maximum([part.start - r for part, r in zip(field.box, reach, strict=True)], 0)
-    high = [part.stop + int(r) for part, r in zip(field.box, reach, strict=True)]
-    near = image.data[0][tuple(slice(int(a), b) for a, b in zip(low, high, strict=True))]
-    inside = tuple(
-        slice(part.start - int(a), part.stop - int(a), part.step)
-        for part, a in zip(field.places, low, strict=True)
-    )
-    grids = np.meshgrid(
-        *(np.arange(p.start, p.stop, p.step) * s for p, s in zip(field.places, size, strict=True)),
-        indexing="ij",
-    )
-    columns: list[Floats] = [*grids, near[inside]]
-    for scale in SCALES_MM:
-        smooth = ndimage.gaussian_filter(near, scale / size)
-        slopes = np.gradient(smooth, *size)
-        columns += [smooth[inside], np.sqrt(sum(slope[inside] ** 2 for slope in slopes))]
-        if scale == SCALES_MM[1]:
-            columns += _beside(smooth, inside, size)
-    return np.stack(columns, axis=-1).astype(np.float32)
-
-
-def _beside(smooth: Floats, inside: tuple[slice, ...], size: Floats) -> list[Floats]:
-    """Intensities at a distance to each side of every place; those of the border beyond it."""
-    found = []
-    for axis, (part, voxel) in enumerate(zip(inside, size, strict=True)):
-        for sign in (-1, 1):
-            far = round(sign * AROUND_MM / voxel) + np.arange(part.start, part.stop, part.step)
-            taken = np.take(smooth, np.clip(far, 0, smooth.shape[axis] - 1), axis=axis)
-            others = [slice(None) if n == axis else one for n, one in enumerate(inside)]
-            found.append(taken[tuple(others)])
+    members = Members.of(cohort)
+    for one in members.held_out() if members else ():
+        found |= one.recoveries(cohort.classes)
     return found
 
 
@@ -281,6 +234,12 @@ class Finders:
         """Whether each structure is at each place ``(n, structures)``, by the model of a fold."""
         found: NDArray[np.bool_] = self._lifted(rows) @ self.weights[part] > self.limits[part]
         return found
+
+    def guesses(self, rows: Floats) -> NDArray[np.bool_]:
+        """The same by the models of all folds ``(folds, n, structures)``."""
+        lifted = self._lifted(rows)
+        known = zip(self.weights, self.limits, strict=True)
+        return np.stack([lifted @ weights > limits for weights, limits in known])
 
     def _lifted(self, rows: Floats) -> Floats:
         """Cosine features, the standardized ones and a constant ``(n, features)``."""

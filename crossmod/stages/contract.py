@@ -23,7 +23,7 @@ from crossmod.data.nifti import read_grid
 from crossmod.data.overlap import BoolArray
 from crossmod.data.state import State
 from crossmod.data.volumes import Affine, Case, LabelArray, Pair, Prediction, Volume
-from crossmod.errors import PluginError
+from crossmod.errors import NotFinite, PluginError
 
 ItemT = TypeVar("ItemT", Volume, Pair, Prediction)
 
@@ -47,7 +47,8 @@ def learned(state: object, who: str) -> State:
     """What a stage has learned, as it can be stored.
 
     Raises:
-        PluginError: it is not a mapping, cannot be stored, or holds NaN or infinite values.
+        PluginError: it is not a mapping or cannot be stored.
+        NotFinite: it holds NaN or infinite values.
     """
     notes = _notes(state.notes, who) if isinstance(state, State) else {}
     if not isinstance(state, Mapping):
@@ -66,7 +67,7 @@ def learned(state: object, who: str) -> State:
     broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         text = f"{len(broken)} of {len(arrays)} learned arrays hold NaN or infinite values"
-        raise PluginError(
+        raise NotFinite(
             text,
             where=f"{who}, {broken[0]}",
             fix="lower the learning rate, or inspect the images; nothing was stored",
@@ -309,7 +310,7 @@ def _finite(data: NDArray[Any], case: str, who: str) -> None:
     broken = ~np.isfinite(data)
     if broken.any():
         what = f"yielded {int(broken.sum())} values that are NaN or infinite"
-        _refuse(who, case, what, "finite values")
+        raise NotFinite(what, where=f"{who}, case {shown(case)}", allowed="finite values")
 
 
 def _kind(thing: object) -> str:

@@ -29,6 +29,17 @@ class LearningTable(StageTable):
     """The cases it learns from; it is applied to all."""
 
 
+class TranslateTable(LearningTable):
+    """A stage that gives source images the look of the target."""
+
+    tries: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
+    """Number of times it is trained, each with another seed. Each try is judged without labels of
+    the target; one that has collapsed is not used."""
+    use_tries: Literal["best", "all"] = "best"
+    """"best" goes on with the translations of the best try; "all" with those of all tries, as
+    several translations of each case."""
+
+
 class AugmentTable(LearningTable):
     """A stage that adds labeled pairs."""
 
@@ -76,7 +87,7 @@ class PseudoLabelTable(StageTable):
 
 
 TABLES: dict[str, type[StageTable]] = {
-    "translate": LearningTable,
+    "translate": TranslateTable,
     "augment": AugmentTable,
     "segment": SegmentTable,
     "pseudo_label": PseudoLabelTable,

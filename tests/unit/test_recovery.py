@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from heads import cohort, dark, moved, shown, tumor_erased
 
-from crossmod import Volume
-from crossmod.data.volumes import CohortWriter
 from crossmod.run.steps.crops import crops_that_differ
 from crossmod.scores.recovery import recover
 from crossmod.scores.survival import (
@@ -18,52 +16,6 @@ from crossmod.scores.survival import (
     survivals,
     write_survival,
 )
-
-SHAPE = (36, 32, 20)
-AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])
-CLASSES = {"tumor": 1, "cochlea": 2}
-
-
-def scene(number):
-    """A head of smooth tissue with a tumor that wanders and a cochlea that hardly does."""
-    rng = np.random.default_rng(number)
-    places = np.indices(SHAPE).transpose(1, 2, 3, 0)
-    head = ndimage.gaussian_filter(np.random.default_rng(99).standard_normal(SHAPE), 3)
-    head = 0.4 + head + 0.02 * rng.standard_normal(SHAPE)
-    labels = np.zeros(SHAPE, np.uint8)
-    tumor = np.array([12, 16, 10]) + rng.integers(-4, 5, 3)
-    cochlea = np.array([26, 16, 10]) + rng.integers(-1, 2, 3)
-    labels[np.linalg.norm(places - tumor, axis=-1) <= rng.uniform(2.5, 4)] = 1
-    labels[np.linalg.norm(places - cochlea, axis=-1) <= 2] = 2
-    return head, labels
-
-
-def cohort(folder, change, names=("",), count=8):
-    writer = CohortWriter(folder, CLASSES)
-    for number in range(count):
-        head, labels = scene(number)
-        for suffix in names:
-            image = np.clip(change(head, labels), 0, 1).astype(np.float32)[None]
-            name = f"ldn_{number}"
-            volume = Volume.of(image, AFFINE, case=name + suffix, center="ldn")
-            writer.add(volume, patient=name, labels=labels)
-    return writer.close()
-
-
-def shown(head, labels):
-    return np.where(labels == 1, 0.9, np.where(labels == 2, 0.1, head))
-
-
-def dark(head, labels):
-    return np.where(labels == 1, 0.05, np.where(labels == 2, 0.95, 1 - head))
-
-
-def tumor_erased(head, labels):
-    return np.where(labels == 2, 0.95, 1 - head)
-
-
-def moved(head, labels):
-    return np.roll(dark(head, labels), 2, axis=1)
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,15 @@ def test_nothing_but_the_oracle_learns_from_labels_of_the_target(
         assert {"prepare-oracle", "predict-oracle-target", "continue"} <= names
 
 
+@pytest.mark.parametrize("use", ["best", "all"])
+def test_no_try_of_a_translator_is_judged_by_labels_of_the_target(use: str, tmp_path: Path) -> None:
+    tries = ("translate.gan.tries=3", f"translate.gan.use_tries={use}")
+    smoke = next(path for path in RECIPES if path.stem == "smoke")
+    [plan] = plans_of(smoke, tmp_path, *EVERYTHING, HELD_OUT, *tries)
+    check(plan)
+    assert len(plan.choices[0].judged) == 3
+
+
 @pytest.mark.parametrize("leak", ["segmenter", "translator"])
 def test_a_leak_is_seen(leak: str, tmp_path: Path) -> None:
     plan = plans_of(RECIPES[0], tmp_path, *EVERYTHING, HELD_OUT)[0]

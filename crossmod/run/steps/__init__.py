@@ -2,6 +2,7 @@
 
 from crossmod.run.steps.appearance import Apply, Augment, Fit, Translate
 from crossmod.run.steps.base import PluginStep, Step
+from crossmod.run.steps.lottery import Choose, Judge
 from crossmod.run.steps.scans import DataFolder, MakePhantom, Prepare, ScanSource
 from crossmod.run.steps.segmentation import (
     Gate,
@@ -17,9 +18,11 @@ from crossmod.run.steps.survival import Survive
 __all__ = [
     "Apply",
     "Augment",
+    "Choose",
     "DataFolder",
     "Fit",
     "Gate",
+    "Judge",
     "MakePhantom",
     "PluginStep",
     "Predict",

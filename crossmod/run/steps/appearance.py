@@ -12,10 +12,11 @@ from crossmod.data.lesions import FitOn
 from crossmod.data.nifti import read_labels
 from crossmod.data.state import State, load_state, save_state
 from crossmod.data.volumes import Cohort, CohortWriter, Pair, Volume
-from crossmod.errors import DataError
+from crossmod.errors import CrossmodError, DataError, NotFinite
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.crops import crops_that_differ
 from crossmod.run.steps.extents import Extent, Extents
+from crossmod.run.steps.failures import diverged, failure_in, note_failure
 from crossmod.run.steps.scans import Prepare
 from crossmod.stages import contract
 from crossmod.stages.base import Augmenter, Context, PairTranslator, Translator
@@ -32,6 +33,8 @@ class Fit(PluginStep):
     labeled: tuple[Step, ...]
     target: Step
     fit_on: FitOn
+    is_try: bool = False
+    """Whether it is one of several: it may diverge."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -51,7 +54,14 @@ class Fit(PluginStep):
         if isinstance(stage, Translator) and all(isinstance(s, Prepare) for s in self.labeled):
             for text in crops_that_differ(labeled, target):
                 ctx.log(f"warning: {text}")
-        save_state(ctx.folder, contract.learned(stage.fit(labeled, target, ctx), self.use.who))
+        try:
+            state = contract.learned(stage.fit(labeled, target, ctx), self.use.who)
+        except CrossmodError as error:
+            if not (self.is_try and diverged(error)):
+                raise
+            note_failure(ctx.folder, error)
+        else:
+            save_state(ctx.folder, state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +74,34 @@ class Apply(PluginStep):
     def extent(self, extents: Extents) -> Extent | None:
         return extents.of(self.images)
 
+    def learned(self, store: Store) -> State:
+        """What was learned.
+
+        Raises:
+            NotFinite: the training diverged.
+        """
+        folder = self.fit.folder(store)
+        if why := failure_in(folder):
+            raise NotFinite(why, where=self.fit.name, fix="choose another seed or other options")
+        return load_state(folder)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Translate(Apply):
     """Translate every source image; label maps come along unchanged."""
 
     def make(self, store: Store, ctx: Context) -> None:
+        try:
+            self._translate(store, ctx)
+        except NotFinite as error:
+            if not self.fit.is_try:
+                raise
+            note_failure(ctx.folder, error)
+
+    def _translate(self, store: Store, ctx: Context) -> None:
         source = Cohort.load(self.images.folder(store))
         stage = cast("Translator[Any]", self.use.stage())
-        state = load_state(self.fit.folder(store))
+        state = self.learned(store)
         writer = CohortWriter(ctx.folder, source.classes)
         if isinstance(stage, PairTranslator):
             for pair in self._pairs(stage, source, state, ctx):
@@ -101,7 +130,7 @@ class Translate(Apply):
         return contract.pair_translations(cases, results, source.classes, self.use.who)
 
     def extent(self, extents: Extents) -> Extent | None:
-        return _with_copies(extents.of(self.images), extents.copies.get(self.key, 1.0))
+        return with_copies(extents.of(self.images), extents.copies.get(self.key, 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +160,7 @@ class Augment(Apply):
         cohort = Cohort.load(self.images.folder(store))
         pairs = ctx.progress(cohort.pairs(), total=len(cohort))
         stage = cast("Augmenter[Any]", self._use(cohort, store, ctx).stage())
-        results = stage.augment(pairs, load_state(self.fit.folder(store)), ctx)
+        results = stage.augment(pairs, self.learned(store), ctx)
         given = {case.case: case for case in cohort.cases}
         writer = CohortWriter(ctx.folder, cohort.classes)
         for pair in contract.copies(given, results, cohort.classes, self.use.who):
@@ -149,10 +178,10 @@ class Augment(Apply):
         return replace(self.use, options=options)
 
     def extent(self, extents: Extents) -> Extent | None:
-        return _with_copies(extents.of(self.images), extents.copies.get(self.key, 1.0))
+        return with_copies(extents.of(self.images), extents.copies.get(self.key, 1.0))
 
 
-def _with_copies(given: Extent | None, copies: float) -> Extent | None:
+def with_copies(given: Extent | None, copies: float) -> Extent | None:
     """A cohort with ``copies`` cases for each given one."""
     if given is None:
         return None

@@ -51,6 +51,7 @@ class Step(ABC):
     stored: ClassVar[bool] = True  # whether its result is made, and kept in the store
     is_learner: ClassVar[bool] = False  # whether it is a training; others go case by case
     may_end: ClassVar[bool] = False  # whether `ends_run` may be true
+    ending: ClassVar[str] = ""  # why, in words
 
     @property
     def inputs(self) -> tuple[Step, ...]:

@@ -164,6 +164,7 @@ class PseudoLabel(PluginStep):
 
     code_version = 2
     may_end = True
+    ending = "labels no longer change"
 
     predictions: Predict
     earlier: tuple[PseudoLabel, ...]
@@ -293,6 +294,7 @@ class Gate(Step):
     """End the run where the translation has failed."""
 
     may_end = True
+    ending = "gate not passed"
 
     scores: ScoreStage
     structure: str

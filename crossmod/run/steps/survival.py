@@ -9,6 +9,7 @@ from typing import Any
 from crossmod.data.volumes import Cohort
 from crossmod.run.steps.appearance import Translate
 from crossmod.run.steps.base import Step
+from crossmod.run.steps.lottery import Choose
 from crossmod.run.steps.scans import Prepare
 from crossmod.scores.survival import findings, summary, survivals, write_survival
 from crossmod.stages.base import Context
@@ -22,7 +23,7 @@ class Survive(Step):
     """Compare each translation with its source, structure by structure."""
 
     source: Prepare
-    translated: Translate
+    translated: Translate | Choose
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -1,0 +1,30 @@
+"""Trainings that diverged: where a translator has several tries, that is a result, too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from crossmod.errors import CrossmodError, NotFinite
+
+FAILURE = "failed.json"
+
+
+def diverged(error: CrossmodError) -> bool:
+    """Whether numbers that are NaN or infinite are what an error is about.
+
+    Training loops raise a plain `CrossmodError` for that, and for nothing else.
+    """
+    return isinstance(error, NotFinite) or type(error) is CrossmodError
+
+
+def note_failure(folder: Path, error: CrossmodError) -> None:
+    """Keep why a try failed in the folder of its step."""
+    text = json.dumps({"why": error.what})
+    (folder / FAILURE).write_text(text, encoding="utf-8")
+
+
+def failure_in(folder: Path) -> str:
+    """Why the try in the folder of a step failed; empty if it did not."""
+    file = folder / FAILURE
+    return str(json.loads(file.read_text(encoding="utf-8"))["why"]) if file.is_file() else ""
