@@ -13,6 +13,8 @@ import numpy as np
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, to_native
 from crossmod.data.lesions import keep_largest
+from crossmod.data.overlap import agreement
+from crossmod.data.parts import touching
 from crossmod.data.state import State
 from crossmod.data.volumes import LabelArray, Prediction, Volume
 from crossmod.model.views import VIEWS
@@ -35,6 +37,19 @@ class Outline(NamedTuple):
 
     labels: LabelArray
     removed_mm3: Mapping[str, float]
+
+
+class Steadied(NamedTuple):
+    """What one fold makes of a scan.
+
+    Attributes:
+        prediction: the class probabilities.
+        agreement: class -> mean Dice between every two of the outlines of the scan, of its mirror
+            image and of shifted ones; NaN where it finds none in the scan.
+    """
+
+    prediction: Prediction
+    agreement: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,33 @@ class Ensemble:
             others = islice(found, len(VIEWS) - 1)
             each = zip(VIEWS, (first, *others), strict=True)
             yield tuple(view.undone(prediction, volume) for view, prediction in each)
+
+    def steadied(
+        self, volumes: Iterable[Volume], states: Sequence[State], ctx: Context
+    ) -> Iterator[tuple[Steadied, ...]]:
+        """For each volume, in order, the prediction of every fold and how far its views agree."""
+        copies = zip(states, tee(volumes, len(states)), strict=True)
+        streams = [self.views(given, [state], ctx) for state, given in copies]
+        yield from zip(*(map(self._steadied, stream) for stream in streams), strict=True)
+
+    def _steadied(self, views: Sequence[Prediction]) -> Steadied:
+        maps = [one.labels for one in views]
+        common = self.cleaned(maps[0])
+        agreed = self.agreement(maps, common)
+        found = {name: (common == label).any() for name, label in self.classes.labels.items()}
+        steady = {name: agreed[name] if found[name] else math.nan for name in agreed}
+        return Steadied(views[0], steady)
+
+    def agreement(self, maps: Sequence[LabelArray], common: LabelArray) -> dict[str, float]:
+        """Class -> mean Dice between every two label maps ``(I, J, K)`` of one scan.
+
+        Of classes of which only one component is kept, those count that touch the one in
+        ``common``: maps that show the same lesion agree, whatever else they show.
+        """
+        for name in self.largest_component:
+            label = self.classes.labels[name]
+            maps = [touching(one, label, common == label) for one in maps]
+        return agreement(maps, self.classes.labels)
 
     def joined(self, members: Sequence[Prediction]) -> Prediction:
         """One prediction from those of all folds.

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Thread
 
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError
 from crossmod.files.outputs import Inputs, Outputs
 from crossmod.intake import ScanFile, find_scan_files
 from crossmod.intake.dicom import require_extra
 from crossmod.intake.find import PREDICT
 from crossmod.model.behind import Behind
+from crossmod.model.context import prediction_context
 from crossmod.model.label_maps import CONFIDENCE, LabelMaps, Layout, Naming, Predicted
 from crossmod.model.load import Model, load_model
 from crossmod.model.predict import Found, Outlined, predict
 from crossmod.model.queue import Failed, Listed, Queue, Source
 from crossmod.model.watch import Arrivals
-from crossmod.stages.base import Context, Progress, silent_progress
+from crossmod.stages.base import Progress, silent_progress
 from crossmod.stages.guard import programs
 
 Tell = Callable[[str], None]
+
+UNCALIBRATED = f"{CONFIDENCE} has no expected Dice: the model was packaged without --calibrate"
 
 
 def predict_files(
@@ -209,34 +211,14 @@ def _outline_all(
     model = maps.model
     for remark in model.remarks:
         maps.tell(f"warning: {remark}; outlines may differ")
+    if not model.facts.calibration:
+        maps.tell(f"note: {UNCALIBRATED}")
     who = model.ensemble.use.who
     with (
         Queue(source, model.facts.intake, model.facts.preprocess) as queue,
-        _context(model, device, precision) as ctx,
+        prediction_context(model.ensemble, device, precision) as ctx,
         programs.ended(who, lambda text: maps.tell(f"warning: {text}")),
         behind,
     ):
         for found in progress(predict(model, queue, ctx)):
             behind(found)
-
-
-@contextmanager
-def _context(model: Model, device: str, precision: str) -> Iterator[Context]:
-    """What the segmenter may know; files of its own go to a folder that is not kept."""
-    import torch
-
-    from crossmod.torch import resolve_device, resolve_precision
-
-    try:
-        found = resolve_device(device)
-    except MachineError as error:
-        where = f"--device {device}"
-        raise MachineError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error
-    with TemporaryDirectory() as folder:
-        yield Context(
-            folder=Path(folder),
-            classes=model.ensemble.classes.labels,
-            device=found,
-            precision=resolve_precision(precision, found),
-            cores=torch.get_num_threads,
-        )

@@ -1,0 +1,121 @@
+"""Calibrate a model on source scans: each is judged by the fold that did not learn from it.
+
+Every fold has learned from most of the source, so the folds cannot be compared with each other
+there: those that know a scan agree with its labels. A single fold is compared with itself instead,
+on changed views of the scan, in the same way on source scans and on those to come. No label of the
+target takes part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from crossmod.data.overlap import dice
+from crossmod.data.state import State
+from crossmod.data.volumes import Cohort
+from crossmod.errors import DataError
+from crossmod.files.atomic import damaged_files, read_manifest
+from crossmod.model.calibration import Calibration, fit_curve
+from crossmod.model.ensemble import Ensemble
+from crossmod.model.facts import HeldOut, Stage
+from crossmod.stages.base import Context, Progress
+
+AGAIN = "rerun the same recipe into the folder; finished steps are kept"
+
+
+class Known(NamedTuple):
+    """The outline of a structure by a fold that did not learn from the case.
+
+    Attributes:
+        structure: class name.
+        agreement: see `Steadied`.
+        dice: Dice with the label map of the case; 0 where that does not have the structure.
+    """
+
+    structure: str
+    agreement: float
+    dice: float
+
+
+def calibrate(
+    run: Path,
+    stage: Stage,
+    ensemble: Ensemble,
+    states: Sequence[State],
+    ctx: Context,
+    progress: Progress,
+) -> Calibration:
+    """Learn what Dice to expect at which agreement, one curve for each class.
+
+    Args:
+        run: a run folder.
+        stage: what `run.json` there says of the stage; its `held_out` is not None.
+        ensemble: its segmenter.
+        states: what each fold has learned.
+        ctx: seed, device and precision.
+        progress: wraps the iteration over cases.
+
+    Raises:
+        DataError: the folder has no such scans, or they are damaged.
+    """
+    held_out = require_held_out(run, stage)
+    cohort = _cohort(run, held_out)
+    count = sum(map(len, held_out.cases))
+    each = _known(cohort, held_out, ensemble, states, ctx)
+    found = [one for known in progress(each, total=count) for one in known]
+    curves = {}
+    for name in ensemble.classes.labels:
+        own = [one for one in found if one.structure == name]
+        curve = fit_curve([one.agreement for one in own], [one.dice for one in own])
+        if curve:
+            curves[name] = curve
+    return Calibration(cohort=held_out.step, curves=curves)
+
+
+def require_held_out(run: Path, stage: Stage) -> HeldOut:
+    """What folds did not learn from.
+
+    Raises:
+        DataError: there are no such scans.
+    """
+    if stage.held_out:
+        return stage.held_out
+    if len(stage.folds) == 1:
+        what = "cannot be calibrated: its only fold learned from every source scan"
+        fix = "set folds in [segment] to 2 or more, or package without --calibrate"
+    else:
+        what = "cannot be calibrated: it does not say which source scans each fold left out"
+        fix = f"{AGAIN}; a stage that learned from no source scan is packaged without --calibrate"
+    raise DataError(what, where=str(run), fix=fix)
+
+
+def _cohort(run: Path, held_out: HeldOut) -> Cohort:
+    folder = run / held_out.folder
+    if read_manifest(folder).get("key") != held_out.key:
+        raise DataError("does not hold the scans of this run", where=str(folder), fix=AGAIN)
+    if damaged := damaged_files(folder):
+        raise DataError(f"is damaged: {', '.join(damaged)}", where=str(folder), fix=AGAIN)
+    return Cohort.load(folder)
+
+
+def _known(
+    cohort: Cohort,
+    held_out: HeldOut,
+    ensemble: Ensemble,
+    states: Sequence[State],
+    ctx: Context,
+) -> Iterator[list[Known]]:
+    """What is known of each case."""
+    for cases, state in zip(held_out.cases, states, strict=True):
+        unseen = cohort.only(lambda case, mine=frozenset(cases): case.case in mine)
+        results = ensemble.steadied(unseen.volumes(), [state], ctx)
+        for (one,), case in zip(results, unseen.cases, strict=True):
+            outlined, labels = ensemble.cleaned(one.prediction.labels), case.pair().labels
+            yield [
+                Known(name, one.agreement[name], dice(outlined == label, labels == label))
+                for name, label in ensemble.classes.labels.items()
+                if not math.isnan(one.agreement[name])
+            ]
