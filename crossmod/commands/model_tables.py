@@ -46,7 +46,7 @@ def calibration_line(facts: ModelFacts) -> str:
         f"{name} on {curves[name].cases} outlines" if name in curves else f"{name} on too few"
         for name in facts.classes
     ]
-    return f"calibrated on {facts.calibration.cohort}: {', '.join(parts)}"
+    return f"calibrated on {facts.calibration.step}: {', '.join(parts)}"
 
 
 def result_line(result: Outlined | Failed) -> str:

@@ -15,7 +15,6 @@ from typing import NamedTuple, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.optimize import isotonic_regression
 
 from crossmod.options import Name, Options
 
@@ -92,12 +91,12 @@ class Calibration(Options):
     """The curves of a model.
 
     Attributes:
-        cohort: the step whose cases gave them.
+        step: whose cases gave them.
         level: share of cases that the intervals should hold.
         curves: class -> its curve; a class that too few cases show has none.
     """
 
-    cohort: str
+    step: str
     level: float = Field(default=LEVEL, gt=0, lt=1)
     curves: dict[Name, Curve]
 
@@ -130,6 +129,8 @@ def fit_curve(agreement: Sequence[float], dice: Sequence[float]) -> Curve | None
 
 def _rising(x: FloatArray, y: FloatArray) -> Function:
     """The isotonic regression of y on x, linear between the values of x."""
+    from scipy.optimize import isotonic_regression  # slow to import, and predict does not need it
+
     places, at, counts = np.unique(x, return_inverse=True, return_counts=True)
     means = np.bincount(at, weights=y) / counts
     fitted = isotonic_regression(means, weights=counts).x

@@ -159,9 +159,12 @@ def read_confidence(path: Path) -> list[Confidence]:
 
 def _row(cells: Sequence[str], where: str) -> Confidence:
     try:
-        case, structure, agreement, probability, volume, flag, *further = cells
-        numbers = [float(cell or "nan") for cell in (agreement, probability, volume)]
-        removed, *expected = [float(cell or "nan") for cell in further]
-        return Confidence(case, structure, *numbers, flag, removed, *expected)
-    except ValueError as error:
+        case, structure, *texts = cells
+        flag = texts.pop(3)
+        values = [float(text or "nan") for text in texts]
+        agreement, probability, volume, removed, *expected = values
+        return Confidence(
+            case, structure, agreement, probability, volume, flag, removed, *expected
+        )
+    except (IndexError, TypeError, ValueError) as error:
         raise DataError(f"is not a row of confidences: {error}", where=where) from error

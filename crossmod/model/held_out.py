@@ -9,7 +9,7 @@ target takes part.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from crossmod.files.atomic import damaged_files, read_manifest
 from crossmod.model.calibration import Calibration, fit_curve
 from crossmod.model.ensemble import Ensemble
 from crossmod.model.facts import HeldOut, Stage
-from crossmod.stages.base import Context, Progress
+from crossmod.stages.base import Context, Progress, silent_progress
 
 AGAIN = "rerun the same recipe into the folder; finished steps are kept"
 
@@ -40,39 +40,47 @@ class Known(NamedTuple):
     dice: float
 
 
-def calibrate(
-    run: Path,
-    stage: Stage,
-    ensemble: Ensemble,
-    states: Sequence[State],
-    ctx: Context,
-    progress: Progress,
-) -> Calibration:
+def calibrate(known: Sequence[Known], step: str, classes: Iterable[str]) -> Calibration:
     """Learn what Dice to expect at which agreement, one curve for each class.
 
     Args:
-        run: a run folder.
-        stage: what `run.json` there says of the stage; its `held_out` is not None.
-        ensemble: its segmenter.
-        states: what each fold has learned.
-        ctx: seed, device and precision.
-        progress: wraps the iteration over cases.
-
-    Raises:
-        DataError: the folder has no such scans, or they are damaged.
+        known: outlines whose Dice is known.
+        step: whose cases they are of.
+        classes: class names.
     """
-    held_out = require_held_out(run, stage)
-    cohort = _cohort(run, held_out)
-    count = sum(map(len, held_out.cases))
-    each = _known(cohort, held_out, ensemble, states, ctx)
-    found = [one for known in progress(each, total=count) for one in known]
     curves = {}
-    for name in ensemble.classes.labels:
-        own = [one for one in found if one.structure == name]
+    for name in classes:
+        own = [one for one in known if one.structure == name]
         curve = fit_curve([one.agreement for one in own], [one.dice for one in own])
         if curve:
             curves[name] = curve
-    return Calibration(cohort=held_out.step, curves=curves)
+    return Calibration(step=step, curves=curves)
+
+
+def known_outlines(
+    run: Path,
+    held_out: HeldOut,
+    ensemble: Ensemble,
+    states: Sequence[State],
+    ctx: Context,
+    progress: Progress = silent_progress,
+) -> list[Known]:
+    """Outline every source scan by the fold that did not learn from it.
+
+    Args:
+        run: a run folder.
+        held_out: where the scans are.
+        ensemble: the segmenter.
+        states: what each fold has learned.
+        ctx: seed, device and precision.
+        progress: wraps the iteration over scans.
+
+    Raises:
+        DataError: the scans are missing or damaged.
+    """
+    cohort, count = _cohort(run, held_out), sum(map(len, held_out.cases))
+    each = _known(cohort, held_out, ensemble, states, ctx)
+    return [one for known in progress(each, total=count) for one in known]
 
 
 def require_held_out(run: Path, stage: Stage) -> HeldOut:

@@ -34,7 +34,7 @@ from crossmod.model.facts import (
     require_usual_spacing,
     write_facts,
 )
-from crossmod.model.held_out import calibrate, require_held_out
+from crossmod.model.held_out import calibrate, known_outlines, require_held_out
 from crossmod.model.load import ensemble_of
 from crossmod.options import Seed, problems_in
 from crossmod.scores.final import SPLITS
@@ -69,7 +69,7 @@ def package(
         run: a finished run folder; copied ones will do.
         target: the model folder to make.
         stage: which segmenter; the last of the method where not given.
-        calibrated: whether to learn what Dice to expect, see `calibrate`. Every source scan then
+        calibrated: whether to learn what Dice to expect, see `known_outlines`. Every source scan then
             passes one fold, `len(VIEWS)` times; else no network runs.
         device: "auto", "cpu", "cuda" or "cuda:n", for calibration.
         precision: "auto", "fp32", "bf16" or "fp16", for calibration.
@@ -122,10 +122,11 @@ def _calibration(
     precision: str,
     progress: Progress,
 ) -> Calibration:
-    require_held_out(run, stage)
+    held_out = require_held_out(run, stage)
     ensemble = ensemble_of(stage, run)
     with prediction_context(ensemble, device, precision) as ctx:
-        return calibrate(run, stage, ensemble, states, ctx, progress)
+        known = known_outlines(run, held_out, ensemble, states, ctx, progress)
+    return calibrate(known, held_out.step, stage.classes)
 
 
 def _run_facts(run: Path) -> RunFacts:
