@@ -163,8 +163,6 @@ def _row(cells: Sequence[str], where: str) -> Confidence:
         flag = texts.pop(3)
         values = [float(text or "nan") for text in texts]
         agreement, probability, volume, removed, *expected = values
-        return Confidence(
-            case, structure, agreement, probability, volume, flag, removed, *expected
-        )
+        return Confidence(case, structure, agreement, probability, volume, flag, removed, *expected)
     except (IndexError, TypeError, ValueError) as error:
         raise DataError(f"is not a row of confidences: {error}", where=where) from error
