@@ -115,7 +115,7 @@ def test_a_damaged_curve_is_refused(change: dict[str, tuple[float, ...]]) -> Non
 
 
 class Shrinking(Segmenter[Options]):
-    """Voxels above a level are tumor; a corner of the scan raises it, which its mirror image lacks."""
+    """Voxels above a level are tumor; a corner raises the level, which the mirror image lacks."""
 
     def fit(self, train: Any, validation: Any, ctx: Any) -> Any:
         return {}
