@@ -22,7 +22,7 @@ def package(
         typer.Option(
             "--calibrate",
             help="Learn which Dice to expect from the source scans that each fold left out;"
-            " predict then takes about four times as long.",
+            " every fold segments all of them.",
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="For --calibrate: auto, cpu, cuda or cuda:n.")] = (

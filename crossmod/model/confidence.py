@@ -14,7 +14,7 @@ from crossmod.data.grids import Grid, resample
 from crossmod.data.volumes import Affine, FloatArray, Prediction, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv, write_csv
-from crossmod.model.calibration import UNKNOWN, Expected
+from crossmod.model.calibration import UNKNOWN, Curve
 from crossmod.model.ensemble import Ensemble, Outline
 
 BEFORE = ("case", "class", "agreement", "probability", "volume_mm3", "flag", "removed_mm3")
@@ -66,7 +66,7 @@ def confidence(
     joined: Prediction,
     outline: Outline,
     native: Grid,
-    expected: Mapping[str, Expected],
+    curves: Mapping[str, Curve],
 ) -> list[Confidence]:
     """Judge the structures of one scan.
 
@@ -76,7 +76,7 @@ def confidence(
         joined: their mean, on the same grid.
         outline: the final label map.
         native: the grid of the scan, that of the outline.
-        expected: class -> the Dice to expect where it has an outline.
+        curves: class -> how its Dice follows from the agreement, where that is known.
     """
     classes, affine = ensemble.classes, joined.image.affine
     common = ensemble.cleaned(joined.labels)
@@ -94,7 +94,7 @@ def confidence(
                 int(np.count_nonzero(mask)) * voxel_mm3,
                 _flag(agreements[name], mask, common == label),
                 outline.removed_mm3.get(name, 0.0),
-                *(expected.get(name, UNKNOWN) if mask.any() else UNKNOWN),
+                *(curves[name].at(agreements[name]) if name in curves and mask.any() else UNKNOWN),
             )
         )
     return rows

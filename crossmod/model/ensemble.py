@@ -39,19 +39,6 @@ class Outline(NamedTuple):
     removed_mm3: Mapping[str, float]
 
 
-class Steadied(NamedTuple):
-    """What one fold makes of a scan.
-
-    Attributes:
-        prediction: the class probabilities.
-        agreement: class -> mean Dice between every two of the outlines of the scan, of its mirror
-            image and of shifted ones; NaN where it finds none in the scan.
-    """
-
-    prediction: Prediction
-    agreement: Mapping[str, float]
-
-
 @dataclass(frozen=True)
 class Ensemble:
     """The models of all folds and what becomes of their predictions.
@@ -101,22 +88,6 @@ class Ensemble:
             others = islice(found, len(VIEWS) - 1)
             each = zip(VIEWS, (first, *others), strict=True)
             yield tuple(view.undone(prediction, volume) for view, prediction in each)
-
-    def steadied(
-        self, volumes: Iterable[Volume], states: Sequence[State], ctx: Context
-    ) -> Iterator[tuple[Steadied, ...]]:
-        """For each volume, in order, the prediction of every fold and how far its views agree."""
-        copies = zip(states, tee(volumes, len(states)), strict=True)
-        streams = [self.views(given, [state], ctx) for state, given in copies]
-        yield from zip(*(map(self._steadied, stream) for stream in streams), strict=True)
-
-    def _steadied(self, views: Sequence[Prediction]) -> Steadied:
-        maps = [one.labels for one in views]
-        common = self.cleaned(maps[0])
-        agreed = self.agreement(maps, common)
-        found = {name: (common == label).any() for name, label in self.classes.labels.items()}
-        steady = {name: agreed[name] if found[name] else math.nan for name in agreed}
-        return Steadied(views[0], steady)
 
     def agreement(self, maps: Sequence[LabelArray], common: LabelArray) -> dict[str, float]:
         """Class -> mean Dice between every two label maps ``(I, J, K)`` of one scan.

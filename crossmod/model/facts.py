@@ -6,6 +6,7 @@ Nothing in these files says where data or results lie, or which case is whose.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -14,7 +15,7 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, mode
 from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
 from crossmod.intake.options import Intake
-from crossmod.model.calibration import Calibration
+from crossmod.model.calibration import Calibration, Curve
 from crossmod.options import Average, FileValue, Name, Options, problems_in
 
 FORMAT = 1
@@ -170,6 +171,11 @@ class ModelFacts(Setup):
     """File -> what it is, one for each fold."""
     calibration: Calibration | None = None
     """What Dice to expect; None where the package was made without."""
+
+    @property
+    def curves(self) -> Mapping[str, Curve]:
+        """Class -> how its Dice follows from the agreement of the folds, where that is known."""
+        return self.calibration.curves if self.calibration else {}
 
 
 FactsT = TypeVar("FactsT", RunFacts, ModelFacts)

@@ -1,21 +1,22 @@
-"""Calibrate a model on source scans: each is judged by the fold that did not learn from it.
+"""Calibrate a model on source scans: each is outlined by the fold that did not learn from it.
 
-Every fold has learned from most of the source, so the folds cannot be compared with each other
-there: those that know a scan agree with its labels. A single fold is compared with itself instead,
-on changed views of the scan, in the same way on source scans and on those to come. No label of the
-target takes part.
+The other folds did learn from it, so that a source scan shows how far one fold is off where it
+differs from folds that know better. Of a new scan no fold does, and all may be wrong together. No
+label of the target takes part.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from crossmod.data.overlap import dice
 from crossmod.data.state import State
-from crossmod.data.volumes import Cohort
+from crossmod.data.volumes import Cohort, LabelArray
 from crossmod.errors import DataError
 from crossmod.files.atomic import damaged_files, read_manifest
 from crossmod.model.calibration import Calibration, fit_curve
@@ -31,7 +32,7 @@ class Known(NamedTuple):
 
     Attributes:
         structure: class name.
-        agreement: see `Steadied`.
+        agreement: mean Dice with what each of the other folds outlines.
         dice: Dice with the label map of the case; 0 where that does not have the structure.
     """
 
@@ -65,7 +66,7 @@ def known_outlines(
     ctx: Context,
     progress: Progress = silent_progress,
 ) -> list[Known]:
-    """Outline every source scan by the fold that did not learn from it.
+    """Outline every source scan by the fold that did not learn from it, and by the others.
 
     Args:
         run: a run folder.
@@ -117,13 +118,27 @@ def _known(
     ctx: Context,
 ) -> Iterator[list[Known]]:
     """What is known of each case."""
-    for cases, state in zip(held_out.cases, states, strict=True):
-        unseen = cohort.only(lambda case, mine=frozenset(cases): case.case in mine)
-        results = ensemble.steadied(unseen.volumes(), [state], ctx)
-        for (one,), case in zip(results, unseen.cases, strict=True):
-            outlined, labels = ensemble.cleaned(one.prediction.labels), case.pair().labels
-            yield [
-                Known(name, one.agreement[name], dice(outlined == label, labels == label))
-                for name, label in ensemble.classes.labels.items()
-                if not math.isnan(one.agreement[name])
-            ]
+    for fold, cases in enumerate(held_out.cases):
+        mine = set(cases)
+        unseen = replace(cohort, cases=tuple(one for one in cohort.cases if one.case in mine))
+        given = ensemble.members(unseen.volumes(), states, ctx)
+        for members, case in zip(given, unseen.cases, strict=True):
+            maps = [one.labels for one in members]
+            yield _judged(ensemble, maps.pop(fold), maps, case.pair().labels)
+
+
+def _judged(
+    ensemble: Ensemble, own: LabelArray, others: Sequence[LabelArray], labels: LabelArray
+) -> list[Known]:
+    """What is known of the classes that a fold outlines."""
+    outlined = ensemble.cleaned(own)
+    agreed = [ensemble.agreement([own, other], outlined) for other in others]
+    return [
+        Known(
+            name,
+            float(np.mean([one[name] for one in agreed])),
+            dice(outlined == label, labels == label),
+        )
+        for name, label in ensemble.classes.labels.items()
+        if (outlined == label).any()
+    ]

@@ -70,7 +70,7 @@ def package(
         target: the model folder to make.
         stage: which segmenter; the last of the method where not given.
         calibrated: whether to learn what Dice to expect, see `known_outlines`. Every source scan
-            then passes one fold, once for each of `VIEWS`; else no network runs.
+            then passes every fold; else no network runs.
         device: "auto", "cpu", "cuda" or "cuda:n", for calibration.
         precision: "auto", "fp32", "bf16" or "fp16", for calibration.
         progress: wraps the iteration over source scans.

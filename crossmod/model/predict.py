@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from crossmod.data.form import Form
 from crossmod.data.grids import Grid
-from crossmod.data.volumes import LabelArray
+from crossmod.data.volumes import LabelArray, Prediction
 from crossmod.errors import CrossmodError, PluginError
 from crossmod.intake import ScanFile
-from crossmod.model.calibration import Expected
 from crossmod.model.confidence import Confidence, confidence
-from crossmod.model.ensemble import Steadied
 from crossmod.model.load import Model
 from crossmod.model.queue import Failed, Queue, Taken, explained
 from crossmod.stages.base import Context
@@ -27,12 +23,11 @@ class Found:
 
     Attributes:
         taken: the scan.
-        members: what every fold predicts, on the common grid; the agreement of its views is empty
-            unless the model is calibrated.
+        members: the prediction of every fold, on the common grid.
     """
 
     taken: Taken
-    members: Sequence[Steadied]
+    members: Sequence[Prediction]
 
 
 @dataclass(frozen=True)
@@ -60,7 +55,7 @@ def predict(model: Model, queue: Queue, ctx: Context) -> Iterator[Found | Failed
     """Let every fold predict the scans of a queue, a few volumes in memory at a time.
 
     Each goes the way of a run: onto the common grid, through every fold, and by `outlined` back to
-    its own grid. A calibrated model sees changed views of each, too.
+    its own grid.
 
     Args:
         model: the model.
@@ -72,22 +67,14 @@ def predict(model: Model, queue: Queue, ctx: Context) -> Iterator[Found | Failed
     """
     while not queue.ended:
         # A plugin that raised yields nothing more; the scans behind get a new stream.
-        stream = _stream(model, queue, ctx)
+        stream = model.ensemble.members(queue.volumes(), model.states, ctx)
         while (result := _next(model, queue, stream)) is not None:
             yield from queue.take_failed()
             yield result
         yield from queue.take_failed()
 
 
-def _stream(model: Model, queue: Queue, ctx: Context) -> Iterator[tuple[Steadied, ...]]:
-    given = queue.volumes(), model.states, ctx
-    if model.facts.calibration:
-        return model.ensemble.steadied(*given)
-    found = model.ensemble.members(*given)
-    return (tuple(Steadied(one, {}) for one in members) for members in found)
-
-
-def _next(model: Model, queue: Queue, stream: Iterator[tuple[Steadied, ...]]) -> Found | None:
+def _next(model: Model, queue: Queue, stream: Iterator[tuple[Prediction, ...]]) -> Found | None:
     """The next result of a stream, or None at its end."""
     members = None
     try:
@@ -102,21 +89,11 @@ def _next(model: Model, queue: Queue, stream: Iterator[tuple[Steadied, ...]]) ->
 
 def outlined(model: Model, found: Found) -> Outlined | Failed:
     """The outlines of one scan on its own grid, and how sure the model is of them."""
-    taken, members = found.taken, [one.prediction for one in found.members]
+    taken, members = found.taken, found.members
     try:
         joined = model.ensemble.joined(members)
         outline = model.ensemble.outline(joined, taken.grid)
-        expected = _expected(model, found.members)
-        rows = confidence(model.ensemble, members, joined, outline, taken.grid, expected)
+        rows = confidence(model.ensemble, members, joined, outline, taken.grid, model.facts.curves)
     except (MemoryError, RuntimeError) as error:
         return Failed(taken.scan, explained(error, taken.scan))
     return Outlined(taken.scan, outline.labels, taken.grid, taken.form, rows, taken.remarks)
-
-
-def _expected(model: Model, members: Sequence[Steadied]) -> dict[str, Expected]:
-    """Class -> the Dice to expect; a fold that finds nothing agrees with no other."""
-    calibration = model.facts.calibration
-    return {
-        name: curve.at(float(np.mean(np.nan_to_num([one.agreement[name] for one in members]))))
-        for name, curve in (calibration.curves.items() if calibration else ())
-    }
