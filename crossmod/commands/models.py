@@ -17,15 +17,40 @@ def package(
             help="Which segmenter to package, e.g. augmented. Default: the last of the method."
         ),
     ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate",
+            help="Learn which Dice to expect from the source scans that each fold left out;"
+            " every fold segments all of them.",
+        ),
+    ] = False,
+    device: Annotated[str, typer.Option(help="For --calibrate: auto, cpu, cuda or cuda:n.")] = (
+        "auto"
+    ),
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="For --calibrate.")
+    ] = "auto",
 ) -> None:
     """Write a model folder from a run: weights, recipe, scores and a model card."""
     from crossmod import console
+    from crossmod.commands.model_tables import calibration_line
     from crossmod.errors import counted
     from crossmod.model.package import package as write
 
-    facts = write(run, model, stage)
+    with console.pausing(), console.Bar("calibrate") as bar:
+        facts = write(
+            run,
+            model,
+            stage,
+            calibrated=calibrate,
+            device=device,
+            precision=precision,
+            progress=bar,
+        )
     folds = counted(len(facts.weights), "fold")
     console.out.print(f"{model}: stage {facts.stage}, {folds}", markup=False)
+    console.out.print(calibration_line(facts), markup=False)
 
 
 def predict(

@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from crossmod.data.volumes import Affine
 from crossmod.errors import DataError
 from crossmod.intake import FileFault, Loaded, ScanFile, find_scan_files, finite, load_scan
+from crossmod.model.context import prediction_context
 from crossmod.model.load import Model
-from crossmod.model.predict import Found, Outlined, outlined, working
+from crossmod.model.predict import Found, Outlined, outlined
 from crossmod.model.queue import Failed, prepared
 from crossmod.stages.guard import programs
 
@@ -42,7 +43,7 @@ def outline_alone(
     most = model.facts.intake.limits.max_voxels
     taken, volume = prepared(file, image, model.facts.preprocess, most)
     with (
-        working(model, device, precision) as ctx,
+        prediction_context(model.ensemble, device, precision) as ctx,
         programs.ended(model.ensemble.use.who, lambda text: None),
     ):
         [members] = model.ensemble.members([volume], model.states, ctx)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.grids import Grid, resample
-from crossmod.data.overlap import agreement
-from crossmod.data.parts import touching
-from crossmod.data.volumes import Affine, FloatArray, LabelArray, Prediction, spacing_of
+from crossmod.data.volumes import Affine, FloatArray, Prediction, spacing_of
 from crossmod.errors import DataError
 from crossmod.files.tables import read_csv, write_csv
+from crossmod.model.calibration import UNKNOWN, Curve
 from crossmod.model.ensemble import Ensemble, Outline
 
-COLUMNS = ("case", "class", "agreement", "probability", "volume_mm3", "flag", "removed_mm3")
+BEFORE = ("case", "class", "agreement", "probability", "volume_mm3", "flag", "removed_mm3")
+"""The columns of confidence.csv as versions before calibration wrote it."""
+
+COLUMNS = (*BEFORE, "expected_dice", "lower_dice", "upper_dice")
 """The columns of confidence.csv."""
 
 AGREEING = 0.6
@@ -40,6 +42,10 @@ class Confidence:
         flag: what a person should look at; empty where nothing is suspicious.
         removed_mm3: volume of the components that were removed, of a class of which only the
             largest is kept; 0 for others.
+        expected_dice: the Dice to expect; NaN where the model has no calibration for the class, or
+            without an outline.
+        lower_dice: lower end of the interval that holds the Dice, see `Calibration.level`.
+        upper_dice: its upper end.
     """
 
     case: str
@@ -49,6 +55,9 @@ class Confidence:
     volume_mm3: float
     flag: str
     removed_mm3: float
+    expected_dice: float = math.nan
+    lower_dice: float = math.nan
+    upper_dice: float = math.nan
 
 
 def confidence(
@@ -57,6 +66,7 @@ def confidence(
     joined: Prediction,
     outline: Outline,
     native: Grid,
+    curves: Mapping[str, Curve],
 ) -> list[Confidence]:
     """Judge the structures of one scan.
 
@@ -66,11 +76,11 @@ def confidence(
         joined: their mean, on the same grid.
         outline: the final label map.
         native: the grid of the scan, that of the outline.
+        curves: class -> how its Dice follows from the agreement, where that is known.
     """
     classes, affine = ensemble.classes, joined.image.affine
     common = ensemble.cleaned(joined.labels)
-    maps = [_same_part(one.labels, common, ensemble) for one in members]
-    agreements = agreement(maps, classes.labels)
+    agreements = ensemble.agreement([one.labels for one in members], common)
     voxel_mm3 = math.prod(spacing_of(native.affine))
     rows = []
     for name, label in classes.labels.items():
@@ -84,21 +94,10 @@ def confidence(
                 int(np.count_nonzero(mask)) * voxel_mm3,
                 _flag(agreements[name], mask, common == label),
                 outline.removed_mm3.get(name, 0.0),
+                *(curves[name].at(agreements[name]) if name in curves and mask.any() else UNKNOWN),
             )
         )
     return rows
-
-
-def _same_part(labels: LabelArray, common: LabelArray, ensemble: Ensemble) -> LabelArray:
-    """A fold's label map ``(I, J, K)`` to compare with those of the others.
-
-    Of classes of which only one component is kept, it has the components that touch that one: folds
-    that find the same lesion agree, whatever else they find.
-    """
-    for name in ensemble.largest_component:
-        label = ensemble.classes.labels[name]
-        labels = touching(labels, label, common == label)
-    return labels
 
 
 def _mean_inside(
@@ -122,6 +121,25 @@ def _flag(agreed: float, mask: NDArray[np.bool_], common: NDArray[np.bool_]) -> 
     return ", ".join(flags)
 
 
+def by_need(rows: Iterable[Confidence]) -> list[Confidence]:
+    """The rows of cases that a person should look at first, then those of others.
+
+    Cases with a flag come before those without; among them, the lowest Dice to expect of any
+    structure decides, or the lowest agreement where the model has no calibration.
+    """
+    cases: dict[str, list[Confidence]] = {}
+    for row in rows:
+        cases.setdefault(row.case, []).append(row)
+    return [row for several in sorted(cases.values(), key=_need) for row in several]
+
+
+def _need(rows: Sequence[Confidence]) -> tuple[bool, float]:
+    unflagged = not any(row.flag for row in rows)
+    expected = [row.expected_dice for row in rows if not math.isnan(row.expected_dice)]
+    agreed = [row.agreement for row in rows if not math.isnan(row.agreement)]
+    return unflagged, min(expected or agreed, default=1.0)
+
+
 def write_confidence(path: Path, rows: Iterable[Confidence]) -> None:
     """Write a CSV with the columns `COLUMNS`; NaN becomes an empty cell."""
     write_csv(path, COLUMNS, map(astuple, rows))
@@ -134,15 +152,17 @@ def read_confidence(path: Path) -> list[Confidence]:
         DataError: it is another file.
     """
     (where, head), *rows = read_csv(path)
-    if tuple(head) != COLUMNS:
+    if tuple(head) not in (COLUMNS, BEFORE):
         raise DataError("has other columns", where=where, allowed=", ".join(COLUMNS))
     return [_row(row, where) for where, row in rows]
 
 
 def _row(cells: Sequence[str], where: str) -> Confidence:
     try:
-        case, structure, *numbers, flag, removed = cells
-        agreement, probability, volume = (float(cell or "nan") for cell in numbers)
-        return Confidence(case, structure, agreement, probability, volume, flag, float(removed))
-    except ValueError as error:
+        case, structure, *texts = cells
+        flag = texts.pop(3)
+        values = [float(text or "nan") for text in texts]
+        agreement, probability, volume, removed, *expected = values
+        return Confidence(case, structure, agreement, probability, volume, flag, removed, *expected)
+    except (IndexError, TypeError, ValueError) as error:
         raise DataError(f"is not a row of confidences: {error}", where=where) from error

@@ -13,6 +13,8 @@ import numpy as np
 from crossmod.data.classes import Classes
 from crossmod.data.grids import Grid, to_native
 from crossmod.data.lesions import keep_largest
+from crossmod.data.overlap import agreement
+from crossmod.data.parts import touching
 from crossmod.data.state import State
 from crossmod.data.volumes import LabelArray, Prediction, Volume
 from crossmod.model.views import VIEWS
@@ -86,6 +88,17 @@ class Ensemble:
             others = islice(found, len(VIEWS) - 1)
             each = zip(VIEWS, (first, *others), strict=True)
             yield tuple(view.undone(prediction, volume) for view, prediction in each)
+
+    def agreement(self, maps: Sequence[LabelArray], common: LabelArray) -> dict[str, float]:
+        """Class -> mean Dice between every two label maps ``(I, J, K)`` of one scan.
+
+        Of classes of which only one component is kept, those count that touch the one in
+        ``common``: maps that show the same lesion agree, whatever else they show.
+        """
+        for name in self.largest_component:
+            label = self.classes.labels[name]
+            maps = [touching(one, label, common == label) for one in maps]
+        return agreement(maps, self.classes.labels)
 
     def joined(self, members: Sequence[Prediction]) -> Prediction:
         """One prediction from those of all folds.

@@ -6,6 +6,7 @@ Nothing in these files says where data or results lie, or which case is whose.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -14,6 +15,7 @@ from pydantic import ConfigDict, Field, StringConstraints, ValidationError, mode
 from crossmod.data.grids import Preprocess
 from crossmod.errors import DataError
 from crossmod.intake.options import Intake
+from crossmod.model.calibration import Calibration, Curve
 from crossmod.options import Average, FileValue, Name, Options, problems_in
 
 FORMAT = 1
@@ -90,12 +92,24 @@ class Fold(Options):
     key: str
 
 
+class HeldOut(Options):
+    """Labeled source scans with the look of the target, from which single folds did not learn."""
+
+    step: str
+    folder: FolderName
+    key: str
+    cases: tuple[tuple[str, ...], ...]
+    """Of each fold, in their order."""
+
+
 class Stage(Setup):
     """One segmenter of a run."""
 
     folds: tuple[Fold, ...] = Field(min_length=1)
     trained_on: dict[str, int]
     """Step -> labeled pairs it gave; an ensemble splits them into folds."""
+    held_out: HeldOut | None = None
+    """None with a single fold, and where it did not learn from the source."""
 
 
 class RunFacts(Options):
@@ -155,6 +169,13 @@ class ModelFacts(Setup):
     """Against label maps that the method has not seen; empty where there were none."""
     weights: dict[WeightsFile, Weights] = Field(min_length=1)
     """File -> what it is, one for each fold."""
+    calibration: Calibration | None = None
+    """What Dice to expect; None where the package was made without."""
+
+    @property
+    def curves(self) -> Mapping[str, Curve]:
+        """Class -> how its Dice follows from the agreement of the folds, where that is known."""
+        return self.calibration.curves if self.calibration else {}
 
 
 FactsT = TypeVar("FactsT", RunFacts, ModelFacts)

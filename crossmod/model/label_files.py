@@ -15,15 +15,18 @@ from crossmod.intake import ScanFile, find_scan_files
 from crossmod.intake.dicom import require_extra
 from crossmod.intake.find import PREDICT
 from crossmod.model.behind import Behind
+from crossmod.model.context import prediction_context
 from crossmod.model.label_maps import CONFIDENCE, LabelMaps, Layout, Naming, Predicted
 from crossmod.model.load import Model, load_model
-from crossmod.model.predict import Found, Outlined, predict, working
+from crossmod.model.predict import Found, Outlined, predict
 from crossmod.model.queue import Failed, Listed, Queue, Source
 from crossmod.model.watch import Arrivals
 from crossmod.stages.base import Progress, silent_progress
 from crossmod.stages.guard import programs
 
 Tell = Callable[[str], None]
+
+UNCALIBRATED = f"{CONFIDENCE} has no expected Dice: the model was packaged without --calibrate"
 
 
 def predict_files(
@@ -209,10 +212,12 @@ def _outline_all(
     model = maps.model
     for remark in model.remarks:
         maps.tell(f"warning: {remark}; outlines may differ")
+    if not model.facts.calibration:
+        maps.tell(f"note: {UNCALIBRATED}")
     who = model.ensemble.use.who
     with (
         Queue(source, model.facts.intake, model.facts.preprocess) as queue,
-        working(model, device, precision) as ctx,
+        prediction_context(model.ensemble, device, precision) as ctx,
         programs.ended(who, lambda text: maps.tell(f"warning: {text}")),
         behind,
     ):

@@ -11,7 +11,7 @@ from crossmod.errors import DataError, counted
 from crossmod.files.outputs import Outputs
 from crossmod.intake import NotAScan, ScanFile
 from crossmod.intake.dicom import write_seg
-from crossmod.model.confidence import Confidence, read_confidence, write_confidence
+from crossmod.model.confidence import Confidence, by_need, read_confidence, write_confidence
 from crossmod.model.load import Model
 from crossmod.model.predict import Found, Outlined, outlined
 from crossmod.model.queue import Failed
@@ -134,6 +134,6 @@ class LabelMaps:
         for remark in result.remarks:
             self.tell(f"note: {scan.path}: {remark}")
         others = [row for row in self.done.confidence if row.case != scan.case]
-        self.done.confidence = [*others, *result.confidence]
+        self.done.confidence = by_need([*others, *result.confidence])
         with self.outputs.file(CONFIDENCE) as draft:
             write_confidence(draft, self.done.confidence)

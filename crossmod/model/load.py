@@ -20,6 +20,7 @@ from crossmod.model.facts import (
     MODEL_FILE,
     Identity,
     ModelFacts,
+    Setup,
     Weights,
     read_facts,
     require_usual_spacing,
@@ -125,6 +126,21 @@ def load_model(folder: str | Path) -> Model:
         )
     facts = read_facts(folder / MODEL_FILE, ModelFacts)
     require_usual_spacing(facts, folder / MODEL_FILE)
+    ensemble = ensemble_of(facts, folder)
+    remarks = _differences(facts, Identity(**ensemble.use.plugin.identity))
+    return Model(facts, ensemble, _states(folder, facts), remarks, folder)
+
+
+def ensemble_of(facts: Setup, folder: Path) -> Ensemble:
+    """The segmenter that a model or a stage of a run was trained with, as installed.
+
+    Args:
+        facts: what the folder says.
+        folder: where messages say that it lies.
+
+    Raises:
+        PluginError: the plugin is not installed, or cannot use the options.
+    """
     plugin = _plugin(facts.segmenter, folder)
     try:
         options = plugin.stage.options_type.model_validate(facts.options)
@@ -134,14 +150,12 @@ def load_model(folder: str | Path) -> Model:
             where=_who(facts.segmenter),
             fix=_install(facts.segmenter),
         ) from error
-    ensemble = Ensemble(
+    return Ensemble(
         StageUse("segment", plugin, options),
         Classes(facts.classes),
         facts.average,
         facts.largest_component,
     )
-    remarks = _differences(facts, Identity(**plugin.identity))
-    return Model(facts, ensemble, _states(folder, facts), remarks, folder)
 
 
 def _plugin(wanted: Identity, folder: Path) -> find.Plugin:

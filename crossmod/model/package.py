@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import math
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from crossmod.data.state import STATE, parse_state
+from crossmod.data.state import STATE, State, parse_state
 from crossmod.errors import DataError
 from crossmod.files.atomic import MANIFEST
 from crossmod.files.digests import digest_of_bytes
 from crossmod.files.outputs import Inputs, new_folder, require_new
+from crossmod.model.calibration import Calibration
 from crossmod.model.card import CARD_FILE, card
+from crossmod.model.context import prediction_context
 from crossmod.model.facts import (
     LOCK_FILE,
     MODEL_FILE,
@@ -31,10 +34,13 @@ from crossmod.model.facts import (
     require_usual_spacing,
     write_facts,
 )
+from crossmod.model.held_out import calibrate, known_outlines, require_held_out
+from crossmod.model.load import ensemble_of
 from crossmod.options import Seed, problems_in
 from crossmod.scores.final import SPLITS
 from crossmod.scores.metrics import Summary, read_scores, summarize
 from crossmod.scores.table import reported
+from crossmod.stages.base import Progress, silent_progress
 
 AGAIN = "rerun the same recipe into the folder"
 """What mends a run folder."""
@@ -47,21 +53,36 @@ class Head(BaseModel):
     seed: Seed
 
 
-def package(run: Path, target: Path, stage: str | None = None) -> ModelFacts:
+def package(
+    run: Path,
+    target: Path,
+    stage: str | None = None,
+    *,
+    calibrated: bool = False,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress = silent_progress,
+) -> ModelFacts:
     """Write the model of one stage of a run as a folder, whole or not at all.
 
     Args:
         run: a finished run folder; copied ones will do.
         target: the model folder to make.
         stage: which segmenter; the last of the method where not given.
+        calibrated: whether to learn what Dice to expect, see `known_outlines`. Every source scan
+            then passes every fold; else no network runs.
+        device: "auto", "cpu", "cuda" or "cuda:n", for calibration.
+        precision: "auto", "fp32", "bf16" or "fp16", for calibration.
+        progress: wraps the iteration over source scans.
 
     Returns:
         What the model folder says of itself.
 
     Raises:
-        DataError: the run is not finished, has no such stage or is damaged, or the target is not
-            empty or lies in a result.
-        MachineError: the target cannot be written.
+        DataError: the run is not finished, has no such stage, no scans to calibrate on or is
+            damaged, or the target is not empty or lies in a result.
+        PluginError: the segmenter is not installed, which calibration needs.
+        MachineError: the target cannot be written, or the device does not exist.
     """
     inputs = Inputs(searched=tuple(path.parent for path in run.glob(f"*/{MANIFEST}")))
     require_new(target, inputs)
@@ -80,6 +101,10 @@ def package(run: Path, target: Path, stage: str | None = None) -> ModelFacts:
         scores=_scores(run / "metrics.csv", name, list(chosen.classes)),
         weights={file: weights for file, (_, weights) in states.items()},
     )
+    if calibrated:
+        known = [parse_state(content) for content, _ in states.values()]
+        found = _calibration(run, chosen, known, device, precision, progress)
+        model = model.model_copy(update={"calibration": found})
     with new_folder(target, inputs) as draft:
         for file, (content, _) in states.items():
             (draft / file).write_bytes(content)
@@ -87,6 +112,21 @@ def package(run: Path, target: Path, stage: str | None = None) -> ModelFacts:
         (draft / CARD_FILE).write_text(card(model), encoding="utf-8")
         write_facts(draft / MODEL_FILE, model)
     return model
+
+
+def _calibration(
+    run: Path,
+    stage: Stage,
+    states: Sequence[State],
+    device: str,
+    precision: str,
+    progress: Progress,
+) -> Calibration:
+    held_out = require_held_out(run, stage)
+    ensemble = ensemble_of(stage, run)
+    with prediction_context(ensemble, device, precision) as ctx:
+        known = known_outlines(run, held_out, ensemble, states, ctx, progress)
+    return calibrate(known, held_out.step, stage.classes)
 
 
 def _run_facts(run: Path) -> RunFacts:

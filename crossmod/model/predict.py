@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from crossmod.data.form import Form
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import LabelArray, Prediction
-from crossmod.errors import CrossmodError, MachineError, PluginError
+from crossmod.errors import CrossmodError, PluginError
 from crossmod.intake import ScanFile
 from crossmod.model.confidence import Confidence, confidence
 from crossmod.model.load import Model
@@ -96,33 +93,7 @@ def outlined(model: Model, found: Found) -> Outlined | Failed:
     try:
         joined = model.ensemble.joined(members)
         outline = model.ensemble.outline(joined, taken.grid)
-        rows = confidence(model.ensemble, members, joined, outline, taken.grid)
+        rows = confidence(model.ensemble, members, joined, outline, taken.grid, model.facts.curves)
     except (MemoryError, RuntimeError) as error:
         return Failed(taken.scan, explained(error, taken.scan))
     return Outlined(taken.scan, outline.labels, taken.grid, taken.form, rows, taken.remarks)
-
-
-@contextmanager
-def working(model: Model, device: str, precision: str) -> Iterator[Context]:
-    """What the segmenter may know; files of its own go to a folder that is not kept.
-
-    Raises:
-        MachineError: the device does not exist.
-    """
-    import torch
-
-    from crossmod.torch import resolve_device, resolve_precision
-
-    try:
-        found = resolve_device(device)
-    except MachineError as error:
-        where = f"--device {device}"
-        raise MachineError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error
-    with TemporaryDirectory() as folder:
-        yield Context(
-            folder=Path(folder),
-            classes=model.ensemble.classes.labels,
-            device=found,
-            precision=resolve_precision(precision, found),
-            cores=torch.get_num_threads,
-        )

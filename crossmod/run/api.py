@@ -22,7 +22,8 @@ from crossmod.run.engine import Engine
 from crossmod.run.folder import choose_places
 from crossmod.run.foresight import Looked, foresee
 from crossmod.run.known import KnownFiles
-from crossmod.run.plan import Plan, Planner
+from crossmod.run.plan import Plan
+from crossmod.run.planner import Planner
 from crossmod.run.publish import publish_comparison, publish_report
 from crossmod.run.run import Run
 from crossmod.run.schedule import Observer, Scheduler, StopSign

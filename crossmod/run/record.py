@@ -12,6 +12,7 @@ from crossmod.files.digests import digest_of_bytes
 from crossmod.files.patterns import references_of
 from crossmod.model.facts import (
     Fold,
+    HeldOut,
     Identity,
     Origin,
     RunFacts,
@@ -42,7 +43,7 @@ def write_record(file: Path, plan: Plan, shown: Mapping[str, str], store: Store)
         libraries=library_versions(),
     )
     stages = {
-        stage: _stage(step, shown, store)
+        stage: _stage(step, shown, store, _held_out(step, plan, shown, store))
         for (stage, _), step in plan.predictions.items()
         if step.name in shown
     }
@@ -63,7 +64,26 @@ def _references(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
     return found
 
 
-def _stage(step: Predict, shown: Mapping[str, str], store: Store) -> Stage:
+def _held_out(step: Predict, plan: Plan, shown: Mapping[str, str], store: Store) -> HeldOut | None:
+    """The source scans, as translated last, from which folds did not learn."""
+    images = plan.translations[-1] if plan.translations else plan.source
+    ours = {one.key for one in (images, *plan.copies)}
+    models = step.models
+    if len(models) == 1 or not any(one.key in ours for one in models[0].labeled):
+        return None
+    cases = Cohort.load(images.folder(store)).cases
+    unseen = [model.held_out(store) for model in models]
+    return HeldOut(
+        step=images.name,
+        folder=shown[images.name],
+        key=images.key,
+        cases=tuple(tuple(one.case for one in cases if one.patient in mine) for mine in unseen),
+    )
+
+
+def _stage(
+    step: Predict, shown: Mapping[str, str], store: Store, held_out: HeldOut | None
+) -> Stage:
     ensemble, models = step.ensemble, step.models
     return Stage(
         classes=dict(ensemble.classes.values),
@@ -75,6 +95,7 @@ def _stage(step: Predict, shown: Mapping[str, str], store: Store) -> Stage:
         largest_component=ensemble.largest_component,
         folds=tuple(Fold(folder=shown[model.name], key=model.key) for model in models),
         trained_on={one.name: len(Cohort.load(one.folder(store))) for one in models[0].labeled},
+        held_out=held_out,
     )
 
 

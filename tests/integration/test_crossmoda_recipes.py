@@ -9,7 +9,7 @@ import pytest
 from program import ROOT, Program, Result
 
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 
 RECIPE = ROOT / "recipes" / "crossmoda2022.toml"
 JOURNAL = ROOT / "recipes" / "crossmoda2022-journal.toml"

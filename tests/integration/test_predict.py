@@ -94,7 +94,7 @@ def test_a_package_predicts_what_the_run_predicted(
         assert len(list(out.glob("[!.]*"))) == len(list(known.iterdir())) + 1
     rows = confidence_in(program.folder / "again-validation")
     columns = ["case", "class", "agreement", "probability", "volume_mm3", "flag", "removed_mm3"]
-    assert list(rows[0]) == columns
+    assert list(rows[0]) == [*columns, "expected_dice", "lower_dice", "upper_dice"]
     assert len(rows) == 2 * 2
     assert all(0 <= float(row["agreement"]) <= 1 for row in rows)
 

@@ -122,7 +122,7 @@ def test_x04_a_gpu_out_of_memory_names_step_and_remedy(
     import torch
 
     from crossmod.recipe.load import load_all
-    from crossmod.run.plan import Planner
+    from crossmod.run.planner import Planner
 
     [checked] = load_all(copied.folder / "tiny.toml", [])
     step = next(s for s in Planner(checked, None).plan().steps if s.name == "train-augmented")

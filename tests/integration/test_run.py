@@ -18,7 +18,7 @@ from program import ROOT, SMOKE, Program, Result
 from tiny import Tiny, settings
 
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.scores.metrics import COLUMNS
 
 COMPARED = settings('evaluate.compare=["no-adaptation"]')

@@ -13,6 +13,12 @@ import pytest
 from program import ROOT
 from tiny import Digests, Tiny, settings
 
+from crossmod.data.state import load_state
+from crossmod.model.context import prediction_context
+from crossmod.model.facts import RUN_FILE, RunFacts, read_facts
+from crossmod.model.held_out import Known, known_outlines, require_held_out
+from crossmod.model.load import ensemble_of
+
 RECIPE = f"""\
 extends = "{ROOT / "recipes" / "smoke.toml"}"
 title = "Trust"
@@ -63,6 +69,18 @@ def cases_of(tiny: Tiny, step: str) -> set[str]:
     """The cases of a cohort."""
     [folder] = tiny.result.folder.glob(f"*-{step}")
     return {path.stem for path in (folder / "images").glob("*.nii")}
+
+
+def known_of(tiny: Tiny) -> list[Known]:
+    """What `crossmod package --calibrate` would learn from."""
+    run = tiny.result.folder
+    stage = read_facts(run / RUN_FILE, RunFacts).stages["round-2"]
+    held_out, ensemble = require_held_out(run, stage), ensemble_of(stage, run)
+    assert {len(cases) for cases in held_out.cases} == {2}
+    assert len(set().union(*held_out.cases)) == 4
+    states = [load_state(run / fold.folder) for fold in stage.folds]
+    with prediction_context(ensemble, "cpu", "fp32") as ctx:
+        return known_outlines(run, held_out, ensemble, states, ctx)
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +151,9 @@ def test_wrong_hidden_labels_change_no_choice(data: Path, trusted: Tiny) -> None
     assert other.result.scores() != trusted.result.scores()
     assert chosen(other) == chosen(trusted)
     assert ledger_of(other) == ledger_of(trusted)
+    known = known_of(trusted)
+    assert known
+    assert known_of(other) == known
 
 
 def test_a_recipe_without_these_options_has_no_ledger(data: Path, trusted: Tiny) -> None:

@@ -14,7 +14,7 @@ from program import SMOKE, Program, Result, environment
 
 from crossmod.faults import FAULT
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.run.task import Machine, Task
 
 RECIPE = f"""\

@@ -22,7 +22,7 @@ from crossmod.recipe.lock import locked
 from crossmod.recipe.names import find_recipe
 from crossmod.run.check import Findings, check
 from crossmod.run.data import check_data, survey_data
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 
 OTHER = """\
 extends = "smoke.toml"

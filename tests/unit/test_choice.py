@@ -13,7 +13,7 @@ from crossmod.data.choice import CaseList, Choice
 from crossmod.data.folder import find_scans
 from crossmod.recipe.load import load
 from crossmod.run.data import check_data
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 
 SHIPPED = Path(__file__).parents[2] / "recipes"
 IMAGES, LABELS = "i/{case}.nii.gz", "l/{case}.nii.gz"

@@ -22,7 +22,8 @@ from crossmod.data.volumes import Cohort
 from crossmod.errors import MachineError
 from crossmod.machine import memory_limit, total_memory
 from crossmod.recipe.load import load
-from crossmod.run.plan import Plan, Planner
+from crossmod.run.plan import Plan
+from crossmod.run.planner import Planner
 from crossmod.run.steps import Fit, Predict, PseudoLabel, Step, Train
 from crossmod.run.steps.extents import Extent, Extents, Lattice
 from crossmod.run.task import Machine

@@ -19,7 +19,8 @@ from crossmod.data.guided import FEW, MOST, Guide, guided
 from crossmod.data.lesions import Lesion
 from crossmod.data.volumes import Cohort, CohortWriter
 from crossmod.recipe.load import load
-from crossmod.run.plan import Plan, Planner
+from crossmod.run.plan import Plan
+from crossmod.run.planner import Planner
 from crossmod.run.steps import Augment, ScoreStage, Step
 
 CLASSES = {"tumor": 1, "cochlea": 2}

@@ -12,7 +12,7 @@ from nifti_files import survey_of as survey
 from crossmod import Cohort, DataError
 from crossmod.data.nifti import write_nifti
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.run.steps import Prepare, ScoreStage, Step, label_map
 from crossmod.stages.base import Context
 from crossmod.store.store import Store

@@ -9,7 +9,7 @@ import pytest
 
 from crossmod.recipe.load import load_all
 from crossmod.run import sources
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.run.steps import base
 from crossmod.stages.find import Plugin
 

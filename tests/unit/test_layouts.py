@@ -24,7 +24,7 @@ from crossmod.data.folder import Scan, find_scans
 from crossmod.files.patterns import refuse_links
 from crossmod.recipe.load import load
 from crossmod.run.data import check_data
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"

@@ -18,7 +18,7 @@ from crossmod.intake import Inspector, Intake, Survey
 from crossmod.intake.classes import lines_on_classes
 from crossmod.intake.losses import safe_part, ways
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.stages.base import Context
 from crossmod.store.store import Store
 

@@ -599,7 +599,7 @@ def judged(mask: np.ndarray, *folds: np.ndarray, keep: tuple[str, ...] = ()) -> 
     ensemble = Ensemble(use, Classes({"tumor": (4,)}), "probabilities", keep)
     native = Grid((9, 9, 9), np.eye(4))
     outline = Outline(4 * mask.astype(np.uint8), dict.fromkeys(keep, 5.0))
-    [row] = confidence(ensemble, predictions, predictions[0], outline, native)
+    [row] = confidence(ensemble, predictions, predictions[0], outline, native, {})
     return row
 
 
@@ -649,8 +649,11 @@ def test_one_fold_has_no_agreement(tmp_path: Path) -> None:
     assert row.flag == ""
     write_confidence(tmp_path / "c.csv", [row])
     lines = (tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "case,class,agreement,probability,volume_mm3,flag,removed_mm3"
-    assert lines[1].startswith("a,tumor,,0.75,27.0,")
+    assert lines[0] == (
+        "case,class,agreement,probability,volume_mm3,flag,removed_mm3,"
+        "expected_dice,lower_dice,upper_dice"
+    )
+    assert lines[1] == "a,tumor,,0.75,27.0,,0.0,,,"
 
 
 def test_reading_predicting_and_writing_go_on_side_by_side(
@@ -706,7 +709,7 @@ def test_a_label_map_that_cannot_be_written_stops_the_others(
 def test_the_table_of_confidences_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = [
         Confidence("a", "tumor", math.nan, 0.1 + 0.2, 1e9, "at the edge, not found", 0.0),
-        Confidence('b "c"', "cochlea", 1.0, math.nan, 0.0, "", 2.5),
+        Confidence('b "c"', "cochlea", 1.0, math.nan, 0.0, "", 2.5, 0.8, 0.7, 0.9),
     ]
     write_confidence(tmp_path / "one.csv", rows)
     write_confidence(tmp_path / "two.csv", read_confidence(tmp_path / "one.csv"))

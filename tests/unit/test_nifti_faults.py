@@ -41,7 +41,7 @@ from crossmod import DataError
 from crossmod.data.grids import Grid, Preprocess, to_common, to_native
 from crossmod.intake import Inspector, Intake, Limits, load_grid, load_labels, load_scan
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.stages.base import Context
 from crossmod.store.store import Store
 

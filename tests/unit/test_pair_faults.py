@@ -25,7 +25,7 @@ from crossmod.data.grids import Grid
 from crossmod.intake import Survey, difference, load_grid
 from crossmod.intake.nifti.geometry import corner_distance
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.stages.base import Context
 from crossmod.store.store import Store
 

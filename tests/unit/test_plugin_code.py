@@ -13,7 +13,7 @@ from odd_plugin import HEAD, HOOK, ODD, forget
 import crossmod
 from crossmod import Options, PluginError, Translator
 from crossmod.recipe.load import load
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.stages import code, find
 
 SMOKE = Path(__file__).parents[2] / "recipes" / "smoke.toml"

@@ -22,7 +22,7 @@ from crossmod.cost.probing import Prober
 from crossmod.errors import Interrupted
 from crossmod.recipe.load import load
 from crossmod.run.execute import Maker
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.run.steps import Step
 from crossmod.run.steps.extents import Extents
 from crossmod.run.task import Machine, Task

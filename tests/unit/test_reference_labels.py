@@ -13,7 +13,8 @@ import pytest
 from crossmod import FitOn
 from crossmod.recipe.load import load_all
 from crossmod.recipe.model import Recipe
-from crossmod.run.plan import Plan, Planner
+from crossmod.run.plan import Plan
+from crossmod.run.planner import Planner
 from crossmod.run.steps import Fit, Predict, ScoreStage, Step, Train
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))

@@ -13,7 +13,7 @@ from crossmod import DataError
 from crossmod.errors import Interrupted
 from crossmod.lanes import MOST, lanes
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.run.steps import Prepare
 from crossmod.stages.base import Context, Progress, silent_progress
 from crossmod.store.store import Store

@@ -21,7 +21,7 @@ from crossmod.cost.preview import PlannedStep
 from crossmod.engines import door
 from crossmod.model.confidence import Confidence
 from crossmod.recipe.load import load
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.scores.comparison import Trial, compare_trials
 from crossmod.scores.evaluation import summary
 from crossmod.scores.evaluation.sheets import percentile_sheet, summary_sheet

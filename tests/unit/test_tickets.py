@@ -10,7 +10,7 @@ from heads import cohort, dark, moved, shown, tumor_erased
 
 from crossmod import Cohort, Volume
 from crossmod.recipe.load import load_all
-from crossmod.run.plan import Planner
+from crossmod.run.planner import Planner
 from crossmod.run.steps import Choose, Judge
 from crossmod.run.steps.lottery import told
 from crossmod.scores.recovery import recover

@@ -54,15 +54,23 @@ class Train(PluginStep):
         return {**super().settings, "fold": self.fold, "folds": self.folds}
 
     def make(self, store: Store, ctx: Context) -> None:
-        cohort = load_cohorts(self.labeled, store)
-        origins = _origins(self.labeled, store)
-        train, validation = cohort.folds(self.folds, self.seed, origins)[self.fold]
+        train, validation = self._split(store)
         stage = cast("Segmenter[Any]", self.use.stage())
         start = load_state(self.start.folder(store)) if self.start else None
         if not stage.weighs_cases:
             _tell_unheeded(train, self.use.who, ctx)
         seeded = replace(ctx, seed=self.seed + self.fold, start=start)
         save_state(ctx.folder, contract.learned(stage.fit(train, validation, seeded), self.use.who))
+
+    def _split(self, store: Store) -> tuple[Cohort, Cohort]:
+        cohort = load_cohorts(self.labeled, store)
+        origins = _origins(self.labeled, store)
+        return cohort.folds(self.folds, self.seed, origins)[self.fold]
+
+    def held_out(self, store: Store) -> set[str]:
+        """The patients that neither this training nor those it continues have learned from."""
+        patients = {case.patient for case in self._split(store)[1].cases}
+        return patients & self.start.held_out(store) if self.start else patients
 
     def alone(self) -> Self:
         return replace(self, start=None)

@@ -1,0 +1,43 @@
+"""What a segmenter may know where its predictions are not a step of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from crossmod.errors import MachineError
+from crossmod.model.ensemble import Ensemble
+from crossmod.stages.base import Context
+
+
+@contextmanager
+def prediction_context(ensemble: Ensemble, device: str, precision: str) -> Iterator[Context]:
+    """What the segmenter may know; files of its own go to a folder that is not kept.
+
+    Args:
+        ensemble: the segmenter.
+        device: "auto", "cpu", "cuda" or "cuda:n".
+        precision: "auto", "fp32", "bf16" or "fp16".
+
+    Raises:
+        MachineError: the device does not exist.
+    """
+    import torch
+
+    from crossmod.torch import resolve_device, resolve_precision
+
+    try:
+        found = resolve_device(device)
+    except MachineError as error:
+        where = f"--device {device}"
+        raise MachineError(error.what, where=where, allowed=error.allowed, fix=error.fix) from error
+    with TemporaryDirectory() as folder:
+        yield Context(
+            folder=Path(folder),
+            classes=ensemble.classes.labels,
+            device=found,
+            precision=resolve_precision(precision, found),
+            cores=torch.get_num_threads,
+        )
