@@ -20,8 +20,8 @@ from markupsafe import Markup
 from nibabel import orientations
 from numpy.typing import NDArray
 
+from crossmod.data.slices import Upright
 from crossmod.data.volumes import Affine, FloatArray, LabelArray
-from crossmod.report.slices import Upright
 from crossmod.report.templates import render
 
 COLORS = ("#45c4ff", "#ff7ac8", "#7ee08a", "#ffa24d", "#b79bff", "#5fe3d6", "#ff6b6b", "#c8d94a")

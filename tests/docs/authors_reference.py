@@ -21,6 +21,8 @@ TITLES = {
     "crossmod.options": "Types of options",
     "crossmod.scores": "Metrics",
     "crossmod.errors": "Errors",
+    "crossmod.notebook": "Finished runs, from Python",
+    "crossmod.model": "Packaged models, from Python",
     "crossmod.torch": "For training: `crossmod.torch`",
     "crossmod.testing": "For tests: `crossmod.testing`",
 }
@@ -84,7 +86,8 @@ def publics(package: str) -> Iterator[Public]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     ]
     for name in names:
-        if not name.startswith("__"):
+        callable_package = ROOT.joinpath(package, name).is_dir()  # told of in how-to/python.md
+        if not name.startswith("__") and not callable_package:
             module = home_of(homes[name], name)
             # What another wing defines and this package offers is in the chapter of the package.
             node, told = defined(module, name)
