@@ -57,7 +57,6 @@ if TYPE_CHECKING:
     from crossmod.scores.table import Masks, Metric
     from crossmod.stages.base import (
         Augmenter,
-        Context,
         DataFacts,
         History,
         PairTranslator,
@@ -67,6 +66,7 @@ if TYPE_CHECKING:
         Stage,
         Translator,
     )
+    from crossmod.stages.context import Context
     from crossmod.stages.hooks import hookimpl
 
 __all__ = [
@@ -180,7 +180,6 @@ _HOMES = {
     ),
     "crossmod.stages.base": (
         "Augmenter",
-        "Context",
         "DataFacts",
         "History",
         "PairTranslator",
@@ -190,6 +189,7 @@ _HOMES = {
         "Stage",
         "Translator",
     ),
+    "crossmod.stages.context": ("Context",),
 }
 
 

@@ -28,7 +28,7 @@ from crossmod.exchange.data_folder import (
 from crossmod.files.outputs import Inputs
 from crossmod.intake import load_scan
 from crossmod.intake.dicom.files import HEAD_BYTES, is_marked
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 
 ENDING = ".nii.gz"
 

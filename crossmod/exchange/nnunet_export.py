@@ -19,7 +19,7 @@ from crossmod.errors import DataError, reading
 from crossmod.files.outputs import NOTHING, Inputs, new_folder
 from crossmod.intake import load_labels, load_scan
 from crossmod.options import FileValue, Name, Options, problems_in
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 
 ENDING = ".nii.gz"
 FOLDS = 5

@@ -19,7 +19,7 @@ from crossmod.intake.labels import ROUNDED, load_labels
 from crossmod.intake.options import Intake
 from crossmod.intake.scans import few_values, load_scan
 from crossmod.intake.survey import File, Survey
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 """The words of a name such as ``case_1-Label.nii.gz`` or ``labelsTr``."""

@@ -19,7 +19,7 @@ from crossmod.intake.labels import difference, load_labels, rounding
 from crossmod.intake.losses import may_lose
 from crossmod.intake.results import FileFault
 from crossmod.lanes import cores, lanes
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 
 ItemT = TypeVar("ItemT")
 

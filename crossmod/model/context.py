@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from crossmod.errors import MachineError
 from crossmod.model.ensemble import Ensemble
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 
 
 @contextmanager

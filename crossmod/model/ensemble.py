@@ -20,7 +20,8 @@ from crossmod.data.volumes import LabelArray, Prediction, Volume
 from crossmod.model.views import VIEWS
 from crossmod.options import Average
 from crossmod.stages import contract
-from crossmod.stages.base import Context, Segmenter
+from crossmod.stages.base import Segmenter
+from crossmod.stages.context import Context
 from crossmod.stages.find import StageUse
 
 SMALLEST = 1e-6

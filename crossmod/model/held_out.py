@@ -22,7 +22,7 @@ from crossmod.files.atomic import damaged_files, read_manifest
 from crossmod.model.calibration import Calibration, fit_curve
 from crossmod.model.ensemble import Ensemble
 from crossmod.model.facts import HeldOut, Stage
-from crossmod.stages.base import Context, Progress, silent_progress
+from crossmod.stages.context import Context, Progress, silent_progress
 
 AGAIN = "rerun the same recipe into the folder; finished steps are kept"
 

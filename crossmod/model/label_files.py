@@ -21,7 +21,7 @@ from crossmod.model.load import Model, load_model
 from crossmod.model.predict import Found, Outlined, predict
 from crossmod.model.queue import Failed, Listed, Queue, Source
 from crossmod.model.watch import Arrivals
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 from crossmod.stages.guard import programs
 
 Tell = Callable[[str], None]

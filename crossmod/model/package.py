@@ -40,7 +40,7 @@ from crossmod.options import Seed, problems_in
 from crossmod.scores.final import SPLITS
 from crossmod.scores.metrics import Summary, read_scores, summarize
 from crossmod.scores.table import reported
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 
 AGAIN = "rerun the same recipe into the folder"
 """What mends a run folder."""

@@ -13,7 +13,7 @@ from crossmod.intake import ScanFile
 from crossmod.model.confidence import Confidence, confidence
 from crossmod.model.load import Model
 from crossmod.model.queue import Failed, Queue, Taken, explained
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.stages.guard import told
 
 

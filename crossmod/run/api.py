@@ -29,7 +29,7 @@ from crossmod.run.run import Run
 from crossmod.run.schedule import Observer, Scheduler, StopSign
 from crossmod.run.task import Machine
 from crossmod.scores.comparison import Comparison
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 from crossmod.store.runs import name_of, recorded
 from crossmod.store.store import Store, is_store
 

@@ -13,7 +13,7 @@ from crossmod.recipe.load import Examined, examine
 from crossmod.recipe.model import Recipe
 from crossmod.run.data import check_data, reading_of, survey_data
 from crossmod.run.foresight import Looked, foresee
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 
 
 @dataclass

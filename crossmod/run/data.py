@@ -23,7 +23,7 @@ from crossmod.intake import Inspector, Part, Survey, survey
 from crossmod.recipe.files import merge, unset
 from crossmod.recipe.load import Checked
 from crossmod.recipe.model import AnyFiles, LabeledFiles, Recipe
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 
 FEWEST = 2
 """Scans of a domain that anything can be learned from."""

@@ -29,7 +29,7 @@ from crossmod.machine import (
     resident_bytes,
 )
 from crossmod.run.task import WARNING, Advance, Event, Outcome, Remark, Task, versions
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.stages.guard import (
     described,
     guarded,

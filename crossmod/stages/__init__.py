@@ -3,6 +3,6 @@
 `crossmod.torch` imports `Context` from here; its text belongs to the content keys of trained steps.
 """
 
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 
 __all__ = ["Context"]

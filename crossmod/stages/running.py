@@ -22,7 +22,7 @@ from crossmod.errors import MachineError, PluginError
 from crossmod.stages.guard import programs
 
 if TYPE_CHECKING:
-    from crossmod.stages.base import Context
+    from crossmod.stages.context import Context
 
 LAST_LINES = 20
 """Lines that the error about a failed program repeats."""

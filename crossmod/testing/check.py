@@ -16,7 +16,8 @@ from crossmod.data.state import State
 from crossmod.errors import DataError, PluginError, RecipeError
 from crossmod.files.atomic import published
 from crossmod.options import Location, NameIn, with_names
-from crossmod.stages.base import Augmenter, Context, Stage, Translator
+from crossmod.stages.base import Augmenter, Stage, Translator
+from crossmod.stages.context import Context
 from crossmod.stages.entry_points import require_usable
 from crossmod.stages.find import KINDS
 from crossmod.stages.guard import described, guarded

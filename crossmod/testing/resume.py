@@ -15,7 +15,7 @@ import numpy as np
 from crossmod.data.state import Arrays, State
 from crossmod.errors import PluginError
 from crossmod.faults import FAULT
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.stages.guard import programs
 from crossmod.store.checkpoints import Checkpoints
 from crossmod.testing.cohorts import CLASSES

@@ -14,7 +14,6 @@ from crossmod.data.volumes import Cohort, FloatArray, LabelArray, Prediction
 from crossmod.stages import contract
 from crossmod.stages.base import (
     Augmenter,
-    Context,
     History,
     PairTranslator,
     PseudoLabeler,
@@ -22,6 +21,7 @@ from crossmod.stages.base import (
     Stage,
     Translator,
 )
+from crossmod.stages.context import Context
 from crossmod.testing.cohorts import Trial
 
 Results = list[FloatArray | LabelArray]

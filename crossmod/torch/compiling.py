@@ -12,7 +12,7 @@ from typing import Generic, ParamSpec, TypeVar
 import torch
 from torch import nn
 
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 
 ArgumentsT = ParamSpec("ArgumentsT")
 ResultT = TypeVar("ResultT")

@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")

@@ -27,7 +27,7 @@ from crossmod.run.planner import Planner
 from crossmod.run.steps import Fit, Predict, PseudoLabel, Step, Train
 from crossmod.run.steps.extents import Extent, Extents, Lattice
 from crossmod.run.task import Machine
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 RECIPES = Path(__file__).parents[2] / "recipes"

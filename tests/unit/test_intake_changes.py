@@ -14,7 +14,7 @@ from crossmod.data.nifti import write_nifti
 from crossmod.recipe.load import load_all
 from crossmod.run.planner import Planner
 from crossmod.run.steps import Prepare, ScoreStage, Step, label_map
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 CASES = ("crossmoda2021_ldn_3", "crossmoda2022_etz_3")

@@ -19,7 +19,7 @@ from crossmod.intake.classes import lines_on_classes
 from crossmod.intake.losses import safe_part, ways
 from crossmod.recipe.load import load_all
 from crossmod.run.planner import Planner
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 SHAPE = (96, 80, 20)

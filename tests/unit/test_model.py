@@ -63,7 +63,7 @@ from crossmod.model.predict import Found, Outlined, outlined, predict
 from crossmod.model.queue import Failed, Listed, Queue
 from crossmod.scores.metrics import COLUMNS, Score, write_scores
 from crossmod.stages import find
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.stages.find import StageUse
 
 LOCK = 'title = "Made by hand"\nseed = 3\n'

@@ -42,7 +42,7 @@ from crossmod.data.grids import Grid, Preprocess, to_common, to_native
 from crossmod.intake import Inspector, Intake, Limits, load_grid, load_labels, load_scan
 from crossmod.recipe.load import load_all
 from crossmod.run.planner import Planner
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 TINY = content(some_data((3, 2, 2), "u1"))  # header and voxels come out of zlib at once

@@ -26,7 +26,7 @@ from crossmod.intake import Survey, difference, load_grid
 from crossmod.intake.nifti.geometry import corner_distance
 from crossmod.recipe.load import load_all
 from crossmod.run.planner import Planner
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 LDN, ETZ = "crossmoda2021_ldn_1", "crossmoda2022_etz_1"

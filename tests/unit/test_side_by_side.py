@@ -15,7 +15,7 @@ from crossmod.lanes import MOST, lanes
 from crossmod.recipe.load import load_all
 from crossmod.run.planner import Planner
 from crossmod.run.steps import Prepare
-from crossmod.stages.base import Context, Progress, silent_progress
+from crossmod.stages.context import Context, Progress, silent_progress
 from crossmod.store.store import Store
 
 CASES = 8

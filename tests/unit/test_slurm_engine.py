@@ -20,7 +20,7 @@ from crossmod.engines.profile import read_profile
 from crossmod.errors import Interrupted, MachineError
 from crossmod.run.steps import Step
 from crossmod.run.task import Advance, Event, Machine, Outcome, Remark, Task
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 pytest.importorskip("submitit")

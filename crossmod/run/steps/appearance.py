@@ -19,7 +19,8 @@ from crossmod.run.steps.extents import Extent, Extents
 from crossmod.run.steps.failures import diverged, failure_in, note_failure
 from crossmod.run.steps.scans import Prepare
 from crossmod.stages import contract
-from crossmod.stages.base import Augmenter, Context, PairTranslator, Translator
+from crossmod.stages.base import Augmenter, PairTranslator, Translator
+from crossmod.stages.context import Context
 from crossmod.stages.find import StageUse
 from crossmod.store.store import Store
 

@@ -18,7 +18,7 @@ from crossmod.data.volumes import Cohort
 from crossmod.files.atomic import read_manifest
 from crossmod.files.digests import digest_of_bytes
 from crossmod.options import Determinism
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.stages.find import StageUse
 from crossmod.store.store import Store
 

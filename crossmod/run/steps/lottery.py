@@ -17,7 +17,7 @@ from crossmod.run.steps.extents import Extent, Extents
 from crossmod.run.steps.failures import failure_in
 from crossmod.run.steps.scans import Prepare
 from crossmod.scores.tickets import FIGURES, Judgment, judge
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 JUDGMENT = "judgment.json"

@@ -30,7 +30,7 @@ from crossmod.lanes import lanes
 from crossmod.recipe.model import EmbeddedCohort
 from crossmod.run.steps.base import Step
 from crossmod.run.steps.extents import Extent, Extents, Lattice, typical_grid
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 SCAN_BYTES = 2_500_000

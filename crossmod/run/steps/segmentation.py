@@ -27,7 +27,8 @@ from crossmod.run.steps.scans import Prepare, ScanSource, load_grids
 from crossmod.scores.metrics import Score, read_scores, score, write_scores
 from crossmod.scores.table import DICE, code_of_further
 from crossmod.stages import contract
-from crossmod.stages.base import Context, History, PseudoLabeler, Segmenter
+from crossmod.stages.base import History, PseudoLabeler, Segmenter
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 MAX_NAMED = 10

@@ -12,7 +12,7 @@ from crossmod.run.steps.base import Step
 from crossmod.run.steps.lottery import Choose
 from crossmod.run.steps.scans import Prepare
 from crossmod.scores.survival import findings, summary, survivals, write_survival
-from crossmod.stages.base import Context
+from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 TABLE = "survival.csv"

@@ -14,7 +14,7 @@ from crossmod.scores.evaluation.summary import Group, summarize, write_summary
 from crossmod.scores.metrics import CASE_KEYS, write_scores
 from crossmod.scores.sheets import FORMATS, Sheet, write_sheets
 from crossmod.scores.table import TOLERANCE_MM
-from crossmod.stages.base import Progress, silent_progress
+from crossmod.stages.context import Progress, silent_progress
 
 
 @dataclass(frozen=True)
