@@ -157,7 +157,8 @@ def test_a_model_is_packaged_and_outlines_scans(smoke: Result, tmp_path: Path) -
     told: list[str] = []
     done = predict_files(model, [scans, bad], out, ending="_hrT2", device="cpu",
                          progress=watcher.progress, tell=told.append)  # fmt: skip
-    assert (done.scans, watcher.items, told) == (3, 3, [])
+    note = "note: confidence.csv has no expected Dice: the model was packaged without --calibrate"
+    assert (done.scans, watcher.items, told) == (3, 3, [note])
     names = sorted(path.name for path in out.glob("[!.]*"))
     assert names[:-2] == ["confidence.csv"]
     assert len({row.case for row in done.confidence}) == 2
@@ -257,7 +258,7 @@ def test_an_opened_run_is_shown_in_notebooks(opened: crossmod.OpenRun) -> None:
     assert "round-1" in text
     chart = opened.figure("intensity")
     assert chart._repr_svg_().endswith("</svg>\n")
-    assert chart.pdf.is_file()
+    assert chart.pdf == chart.svg.with_suffix(".pdf")
     with pytest.raises(DataError, match="no figure 'x'\n  allowed: intensity"):
         opened.figure("x")
 

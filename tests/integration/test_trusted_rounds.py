@@ -76,8 +76,8 @@ def known_of(tiny: Tiny) -> list[Known]:
     run = tiny.result.folder
     stage = read_facts(run / RUN_FILE, RunFacts).stages["round-2"]
     held_out, ensemble = require_held_out(run, stage), ensemble_of(stage, run)
-    assert {len(cases) for cases in held_out.cases} == {2}
-    assert len(set().union(*held_out.cases)) == 4
+    assert {len(cases) for cases in held_out.cases} == {1}
+    assert len(set().union(*held_out.cases)) == 2
     states = [load_state(run / fold.folder) for fold in stage.folds]
     with prediction_context(ensemble, "cpu", "fp32") as ctx:
         return known_outlines(run, held_out, ensemble, states, ctx)
@@ -130,7 +130,8 @@ def test_each_round_has_copies_that_its_pseudo_labels_guide(trusted: Tiny) -> No
     }
     for number in (1, 2):
         copies = images[f"augment-tumors-round-{number}"]
-        assert len(copies) == 2 * len(images["augment-tumors"])
+        assert copies
+        assert not copies & images["augment-tumors"]
     page = (trusted.result.folder / "report.html").read_text("utf-8")
     assert "How well training covers the target" in page
     assert "with the copies for round 2" in page

@@ -166,7 +166,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: A
 
 
 def test_an_option_of_several_plugins_says_whose_it_is() -> None:
-    keys = validator().schema["definitions"]["LearningTable"]["properties"]
+    keys = validator().schema["definitions"]["TranslateTable"]["properties"]
     told = [one["description"] for one in keys["iterations"]["anyOf"] if isinstance(one, dict)]
     assert [text.partition(":")[0] for text in told] == ["cyclegan", "van-cittert"]
 

@@ -135,7 +135,7 @@ def test_a_run_that_is_stopped_stops_the_program_and_all_below_it(bench: Bench) 
     before = programs.children()
     assert isinstance(stopped(bench), Interrupted)
     assert programs.children() <= before
-    assert "python: at work" in "\n".join(t.text for t in bench.told if isinstance(t, Remark))
+    assert ": at work" in "\n".join(t.text for t in bench.told if isinstance(t, Remark))
     assert bench.warnings() == []
 
 
