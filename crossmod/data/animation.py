@@ -101,7 +101,7 @@ def animate(*volumes: Volume) -> Animation:
 def _panel(
     upright: Upright, level: float, limits: tuple[float, float], height: int
 ) -> NDArray[np.uint8]:
-    """The slice at a level from 0 at the feet to 1, in true aspect, so many pixels high."""
+    """The slice at a level (0 feet, 1 head), in true aspect, scaled to a height in pixels."""
     plane = upright.plane(round(level * (upright.levels - 1)))
     low, high = limits
     gray = np.clip((np.nan_to_num(plane) - low) / (high - low), 0.0, 1.0)

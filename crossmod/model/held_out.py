@@ -88,7 +88,7 @@ def require_held_out(run: Path, stage: Stage) -> HeldOut:
     """What folds did not learn from.
 
     Raises:
-        DataError: there are no such scans.
+        DataError: every fold learned from all scans, or the run does not say which it left out.
     """
     if stage.held_out:
         return stage.held_out

@@ -105,7 +105,7 @@ class OpenRun:
             one for one in self.steps if one.endswith(f"-{name}")
         ]
         if len(found) != 1:
-            what = "fits several steps" if found else "is no step of this run"
+            what = "fits several steps" if found else "is not a step of this run"
             raise _missing(self.folder, f"'{name}' {what}", found or self.steps, finished=True)
         return OpenStep(found[0], self._folders[found[0]])
 

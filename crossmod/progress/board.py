@@ -62,7 +62,7 @@ class Board:
         self.left(step)
 
     def left(self, step: Step) -> None:
-        """A step is no longer at work."""
+        """A step has ended or was stopped."""
         writer, _ = self._open.pop(step.key)
         writer.close()
 

@@ -95,7 +95,7 @@ class Follower:
             self._left.took(step, seconds)
 
     def left(self, step: Step) -> None:
-        """A step is no longer at work."""
+        """A step has ended or was stopped."""
         with self._lock:
             self._working.pop(step.key, None)
 

@@ -35,7 +35,7 @@ class Observers:
             one.finished(run, step, seconds)
 
     def left(self, step: Step) -> None:
-        """A step is no longer at work, and not done."""
+        """A step was stopped before it was done."""
         for one in self.observers:
             one.left(step)
 

@@ -89,7 +89,7 @@ def read_state(folder: Path) -> RunState:
         return RunState.model_validate_json(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
-            "tells no progress: it is no run folder, or its run has not begun",
+            "tells no progress: it is not a run folder, or its run has not begun",
             where=str(folder),
             fix="name the folder that `crossmod run` writes; the line 'Report:' names it, too",
         ) from error

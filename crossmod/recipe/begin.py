@@ -43,7 +43,7 @@ def begin_recipe(file: Path, base: Path) -> list[Path]:
         The files that were written.
 
     Raises:
-        RecipeError: there is no such base, it is not valid, or a file cannot be called so.
+        RecipeError: the base does not exist or is not valid, or the name does not suit a file.
         DataError: a file of that name exists, and was not written by this command.
         MachineError: a file cannot be written.
     """

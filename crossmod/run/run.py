@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from crossmod.errors import writing
@@ -132,24 +133,21 @@ class Run:
         point("scores")
         with self.outputs.file("metrics.csv") as file:
             write_scores(file, self.scores())
-        if rows := self.ledger():
-            with self.outputs.file(LEDGER) as file:
-                write_ledger(file, rows)
-        elif self.outputs.owns(LEDGER):
-            (self.folder / LEDGER).unlink()  # of a recipe that asked for one
-        if tries := self.tries():
-            with self.outputs.file(TRIES) as file:
-                write_records(file, tries)
-        elif self.outputs.owns(TRIES):
-            (self.folder / TRIES).unlink()
-        if table := self.survival_table():
-            with self.outputs.file(TABLE) as file:
-                file.write_bytes(table.read_bytes())
-        elif self.outputs.owns(TABLE):  # the recipe no longer translates
-            (self.folder / TABLE).unlink()
+        rows, tries, table = self.ledger(), self.tries(), self.survival_table()
+        self._table(LEDGER, partial(write_ledger, rows=rows) if rows else None)
+        self._table(TRIES, partial(write_records, rows=tries) if tries else None)
+        self._table(TABLE, partial(copyfile, table) if table else None)
         point("record")
         with self.outputs.file(RUN_FILE) as file:
             write_record(file, self.plan, self._shown, self.store)
+
+    def _table(self, name: str, write: Callable[[Path], object] | None) -> None:
+        """Write a table; without anything to write, remove that of an earlier recipe."""
+        if write:
+            with self.outputs.file(name) as file:
+                write(file)
+        elif self.outputs.owns(name):
+            (self.folder / name).unlink()
 
     def scores(self) -> list[Score]:
         """The scores of every stage and split that ran."""

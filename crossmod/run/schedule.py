@@ -41,7 +41,7 @@ class Observer(Protocol):
         ...
 
     def left(self, step: Step) -> None:
-        """A step is no longer at work, and not done."""
+        """A step was stopped before it was done."""
         ...
 
     def note(self, text: str) -> None:

@@ -240,7 +240,7 @@ def test_an_opened_run_gives_its_steps(
     without(monkeypatch, "pandas")
     assert {"step", "cycle"} <= opened.step("gan-fit").metrics()[0].keys()
     assert len(opened.step("predict-translated-validation").label_maps()) == 2
-    for name, found in (("validation", "fits several steps"), ("sharp", "is no step")):
+    for name, found in (("validation", "fits several steps"), ("sharp", "is not a step")):
         with pytest.raises(DataError, match=found):
             opened.step(name)
     scores = opened.step("score-translated-target")
