@@ -24,8 +24,11 @@ BLUR = 1.5
 SMALLEST_CORE = 8
 """Voxels away from the border that tell what a structure looks like; with fewer, all of it does."""
 
-FAINT = 0.05
-"""Where structure and surroundings differ by less, intensity does not tell one from the other."""
+CLEAR = 0.3
+"""Where structure and surroundings differ by this or more, intensities alone tell the shares."""
+
+SOFT = 0.5
+"""Standard deviation of the Gaussian that makes shares of a label, voxels."""
 
 
 def painted(pair: Pair, label: int, wanted: float, texture: float) -> FloatArray:
@@ -73,12 +76,16 @@ def _surroundings(image: Floats, inside: Mask) -> Floats:
 
 
 def _shares(image: Floats, inside: Mask, labels: LabelArray, mean: float, around: Floats) -> Floats:
-    """How much of each voxel is the structure, as intensities say; other structures hold none."""
+    """How much of each voxel is the structure; voxels of other structures hold none of it.
+
+    Intensities tell where the structure stands out, and the label where it does not.
+    """
     from scipy import ndimage
 
     near = ndimage.binary_dilation(inside, iterations=REACH) & ((labels == 0) | inside)
+    by_label = ndimage.gaussian_filter(inside.astype(np.float64), SOFT)
     apart = mean - around
-    told = np.abs(apart) > FAINT
-    share = np.clip((image - around) / np.where(told, apart, 1.0), 0.0, 1.0)
-    found: Floats = np.where(near, np.where(told, share, inside), 0.0)
+    by_image = np.clip((image - around) / np.where(apart == 0, 1.0, apart), 0.0, 1.0)
+    told = np.clip(np.abs(apart) / CLEAR, 0.0, 1.0)
+    found: Floats = np.where(near, told * by_image + (1 - told) * by_label, 0.0)
     return found
