@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Spacing,
         Weight,
     )
+    from crossmod.scores.shift import mean_shift_mm
     from crossmod.scores.table import Masks, Metric
     from crossmod.stages.base import (
         Augmenter,
@@ -124,6 +125,7 @@ __all__ = [
     "label_of",
     "load_model",
     "match_groups",
+    "mean_shift_mm",
     "measure",
     "open_run",
     "rescale",
@@ -150,6 +152,7 @@ _HOMES = {
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
     "crossmod.model.load": ("Model", "load_model"),
     "crossmod.notebook.opened": ("OpenRun", "open_run"),
+    "crossmod.scores.shift": ("mean_shift_mm",),
     "crossmod.scores.table": ("Masks", "Metric"),
     "crossmod.stages.hooks": ("hookimpl",),
     "crossmod.data.lesions": (

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.volumes import Volume
+from crossmod.data.volumes import Cohort, Volume
 
 Floats = NDArray[np.floating[Any]]
 
 MOST_MM = 8.0
 """Shifts are looked for up to this."""
+
+AVERAGED = 30
+"""Scans of a cohort that are averaged, at most."""
 
 FADED = 0.15
 """Share of an axis at either end over which edges fade out: the border of a crop is an edge that
@@ -48,6 +51,36 @@ def shift_mm(fixed: Volume, moved: Volume) -> NDArray[np.float64]:
     ]
     along: NDArray[np.float64] = fixed.affine[:3, :3] @ np.array(voxels)
     return along
+
+
+def mean_shift_mm(fixed: Cohort, moved: Cohort) -> NDArray[np.float64]:
+    """How far heads of one cohort lie to the right, to the front and above those of another.
+
+    Two mean images are compared as `shift_mm` does; up to 30 scans of a cohort enter its mean.
+
+    Args:
+        fixed: scans on grids of one shape.
+        moved: other scans, of another modality perhaps.
+
+    Returns:
+        ``(3,)``, mm along R, A, S; NaN if a cohort is empty or its grid has another shape.
+    """
+    one, other = mean_image(fixed), mean_image(moved)
+    if one is None or other is None or one.grid != other.grid:
+        return np.full(3, np.nan)
+    return shift_mm(one, other)
+
+
+def mean_image(images: Cohort) -> Volume | None:
+    """The mean of some scans, on the grid of the first; None without any."""
+    volumes = [case.volume() for case in images.cases[:: -(-len(images) // AVERAGED) or 1]]
+    if not volumes:
+        return None
+    total = np.zeros(volumes[0].data.shape)
+    alike = [volume for volume in volumes if volume.grid == volumes[0].grid]
+    for volume in alike:
+        total += volume.read()
+    return volumes[0].with_data((total / len(alike)).astype(np.float32))
 
 
 def edges(volume: Volume) -> Floats:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field
+import numpy as np
+from pydantic import Field, model_validator
 
 from crossmod import (
     Cohort,
@@ -13,6 +14,7 @@ from crossmod import (
     Count,
     DataError,
     DataFacts,
+    FloatArray,
     Fraction,
     Options,
     Positive,
@@ -24,6 +26,7 @@ from crossmod import (
     Volume,
     Weight,
     hookimpl,
+    mean_shift_mm,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +75,10 @@ class CycleGANOptions(Options):
     random crops of the original size; without it, slices are used as they are. The authors' code
     does so by default, from 256 to 286 pixels. It keeps the discriminators from relying on the
     position of the head, which would teach the generators to shift it."""
+    align: bool = False
+    """Take the crops of both modalities from the same place of the head; their mean images tell how
+    far apart they lie. Where target scans show heads further to the front, a discriminator sees
+    it even in random crops, and generators learn to move anatomy there. Needs `resize_to`."""
     flip: bool = True
     """Mirror slices along I at random."""
     compile: bool = False
@@ -87,6 +94,15 @@ class CycleGANOptions(Options):
     edge_weight: Weight = 0.0
     """Weight of edges that a translation moves, adds or loses; those of labeled structures weigh
     ten times as much. 0 leaves it out."""
+
+    @model_validator(mode="after")
+    def _room_to_align(self) -> Self:
+        if self.align and self.resize_to is None:
+            raise ValueError(
+                "align moves random crops, and without resize_to there are none: set resize_to to"
+                " an eighth more than the shorter side of a slice"
+            )
+        return self
 
     @property
     def needs_labels(self) -> bool:
@@ -111,7 +127,8 @@ class CycleGAN(Translator[CycleGANOptions]):
         sources = self._slices("source", source, labeled=self.options.needs_labels)
         targets = self._slices("target", target)
         self._refuse_shrinking(min(min(one.image.shape) for one in sources + targets))
-        to_target, to_source = train(sources, targets, self.options, ctx)
+        apart = [voxels_apart(source, target)] if self.options.align else []
+        to_target, to_source = train(sources, targets, self.options, ctx, *apart)
         return State(weights_of(to_target, "to_target.") | weights_of(to_source, "to_source."))
 
     def _slices(self, modality: str, images: Cohort, *, labeled: bool = False) -> list[Slice]:
@@ -170,6 +187,16 @@ class CycleGAN(Translator[CycleGANOptions]):
         generator.eval().to(ctx.device)
         for volume in volumes:
             yield volume.with_data(translate_volume(generator, volume.data[0], ctx)[None])
+
+
+def voxels_apart(source: Cohort, target: Cohort) -> FloatArray:
+    """How far along I and J target images show heads off the place in source images, ``(2,)``."""
+    moved = mean_shift_mm(source, target)
+    if np.isnan(moved).any():
+        return np.zeros(2, np.float32)
+    steps = source.cases[0].volume().affine[:3, :3]
+    found: FloatArray = np.linalg.solve(steps, moved)[:2].astype(np.float32)
+    return found
 
 
 @hookimpl

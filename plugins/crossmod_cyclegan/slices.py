@@ -23,6 +23,9 @@ BACKGROUND = 0.05
 """A slice without a voxel above this is empty."""
 
 
+IN_PLACE = np.zeros(2, np.float32)
+
+
 class Slice(NamedTuple):
     """An image ``(I, J)`` in [0, 1], what to call it, and its labels, where they are used."""
 
@@ -79,6 +82,8 @@ class Batches:
         size: height and width of a batch, pixels.
         options: what the recipe says.
         ctx: the run; its seed decides the order, the crops and the flips.
+        apart: voxels along I and J by which heads lie off their place in the other modality
+            ``(2,)``. Crops leave out what only one of the two can show at such a place.
     """
 
     def __init__(
@@ -88,10 +93,12 @@ class Batches:
         size: NDArray[np.int64],
         options: CycleGANOptions,
         ctx: Context,
+        apart: FloatArray = IN_PLACE,
     ) -> None:
         self.modality, self.slices, self.size = modality, slices, size
         self.options, self.ctx = options, ctx
         self.scale = (options.resize_to or min(size)) / min(size)
+        self.apart = np.rint(apart * self.scale).astype(np.int64)
         self._order = lru_cache(maxsize=1)(self._shuffled)
         drawn = slices if options.lesion_share else []
         self.showing = [
@@ -131,8 +138,10 @@ class Batches:
         return order
 
     def _window(self, shape: tuple[int, ...], rng: np.random.Generator) -> Window:
-        enlarged_shape = [round(side * self.scale) for side in shape]
-        i, j = (int(place) for place in rng.integers(np.array(enlarged_shape) - self.size + 1))
+        room = np.array([round(side * self.scale) for side in shape]) - self.size
+        apart = self.apart.clip(-room, room)
+        first, last = np.maximum(apart, 0), room + np.minimum(apart, 0)
+        i, j = (int(place) for place in rng.integers(first, last + 1))
         flipped = self.options.flip and bool(rng.random() < 0.5)
         return Window(slice(i, i + self.size[0]), slice(j, j + self.size[1]), flipped)
 

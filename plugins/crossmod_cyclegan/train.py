@@ -24,7 +24,7 @@ from crossmod.torch import (
 )
 from crossmod_cyclegan.lesions import Outliner, edge_loss, outline_loss
 from crossmod_cyclegan.networks import Discriminator, Generator
-from crossmod_cyclegan.slices import Batches, ImagePool, Slice
+from crossmod_cyclegan.slices import IN_PLACE, Batches, ImagePool, Slice
 
 if TYPE_CHECKING:
     from crossmod_cyclegan import CycleGANOptions
@@ -37,7 +37,11 @@ Piece = tuple[int, slice]
 
 
 def train(
-    source: list[Slice], target: list[Slice], options: CycleGANOptions, ctx: Context
+    source: list[Slice],
+    target: list[Slice],
+    options: CycleGANOptions,
+    ctx: Context,
+    apart: FloatArray = IN_PLACE,
 ) -> tuple[Generator, Generator]:
     """Train on unpaired slices; notes mean losses, and shows what becomes of two slices.
 
@@ -46,6 +50,8 @@ def train(
         target: slices of the target modality.
         options: what the recipe says.
         ctx: the run; networks are seeded by torch.
+        apart: voxels along I and J by which target slices show heads off the place in source
+            slices ``(2,)``; crops make up for it.
 
     Returns:
         The generators source -> target and target -> source.
@@ -57,8 +63,8 @@ def train(
     epoch = -(-max(len(source), len(target)) // options.batch_size)
     total = options.iterations or epoch * (options.epochs + options.decay_epochs)
     trainer, means = Trainer(options, ctx), Means()
-    sources = Batches("source", source, size, options, ctx)
-    targets = Batches("target", target, size, options, ctx)
+    sources = Batches("source", source, size, options, ctx, -apart)
+    targets = Batches("target", target, size, options, ctx, apart)
     parts: dict[str, Part] = {**trainer.networks, "trainer": trainer, "means": means}
     update = trainer.step
     if options.compile:

@@ -6,12 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from crossmod.data.volumes import Cohort, Volume
-from crossmod.scores.shift import shift_mm
+from crossmod.data.volumes import Cohort
+from crossmod.scores.shift import mean_shift_mm
 from crossmod.scores.survival import SHIFTED_VOXELS, told
-
-AVERAGED = 30
-"""Scans of a center that are averaged, at most."""
 
 
 def crops_that_differ(source: Cohort, target: Cohort) -> Iterator[str]:
@@ -21,12 +18,12 @@ def crops_that_differ(source: Cohort, target: Cohort) -> Iterator[str]:
     labels stay behind.
     """
     for center in sorted({case.center for case in source.cases}):
-        one, other = (_mean(cohort, center) for cohort in (source, target))
-        if one is None or other is None or one.grid != other.grid:
+        one, other = _of(source, center), _of(target, center)
+        moved = mean_shift_mm(one, other)
+        if np.isnan(moved).any():
             continue
-        moved = shift_mm(one, other)
-        voxels = np.linalg.inv(one.affine[:3, :3]) @ moved
-        if np.abs(voxels).max() > SHIFTED_VOXELS:  # no edges: NaN, which is not above
+        voxels = np.linalg.inv(one.cases[0].volume().affine[:3, :3]) @ moved
+        if np.abs(voxels).max() > SHIFTED_VOXELS:
             where = f" of center {center}" if center else ""
             yield (
                 f"crops of target scans{where} show heads {told(moved)} those of source scans, more"
@@ -34,14 +31,5 @@ def crops_that_differ(source: Cohort, target: Cohort) -> Iterator[str]:
             )
 
 
-def _mean(cohort: Cohort, center: str) -> Volume | None:
-    """The mean of some scans of a center, on the grid of the first; None without any."""
-    cases = [case for case in cohort.cases if case.center == center]
-    volumes = [case.volume() for case in cases[:: -(-len(cases) // AVERAGED) or 1]]
-    if not volumes:
-        return None
-    total = np.zeros(volumes[0].data.shape)
-    alike = [volume for volume in volumes if volume.grid == volumes[0].grid]
-    for volume in alike:
-        total += volume.read()
-    return volumes[0].with_data((total / len(alike)).astype(np.float32))
+def _of(images: Cohort, center: str) -> Cohort:
+    return images.only(lambda case: case.center == center)
