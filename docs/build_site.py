@@ -30,6 +30,9 @@ SECTIONS = {
 
 HOME = "README.md"
 
+WORKER = ROOT / "docs" / "iframe-worker.js"
+"""Lets pages that are opened from a disk search."""
+
 LINK = re.compile(r"\]\(\s*<?([^)\s>#]*)(#[^)\s>]*)?>?[^)]*\)")
 FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2", re.DOTALL | re.MULTILINE)
 
@@ -73,7 +76,7 @@ def build(out: Path) -> None:
         raise SystemExit(f"{out} exists already")
     with tempfile.TemporaryDirectory() as room:
         staged = Path(room) / "pages"
-        files = {*pages(), *(link for page in pages() for link, _ in links_of(page))}
+        files = {*pages(), WORKER, *(link for page in pages() for link, _ in links_of(page))}
         for path in sorted(one for one in files if one.is_file()):
             target = staged / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -85,6 +88,8 @@ def build(out: Path) -> None:
             "site_dir": "site",
             "use_directory_urls": False,  # so that it works from a disk
             "nav": navigation(),
+            "plugins": {"offline": {}},  # and the search, too; by name, in place of one on the net
+            "extra": {"polyfills": [WORKER.relative_to(ROOT).as_posix()]},
             "theme": {"font": False, "features": ["navigation.sections", "content.code.copy"]},
         }
         config = tomlkit.dumps({"project": project})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "docs" / "build_site.py"
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
 
 
 def load() -> ModuleType:
@@ -58,16 +62,66 @@ def test_every_page_is_in_the_navigation_once() -> None:
     assert {*listed} == {path.relative_to(ROOT).as_posix() for path in site.pages()}
 
 
-@pytest.mark.slow
-def test_the_site_is_built_offline_and_can_be_searched(tmp_path: Path) -> None:
+def test_pictures_are_small() -> None:
+    for picture in (ROOT / "docs" / "images").glob("*.png"):
+        assert picture.stat().st_size < 300_000, picture.name
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("zensical")
-    out = tmp_path / "site"
+    out = tmp_path_factory.mktemp("built") / "site"
     subprocess.run([sys.executable, SCRIPT, out], check=True, capture_output=True)
+    return out
+
+
+@pytest.mark.slow
+def test_the_site_is_built_offline(built: Path) -> None:
     for page in site.pages():
         name = page.relative_to(ROOT).with_suffix(".html").as_posix()
-        html = out / name.replace("README", "index")
+        html = built / name.replace("README", "index")
         text = html.read_text(encoding="utf-8")
         assert site.title_of(page) in re.sub(r"<[^>]*>", "", text)
         assert not re.findall(r'<(?:script|img)[^>]*\ssrc="https?:', text)
         assert not re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="https?:', text)
-    assert "Van Cittert" in (out / "search.json").read_text(encoding="utf-8")
+    assert "Van Cittert" in (built / "search.json").read_text(encoding="utf-8")
+
+
+OPEN = """<head><script>
+const attach = Element.prototype.attachShadow, roots = [];
+Element.prototype.attachShadow = function () {
+  return roots[roots.push(attach.call(this, { mode: "open" })) - 1];
+};
+</script>"""
+USER = """<script>
+setTimeout(() => {
+  document.querySelector(".md-search__button").click();
+  setTimeout(() => {
+    const input = roots.map((root) => root.querySelector("input")).find((one) => one);
+    input.value = "cittert";
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+    setTimeout(() => {
+      const links = roots.flatMap((root) => [...root.querySelectorAll("a")]);
+      document.title = "found: " + links.map((link) => link.href).join(" ");
+    }, 3000);
+  }, 1000);
+}, 1000);
+</script></body>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_a_site_on_a_disk_can_be_searched(built: Path, tmp_path: Path) -> None:
+    assert BROWSER is not None
+    text = (built / "index.html").read_text(encoding="utf-8")
+    page = built / "used.html"
+    page.write_text(text.replace("<head>", OPEN, 1).replace("</body>", USER, 1), encoding="utf-8")
+    done = subprocess.run(
+        [
+            BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
+            "--virtual-time-budget=20000", "--dump-dom", page.as_uri(),
+        ],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    [found] = re.findall("<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert "plugins/crossmod_van_cittert/index.html" in found

@@ -14,8 +14,8 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import click
 import pytest
 from typer.main import get_command
 
@@ -25,6 +25,7 @@ from crossmod.engines.profile import Profile, read_profile
 from crossmod.recipe.load import load_all
 from crossmod.recipe.model import Recipe
 from crossmod.recipe.names import recipe_file
+from crossmod.run.planner import Planner
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -41,6 +42,10 @@ SCAFFOLDED = tuple(
 )
 """Pages whose recipes use what `crossmod new` writes; test_scaffold.py checks them."""
 OWN_ENGINE = ROOT / "docs" / "how-to" / "write-an-engine.md"  # test_engines.py runs what it says
+
+QUESTIONS = ROOT / "docs" / "how-to" / "questions.md"
+"""Whose answers are commands in a table."""
+PARTS = ("crossmod data export", "crossmod data import --channel 1")
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -118,6 +123,9 @@ def test_the_recipe_of_a_plugin_of_ones_own_is_valid_where_it_is_installed(
 
 def commands(page: Path) -> list[str]:
     lines = "\n".join(blocks(page, "sh")).replace("\\\n", " ").splitlines()
+    if page == QUESTIONS:
+        found = re.findall(r"`(crossmod [^`]* [^`]*)`", page.read_text(encoding="utf-8"))
+        lines += [line for line in found if line not in PARTS]
     calls = (re.match(r"\s*(?:.* && \S*/)?crossmod (.*)", line) for line in lines)
     return [call[1].partition("  #")[0] for call in calls if call]
 
@@ -125,19 +133,45 @@ def commands(page: Path) -> list[str]:
 CALLS = sorted({(page.name, line) for page in PAGES for line in commands(page)})
 
 
-@pytest.mark.parametrize(("page", "line"), CALLS, ids=[" ".join(call) for call in CALLS])
-def test_commands_are_taken(
-    page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Names, options and their values; nothing is run."""
-    monkeypatch.chdir(tmp_path)
-    command: click.Command = get_command(cli.app)
-    words = shlex.split(line)
-    while isinstance(command, click.Group):
-        command = command.commands[words.pop(0)]
+def take(line: str) -> None:
+    """Parse a command as the program does: names, options and their values; nothing is run."""
+    command: Any = get_command(cli.app)
+    words = [word for word in shlex.split(line) if word != "--traceback"]  # wherever it stands
+    while inner := getattr(command, "commands", None):  # typer's click is not click
+        command = inner[words.pop(0)]
     for word in words:
         if word.isupper():  # DIR, PREDICTIONS: the user's own
             Path(word).touch() if "." in word else Path(word).mkdir()
         if word.startswith("recipes/"):
             assert recipe_file(word, Path())
     command.make_context(command.name, words)
+
+
+@pytest.mark.parametrize(("page", "line"), CALLS, ids=[" ".join(call) for call in CALLS])
+def test_commands_are_taken(
+    page: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    take(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["check mine.toml --nonsense", "package runs/mine", "predict model scans out --format x"],
+)
+def test_commands_that_the_program_refuses_are_not_taken(line: str) -> None:
+    with pytest.raises(Exception, match=r"nonsense|model|'x'"):
+        take(line)
+
+
+def test_a_command_that_does_not_exist_is_not_taken() -> None:
+    with pytest.raises(KeyError):
+        take("nonsense mine.toml")
+
+
+def test_pages_count_the_steps_that_a_run_has() -> None:
+    [checked] = load_all(ROOT / "recipes" / "smoke.toml")
+    count = len(Planner(checked, None).plan().steps)
+    for page in ("store", "watch"):
+        text = (ROOT / "docs" / "how-to" / f"{page}.md").read_text(encoding="utf-8")
+        assert {*re.findall(r"\b\d+/(\d\d) ", text)} == {str(count)}, page
