@@ -50,6 +50,12 @@ def shift_mm(fixed: Volume, moved: Volume) -> NDArray[np.float64]:
     return along
 
 
+def in_voxels(image: Volume, mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A shift ``(3,)`` in mm along R, A, S as one in voxels along the axes of an image."""
+    along: NDArray[np.float64] = np.linalg.inv(image.affine[:3, :3]) @ mm
+    return along
+
+
 def edges(volume: Volume) -> Floats:
     """Gradient magnitude per mm ``(I, J, K)``, its mean taken away, faded out towards the ends."""
     steps = np.gradient(volume.data[0], *volume.spacing_mm)

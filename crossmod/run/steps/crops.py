@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from crossmod.data.volumes import Cohort, Volume
-from crossmod.scores.shift import shift_mm
+from crossmod.scores.shift import in_voxels, shift_mm
 from crossmod.scores.survival import SHIFTED_VOXELS, told
 
 AVERAGED = 30
@@ -25,7 +25,7 @@ def crops_that_differ(source: Cohort, target: Cohort) -> Iterator[str]:
         if one is None or other is None or one.grid != other.grid:
             continue
         moved = shift_mm(one, other)
-        voxels = np.linalg.inv(one.affine[:3, :3]) @ moved
+        voxels = in_voxels(one, moved)
         if np.abs(voxels).max() > SHIFTED_VOXELS:  # no edges: NaN, which is not above
             where = f" of center {center}" if center else ""
             yield (
