@@ -22,7 +22,6 @@ from crossmod import (
     State,
     hookimpl,
     label_of,
-    rescale,
 )
 
 
@@ -32,8 +31,8 @@ class Structure(Options):
     structure: ClassName = ""
     """Name of the class; by default `evaluate.structure`."""
     means: Annotated[tuple[Fraction, ...], Field(min_length=1, max_length=100)]
-    """Mean intensity inside the structure, in [0, 1]. Several values make several translations of a
-    case, one with each."""
+    """Mean intensity of the structure away from its border, in [0, 1]. Several values make several
+    translations of a case, one with each."""
     texture: Fraction = 1.0
     """Share of the differences inside the structure that is kept, relative to its mean."""
 
@@ -68,18 +67,18 @@ class Repaint(PairTranslator[RepaintOptions]):
         labels = [label_of(one.structure, ctx.classes) for one in self.options.structures]
         for pair in pairs:
             for number in range(self.options.count):
-                painted = self._painted(pair, labels, number)
+                changed = self._repainted(pair, labels, number)
                 if number:
-                    painted = pair.copy_as(f"paint-{number + 1}", painted.image.data)
-                yield painted
+                    changed = pair.copy_as(f"paint-{number + 1}", changed.image.data)
+                yield changed
 
-    def _painted(self, pair: Pair, labels: list[int], number: int) -> Pair:
+    def _repainted(self, pair: Pair, labels: list[int], number: int) -> Pair:
+        from crossmod_repaint.painting import painted
+
         for one, label in zip(self.options.structures, labels, strict=True):
-            inside = pair.labels == label
-            if inside.any():
+            if (pair.labels == label).any():
                 wanted = one.means[number % len(one.means)]
-                factor = wanted / max(float(pair.image.data[0][inside].mean()), 1e-3)
-                pair = pair.with_data(rescale(pair, label, factor, one.texture))
+                pair = pair.with_data(painted(pair, label, wanted, one.texture))
         return pair
 
 

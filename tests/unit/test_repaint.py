@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from crossmod_repaint import Repaint, RepaintOptions
 from pydantic import ValidationError
+from scipy import ndimage
 
 from crossmod import Context, Pair, PairTranslator, PluginError, Volume
 from crossmod.data.volumes import CohortWriter
@@ -17,13 +18,26 @@ CLASSES = {"tumor": 1, "cochlea": 2}
 CONTEXT = Context(Path("unused"), classes=CLASSES)
 
 
-def pair_of(case="a", level=0.8):
-    data = np.full((1, 6, 6, 4), 0.5, np.float32)
-    labels = np.zeros((6, 6, 4), np.uint8)
-    labels[1:3, 1:3, 1:3] = 1
-    data[0][labels == 1] = level + 0.1 * (np.arange(8) % 2 - 0.5)
-    labels[4, 4, 1:3] = 2
-    return Pair(Volume.of(data, np.eye(4), case=case), labels, patient=case)
+MEAN, AROUND = 0.8, 0.2
+
+
+def pair_of(case="a", mean=MEAN, around=AROUND, texture=0.0):
+    """A tumor of 6 voxels, blurred as a scanner does it, and a cochlea in a corner."""
+    labels = np.zeros((16, 16, 12), np.uint8)
+    labels[5:11, 5:11, 3:9] = 1
+    share = ndimage.gaussian_filter((labels == 1).astype(np.float64), 0.5, truncate=3)
+    data = around + share * (mean - around)
+    core = ndimage.binary_erosion(labels == 1, iterations=2)
+    data[core] += texture * (np.arange(core.sum()) % 2 - 0.5)
+    labels[14, 14, 1:3] = 2
+    data[labels == 2] = 0.5
+    return Pair(Volume.of(data[None].astype(np.float32), np.eye(4), case=case), labels, case)
+
+
+def inner(pair, label=1):
+    """Voxels that blur has not reached."""
+    mask = pair.labels == label
+    return ndimage.binary_erosion(mask, iterations=2) if label == 1 else mask
 
 
 def repainted(pairs, **structures):
@@ -32,23 +46,44 @@ def repainted(pairs, **structures):
     return list(stage.translate_pairs(pairs, {}, CONTEXT))
 
 
-def test_a_structure_gets_the_mean_and_the_rest_stays():
-    [found] = repainted([pair_of()], tumor={"means": [0.3]})
-    given, inside = pair_of(), found.labels == 1
+@pytest.mark.parametrize(("mean", "around"), [(0.8, 0.2), (0.2, 0.8), (0.9, 0.5)])
+@pytest.mark.parametrize("wanted", [0.1, 0.5, 1.0])
+def test_a_structure_changes_as_if_the_scanner_had_seen_it_so(mean, around, wanted):
+    """Voxels at the border change by the share they hold, inside and outside of the label."""
+    [found] = repainted([pair_of(mean=mean, around=around)], tumor={"means": [wanted]})
+    expected = pair_of(mean=wanted, around=around)
     assert found.case == "a"
-    assert found.image.data[0][inside].mean() == pytest.approx(0.3, abs=1e-6)
-    np.testing.assert_array_equal(found.image.data[0][~inside], given.image.data[0][~inside])
-    np.testing.assert_array_equal(found.labels, given.labels)
+    # The mean of the core holds a little of the blur, and so do the surroundings.
+    np.testing.assert_allclose(found.image.data, expected.image.data, atol=0.04)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+def test_what_is_far_and_other_structures_stay():
+    given = pair_of()
+    [found] = repainted([given], tumor={"means": [0.3]})
+    near = ndimage.binary_dilation(given.labels == 1, iterations=2)
+    np.testing.assert_array_equal(found.image.data[0][~near], given.image.data[0][~near])
+    given.labels[11, 5:11, 3:9] = 2
+    [found] = repainted([given], tumor={"means": [0.3]})
+    other = given.labels == 2
+    np.testing.assert_array_equal(found.image.data[0][other], given.image.data[0][other])
+
+
+def test_a_structure_that_cannot_be_seen_is_painted_by_its_label():
+    [found] = repainted([pair_of(mean=0.5, around=0.5)], tumor={"means": [0.9]})
+    expected = pair_of(mean=0.9, around=0.5)
+    np.testing.assert_allclose(found.image.data, expected.image.data, atol=0.02)
 
 
 def test_texture_scales_what_differs_inside():
     whole, none = (
-        repainted([pair_of()], tumor={"means": [0.4], "texture": share})[0] for share in (1.0, 0.0)
+        repainted([pair_of(texture=0.1)], tumor={"means": [0.4], "texture": share})[0]
+        for share in (1.0, 0.0)
     )
-    inside = whole.labels == 1
-    assert none.image.data[0][inside].std() == pytest.approx(0, abs=1e-6)
+    core = inner(whole)
+    assert none.image.data[0][core].std() == pytest.approx(0, abs=1e-6)
     # relative to the mean: 0.05 at 0.8 is 0.025 at 0.4
-    assert whole.image.data[0][inside].std() == pytest.approx(0.025, rel=1e-4)
+    assert whole.image.data[0][core].std() == pytest.approx(0.025, rel=0.02)
 
 
 def test_each_value_makes_a_translation_and_short_lists_start_again():
@@ -61,8 +96,8 @@ def test_each_value_makes_a_translation_and_short_lists_start_again():
         *("a", "a+paint-2", "a+paint-3"),
         *("b", "b+paint-2", "b+paint-3"),
     ]
-    means = [[pair.image.data[0][pair.labels == n].mean() for n in (1, 2)] for pair in found[:3]]
-    np.testing.assert_allclose(means, [[0.2, 0.9], [0.4, 0.1], [0.6, 0.9]], atol=1e-6)
+    means = [[pair.image.data[0][inner(pair, n)].mean() for n in (1, 2)] for pair in found[:3]]
+    np.testing.assert_allclose(means, [[0.2, 0.9], [0.4, 0.1], [0.6, 0.9]], atol=0.01)
     assert {pair.patient for pair in found[:3]} == {"a"}
 
 
