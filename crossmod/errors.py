@@ -128,7 +128,7 @@ class PluginError(CrossmodError):
 
 
 class NotFinite(PluginError):
-    """What a plugin learned or yielded holds NaN or infinite values."""
+    """A loss, or what a plugin learned or yielded, is NaN or infinite."""
 
 
 @contextmanager

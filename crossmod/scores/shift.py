@@ -83,6 +83,12 @@ def mean_image(images: Cohort) -> Volume | None:
     return volumes[0].with_data((total / len(alike)).astype(np.float32))
 
 
+def in_voxels(image: Volume, mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A shift ``(3,)`` in mm along R, A, S as one in voxels along the axes of an image."""
+    along: NDArray[np.float64] = np.linalg.inv(image.affine[:3, :3]) @ mm
+    return along
+
+
 def edges(volume: Volume) -> Floats:
     """Gradient magnitude per mm ``(I, J, K)``, its mean taken away, faded out towards the ends."""
     steps = np.gradient(volume.data[0], *volume.spacing_mm)

@@ -16,7 +16,7 @@ from crossmod.data.lesions import SHELL_VOXELS
 from crossmod.data.volumes import Case, Cohort, LabelArray, Pair, Volume
 from crossmod.files.tables import read_csv, write_csv
 from crossmod.scores.recovery import Recovery, recover
-from crossmod.scores.shift import shift_mm
+from crossmod.scores.shift import in_voxels, shift_mm
 
 ERASED = 0.2
 """A translation that shows less than this share of what its source shows has erased a structure.
@@ -139,7 +139,7 @@ def survivals(
         first = origin(case.case, origins)
         before, after = first.pair(), case.pair()
         moved = shift_mm(before.image, after.image)
-        voxels = np.linalg.inv(before.image.affine[:3, :3]) @ moved
+        voxels = in_voxels(before.image, moved)
         for name, one, other in _looks(before, after, source):
             rows.append(
                 Survival(

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from crossmod.data.volumes import Cohort, Volume
 from crossmod.scores.features import POSITION, Floats
 from crossmod.scores.recovery import HeldOut, Members, Progress, Recovery
-from crossmod.scores.shift import shift_mm
+from crossmod.scores.shift import in_voxels, shift_mm
 from crossmod.scores.survival import SHOWN, origin
 
 FIGURES = ("survival", "agreement", "volumes", "likeness", "place")
@@ -225,7 +225,7 @@ def _place(source: Cohort, translated: Cohort) -> dict[str, float]:
     moved = []
     for case in translated.cases:
         first, image = origin(case.case, cases).volume(), case.volume()
-        moved.append(np.linalg.inv(first.affine[:3, :3]) @ shift_mm(first, image))
+        moved.append(in_voxels(first, shift_mm(first, image)))
     known = [one for one in moved if np.isfinite(one).all()]
     if not known:
         return {}

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from crossmod.errors import CrossmodError, DataError
+from crossmod.errors import CrossmodError, DataError, NotFinite
 
 WEIGHTS, STATE, ABOUT = "weights.safetensors", "state.pt", "about.json"
 SHOWN = 8  # differences that an error names
@@ -55,7 +55,7 @@ def write(folder: Path, parts: Mapping[str, Part], facts: Mapping[str, Any]) -> 
         facts: numbers and texts that say what training this is.
 
     Raises:
-        CrossmodError: a weight is no number.
+        NotFinite: a weight is NaN or infinite.
         TypeError: the state of a part is not plain.
     """
     _require_finite_weights(parts)
@@ -128,7 +128,7 @@ def require_finite(values: Mapping[str, float], where: str) -> None:
     """
     for name, value in values.items():
         if not np.isfinite(value):
-            raise CrossmodError(
+            raise NotFinite(
                 f"{name} is {value}",
                 where=where,
                 fix="lower learning_rate, or look at these images",
@@ -140,7 +140,7 @@ def _require_finite_weights(parts: Mapping[str, Part]) -> None:
         weights = part.named_parameters() if isinstance(part, nn.Module) else ()
         broken = [key for key, weight in weights if not weight.isfinite().all()]
         if broken:
-            raise CrossmodError(
+            raise NotFinite(
                 f"weights of '{name}' are no longer numbers: {', '.join(broken[:SHOWN])}",
                 fix="lower learning_rate; the last checkpoint is kept",
             )

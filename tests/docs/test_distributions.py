@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from crossmod.recipe.load import load_all
 from crossmod.stages import code, entry_points, find
@@ -65,7 +66,9 @@ def test_it_is_a_distribution_with_tests_and_a_page(folder: Path, installed: Pat
     about = project(folder)
     assert about["project"]["name"] == folder.name
     assert about["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [package(folder).name]
+    assert about["project"]["version"] == project(ROOT)["project"]["version"]
     assert (package(folder) / "py.typed").exists()
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert list((folder / "tests").glob("test_*.py"))
     page = (folder / "README.md").read_text(encoding="utf-8")
     [(name, module)] = points(folder).items()
@@ -88,6 +91,17 @@ def test_it_uses_public_names_and_no_other_plugin(folder: Path) -> None:
         for name in imported(ast.walk(ast.parse(file.read_text(encoding="utf-8")))):
             top = name.partition(".")[0]
             assert name in PUBLIC or top == own or not top.startswith("crossmod"), (file, name)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_it_asks_for_what_crossmod_asks_for(folder: Path) -> None:
+    ours, theirs = (project(place)["project"] for place in (ROOT, folder))
+    assert theirs["requires-python"] == ours["requires-python"]
+    bounds = {Requirement(line).name: line for line in ours["dependencies"]}
+    shared = [line for line in theirs["dependencies"] if Requirement(line).name in bounds]
+    assert shared == [bounds[Requirement(line).name] for line in shared]
+    [core] = [line for line in theirs["dependencies"] if Requirement(line).name == "crossmod"]
+    assert ours["version"] in Requirement(core).specifier
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

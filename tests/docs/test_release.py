@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
@@ -20,6 +21,16 @@ ROOT = Path(__file__).parents[2]
 TABLES = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = TABLES["project"]
 PACKAGES = TABLES["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+OWN = sorted(ROOT.glob("plugins/crossmod-*"))
+
+
+class Own(NamedTuple):
+    """A plugin that is a distribution of its own, and what was built of it."""
+
+    folder: Path
+    unpacked: Path
+    sdist: Path
+    wheel: Path
 
 
 def called(*words: str | Path, cwd: Path = ROOT) -> str:
@@ -100,13 +111,11 @@ def is_installed(name: str) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment that has the wheel, its dependencies and nothing else."""
-    place = tmp_path_factory.mktemp("installed") / "venv"
+def environment(place: Path, *names: str) -> list[str | Path]:
+    """An environment with what distributions need and nothing else; how to call pip for it."""
     called(sys.executable, "-m", "venv", "--without-pip", place)
     [site] = place.glob("lib/python*/site-packages")
-    for name in dependencies("crossmod") - {"crossmod"}:
+    for name in set[str]().union(*map(dependencies, names)) - {"crossmod"}:
         one = distribution(name)
         tops = {
             file.parts[0] for file in one.files or () if file.parts[0] not in ("..", "__pycache__")
@@ -115,7 +124,14 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             if not (site / top).exists():
                 (site / top).symlink_to(Path(str(one.locate_file(top))))
     pip = [sys.executable, "-m", "pip", "--python", place / "bin" / "python"]
-    called(*pip, "install", "--no-deps", "--no-index", wheel)
+    return [*pip, "install", "--no-deps", "--no-index"]
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs of an environment that has the wheel, its dependencies and nothing else."""
+    place = tmp_path_factory.mktemp("installed") / "venv"
+    called(*environment(place, "crossmod"), wheel)
     return place / "bin"
 
 
@@ -135,3 +151,62 @@ def test_it_runs_from_an_empty_folder_without_extras(installed: Path, tmp_path: 
     [case, *_] = sorted(path.stem for path in run.glob("*-prepare-target/images/*.nii"))
     crossmod("view", "runs/mine", case, "--out", "page.html")
     assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module", params=OWN, ids=lambda folder: folder.name)
+def own(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Own:
+    """A plugin that is a distribution of its own: its sdist, unpacked, and what was built."""
+    pytest.importorskip("build")
+    folder: Path = request.param
+    place = tmp_path_factory.mktemp("own")
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir"]
+    called(*build, place / "dist", folder)
+    [sdist], [wheel] = (place.glob(f"dist/*{ending}") for ending in (".tar.gz", ".whl"))
+    with tarfile.open(sdist) as archive:
+        archive.extractall(place, filter="data")
+    [unpacked] = place.glob("crossmod_*")
+    return Own(folder, unpacked, sdist, wheel)
+
+
+@pytest.mark.slow
+def test_a_plugin_of_its_own_is_complete(own: Own) -> None:
+    module = own.folder.name.replace("-", "_")
+    files = {*zipfile.ZipFile(own.wheel).namelist()}
+    assert {name.partition("/")[0] for name in files} == {module, f"{own.unpacked.name}.dist-info"}
+    assert f"{own.unpacked.name}.dist-info/licenses/LICENSE" in files
+    for path in (own.folder / module).rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            assert path.relative_to(own.folder).as_posix() in files
+    for name in ("LICENSE", "README.md", "tests"):
+        assert (own.unpacked / name).exists()
+    pytest.importorskip("twine")
+    called(sys.executable, "-m", "twine", "check", "--strict", own.sdist, own.wheel)
+
+
+@pytest.mark.slow
+def test_a_plugin_of_its_own_is_tested_beside_the_wheel(
+    own: Own, wheel: Path, tmp_path: Path
+) -> None:
+    """Its wheel is what its tests import, not the folder that they are started from."""
+    install = environment(tmp_path / "venv", "crossmod", "pytest")
+    called(*install, wheel, own.wheel)
+    programs = tmp_path / "venv" / "bin"
+    assert own.folder.name in plugins_of(programs, tmp_path)
+    called(programs / "python", "-P", "-m", "pytest", "-o", "pythonpath=", cwd=own.unpacked)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", OWN, ids=lambda folder: folder.name)
+def test_a_plugin_of_its_own_is_installed_from_a_checkout(
+    folder: Path, wheel: Path, tmp_path: Path
+) -> None:
+    install = environment(tmp_path / "venv", "crossmod", "hatchling")
+    called(*install, wheel)
+    called(*install, "--no-build-isolation", f"./plugins/{folder.name}")
+    assert folder.name in plugins_of(tmp_path / "venv" / "bin", tmp_path)
+
+
+def plugins_of(programs: Path, folder: Path) -> set[str]:
+    """The distributions whose plugins an environment offers."""
+    rows = json.loads(called(programs / "crossmod", "plugins", "--json", cwd=folder))
+    return {row["distribution"] for row in rows}

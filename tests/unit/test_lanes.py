@@ -15,8 +15,9 @@ import torch
 from crossmod_cyclegan import CycleGAN
 from crossmod_unet3d import UNet3D
 
-from crossmod import Context, CrossmodError
+from crossmod import Context
 from crossmod.engines.local import Local, LocalOptions, Process
+from crossmod.errors import NotFinite
 from crossmod.run.task import Machine
 from crossmod.stages.guard.threads import counted
 from crossmod.store.store import Store
@@ -230,7 +231,7 @@ def test_what_the_profile_or_the_environment_allows_is_the_limit(engine, monkeyp
 def test_a_loss_that_is_no_number_names_its_step():
     means = Means()
     means.add({"loss": torch.tensor(1.0)}, where="step 1")
-    with pytest.raises(CrossmodError, match=r"step 2, case a: loss is nan"):
+    with pytest.raises(NotFinite, match=r"step 2, case a: loss is nan"):
         means.add({"loss": torch.tensor(float("nan"))}, where="step 2, case a")
 
 

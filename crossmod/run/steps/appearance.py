@@ -12,11 +12,11 @@ from crossmod.data.lesions import FitOn
 from crossmod.data.nifti import read_labels
 from crossmod.data.state import State, load_state, save_state
 from crossmod.data.volumes import Cohort, CohortWriter, Pair, Volume
-from crossmod.errors import CrossmodError, DataError, NotFinite
+from crossmod.errors import DataError, NotFinite
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.crops import crops_that_differ
 from crossmod.run.steps.extents import Extent, Extents
-from crossmod.run.steps.failures import diverged, failure_in, note_failure
+from crossmod.run.steps.failures import failure_in, note_failure
 from crossmod.run.steps.scans import Prepare
 from crossmod.stages import contract
 from crossmod.stages.base import Augmenter, PairTranslator, Translator
@@ -57,8 +57,8 @@ class Fit(PluginStep):
                 ctx.log(f"warning: {text}")
         try:
             state = contract.learned(stage.fit(labeled, target, ctx), self.use.who)
-        except CrossmodError as error:
-            if not (self.is_try and diverged(error)):
+        except NotFinite as error:
+            if not self.is_try:
                 raise
             note_failure(ctx.folder, error)
         else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from crossmod.data.volumes import Cohort
-from crossmod.scores.shift import mean_shift_mm
+from crossmod.scores.shift import in_voxels, mean_shift_mm
 from crossmod.scores.survival import SHIFTED_VOXELS, told
 
 
@@ -22,7 +22,7 @@ def crops_that_differ(source: Cohort, target: Cohort) -> Iterator[str]:
         moved = mean_shift_mm(one, other)
         if np.isnan(moved).any():
             continue
-        voxels = np.linalg.inv(one.cases[0].volume().affine[:3, :3]) @ moved
+        voxels = in_voxels(one.cases[0].volume(), moved)
         if np.abs(voxels).max() > SHIFTED_VOXELS:
             where = f" of center {center}" if center else ""
             yield (

@@ -5,20 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from crossmod.errors import CrossmodError, NotFinite
+from crossmod.errors import NotFinite
 
 FAILURE = "failed.json"
 
 
-def diverged(error: CrossmodError) -> bool:
-    """Whether numbers that are NaN or infinite are what an error is about.
-
-    Training loops raise a plain `CrossmodError` for that, and for nothing else.
-    """
-    return isinstance(error, NotFinite) or type(error) is CrossmodError
-
-
-def note_failure(folder: Path, error: CrossmodError) -> None:
+def note_failure(folder: Path, error: NotFinite) -> None:
     """Keep why a try failed in the folder of its step."""
     text = json.dumps({"why": error.what})
     (folder / FAILURE).write_text(text, encoding="utf-8")
