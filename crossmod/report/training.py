@@ -95,8 +95,8 @@ def picture(name: str, lines: Sequence[tuple[str, Curve]]) -> Markup:
 
     paths = Markup("").join(
         Markup(
-            '<path d="{}" fill="none" stroke="{}" stroke-width="1.5" stroke-linecap="round"/>'
-        ).format(_path(line, place), color)
+            '<path d="{}" fill="none" stroke="{}" stroke-width="{}" stroke-linecap="round"/>'
+        ).format(_path(line, place), color, 1.5 if len(line) > 1 else 5)
         for color, line in drawn
     )
     return Markup(

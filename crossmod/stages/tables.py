@@ -36,7 +36,7 @@ class TranslateTable(LearningTable):
     """Number of times it is trained, each with another seed. Each try is judged without labels of
     the target; one that has collapsed is not used."""
     use_tries: Literal["best", "all"] = "best"
-    """"best" goes on with the translations of the best try; "all" with those of all tries, as
+    """"best" uses the translations of the best try; "all" uses those of all tries, as
     several translations of each case."""
 
 
