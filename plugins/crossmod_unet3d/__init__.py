@@ -93,7 +93,9 @@ class UNet3DOptions(Options):
     batch_dice: bool = False
     """Take the Dice loss over all patches of a step together."""
     foreground_fraction: Fraction = 0.33
-    """Share of patches centered on a voxel of a structure; each structure is equally likely."""
+    """Share of patches centered on a voxel of a structure; each structure is equally likely. With 1
+    a network never sees what is far from structures, and may find them there. The number per step
+    is rounded, as in nnU-Net; in batches of one, chance decides."""
     augmentation: Augmentation = Augmentation()
     """Probability of each change to a training patch."""
     mirror: tuple[Literal["i", "j", "k"], ...] = ("i", "j", "k")

@@ -79,7 +79,7 @@ class PatchSource:
         options, patch, thick = self.options, self.plan.patch, self.plan.thick_axis
         device = self.ctx.device
         case, shape = self.cases[index], self.cases.shapes[index]
-        forced = is_forced(item, self.plan.batch, options.foreground_fraction)
+        forced = is_forced(item, self.plan.batch, options.foreground_fraction, rng)
         center = draw_center(shape, patch, self.cases.voxels[index], forced, rng)
         motion = draw_motion(thick, options.augmentation, rng)
         if motion:

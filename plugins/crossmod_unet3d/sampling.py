@@ -150,8 +150,13 @@ def _foreground(
     return found
 
 
-def is_forced(item: int, batch: int, fraction: float) -> bool:
-    """Whether an item of a batch must show a structure: the last ones do."""
+def is_forced(item: int, batch: int, fraction: float, rng: np.random.Generator) -> bool:
+    """Whether an item of a batch must show a structure: the last ones do, as in nnU-Net.
+
+    A batch of one could only always do so or never; there, chance decides.
+    """
+    if batch == 1:
+        return bool(rng.random() < fraction)
     return item >= round(batch * (1 - fraction))
 
 

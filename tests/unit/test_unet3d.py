@@ -188,7 +188,15 @@ def test_rare_structures_are_drawn_as_often_as_large_ones():
     [(2, 0.33, 1), (3, 0.33, 1), (4, 0.0, 0), (2, 1.0, 2), (5, 0.5, 3)],
 )
 def test_share_of_forced_patches(batch, fraction, forced):
-    assert sum(is_forced(item, batch, fraction) for item in range(batch)) == forced
+    rng = np.random.default_rng(0)
+    assert sum(is_forced(item, batch, fraction, rng) for item in range(batch)) == forced
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.7, 1.0])
+def test_a_batch_of_one_keeps_the_share_over_the_steps(fraction):
+    rng = np.random.default_rng(0)
+    forced = np.mean([is_forced(0, 1, fraction, rng) for _ in range(2000)])
+    assert forced == pytest.approx(fraction, abs=0.05)  # over four standard deviations
 
 
 def test_cut_pads_with_zeros():
