@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         Spacing,
         Weight,
     )
-    from crossmod.scores.shift import mean_shift_mm
+    from crossmod.scores.shift import in_voxels, mean_shift_mm
     from crossmod.scores.table import Masks, Metric
     from crossmod.stages.base import (
         Augmenter,
@@ -121,6 +121,7 @@ __all__ = [
     "dice",
     "distinct_names",
     "hookimpl",
+    "in_voxels",
     "keep_largest",
     "label_of",
     "load_model",
@@ -152,7 +153,7 @@ _HOMES = {
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
     "crossmod.model.load": ("Model", "load_model"),
     "crossmod.notebook.opened": ("OpenRun", "open_run"),
-    "crossmod.scores.shift": ("mean_shift_mm",),
+    "crossmod.scores.shift": ("in_voxels", "mean_shift_mm"),
     "crossmod.scores.table": ("Masks", "Metric"),
     "crossmod.stages.hooks": ("hookimpl",),
     "crossmod.data.lesions": (

@@ -1,6 +1,6 @@
 """The curves of every training: a small picture for each number it noted, a line for each fold.
 
-They are drawn by hand: there may be forty trainings, and matplotlib takes half a second for each.
+They are drawn by hand: a run may train forty networks, and matplotlib takes half a second for each.
 """
 
 from __future__ import annotations

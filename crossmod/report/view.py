@@ -84,7 +84,7 @@ def write_view(path: Path, content: ViewContent) -> None:
     """Write the page, one HTML file that loads nothing else.
 
     Raises:
-        ValueError: there is no image.
+        ValueError: `content` has no image.
     """
     if not content.images:
         raise ValueError("a page shows one image or more")

@@ -31,8 +31,8 @@ from crossmod.files.digests import digest_of_bytes
 CORE = "crossmod"
 
 NUMBERS = frozenset({
-    "agreement", "dice", "keep_largest", "match_groups", "mean_shift_mm", "measure", "rescale",
-    "touching",
+    "agreement", "dice", "in_voxels", "keep_largest", "match_groups", "mean_shift_mm", "measure",
+    "rescale", "touching",
 })  # fmt: skip
 """Public functions that compute what a plugin gives. The modules they come from count; those of
 data classes, options, stages and errors do not, or every edit there would rerun every plugin."""

@@ -26,6 +26,7 @@ from crossmod import (
     Volume,
     Weight,
     hookimpl,
+    in_voxels,
     mean_shift_mm,
 )
 
@@ -121,14 +122,15 @@ class CycleGAN(Translator[CycleGANOptions]):
     def fit(self, source: Cohort, target: Cohort, ctx: Context) -> State:
         """Train both generators and both discriminators on all slices that show something."""
         from crossmod.torch import prepare, weights_of
+        from crossmod_cyclegan.slices import IN_PLACE
         from crossmod_cyclegan.train import train
 
         prepare(ctx.seed)
         sources = self._slices("source", source, labeled=self.options.needs_labels)
         targets = self._slices("target", target)
         self._refuse_shrinking(min(min(one.image.shape) for one in sources + targets))
-        apart = [voxels_apart(source, target)] if self.options.align else []
-        to_target, to_source = train(sources, targets, self.options, ctx, *apart)
+        apart = voxels_apart(source, target) if self.options.align else IN_PLACE
+        to_target, to_source = train(sources, targets, self.options, ctx, apart)
         return State(weights_of(to_target, "to_target.") | weights_of(to_source, "to_source."))
 
     def _slices(self, modality: str, images: Cohort, *, labeled: bool = False) -> list[Slice]:
@@ -191,12 +193,8 @@ class CycleGAN(Translator[CycleGANOptions]):
 
 def voxels_apart(source: Cohort, target: Cohort) -> FloatArray:
     """How far along I and J target images show heads off the place in source images, ``(2,)``."""
-    moved = mean_shift_mm(source, target)
-    if np.isnan(moved).any():
-        return np.zeros(2, np.float32)
-    steps = source.cases[0].volume().affine[:3, :3]
-    found: FloatArray = np.linalg.solve(steps, moved)[:2].astype(np.float32)
-    return found
+    moved = np.nan_to_num(mean_shift_mm(source, target))  # NaN: nothing to compare
+    return in_voxels(source.cases[0].volume(), moved)[:2].astype(np.float32)
 
 
 @hookimpl

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod import FloatArray, LabelArray, Pair
+from crossmod import FloatArray, Pair
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
@@ -23,6 +23,9 @@ BLUR = 1.5
 
 SMALLEST_CORE = 8
 """Voxels away from the border that tell what a structure looks like; with fewer, all of it does."""
+
+TRUNCATE = 4.0
+"""Standard deviations after which it ends."""
 
 CLEAR = 0.3
 """Where structure and surroundings differ by this or more, intensities alone tell the shares."""
@@ -49,43 +52,53 @@ def painted(pair: Pair, label: int, wanted: float, texture: float) -> FloatArray
     """
     from scipy import ndimage
 
-    image = pair.image.data[0].astype(np.float64)
-    inside = pair.labels == label
+    result = pair.image.data.astype(np.float32)
+    box = _box(pair.labels == label)
+    image, labels = result[0][box].astype(np.float64), pair.labels[box]
+    inside = labels == label
+    near = ndimage.binary_dilation(inside, iterations=REACH)
     core = ndimage.binary_erosion(inside)
     mean = max(float(image[core if core.sum() >= SMALLEST_CORE else inside].mean()), 1e-3)
-    around = _surroundings(image, inside)
-    share = _shares(image, inside, pair.labels, mean, around)
+    around = _surroundings(image, near)
+    share = _shares(image, inside, mean, around) * (near & ((labels == 0) | inside))
     share[core] = 1
     rest = image - (around + share * (mean - around))
     kept = np.where(inside, texture * wanted / mean, 1.0)
     changed = np.where(share > 0, around + share * (wanted - around) + kept * rest, image)
-    found: FloatArray = np.clip(changed, 0, 1).astype(np.float32)[None]
-    return found
+    result[0][box] = changed
+    return np.clip(result, 0, 1)
 
 
-def _surroundings(image: Floats, inside: Mask) -> Floats:
+def _box(inside: Mask) -> tuple[slice, ...]:
+    """The part of a volume that holds a structure and all that its border depends on."""
+    from scipy import ndimage
+
+    [found] = ndimage.find_objects(inside.astype(np.uint8))
+    margin = REACH + SHELL + round(TRUNCATE * BLUR)
+    return tuple(slice(max(0, one.start - margin), one.stop + margin) for one in found)
+
+
+def _surroundings(image: Floats, near: Mask) -> Floats:
     """What lies around the structure, carried to its border; elsewhere it is not used."""
     from scipy import ndimage
 
-    near = ndimage.binary_dilation(inside, iterations=REACH)
     shell = ndimage.binary_dilation(near, iterations=SHELL) & ~near
-    weights = ndimage.gaussian_filter(shell.astype(np.float64), BLUR)
-    values = ndimage.gaussian_filter(np.where(shell, image, 0.0), BLUR)
+    weights = ndimage.gaussian_filter(shell.astype(np.float64), BLUR, truncate=TRUNCATE)
+    values = ndimage.gaussian_filter(np.where(shell, image, 0.0), BLUR, truncate=TRUNCATE)
     found: Floats = np.where(weights > 1e-4, values / np.maximum(weights, 1e-4), image)
     return found
 
 
-def _shares(image: Floats, inside: Mask, labels: LabelArray, mean: float, around: Floats) -> Floats:
-    """How much of each voxel is the structure; voxels of other structures hold none of it.
+def _shares(image: Floats, inside: Mask, mean: float, around: Floats) -> Floats:
+    """How much of each voxel near the structure is the structure.
 
     Intensities tell where the structure stands out, and the label where it does not.
     """
     from scipy import ndimage
 
-    near = ndimage.binary_dilation(inside, iterations=REACH) & ((labels == 0) | inside)
     by_label = ndimage.gaussian_filter(inside.astype(np.float64), SOFT)
     apart = mean - around
     by_image = np.clip((image - around) / np.where(apart == 0, 1.0, apart), 0.0, 1.0)
     told = np.clip(np.abs(apart) / CLEAR, 0.0, 1.0)
-    found: Floats = np.where(near, told * by_image + (1 - told) * by_label, 0.0)
+    found: Floats = told * by_image + (1 - told) * by_label
     return found

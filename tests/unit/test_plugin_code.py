@@ -285,7 +285,7 @@ def test_code_of_the_core_counts_however_it_is_spelled_and_wherever_it_lies() ->
     lesions = core_names("data.lesions")
     assert len(lesions) == 1
     assert {n for names in crossmod._HOMES.values() for n in names} >= code.NUMBERS
-    elsewhere = {"dice", "agreement", "touching", "mean_shift_mm"}
+    elsewhere = {"dice", "agreement", "touching", "in_voxels", "mean_shift_mm"}
     for name in code.NUMBERS - elsewhere:
         assert core_names(name) == lesions
     assert core_names("*") == lesions.union(*map(core_names, elsewhere)) > lesions
