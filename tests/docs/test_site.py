@@ -69,13 +69,11 @@ def test_pictures_are_small() -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("zensical")
     out = tmp_path_factory.mktemp("built") / "site"
     subprocess.run([sys.executable, SCRIPT, out], check=True, capture_output=True)
     return out
 
 
-@pytest.mark.slow
 def test_the_site_is_built_offline(built: Path) -> None:
     for page in site.pages():
         name = page.relative_to(ROOT).with_suffix(".html").as_posix()
