@@ -18,12 +18,12 @@ from crossmod.files.tables import read_csv, write_csv
 from crossmod.scores.recovery import Recovery, recover
 from crossmod.scores.shift import in_voxels, shift_mm
 
-ERASED = 0.2
+ERASED = 0.1
 """A translation that shows less than this share of what its source shows has erased a structure.
 
 What an image shows is the Dice of the small segmenter beyond that of knowing the place alone. Half
-would be too much to ask: tumors are of one brightness in T1 and of many in T2, so that real T2
-scans of the embedded cohort show a quarter of what T1 scans do.
+would be too much to ask: tumors are of one brightness in T1 and of many in T2, so that the true
+T2 of the same patients of the embedded cohort shows a fifth of what their T1 does.
 """
 
 SHOWN = 0.1
