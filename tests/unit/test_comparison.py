@@ -86,6 +86,37 @@ def test_means_spread_and_sizes(comparison: Comparison) -> None:
     assert failed.cases == 0
 
 
+def test_how_far_a_variant_has_gone_from_one_reference_to_the_other() -> None:
+    trials = [
+        trial("a", 1, oracle=0.8, no_adaptation=0.2, augmented=0.50, round_1=0.65),
+        trial("b", 1, augmented=0.14),
+    ]
+    rows = compare_trials(trials, SIZES)
+    gaps = {(row.label, row.round): row.gap_closed for row in rows.rows}
+    assert gaps["a", 0] == pytest.approx(0.5)
+    assert gaps["a", 1] == pytest.approx(0.75)
+    assert gaps["b", 0] == pytest.approx(-0.1)
+    assert math.isnan(gaps["oracle", None])
+    assert "gap closed" in row_sheet(rows, "tumor").columns
+    own = [replace(trials[0], own_references=True), replace(trials[1], own_references=True)]
+    found = {(row.label, row.round): row.gap_closed for row in compare_trials(own, SIZES).rows}
+    assert found["a", 0] == pytest.approx(0.5)
+    assert math.isnan(found["b", 0])
+
+
+def test_a_worse_oracle_leaves_no_gap() -> None:
+    rows = compare_trials([trial("a", 1, oracle=0.2, no_adaptation=0.3, augmented=0.4)], SIZES).rows
+    assert all(math.isnan(row.gap_closed) for row in rows)
+
+
+def test_the_worst_cases_are_counted_over_all_seeds(comparison: Comparison) -> None:
+    [_, first, *_] = comparison.rows
+    values = [mean + 0.01 * (case - 2.5) for mean in (0.5, 0.6) for case in range(6)]
+    assert first.dice_p5 == pytest.approx(np.percentile(values, 5))
+    assert first.dice_below_half == pytest.approx(3 / 12)
+    assert "gap closed" not in row_sheet(comparison, "tumor").columns
+
+
 def test_variants_are_compared_over_the_seeds_they_share(comparison: Comparison) -> None:
     [versus] = [row.versus for row in comparison.rows if row.label == "b"]
     assert versus is not None

@@ -10,6 +10,7 @@ from crossmod.scores.comparison.trials import Comparison, Row
 from crossmod.scores.table import DICE, Metric, reported
 
 ROW_COLUMNS = ("class", "variant", "round", "seeds", "runs", "cases")
+DICE_STATISTICS = ("cases_sd", "p5", "below_half", "gap_closed")
 DIFFERENCE_COLUMNS = (
     *("class", "first", "first_round", "second", "second_round", "cases", "dice_difference"),
     *("t_p", "t_p_holm", "wilcoxon_p", "wilcoxon_p_holm"),
@@ -33,12 +34,14 @@ def write_rows(path: Path, comparison: Comparison) -> None:
 
 
 def _statistics(metric: Metric) -> tuple[str, ...]:
-    return ("mean", "seeds_sd", "cases_sd") if metric is DICE else ("mean", "seeds_sd")
+    return ("mean", "seeds_sd", *DICE_STATISTICS) if metric is DICE else ("mean", "seeds_sd")
 
 
 def _numbers(row: Row, metric: Metric) -> tuple[float, ...]:
     spread = row.spreads[metric.column]
-    return (*spread, row.dice_cases_sd) if metric is DICE else spread
+    if metric is not DICE:
+        return spread
+    return (*spread, row.dice_cases_sd, row.dice_p5, row.dice_below_half, row.gap_closed)
 
 
 def write_differences(path: Path, comparison: Comparison) -> None:

@@ -15,7 +15,10 @@ from crossmod.scores.table import DICE, Metric, reported
 def row_sheet(comparison: Comparison, structure: str) -> Sheet:
     """Variants after each round, with the test against the first; the best of them are bold."""
     rows, sizes = comparison.of(structure), comparison.size_names
-    numbers = [*_metrics(rows), *((DICE, [_of_size(row, size) for row in rows]) for size in sizes)]
+    gaps = [row.gap_closed for row in rows]
+    told = [("gap closed", gaps)] if not all(map(math.isnan, gaps)) else []
+    told += [(f"Dice, {size}", [_of_size(row, size) for row in rows]) for size in sizes]
+    numbers = [*_metrics(rows), *((DICE, values) for _, values in told)]
     columns = [best_rows(metric, _own(rows, values)) for metric, values in numbers]
     lines = []
     for number, row in enumerate(rows):
@@ -23,18 +26,19 @@ def row_sheet(comparison: Comparison, structure: str) -> Sheet:
         best = frozenset(2 + column for column, of in enumerate(columns) if number in of)
         cells = ["" if again else row.label, "" if row.round is None else str(row.round)]
         cells += [_mean_sd(metric, row) for metric in reported()]
-        cells += [DICE.text(_of_size(row, size)) for size in sizes]
+        cells += [DICE.text(values[number]) for _, values in told]
         lines.append(Line([*cells, *_test_cells(row)], best, starts=not again))
     return Sheet(
         f"{structure}, {comparison.split} scans; mean ± standard deviation over seeds",
         (
             *("variant", "round", *(metric.title for metric in reported())),
-            *(f"Dice, {size}" for size in sizes),
+            *(title for title, _ in told),
             *("difference", "p"),
         ),
         lines,
         names=2,
-        note="Bold: the best variant. Difference: of the mean Dice from the first variant after the"
+        note="Bold: the best variant. Gap closed, with both references: from no-adaptation (0) to"
+        " the oracle (1). Difference: of the mean Dice from the first variant after the"
         " same round, or from its last one. p: two-sided Wilcoxon test over cases, corrected"
         " (Holm)",
     )

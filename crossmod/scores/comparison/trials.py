@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+
+import numpy as np
 
 from crossmod.scores.comparison.differences import Cell, Difference, all_differences
 from crossmod.scores.final import REFERENCES
@@ -61,6 +63,10 @@ class Row:
             deviation over the seeds' means.
         dice_seeds: mean Dice over cases, for each seed.
         dice_cases_sd: standard deviation over cases, each case averaged over seeds.
+        dice_p5: 5th percentile of Dice over cases and seeds.
+        dice_below_half: share of cases and seeds with a Dice below 0.5.
+        gap_closed: share of the way from "no-adaptation" (0) to "oracle" (1) that the mean Dice
+            has gone; NaN without both references, or if the oracle is not the better one.
         by_size: "small", "medium", "large" -> mean Dice; sizes without a case are missing.
         versus: the test against the first variant after the same round; of a last round that the
             first variant does not have, against its last one.
@@ -75,6 +81,9 @@ class Row:
     spreads: Mapping[str, tuple[float, float]]
     dice_seeds: Sequence[float]
     dice_cases_sd: float
+    dice_p5: float
+    dice_below_half: float
+    gap_closed: float
     by_size: Mapping[str, float]
     versus: Difference | None
 
@@ -141,7 +150,22 @@ def compare_trials(trials: Sequence[Trial], sizes: Sizes) -> Comparison:
         if cell.structure == structure
     ]
     split = next((score.split for trial in trials for score in trial.scores), "")
-    return Comparison(split, rows, tests, sizes)
+    return Comparison(split, _with_gaps(rows), tests, sizes)
+
+
+def _with_gaps(rows: Sequence[Row]) -> list[Row]:
+    """Place the mean Dice of each row between those of the references of its variant."""
+    means = {(row.structure, row.label): row.spreads[DICE.column][0] for row in rows}
+
+    def gap_closed(row: Row) -> float:
+        high, low = (
+            means.get((row.structure, _reference(row.label, stage)), shared)
+            for stage in REFERENCES
+            for shared in [means.get((row.structure, stage), math.nan)]
+        )
+        return (row.spreads[DICE.column][0] - low) / (high - low) if high > low else math.nan
+
+    return [row if row.round is None else replace(row, gap_closed=gap_closed(row)) for row in rows]
 
 
 def _reference(variant: str, stage: str) -> str:
@@ -163,7 +187,7 @@ def _cells(trials: Sequence[Trial]) -> dict[tuple[str, str, int | None], Cell]:
 
 def _row(cell: Cell, runs: int, sizes: Sizes, tests: Sequence[Difference], first: str) -> Row:
     dice = {case: value for case, value in cell.by_case(DICE).items() if not math.isnan(value)}
-    volumes = cell.volumes()
+    volumes, all_dice = cell.volumes(), cell.known(DICE)
     groups: dict[str, list[float]] = {}
     for case, value in dice.items():
         groups.setdefault(sizes.name(volumes[case]), []).append(value)
@@ -184,6 +208,9 @@ def _row(cell: Cell, runs: int, sizes: Sizes, tests: Sequence[Difference], first
         {m.column: mean_and_sd(cell.seed_means(m)) for m in reported()},
         cell.seed_means(DICE),
         mean_and_sd(list(dice.values()))[1],
+        float(np.percentile(all_dice, 5)) if all_dice else math.nan,
+        float(np.mean(np.less(all_dice, 0.5))) if all_dice else math.nan,
+        math.nan,
         {name: mean_and_sd(values)[0] for name, values in groups.items()},
         next(versus, None),
     )
