@@ -2,8 +2,8 @@
 
 On GPUs, torch's own gradients of both add in an order that changes from run to run, and raise an
 error where that is not allowed. Here every element is added in a fixed order there. Values are
-those of `torch.nn.ReflectionPad2d` to the bit, and of bilinear `torch.nn.Upsample` but for
-rounding. On a CPU torch's own are used, which have a fixed order and are faster channels last.
+those of `torch.nn.ReflectionPad2d` to the bit, and of bilinear `interpolate` but for rounding. On
+a CPU torch's own are used, which have a fixed order and are faster channels last.
 """
 
 from __future__ import annotations
@@ -32,12 +32,19 @@ class Reflection(nn.Module):
 
 
 class Doubling(nn.Module):
-    """Doubles the resolution by bilinear interpolation between the centers of pixels."""
+    """Doubles the resolution by bilinear interpolation; even pixels are the old ones.
+
+    A convolution of three pixels with stride 2 is centered on even pixels, so this undoes it in
+    place. Interpolation between the centers of pixels, as `torch.nn.Upsample` does, would move
+    images by half a pixel in each direction, and anatomy with them.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, C, 2 H, 2 W)``."""
+        """Map ``(B, C, H, W)`` to ``(B, C, 2 H, 2 W)``; the last row and column are repeated."""
         if images.device.type == "cpu":
-            return functional.interpolate(images, scale_factor=2, mode="bilinear")
+            size = [2 * side - 1 for side in images.shape[-2:]]
+            larger = functional.interpolate(images, size, mode="bilinear", align_corners=True)
+            return functional.pad(larger, (0, 1, 0, 1), mode="replicate")
         return doubled_in_order(images)
 
 
@@ -107,18 +114,11 @@ def _folded(gradient: Tensor, axis: int, width: tuple[int, int]) -> Tensor:
 
 
 def _doubled(images: Tensor, axis: int) -> Tensor:
-    """Each pixel becomes two, a quarter of the way to its neighbors; the outermost stay."""
+    """After each pixel the mean of it and the next; the last stands twice."""
     count = images.shape[axis] - 1
-    shape = list(images.shape)
-    shape.insert(axis + 1, 2)
-    result = images.new_empty(shape)
-    even, odd = result.unbind(axis + 1)
     left, right = images.narrow(axis, 0, count), images.narrow(axis, 1, count)
-    torch.lerp(right, left, 0.25, out=even.narrow(axis, 1, count))
-    torch.lerp(left, right, 0.25, out=odd.narrow(axis, 0, count))
-    even.narrow(axis, 0, 1).copy_(images.narrow(axis, 0, 1))
-    odd.narrow(axis, count, 1).copy_(images.narrow(axis, count, 1))
-    return result.flatten(axis, axis + 1)
+    between = torch.cat([torch.lerp(left, right, 0.5), images.narrow(axis, count, 1)], axis)
+    return torch.stack([images, between], axis + 1).flatten(axis, axis + 1)
 
 
 def _halved(gradient: Tensor, axis: int) -> Tensor:
@@ -126,9 +126,7 @@ def _halved(gradient: Tensor, axis: int) -> Tensor:
     shape = list(gradient.shape)
     shape[axis : axis + 1] = [count + 1, 2]
     even, odd = gradient.reshape(shape).unbind(axis + 1)
-    result: Tensor = (even + odd).mul_(0.75)
-    result.narrow(axis, 0, count).add_(even.narrow(axis, 1, count), alpha=0.25)
-    result.narrow(axis, 1, count).add_(odd.narrow(axis, 0, count), alpha=0.25)
-    result.narrow(axis, 0, 1).add_(even.narrow(axis, 0, 1), alpha=0.25)
-    result.narrow(axis, count, 1).add_(odd.narrow(axis, count, 1), alpha=0.25)
+    result: Tensor = torch.add(even, odd, alpha=0.5)
+    result.narrow(axis, 1, count).add_(odd.narrow(axis, 0, count), alpha=0.5)
+    result.narrow(axis, count, 1).add_(odd.narrow(axis, count, 1), alpha=0.5)
     return result

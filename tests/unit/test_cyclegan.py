@@ -129,7 +129,7 @@ SAME_AS_TORCH = {
         lambda images: reflected_in_order(images, (0, 2), (1, 3)),
         torch.nn.ReflectionPad2d((1, 3, 0, 2)),
     ),
-    "doubling": (doubled_in_order, torch.nn.Upsample(scale_factor=2, mode="bilinear")),
+    "doubling": (doubled_in_order, Doubling()),
     "reflection 3 on a CPU": (Reflection(3), torch.nn.ReflectionPad2d(3)),
 }
 
@@ -144,7 +144,7 @@ def test_layers_with_repeatable_gradients_are_those_of_torch(name, size, dtype):
     expected, slopes = value_and_gradient(torch_layer, images)
     assert value.dtype == gradient.dtype == dtype
     if name == "doubling":
-        # Both interpolate along two axes, with at most three roundings each time.
+        # The one for CPUs. Both interpolate along two axes, with at most three roundings each time.
         close = 2 * 6 * torch.finfo(dtype).eps / 2
         assert (value - expected).abs().max() <= close * images.abs().max()
         assert (gradient - slopes).abs().max() <= close * 4 * 6  # four times the largest weight
@@ -152,6 +152,15 @@ def test_layers_with_repeatable_gradients_are_those_of_torch(name, size, dtype):
         # Gradients are sums of at most nine whole numbers up to 6, exact in any format.
         assert torch.equal(value, expected)
         assert torch.equal(gradient, slopes)
+
+
+@pytest.mark.parametrize("layer", [Doubling(), doubled_in_order])
+def test_doubling_undoes_a_strided_convolution_in_place(layer):
+    image = torch.arange(12.0)[:, None] + 20 * torch.arange(8.0)
+    center = torch.zeros(1, 1, 3, 3)
+    center[..., 1, 1] = 1
+    halved = torch.nn.functional.conv2d(image[None, None], center, stride=2, padding=1)
+    torch.testing.assert_close(layer(halved)[0, 0, :-1, :-1], image[:-1, :-1])
 
 
 def test_one_pixel_is_doubled():
