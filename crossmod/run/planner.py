@@ -131,9 +131,9 @@ class Planner:
             self._segment(last, training)
             if first:
                 self._gate(last)
+        if last == "no-adaptation" and last not in recipe.evaluate.compare:
+            self._segment(last, training)
         if recipe.pseudo_label:
-            if (last, "target") not in plan.predictions:
-                self._segment(last, training)
             use = self.checked.uses["pseudo_label", ""]
             self._self_train(use, recipe.pseudo_label, training, last)
 

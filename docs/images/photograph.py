@@ -1,6 +1,6 @@
 """Take the pictures of the gallery in headless Chromium.
 
-    python docs/images/photograph.py runs/quickstart runs/singan-schedules
+    python docs/images/photograph.py runs/quickstart runs/what-works
 
 A finished run, and one with variants and seeds. Pictures are written beside this file.
 """

@@ -42,6 +42,15 @@ def test_why_a_step_runs(copied: Tiny) -> None:
     assert re.search(r" e *$", row(removed, "prepare-target"))  # as the other preparations
 
 
+def test_a_segmenter_is_trained_even_if_every_other_stage_is_left_out(copied: Tiny) -> None:
+    nothing = settings(
+        "translate=false", "augment=false", "pseudo_label=false", "evaluate.compare=[]"
+    )
+    shown = copied.go("--dry-run", *nothing)
+    assert row(shown, "train-no-adaptation")
+    assert row(shown, "score-no-adaptation-validation")
+
+
 def test_what_somebody_put_into_a_run_folder_stays(copied: Tiny) -> None:
     changed = ["--set", "translate.sharpen.iterations=1"]
     [shown] = copied.result.folder.glob("*-translate-sharpen")

@@ -341,9 +341,9 @@ def test_a_new_translator_stands_before_the_one_that_follows_it(tmp_path: Path) 
     added = '[translate.first]\nuse = "repaint"\nstructures = [{ means = [0.3] }]\n'
     child = tmp_path / "child.toml"
     for after, order in (
-        ("", ["gan", "sharpen", "first"]),
-        ("[translate.gan]\n", ["first", "gan", "sharpen"]),
-        ("[translate.sharpen]\n", ["gan", "first", "sharpen"]),
+        ("", ["paint", "gan", "sharpen", "first"]),
+        ("[translate.gan]\n", ["paint", "first", "gan", "sharpen"]),
+        ("[translate.sharpen]\n", ["paint", "gan", "first", "sharpen"]),
     ):
         child.write_text(f'extends = "quickstart"\n{added}{after}')
         [checked] = load_all(child, [])

@@ -130,7 +130,7 @@ def test_a_new_recipe_is_the_old_one_until_a_line_is_uncommented(
     changed = mine.recipe.model_copy(update={"title": base.recipe.title})
     assert (changed, mine.uses) == (base.recipe, base.uses)
     edited = text.replace("# [segment]\n", "[segment]\n").replace(
-        "# batch_size = 2", "batch_size = 3"
+        "# batch_size = 1", "batch_size = 3"
     )
     file.write_text(edited, encoding="utf-8")
     assert load_all(file)[0].uses["segment", ""].options.batch_size == 3  # type: ignore[attr-defined]
