@@ -26,7 +26,8 @@ from clusters import (
 )
 from program import SMOKE, Program, Result
 
-INSTALLED = any(one.name == "ray" for one in distributions())  # a folder of that name is no ray
+# find_spec would take the folder of these tests for the package.
+INSTALLED = any(one.name == "ray" for one in distributions())
 
 pytestmark = [
     pytest.mark.slow,

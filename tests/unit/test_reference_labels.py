@@ -87,9 +87,9 @@ def test_nothing_but_the_oracle_learns_from_labels_of_the_target(
     for plan in plans:
         assert plan.scores, "references were not found"
         check(plan)
-    names = {step.name for plan in plans for step in plan.steps}
-    if settings:  # else this test would not see what it is about
-        assert {"prepare-oracle", "predict-oracle-target", "continue"} <= names
+    if settings:  # else this test would not see what it is about; a variant may compare nothing
+        wanted = {"prepare-oracle", "predict-oracle-target", "continue"}
+        assert any(wanted <= {step.name for step in plan.steps} for plan in plans)
 
 
 @pytest.mark.parametrize("use", ["best", "all"])

@@ -45,7 +45,7 @@ class Cell:
         """For every seed the mean over its cases that have the structure."""
         return [mean_and_sd(known(of.values(), metric))[0] for of in self.seeds.values()]
 
-    def known(self, metric: Metric) -> list[float]:
+    def values(self, metric: Metric) -> list[float]:
         """The scores of all cases with all seeds, where there is one."""
         return [value for of in self.seeds.values() for value in known(of.values(), metric)]
 

@@ -65,11 +65,11 @@ class Row:
         dice_cases_sd: standard deviation over cases, each case averaged over seeds.
         dice_p5: 5th percentile of Dice over cases and seeds.
         dice_below_half: share of cases and seeds with a Dice below 0.5.
-        gap_closed: share of the way from "no-adaptation" (0) to "oracle" (1) that the mean Dice
-            has gone; NaN without both references, or if the oracle is not the better one.
         by_size: "small", "medium", "large" -> mean Dice; sizes without a case are missing.
         versus: the test against the first variant after the same round; of a last round that the
             first variant does not have, against its last one.
+        gap_closed: share of the way from "no-adaptation" (0) to "oracle" (1) that the mean Dice
+            has gone; NaN without both references, or if the oracle is not the better one.
     """
 
     structure: str
@@ -83,9 +83,9 @@ class Row:
     dice_cases_sd: float
     dice_p5: float
     dice_below_half: float
-    gap_closed: float
     by_size: Mapping[str, float]
     versus: Difference | None
+    gap_closed: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -158,12 +158,11 @@ def _with_gaps(rows: Sequence[Row]) -> list[Row]:
     means = {(row.structure, row.label): row.spreads[DICE.column][0] for row in rows}
 
     def gap_closed(row: Row) -> float:
-        high, low = (
-            means.get((row.structure, _reference(row.label, stage)), shared)
-            for stage in REFERENCES
-            for shared in [means.get((row.structure, stage), math.nan)]
-        )
-        return (row.spreads[DICE.column][0] - low) / (high - low) if high > low else math.nan
+        shared = [means.get((row.structure, stage), math.nan) for stage in REFERENCES]
+        own = [(row.structure, _reference(row.label, stage)) for stage in REFERENCES]
+        oracle, nothing = map(means.get, own, shared)
+        reached = row.spreads[DICE.column][0] - nothing
+        return reached / (oracle - nothing) if oracle > nothing else math.nan
 
     return [row if row.round is None else replace(row, gap_closed=gap_closed(row)) for row in rows]
 
@@ -187,7 +186,7 @@ def _cells(trials: Sequence[Trial]) -> dict[tuple[str, str, int | None], Cell]:
 
 def _row(cell: Cell, runs: int, sizes: Sizes, tests: Sequence[Difference], first: str) -> Row:
     dice = {case: value for case, value in cell.by_case(DICE).items() if not math.isnan(value)}
-    volumes, all_dice = cell.volumes(), cell.known(DICE)
+    volumes, all_dice = cell.volumes(), cell.values(DICE)
     groups: dict[str, list[float]] = {}
     for case, value in dice.items():
         groups.setdefault(sizes.name(volumes[case]), []).append(value)
@@ -210,7 +209,6 @@ def _row(cell: Cell, runs: int, sizes: Sizes, tests: Sequence[Difference], first
         mean_and_sd(list(dice.values()))[1],
         float(np.percentile(all_dice, 5)) if all_dice else math.nan,
         float(np.mean(np.less(all_dice, 0.5))) if all_dice else math.nan,
-        math.nan,
         {name: mean_and_sd(values)[0] for name, values in groups.items()},
         next(versus, None),
     )
