@@ -44,7 +44,7 @@ MOST = 2
 FEW = 10
 """Real lesions that say little of a distribution."""
 
-Distinct = AfterValidator(lesions._distinct)
+Distinct = AfterValidator(lesions.distinct_numbers)
 By = Annotated[Literal["guided"], Tag("guided")]
 EitherOr = Discriminator(lambda value: "guided" if isinstance(value, str) else "list")
 Factors = Annotated[Annotated[tuple[Positive, ...], Distinct, Tag("list")] | By, EitherOr]
@@ -221,7 +221,7 @@ def guided(
     real: Cohort,
     classes: Mapping[str, int],
     *,
-    originals: bool = True,
+    originals: Cohort | None = None,
     log: Callable[[str], None] = lambda text: None,
 ) -> OptionsT:
     """Options of a stage whose guided groups know what each lesion of a cohort gets.
@@ -234,7 +234,7 @@ def guided(
         cohort: the labeled images that the stage is going to get.
         real: pseudo-labeled target scans of the newest round.
         classes: class name -> label.
-        originals: whether the training holds these images too, beside the copies.
+        originals: those of these images that the training holds beside the copies; None is all.
         log: takes lines.
     """
     label = label_of(getattr(options, "structure", ""), classes)
@@ -245,24 +245,25 @@ def guided(
     if not len(sample):
         return options
     groups: tuple[Any, ...] = tuple(getattr(options, "groups", ()))
-    members, every = _members(groups, cohort, label)
-    guide = Guide(sample, figures_of(every if originals else ()), log)
+    kept = {case.case for case in (cohort if originals is None else originals).cases}
+    members, before = _members(groups, cohort, label, kept)
+    guide = Guide(sample, figures_of(before), log)
     filled = tuple(guide.fill(one, found) for one, found in zip(groups, members, strict=True))
     return options.model_copy(update={"groups": filled})
 
 
 def _members(
-    groups: tuple[RescaleGroup, ...], cohort: Cohort, label: int
+    groups: tuple[RescaleGroup, ...], cohort: Cohort, label: int, kept: set[str]
 ) -> tuple[list[list[Lesion]], list[Lesion]]:
-    """The lesions of each group, and all of a cohort."""
+    """The lesions of each group, and those of the cases that are kept."""
     members: list[list[Lesion]] = [[] for _ in groups]
-    every = []
+    before = []
     for pair, lesion in _lesions(cohort, label):
-        every.append(lesion)
+        before += [lesion] if pair.case in kept else []
         for group, found in zip(groups, members, strict=True):
             if group.where.matches(pair, lesion):
                 found.append(lesion)
-    return members, every
+    return members, before
 
 
 def _lesions(cohort: Cohort, label: int) -> Iterator[tuple[Any, Lesion]]:

@@ -141,9 +141,10 @@ class Where(Options):
         )
 
 
-def _distinct(numbers: tuple[float, ...]) -> tuple[float, ...]:
+def distinct_numbers(numbers: tuple[float, ...]) -> tuple[float, ...]:
+    """Refuse a list that names a copy twice."""
     if len({f"{number:g}" for number in numbers}) < len(numbers):
-        raise ValueError("each number may stand here once")
+        raise ValueError("list each number once")
     return numbers
 
 
@@ -154,9 +155,9 @@ class RescaleGroup(Options):
     """Becomes part of the names of the new cases."""
     where: Where = Where()
     """Which pairs belong to the group; without conditions every pair that has the structure."""
-    factors: Annotated[tuple[Positive, ...], AfterValidator(_distinct)] = ()
+    factors: Annotated[tuple[Positive, ...], AfterValidator(distinct_numbers)] = ()
     """Each factor makes one new pair: below 1 darkens, above 1 brightens (the paper's lambda)."""
-    means: Annotated[tuple[Fraction, ...], AfterValidator(_distinct)] = ()
+    means: Annotated[tuple[Fraction, ...], AfterValidator(distinct_numbers)] = ()
     """Each makes one new pair whose lesion has this mean intensity, in [0, 1]: the factor follows
     from what the translator made of the lesion, which differs from one training to the next."""
 

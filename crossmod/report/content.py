@@ -76,7 +76,7 @@ class ReportContent:
         augmented: the added copies alone, named ``{original}+{suffix}``; the newest ones, where
             each round of self-training has others.
         guided: (stage, copies) of every stage that learned from other copies than the one before.
-        keeps_originals: whether stages learned from the originals of these copies, too.
+        originals: the images that stages learned from beside copies; None is all of them.
         rounds: the pseudo-labeled target cohort of each round, oldest first.
         panels: (caption, PNG) that plugins saved.
         predictions: (stage, case -> predicted label map) of the validation split, native grid.
@@ -120,7 +120,7 @@ class ReportContent:
     survival: Sequence[Row] = ()
     trainings: Sequence[tuple[str, Mapping[str, Curve]]] = ()
     guided: Sequence[tuple[str, Cohort]] = ()
-    keeps_originals: bool = True
+    originals: Cohort | None = None
     tries: Sequence[Tried] = ()
 
     @property

@@ -41,17 +41,17 @@ class Surveyed:
 
     source: Sequence[Sighting]
     training: Sequence[Sighting]
+    originals: Sequence[Sighting]
     target: Sequence[Sighting]
     added: Sequence[Sighting]
     pseudo: Sequence[Sighting]
     guided: Sequence[tuple[str, Sequence[Sighting]]]
 
-    def coverage(self, keeps_originals: bool) -> Coverage | None:
+    def coverage(self) -> Coverage | None:
         """How far the training is from the target without copies and with those of each stage."""
-        kept = self.training if keeps_originals else ()
         each = self.guided or ([("", self.added)] if self.added else [])
         told = [
-            (f"with the copies for {stage}" if stage else "with copies", [*kept, *added])
+            (f"with the copies for {stage}" if stage else "with copies", [*self.originals, *added])
             for stage, added in each
         ]
         return coverage_of([("without copies", self.training), *told], self.pseudo)
@@ -76,7 +76,7 @@ def write_report(path: Path, content: ReportContent) -> list[Chart]:
         content: what to show. Parts that are empty are left out or said to be empty.
     """
     seen = _survey(content)
-    coverage = seen.coverage(content.keeps_originals)
+    coverage = seen.coverage()
     with drawing():
         charts = _cohort_charts(content, seen, coverage)
         results = [_results(content, split) for split in splits(content)]
@@ -109,9 +109,11 @@ def _survey(content: ReportContent) -> Surveyed:
 
     source = look(content.source)
     guided = [(stage, look(copies)) for stage, copies in content.guided]
+    training = look(content.training[1]) if content.translated else source
     return Surveyed(
         source,
-        look(content.training[1]) if content.translated else source,
+        training,
+        training if content.originals is None else look(content.originals),
         look(content.target),
         guided[-1][1] if guided else look(content.augmented),
         look(content.rounds[-1] if content.rounds else None),

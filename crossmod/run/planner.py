@@ -28,6 +28,7 @@ from crossmod.run.steps import (
     Fit,
     Gate,
     Judge,
+    Originals,
     Predict,
     Prepare,
     PseudoLabel,
@@ -124,8 +125,7 @@ class Planner:
         for use, table in zip(self.checked.augmenters, recipe.augment.values(), strict=True):
             plan.copies.append(self._apply(Augment, use, table, base))
         if plan.copies:
-            originals = all(table.keep_originals for table in recipe.augment.values())
-            training = (*(training if originals else ()), *plan.copies)
+            training = (self._originals(base), *plan.copies)
             first = last == "no-adaptation"
             last = "augmented"
             self._segment(last, training)
@@ -136,6 +136,17 @@ class Planner:
         if recipe.pseudo_label:
             use = self.checked.uses["pseudo_label", ""]
             self._self_train(use, recipe.pseudo_label, training, last)
+
+    def _originals(self, images: Step) -> Step:
+        """Those images that stay in the training beside copies."""
+        tables = self.recipe.augment.values()
+        copies = zip(self.made.copies, tables, strict=True)
+        instead = tuple(step for step, table in copies if not table.keep_originals)
+        if instead:
+            self.made.originals = self._add(
+                Originals(name="originals", images=images, copies=instead)
+            )
+        return self.made.originals or images
 
     def _translate(self) -> Step:
         """Apply the translators one after the other; gives the images to learn from."""
@@ -200,9 +211,8 @@ class Planner:
         """What a round trains on in place of a step: copies that pseudo-labels decide, anew."""
         if not isinstance(step, Augment) or not step.is_guided:
             return step
-        originals = any(not isinstance(one, Augment) for one in training)
         name = f"{step.use.name}-round-{number}"
-        return self._add(replace(step, name=name, real=real, originals=originals))
+        return self._add(replace(step, name=name, real=real, originals=training[0]))
 
     def _gate(self, stage: str) -> None:
         """End the run after this stage if it is not good enough, where the recipe asks for it."""

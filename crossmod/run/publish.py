@@ -97,7 +97,7 @@ def publish_report(run: Run) -> None:
         survival=read_survival(table) if (table := run.survival_table()) else (),
         trainings=_trainings(run),
         guided=copies if len(copies) > 1 else (),
-        keeps_originals=all(table.keep_originals for table in checked.recipe.augment.values()),
+        originals=_originals(run),
         tries=_tried(run),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
@@ -204,6 +204,12 @@ def _copies(run: Run) -> list[tuple[str, Cohort]]:
             made.append((f"round {number}", [*anew, *(s for s in made[0][1] if not s.is_guided)]))
     found = [(stage, list(_cohorts(run, steps).values())) for stage, steps in made]
     return [(stage, reduce(add, cohorts)) for stage, cohorts in found if cohorts]
+
+
+def _originals(run: Run) -> Cohort | None:
+    """The images that stayed in the training beside copies of others; None where all did."""
+    kept = run.plan.originals
+    return Cohort.load(kept.folder(run.store)) if kept and kept in run.reached else None
 
 
 def _tried(run: Run) -> list[Tried]:

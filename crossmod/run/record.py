@@ -67,7 +67,8 @@ def _references(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
 def _held_out(step: Predict, plan: Plan, shown: Mapping[str, str], store: Store) -> HeldOut | None:
     """The source scans, as translated last, from which folds did not learn."""
     images = plan.translations[-1] if plan.translations else plan.source
-    ours = {one.key for one in (images, *plan.copies)}
+    kept = (plan.originals,) if plan.originals else ()
+    ours = {one.key for one in (images, *kept, *plan.copies)}
     models = step.models
     if len(models) == 1 or not any(one.key in ours for one in models[0].labeled):
         return None

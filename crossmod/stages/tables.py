@@ -44,8 +44,9 @@ class AugmentTable(LearningTable):
     """A stage that adds labeled pairs."""
 
     keep_originals: bool = True
-    """Train on the originals too; switch off if the translator gave lesions a wrong appearance,
-    which the originals would teach."""
+    """Train on the originals too. Switch off if the translator gave these lesions a wrong
+    appearance, which the originals would teach: copies then take the place of their originals, and
+    images without a copy stay."""
 
 
 class SegmentTable(StageTable):

@@ -306,10 +306,19 @@ def test_a_last_round_on_the_target_alone_needs_no_copies() -> None:
     assert [step.name for step in plan.steps if isinstance(step, Augment)] == ["augment-tumors"]
 
 
-def test_copies_beside_no_originals_are_chosen_for_themselves() -> None:
-    alone = planned(*GUIDED, "augment.tumors.keep_originals=false")
-    [step] = [one for one in alone.steps if isinstance(one, Augment) and one.real]
-    assert step.settings["originals"] is False
+def test_copies_are_chosen_beside_the_originals_that_stay(own: Cohort, tmp_path: Path) -> None:
+    real = cohort(tmp_path, [pair(f"t{n}", 0.4 + 0.04 * n) for n in range(10)])
+    options = NaiveRescaleOptions(structure="tumor", groups=[GUIDES["means"]])
+    told: dict[str, str] = {}
+    for name, stay in (
+        ("all", None),
+        ("same", own),
+        ("one", own.only(lambda one: one.case == "s0")),
+    ):
+        said: list[str] = []
+        guided(options, own, real, CLASSES, originals=stay, log=said.append)
+        told[name] = said[1]
+    assert told["all"] == told["same"] != told["one"]
 
 
 def test_a_recipe_without_rounds_is_refused() -> None:

@@ -14,6 +14,7 @@ from crossmod.run.steps.segmentation import (
     label_map,
 )
 from crossmod.run.steps.survival import Survive
+from crossmod.run.steps.taken import Originals
 
 __all__ = [
     "Apply",
@@ -24,6 +25,7 @@ __all__ = [
     "Gate",
     "Judge",
     "MakePhantom",
+    "Originals",
     "PluginStep",
     "Predict",
     "Prepare",

@@ -140,17 +140,17 @@ class Augment(Apply):
 
     Attributes:
         real: pseudo-labeled target scans that guide it; None for the first segmentation.
-        originals: whether a training on these copies holds the originals, too.
+        originals: those that a training on these copies holds, too; None where nothing guides.
     """
 
     real: Step | None = None
-    originals: bool = True
+    originals: Step | None = None
 
     @property
     def settings(self) -> Mapping[str, Any]:
         if self.real is None:
             return super().settings
-        return {**super().settings, "guided": guided.VERSION, "originals": self.originals}
+        return {**super().settings, "guided": guided.VERSION}
 
     @property
     def is_guided(self) -> bool:
@@ -170,11 +170,11 @@ class Augment(Apply):
 
     def _use(self, cohort: Cohort, store: Store, ctx: Context) -> StageUse:
         """The stage with what each lesion gets, where pseudo-labels decide it."""
-        if self.real is None:
+        if self.real is None or self.originals is None:
             return self.use
-        real = Cohort.load(self.real.folder(store))
+        real, originals = (Cohort.load(step.folder(store)) for step in (self.real, self.originals))
         options = guided.guided(
-            self.use.options, cohort, real, ctx.classes, originals=self.originals, log=ctx.log
+            self.use.options, cohort, real, ctx.classes, originals=originals, log=ctx.log
         )
         return replace(self.use, options=options)
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from crossmod.data.volumes import Case, Cohort
-from crossmod.files.copies import link_or_copy
+from crossmod.data.volumes import Cohort
 from crossmod.files.tables import read_csv, write_records
 from crossmod.run.steps.appearance import Translate, with_copies
 from crossmod.run.steps.base import Step
 from crossmod.run.steps.extents import Extent, Extents
 from crossmod.run.steps.failures import failure_in
 from crossmod.run.steps.scans import Prepare
+from crossmod.run.steps.taken import taken
 from crossmod.scores.tickets import FIGURES, Judgment, judge
 from crossmod.stages.context import Context
 from crossmod.store.store import Store
@@ -105,7 +105,7 @@ class Choose(Step):
         ctx.log(told(judged, used))
         cohorts = [Cohort.load(self.tries[n].folder(store)) for n in used]
         cases = [
-            _taken(case, "" if n == used[0] else f"+try-{n + 1}", ctx.folder)
+            taken(case, ctx.folder, "" if n == used[0] else f"+try-{n + 1}")
             for n, cohort in zip(used, cohorts, strict=True)
             for case in cohort.cases
         ]
@@ -136,21 +136,6 @@ def read_tries(folder: Path) -> list[dict[str, str | float]]:
 
 def _number(cell: str) -> float:
     return int(cell) if cell.isdecimal() else float(cell)
-
-
-def _taken(case: Case, suffix: str, folder: Path) -> Case:
-    """A translation under a name of its own; its files are linked."""
-
-    def linked(path: Path) -> Path:
-        ending = path.name.removeprefix(case.case)
-        target = folder / path.parent.name / f"{case.case}{suffix}{ending}"
-        target.parent.mkdir(exist_ok=True)
-        link_or_copy(path, target)
-        return target
-
-    labels, ignore = (path and linked(path) for path in (case.labels, case.ignore))
-    name, image = case.case + suffix, linked(case.image)
-    return replace(case, case=name, image=image, labels=labels, ignore=ignore)
 
 
 def told(judged: list[Judgment], used: list[int]) -> str:
