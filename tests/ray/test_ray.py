@@ -146,7 +146,7 @@ def test_stopped_and_resumed(program: Program, local: Result) -> None:
 def test_stopped_at_once(program: Program) -> None:
     """The second signal does not wait for anything."""
     process = start(program, "at-once", CROSSMOD_FAULT="phantom:begin:sleep=1000")
-    wait_until(lambda: "phantom is at work" in log(program))
+    wait_until(lambda: "phantom is running on" in log(program))
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(1)
@@ -160,7 +160,7 @@ def test_stopped_on_a_running_cluster(program: Program) -> None:
     with nodes({"CROSSMOD_FAULT": "prepare-*:begin:sleep=1000"}) as cluster:
         process = start(program, "joined", "--profile", profile_for(cluster, program.folder),
                         **LOOPBACK, **TOKEN)  # fmt: skip
-        wait_until(lambda: re.search("prepare-.* is at work", log(program)))
+        wait_until(lambda: re.search("prepare-.* is running on", log(program)))
         os.killpg(process.pid, signal.SIGINT)
         end(process, code=5)
         work = [pid for pid in children(cluster.raylets[0]) if command(pid).startswith("ray::prep")]
