@@ -40,7 +40,10 @@ if TYPE_CHECKING:
     )
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
     from crossmod.model.load import Model, load_model
+    from crossmod.model.predict import Outlined
+    from crossmod.notebook.figure import Curves, Figure
     from crossmod.notebook.opened import OpenRun, open_run
+    from crossmod.notebook.steps import OpenStep
     from crossmod.options import (
         CenterName,
         CenterPattern,
@@ -82,8 +85,10 @@ __all__ = [
     "Context",
     "Count",
     "CrossmodError",
+    "Curves",
     "DataError",
     "DataFacts",
+    "Figure",
     "FitOn",
     "FloatArray",
     "Fraction",
@@ -95,7 +100,9 @@ __all__ = [
     "Metric",
     "Model",
     "OpenRun",
+    "OpenStep",
     "Options",
+    "Outlined",
     "Pair",
     "PairTranslator",
     "PluginError",
@@ -152,7 +159,10 @@ _HOMES = {
     ),
     "crossmod.errors": ("CrossmodError", "DataError", "MachineError", "PluginError", "RecipeError"),
     "crossmod.model.load": ("Model", "load_model"),
+    "crossmod.model.predict": ("Outlined",),
+    "crossmod.notebook.figure": ("Curves", "Figure"),
     "crossmod.notebook.opened": ("OpenRun", "open_run"),
+    "crossmod.notebook.steps": ("OpenStep",),
     "crossmod.scores.shift": ("in_voxels", "mean_shift_mm"),
     "crossmod.scores.table": ("Masks", "Metric"),
     "crossmod.stages.hooks": ("hookimpl",),

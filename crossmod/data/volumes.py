@@ -19,7 +19,7 @@ from crossmod.data.displayed import Displayed
 from crossmod.data.folds import held_out
 from crossmod.data.nifti import read_affine, read_image, read_labels, write_nifti
 from crossmod.data.overlap import BoolArray
-from crossmod.errors import DataError
+from crossmod.errors import DataError, PluginError
 
 FloatArray: TypeAlias = NDArray[np.float32]
 """Intensities or probabilities, float32."""
@@ -147,13 +147,14 @@ class Prediction:
             classes: class name -> label, those of `Context.classes`.
 
         Raises:
-            DataError: the labels have another shape, or values that are of no class.
+            PluginError: the labels have another shape, or values that are of no class.
         """
         values = sorted({0, *classes.values()})
         shares = np.stack([np.equal(labels, value) for value in values]).astype(np.float32)
         if shares.shape[1:] != image.grid or not shares.any(axis=0).all():
-            found = f"cannot be {np.unique(labels).tolist()[:9]} of shape {np.shape(labels)}"
-            raise DataError(f"labels {found}", where=image.case, allowed=f"{values}, {image.grid}")
+            found = f"{np.unique(labels).tolist()[:9]} of shape {np.shape(labels)}"
+            what = f"gives {image.case} the labels {found}"
+            raise PluginError(what, allowed=f"{values}, {image.grid}")
         return cls(image, shares)
 
     @property

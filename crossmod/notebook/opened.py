@@ -70,8 +70,8 @@ class OpenRun:
         """A table of the folder, as `scores`.
 
         Args:
-            name: of the CSV file: "metrics", "survival" or "ledger"; "comparison" or "differences"
-                of several runs.
+            name: of the CSV file: "metrics", "survival" or "ledger"; of several runs "comparison"
+                or "differences".
 
         Raises:
             DataError: the folder has no such table.

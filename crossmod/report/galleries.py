@@ -137,8 +137,12 @@ def _copies(content: ReportContent, original: Case, copies: Sequence[Case]) -> S
     return Strip(original.case, tiles, original.center)
 
 
-def drawn_panels(content: ReportContent) -> list[tuple[str, str]]:
-    """Captions and data URIs of some of the PNG files that plugins saved."""
+SECTIONS = {"translate": "translation", "augment": "augmentation"}
+"""How the name of a step begins -> where its panels are shown; others are in "training"."""
+
+
+def drawn_panels(content: ReportContent) -> dict[str, list[tuple[str, str]]]:
+    """Section -> captions and data URIs of some of the PNG files that plugins saved."""
     steps: dict[Path, list[tuple[str, Path]]] = {}
     for caption, path in content.panels:
         steps.setdefault(path.parent, []).append((caption, path))
@@ -148,7 +152,12 @@ def drawn_panels(content: ReportContent) -> list[tuple[str, str]]:
     shown = [(caption, _shrunk(path)) for caption, path in spread(kept, MAX_PANELS)]
     for caption in (caption for caption, uri in shown if uri is None):
         warnings.warn(f"{caption}: no picture that can be shown; left out", stacklevel=2)
-    return [(caption, uri) for caption, uri in shown if uri is not None]
+    names = (*SECTIONS.values(), "training")
+    sections: dict[str, list[tuple[str, str]]] = {name: [] for name in names}
+    for caption, uri in shown:
+        if uri is not None:
+            sections[SECTIONS.get(caption.partition("-")[0], "training")].append((caption, uri))
+    return sections
 
 
 def _shrunk(path: Path) -> str | None:

@@ -219,7 +219,7 @@ class Maker:
             total = len(items)
         for done, item in enumerate(items):
             if self.stopping() and not isinstance(item, int):  # a training saves its state first
-                raise Interrupted(f"{self.task.name} was stopped")
+                raise Interrupted("stopped before its end")
             self.at = str(getattr(item, "case", "") or "")
             if time.monotonic() - self._told > TELL_EVERY_S:
                 self._told = time.monotonic()
@@ -277,7 +277,7 @@ def _ours(error: CrossmodError, where: str, line: str) -> CrossmodError:
         text_of(getattr(error, name, "")) for name in ("what", "where", "allowed", "fix")
     )
     what = what or described(error)
-    if kind is not Interrupted:  # that says which step was stopped
+    if kind is not Interrupted:  # its step is named where it is told
         place = place or where
     if kind is PluginError and line:
         what = f"{what}\n  {line}"

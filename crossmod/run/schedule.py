@@ -200,8 +200,9 @@ class Scheduler:
         """Begin nothing new; running training saves its state, the first error is shown."""
         self.observer.left(step)
         interrupted = isinstance(outcome.error, Interrupted)
-        if interrupted:
+        if interrupted and outcome.error:
             run.event("interrupted", step, error=str(outcome.error))
+            self.observer.note(f"{step.name}: {outcome.error.what}")
         else:
             run.event("failed", step, error=str(outcome.error), traceback=outcome.traceback)
         if interrupted and self._stopped_at is not None:

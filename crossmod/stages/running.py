@@ -53,7 +53,7 @@ def run(
 ) -> None:
     """See `Context.run`."""
     words = [os.fspath(word) for word in command]
-    name = Path(words[0]).name
+    name = _name_of(words)
     if ctx.checkpoints is not None and not ctx.checkpoints.to_the_end:
         raise PluginError(
             f"starts {name}, which has no first steps to measure",
@@ -66,6 +66,13 @@ def run(
         heard.tell_rest()
     if code:
         raise _failure(name, code, heard.last)
+
+
+def _name_of(words: Sequence[str]) -> str:
+    """What a program is called in messages; a Python script by its own name."""
+    first, *rest = (Path(word).name for word in words)
+    is_script = first.startswith("python") and rest and rest[0].endswith(".py")
+    return rest[0] if is_script else first
 
 
 def _ended_with(heard: Heard, words: list[str], cwd: Path, env: Mapping[str, str]) -> int:
@@ -172,6 +179,9 @@ def _started(
             start_new_session=True,  # Ctrl-C in a terminal is for crossmod
         )
     except OSError as error:
+        if not cwd.is_dir():
+            what = f"{name} cannot be started there: no such folder"
+            raise MachineError(what, where=str(cwd)) from error
         raise MachineError(f"{name} cannot be started: {error.strerror}", where=found) from error
 
 

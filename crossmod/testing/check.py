@@ -74,6 +74,9 @@ def check_stage(stage: Stage[Any], folder: Path) -> None:
             time, keeps in the process or in files what it has learned, depends on the names or
             numbers of classes, or fails with some shapes or numbers of classes.
     """
+    if not isinstance(stage, Stage):
+        named = stage.__name__ if isinstance(stage, type) else type(stage).__name__
+        raise PluginError("is no stage", where=named, allowed="an instance, as MyStage(options)")
     who = type(stage).__name__
     require_usable(type(stage), who)
     kind = next((kind for kind, base in KINDS.items() if isinstance(stage, base)), None)

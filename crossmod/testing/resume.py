@@ -26,7 +26,7 @@ class Killed(Exception):
 
 
 class Watched(Checkpoints):
-    """Saves a checkpoint after every step, and ends training after one of them.
+    """Saves a checkpoint after every step but the last, and ends training after one of them.
 
     Args:
         place: a folder; the stage works in ``work``, checkpoints are in ``checkpoints``.

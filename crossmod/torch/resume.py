@@ -11,7 +11,7 @@ import torch
 from crossmod.errors import Interrupted
 from crossmod.faults import point
 from crossmod.store.checkpoints import Checkpoints
-from crossmod.torch.snapshot import Part, read, write
+from crossmod.torch.snapshot import Part, read, require_parts, write
 
 if TYPE_CHECKING:
     from crossmod.stages import Context
@@ -44,8 +44,10 @@ def resumable(
     Raises:
         Interrupted: the program was asked to stop; the checkpoint is kept.
         DataError: the checkpoint is of another training, damaged or hostile.
+        PluginError: a part has no state that can be kept.
         CrossmodError: a weight is no number; no checkpoint is made of it.
     """
+    require_parts(parts)
     facts = {
         "total": total,
         "device": torch.device(ctx.device).type,

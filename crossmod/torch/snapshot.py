@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from crossmod.errors import CrossmodError, DataError, NotFinite
+from crossmod.errors import CrossmodError, DataError, NotFinite, PluginError
 
 WEIGHTS, STATE, ABOUT = "weights.safetensors", "state.pt", "about.json"
 SHOWN = 8  # differences that an error names
@@ -44,6 +44,25 @@ class Stateful(Protocol):
 
 Part = nn.Module | np.random.Generator | Stateful
 """What a training changes step by step."""
+
+
+def require_parts(parts: Mapping[str, object]) -> None:
+    """Refuse what has no state that can be kept.
+
+    Raises:
+        PluginError: names the part.
+    """
+    methods = ("state_dict", "load_state_dict")
+    for name, part in parts.items():
+        keeps = not isinstance(part, type) and all(
+            callable(getattr(part, method, None)) for method in methods
+        )
+        if not keeps and not isinstance(part, np.random.Generator):
+            allowed = (
+                "a network, an optimizer, a numpy Generator, or state_dict and load_state_dict"
+            )
+            text = f"the part '{name}' of a training is {type(part).__name__}, which has no state"
+            raise PluginError(text, allowed=allowed)
 
 
 def write(folder: Path, parts: Mapping[str, Part], facts: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -86,13 +87,22 @@ def publics(package: str) -> Iterator[Public]:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     ]
     for name in names:
-        callable_package = ROOT.joinpath(package, name).is_dir()  # told of in how-to/python.md
-        if not name.startswith("__") and not callable_package:
+        if ROOT.joinpath(package, name).is_dir():
+            yield called(package, name)
+        elif not name.startswith("__"):
             module = home_of(homes[name], name)
             # What another wing defines and this package offers is in the chapter of the package.
             node, told = defined(module, name)
             chapter_of = module if package == "crossmod" else package
             yield Public(package, name, chapter_of, node, told)
+
+
+def called(package: str, name: str) -> Public:
+    """A package that is called like a function."""
+    nodes = (one for one in ast.walk(tree(f"{package}.{name}")) if isinstance(one, ast.FunctionDef))
+    node = copy(next(one for one in nodes if one.name == "__call__"))
+    node.name = name
+    return Public(package, name, "crossmod.notebook", node, "")
 
 
 @cache

@@ -265,7 +265,7 @@ def test_a_store_is_listed_and_cleaned_in_proportion(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_a_thousand_scans_and_ten_thousand_results(tmp_path: Path) -> None:
     site = tmp_path / "site"
     MEASURE.write_plugins(site)

@@ -303,3 +303,9 @@ def test_variables_are_put_back_and_new_ones_go() -> None:
     memory.restore()
     assert (OnClass.net, LEARNED, hasattr(OnClass, "more")) == (1.0, {}, False)
     assert memory.changed() == []
+
+
+@pytest.mark.parametrize("given", [Translator, Options()])
+def test_what_is_no_stage_is_refused(given: object, tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match=r"(Translator|Options): is no stage\n  allowed: an inst"):
+        check_stage(given, tmp_path)  # type: ignore[arg-type]

@@ -149,7 +149,7 @@ def test_a_panel_that_is_no_picture_is_left_out(content: bytes | None, tmp_path:
     given = replace(whole, panels=[("bad one", broken), *whole.panels])
     with pytest.warns(UserWarning, match="bad one: no picture that can be shown"):
         panels = drawn_panels(given)
-    assert [caption for caption, _ in panels] == [f"caption {HOSTILE}"]
+    assert [caption for caption, _ in panels["training"]] == [f"caption {HOSTILE}"]
 
 
 PAGE_BYTES = 8_000_000
@@ -188,15 +188,19 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[ReportContent, str]
 
 def test_every_step_that_drew_panels_shows_some(tmp_path: Path) -> None:
     panels = []
-    for step, count in (("gan", 50), ("singan", 2), ("copies", 6)):
+    for step, count in (("translate-gan-fit", 50), ("augment-a-fit", 2), ("train-x", 6)):
         (tmp_path / step).mkdir()
         for number in range(count):
             path = tmp_path / step / f"{number}.png"
             Image.new("L", (4, 4)).save(path)
             panels.append((f"{step} {number}", path))
     content = replace(empty(tmp_path), panels=panels)
-    shown = [caption for caption, _ in drawn_panels(content)]
-    assert shown == ["gan 0", "gan 49", "singan 0", "singan 1", "copies 0", "copies 5"]
+    shown = {name: [text for text, _ in drawn] for name, drawn in drawn_panels(content).items()}
+    assert shown == {
+        "translation": ["translate-gan-fit 0", "translate-gan-fit 49"],
+        "augmentation": ["augment-a-fit 0", "augment-a-fit 1"],
+        "training": ["train-x 0", "train-x 5"],
+    }
 
 
 def test_m06_page_has_every_section_and_needs_no_network(whole: tuple[ReportContent, str]) -> None:

@@ -168,3 +168,9 @@ def test_a_state_that_is_not_plain_is_named(tmp_path):
     odd.rows = [{1, 2}]
     with pytest.raises(TypeError, match="the state of 'odd' holds a set"):
         list(resumable(Context(watched.work, checkpoints=watched), 3, {"odd": odd}))
+
+
+@pytest.mark.parametrize("part", [lambda step: step, Sum, 3])
+def test_a_part_without_a_state_is_refused_by_name(part, tmp_path):
+    with pytest.raises(PluginError, match="the part 'schedule' of a training is"):
+        next(resumable(Context(tmp_path), 3, {"network": nn.Linear(1, 1), "schedule": part}))

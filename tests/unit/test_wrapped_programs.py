@@ -80,6 +80,19 @@ def test_a_name_is_looked_up_beside_this_python(tmp_path: Path) -> None:
     assert said == [f"python: {sys.prefix}"]
 
 
+def test_a_script_is_called_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print('begun')", encoding="utf-8")
+    said: list[str] = []
+    Context(tmp_path, log=said.append).run([sys.executable, tmp_path / "train.py", "fast"])
+    assert said == ["train.py: begun"]
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="python cannot be started there: no such folder") as it:
+        Context(tmp_path).run(python("pass"), cwd=tmp_path / "none")
+    assert it.value.where == str(tmp_path / "none")
+
+
 def test_a_program_that_fails_is_an_error_with_its_last_lines(tmp_path: Path) -> None:
     with pytest.raises(PluginError) as caught:
         heard(tmp_path, "for n in range(50): print('line', n)", "raise SystemExit(3)")
@@ -252,5 +265,5 @@ def test_labels_become_certain_probabilities() -> None:
 
 @pytest.mark.parametrize("labels", [np.full((2, 2, 1), 3), np.zeros((2, 1, 2), int)])
 def test_labels_of_no_class_or_another_shape_are_refused(labels: np.ndarray) -> None:
-    with pytest.raises(DataError, match="ldn_1: labels cannot be"):
+    with pytest.raises(PluginError, match="gives ldn_1 the labels"):
         Prediction.of_labels(SCAN, labels, {"tumor": 1, "cochlea": 2})
