@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from contextlib import suppress
 
 import pytest
 from one_node import Reference, Work, digests, slurm, until, worker
@@ -69,7 +70,10 @@ def test_a_lost_node_costs_no_more_than_an_iteration(training: Work, reference: 
     program = training.start("--profile", training.profile())
     training.under_way()
     node = slurm("sinfo", "--noheader", "--format=%n")
+    lost = worker(training.store)
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    with suppress(ProcessLookupError):
+        os.kill(lost, signal.SIGKILL)  # or Slurm finds it there and holds the job
     until(lambda: "RUNNING" not in queued(), 60, "the job stays")
     # It may have come back by itself; then Slurm refuses.
     subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
