@@ -128,3 +128,18 @@ def test_the_core_and_its_wheel_know_none_of_them() -> None:
         assert not any(inside.is_relative_to(ROOT / path) for path in shipped)
         for file in [*ROOT.glob("crossmod/**/*.py"), *ROOT.glob("plugins/crossmod_*/**/*.py")]:
             assert inside.name not in file.read_text(encoding="utf-8"), file
+
+
+def test_the_recipe_that_compares_translators_is_valid(installed: Path) -> None:
+    variants = load_all(ROOT / "plugins" / "translators.toml")
+    uses = {
+        one.variant: [use.plugin.identity["name"] for use in one.translators] for one in variants
+    }
+    assert uses == {
+        name: ["repaint", plugin, "van-cittert"]
+        for name, plugin in (
+            ("cyclegan", "cyclegan"),
+            ("fastcut", "cut"),
+            ("histogram", "histogram"),
+        )
+    }
