@@ -152,8 +152,7 @@ class Prediction:
         values = sorted({0, *classes.values()})
         shares = np.stack([np.equal(labels, value) for value in values]).astype(np.float32)
         if shares.shape[1:] != image.grid or not shares.any(axis=0).all():
-            found = f"{np.unique(labels).tolist()[:9]} of shape {np.shape(labels)}"
-            what = f"gives {image.case} the labels {found}"
+            what = f"gives {image.case} labels {np.unique(labels).tolist()[:9]}, {np.shape(labels)}"
             raise PluginError(what, allowed=f"{values}, {image.grid}")
         return cls(image, shares)
 

@@ -265,5 +265,5 @@ def test_labels_become_certain_probabilities() -> None:
 
 @pytest.mark.parametrize("labels", [np.full((2, 2, 1), 3), np.zeros((2, 1, 2), int)])
 def test_labels_of_no_class_or_another_shape_are_refused(labels: np.ndarray) -> None:
-    with pytest.raises(PluginError, match="gives ldn_1 the labels"):
+    with pytest.raises(PluginError, match="gives ldn_1 labels"):
         Prediction.of_labels(SCAN, labels, {"tumor": 1, "cochlea": 2})
