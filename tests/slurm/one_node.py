@@ -43,7 +43,8 @@ def until(met: Callable[[], object], seconds: float, what: str) -> None:
 
 def worker(store: Path) -> int:
     """The process of the job that works in a store."""
-    return int(slurm("pgrep", "--full", f"^{sys.executable} .* submitit.core._submit {store}/"))
+    python = f"^{Path(sys.executable).parent}/python[0-9.]*"
+    return int(slurm("pgrep", "--full", f"{python} .* submitit.core._submit {store}/"))
 
 
 def digests(store: Path) -> dict[str, dict[str, str]]:
