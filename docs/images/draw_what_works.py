@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import sys
 from functools import reduce
+from io import BytesIO
 from operator import add
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from draw_outlines import CENTERS, draw, scores
+from PIL import Image
 
 from crossmod import Cohort, Pair
 
@@ -37,6 +39,16 @@ SHOWN = {
 
 QUANTILES = (1.0, 0.75, 0.5, 0.25, 0.0)
 MARGIN = 14  # voxels around the middle of a tumor
+
+
+def save(figure: plt.Figure, target: Path) -> None:
+    """A PNG of 64 colors, which is small."""
+    figure.tight_layout()
+    with BytesIO() as room:
+        figure.savefig(room, dpi=64)
+        Image.open(room).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(
+            target, optimize=True
+        )
 
 
 def cohort(run: Path, shown: str) -> Cohort:
@@ -82,8 +94,7 @@ def tumors(run: Path, target: Path) -> None:
                 ending = copies.get(name, "")
                 found = next(case for case in cases if ending in case.case).pair()
             show(axes, found, name)
-    figure.tight_layout()
-    figure.savefig(target, dpi=80)
+    save(figure, target)
 
 
 def appearance(run: Path, target: Path) -> None:
@@ -105,8 +116,7 @@ def appearance(run: Path, target: Path) -> None:
         )
         axes.set_ylabel(f"{what} of the intensity in a tumor")
         axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(target, dpi=80)
+    save(figure, target)
 
 
 def outlines(run: Path, target: Path) -> None:
@@ -125,8 +135,7 @@ def outlines(run: Path, target: Path) -> None:
                 center, dice = found[case]
                 title = f"{variant}, {stage}\n{CENTERS[center]}: Dice {dice:.2f}"
                 draw(axes, folder, stage, case, title)
-    figure.tight_layout()
-    figure.savefig(target, dpi=70)
+    save(figure, target)
 
 
 if __name__ == "__main__":
