@@ -259,7 +259,8 @@ def _members(
     members: list[list[Lesion]] = [[] for _ in groups]
     before = []
     for pair, lesion in _lesions(cohort, label):
-        before += [lesion] if pair.case in kept else []
+        if pair.case in kept:
+            before.append(lesion)
         for group, found in zip(groups, members, strict=True):
             if group.where.matches(pair, lesion):
                 found.append(lesion)

@@ -199,17 +199,17 @@ class Scheduler:
     def _fail(self, run: Run, step: Step, outcome: Outcome) -> None:
         """Begin nothing new; running training saves its state, the first error is shown."""
         self.observer.left(step)
-        interrupted = isinstance(outcome.error, Interrupted)
-        if interrupted and outcome.error:
-            run.event("interrupted", step, error=str(outcome.error))
-            self.observer.note(f"{step.name}: {outcome.error.what}")
+        error = outcome.error
+        if isinstance(error, Interrupted):
+            run.event("interrupted", step, error=str(error))
+            self.observer.note(f"{step.name}: {error.what}")
+            if self._stopped_at is not None:
+                return
         else:
-            run.event("failed", step, error=str(outcome.error), traceback=outcome.traceback)
-        if interrupted and self._stopped_at is not None:
-            return
-        if self._failure is None and outcome.error is not None:
-            outcome.error.add_note(outcome.traceback)
-            self._failure = outcome.error
+            run.event("failed", step, error=str(error), traceback=outcome.traceback)
+        if self._failure is None and error is not None:
+            error.add_note(outcome.traceback)
+            self._failure = error
             self._stop()
 
     def _stop_if_asked(self) -> None:

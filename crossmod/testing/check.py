@@ -76,7 +76,7 @@ def check_stage(stage: Stage[Any], folder: Path) -> None:
     """
     if not isinstance(stage, Stage):
         named = stage.__name__ if isinstance(stage, type) else type(stage).__name__
-        raise PluginError("is no stage", where=named, allowed="an instance, as MyStage(options)")
+        raise PluginError("is not a stage", where=named, allowed="an instance, as MyStage(options)")
     who = type(stage).__name__
     require_usable(type(stage), who)
     kind = next((kind for kind, base in KINDS.items() if isinstance(stage, base)), None)

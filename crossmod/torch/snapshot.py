@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ TENSORS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2"}
 """What a pickle of plain data and tensors names, besides kinds of storage."""
 
 
+@runtime_checkable
 class Stateful(Protocol):
     """Gives its state as plain data and tensors, and takes it back: optimizers, own classes."""
 
@@ -52,15 +53,9 @@ def require_parts(parts: Mapping[str, object]) -> None:
     Raises:
         PluginError: names the part.
     """
-    methods = ("state_dict", "load_state_dict")
+    allowed = "a network, an optimizer, a numpy Generator, or state_dict and load_state_dict"
     for name, part in parts.items():
-        keeps = not isinstance(part, type) and all(
-            callable(getattr(part, method, None)) for method in methods
-        )
-        if not keeps and not isinstance(part, np.random.Generator):
-            allowed = (
-                "a network, an optimizer, a numpy Generator, or state_dict and load_state_dict"
-            )
+        if isinstance(part, type) or not isinstance(part, np.random.Generator | Stateful):
             text = f"the part '{name}' of a training is {type(part).__name__}, which has no state"
             raise PluginError(text, allowed=allowed)
 

@@ -307,5 +307,7 @@ def test_variables_are_put_back_and_new_ones_go() -> None:
 
 @pytest.mark.parametrize("given", [Translator, Options()])
 def test_what_is_no_stage_is_refused(given: object, tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match=r"(Translator|Options): is no stage\n  allowed: an inst"):
+    with pytest.raises(
+        PluginError, match=r"(Translator|Options): is not a stage\n  allowed: an inst"
+    ):
         check_stage(given, tmp_path)  # type: ignore[arg-type]
