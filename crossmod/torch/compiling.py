@@ -31,7 +31,8 @@ def compiled_if_faster(
 
     On a GPU the first steps are timed with each form, and the faster one is kept for the rest of
     the process; the log says which. A resumed training tries again. On a CPU the function itself
-    comes back. So it does with ``determinism = "exact"``: a clock must not decide about bits.
+    comes back. So it does with ``determinism = "exact"``: a clock must not decide about bits; and
+    where torch cannot compile, because there is no C compiler, for example: the log says why.
 
     Args:
         function: is called once in every step of a training, with tensors of the same shapes.
@@ -44,11 +45,23 @@ def compiled_if_faster(
     )
     if torch.device(ctx.device).type != "cuda" or exact:
         return function
+    if why := cannot_compile(ctx.device):
+        ctx.log(f"PyTorch cannot compile networks here, so they run as they are: {why}")
+        return function
     finish = partial(torch.cuda.synchronize, ctx.device)
     if not networks:
         return Trial(function, torch.compile(function, dynamic=False), finish, ctx.log)
     compile_in_place(networks)
     return Trial(as_written(function), function, finish, ctx.log)
+
+
+def cannot_compile(device: str, backend: str = "inductor") -> str:
+    """Why torch compiles nothing for a device, in one line; empty if it does."""
+    try:
+        torch.compile(torch.square, backend=backend)(torch.ones(2, device=device))
+    except Exception as error:
+        return next(iter(str(error).splitlines()), type(error).__name__)
+    return ""
 
 
 def compile_in_place(networks: Sequence[nn.Module], backend: str = "inductor") -> None:

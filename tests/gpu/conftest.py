@@ -1,4 +1,4 @@
-"""Checks on a real GPU: `pytest -m gpu -n 0 tests/gpu`; under six minutes on an H100."""
+"""Checks on a real GPU: `pytest -m gpu -n 0 tests/gpu`; about a quarter of an hour on an H200."""
 
 from __future__ import annotations
 

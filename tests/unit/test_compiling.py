@@ -14,7 +14,7 @@ from crossmod_unet3d.networks import build
 from crossmod_unet3d.plan import make_plan
 
 from crossmod import Context
-from crossmod.torch import compiled_if_faster
+from crossmod.torch import compiled_if_faster, compiling
 from crossmod.torch.compiling import TIMED, WARM, Trial, as_written, compile_in_place
 
 STEPS = 2 * (WARM + TIMED)
@@ -66,10 +66,11 @@ def test_the_faster_form_is_kept(plain, compiled, kept, said):
     [("cuda", "seeded", True), ("cuda:1", "free", True), ("cuda", "exact", False),
      ("cpu", "free", False)],
 )  # fmt: skip
-def test_exact_runs_and_cpus_try_nothing(device, level, tried):
+def test_exact_runs_and_cpus_try_nothing(device, level, tried, monkeypatch):
     def function(number):
         return number
 
+    monkeypatch.setattr(compiling, "cannot_compile", lambda device: "")
     try:
         torch.use_deterministic_algorithms(level != "free", warn_only=level == "seeded")
         found = compiled_if_faster(function, Context(Path("nowhere"), device=device))
@@ -77,6 +78,18 @@ def test_exact_runs_and_cpus_try_nothing(device, level, tried):
         torch.use_deterministic_algorithms(False)
     assert isinstance(found, Trial) is tried
     assert tried or found is function
+
+
+def test_without_a_compiler_networks_run_as_they_are(monkeypatch):
+    said, no_compiler = [], {"cpp.cxx": ("/no/compiler",)}
+    with torch._inductor.config.patch(no_compiler):
+        why = compiling.cannot_compile("cpu")
+    assert why
+    assert "\n" not in why
+    monkeypatch.setattr(compiling, "cannot_compile", lambda device: why)
+    context = Context(Path("nowhere"), device="cuda", log=said.append)
+    assert compiled_if_faster(abs, context) is abs
+    assert said == [f"PyTorch cannot compile networks here, so they run as they are: {why}"]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # read by torch itself
