@@ -10,22 +10,12 @@ from crossmod.data.volumes import Case, Cohort
 from crossmod.report.content import ReportContent, Tried
 from crossmod.report.galleries import Gallery, Strip
 from crossmod.report.slices import REFERENCE_COLOR, Outline, Tile, picture
+from crossmod.scores.tickets import FIGURES
 
 MAX_TRIES = 12
 """Pictures in a row."""
 
-WORDS = (
-    "try",
-    "seed",
-    "used",
-    "score",
-    "survival",
-    "agreement",
-    "volumes",
-    "likeness",
-    "place",
-    "why",
-)
+WORDS = ("try", "seed", "used", "score", *FIGURES, "why")
 """Columns of the table; tries.csv has more."""
 
 

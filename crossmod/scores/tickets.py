@@ -1,28 +1,35 @@
 """How good a translator is, judged without any label of the target.
 
-A seed draws a translator as one draws a ticket: the same options give good and bad ones. Five
-figures in [0, 1] judge it, all from what a run has anyway:
+A seed draws a translator as one draws a ticket: the same options give good and bad ones. Six
+figures in [0, 1] judge it, all from what a run has anyway. Two of them make the score, their
+geometric mean:
 
-- survival: what translations show of labeled structures beyond their place, as a share of what the
-  source shows (see `crossmod.scores.recovery`).
 - agreement: small segmenters, each learned from the translations of other patients, outline real
   target scans; mean pairwise Dice. Under shift this has the best evidence of all such figures
   (Zenk et al., Comparative benchmarking of failure detection methods in medical image
   segmentation, Medical Image Analysis 2025).
-- volumes: what they outline there against what they outline in translations of source patients
-  they have not seen: the smaller over the larger, summed over the quantiles of both.
+- consensus: what most of them outline there against what those of each other try do; mean Dice.
+  Translators that are right outline the same, those that are wrong are wrong each in its own way.
+
+The others tell what is wrong; between sound translators, none of them goes with Dice
+(docs/explanation/without-labels.md):
+
+- survival: what translations show of labeled structures beyond their place, as a share of what the
+  source shows (see `crossmod.scores.recovery`).
+- volumes: what small segmenters outline in target scans against what they outline in translations
+  of source patients they have not seen: the smaller over the larger, summed over the quantiles of
+  both.
 - likeness: intensities and edges around the structures, translations against target scans: 1
   minus the Wasserstein distance in standard deviations of the target, by center.
 - place: 1 minus half the median shift of translations against their sources, in voxels.
-
-The score is their geometric mean, so that none makes up for another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +40,10 @@ from crossmod.scores.recovery import HeldOut, Members, Progress, Recovery
 from crossmod.scores.shift import in_voxels, shift_mm
 from crossmod.scores.survival import SHOWN, origin
 
-FIGURES = ("survival", "agreement", "volumes", "likeness", "place")
+SCORED = ("agreement", "consensus")
 """What the score is made of."""
+
+FIGURES = (*SCORED, "survival", "volumes", "likeness", "place")
 
 COLLAPSED = 0.1
 """Translations that show less than this share of what their sources show, or differ from patient
@@ -64,10 +73,41 @@ class Judgment:
 
     @property
     def score(self) -> float:
-        """The geometric mean of the figures; 0 if it must not be used or nothing is known."""
-        if self.fault or not self.figures:
-            return 0.0
-        return float(np.prod(list(self.figures.values())) ** (1 / len(self.figures)))
+        """The geometric mean of agreement and consensus; 0 if it must not be used.
+
+        Of all figures where neither could be measured.
+        """
+        known = {name: value for name, value in self.figures.items() if name in SCORED}
+        values = list((known or self.figures).values())
+        return float(np.prod(values) ** (1 / len(values))) if values and not self.fault else 0.0
+
+
+Outlines = NDArray[np.bool_]
+"""What most small segmenters outline in real scans ``(scans, places, structures)``."""
+
+
+class Ticket(NamedTuple):
+    """What one translator is known by: its judgment, and outlines if any could be made."""
+
+    judgment: Judgment
+    outlines: Outlines | None
+
+
+def compared(tickets: Sequence[Ticket]) -> list[Judgment]:
+    """The judgments of tries of one translator, with their consensus.
+
+    Args:
+        tickets: judged on the same scans; those that must not be used take no part.
+    """
+    known = {n: t.outlines for n, t in enumerate(tickets) if not t.judgment.fault}
+    sound = {n: outlines for n, outlines in known.items() if outlines is not None}
+    found = [ticket.judgment for ticket in tickets]
+    for n, own in sound.items():
+        others = [_dice(own, theirs).mean() for m, theirs in sound.items() if m != n]
+        if others:
+            figures = {**found[n].figures, "consensus": float(np.mean(others))}
+            found[n] = replace(found[n], figures=figures)
+    return found
 
 
 def judge(
@@ -75,8 +115,8 @@ def judge(
     translated: Cohort,
     target: Cohort,
     progress: Progress = iter,
-) -> Judgment:
-    """Judge the translations of one translator.
+) -> Ticket:
+    """Judge the translations of one translator; `compared` adds the consensus of several.
 
     Args:
         source: labeled images.
@@ -87,7 +127,7 @@ def judge(
     figures = _place(source, translated)
     before, members = Members.of(source), Members.of(translated)
     if before is None or members is None or not target.cases:
-        return Judgment(figures, {})
+        return Ticket(Judgment(figures, {}), None)
     names = list(source.classes)
     given = [_Seen.of(one, before) for one in before.held_out(progress)]
     made = [_Seen.of(one, members) for one in members.held_out(progress)]
@@ -103,7 +143,9 @@ def judge(
     ratios = found.mean(axis=0) / np.maximum(expected.mean(axis=0), 1e-6)
     details |= _named("volume_ratio", names, ratios)
     figures["likeness"] = _likeness(made, real, target)
-    return Judgment(figures, details, _fault(figures, _variety(made) / _variety(given)))
+    fault = _fault(figures, _variety(made) / _variety(given))
+    outlines = np.stack([one.outlines for one in real])
+    return Ticket(Judgment(figures, details, fault), outlines)
 
 
 @dataclass(frozen=True)
@@ -134,18 +176,26 @@ class _Real:
     agreement: NDArray[np.float64]
     mm3: NDArray[np.float64]
     quantiles: Floats
+    outlines: NDArray[np.bool_]
 
     @classmethod
     def of(cls, image: Volume, members: Members) -> _Real:
         rows = members.rows(_on_grid(image, members.cohort.cases[0].volume().grid))
         outlines = members.outlines(rows)
-        sizes = outlines.sum(axis=1)
-        dice = [  # 0 where neither finds anything: what is not seen is no agreement
-            2 * (outlines[i] & outlines[j]).sum(axis=0) / np.maximum(sizes[i] + sizes[j], 1)
-            for i, j in combinations(range(len(outlines)), 2)
-        ]
-        mm3 = sizes.mean(axis=0) * _mm3(image, members)
-        return cls(np.mean(dice, axis=0), mm3, _quantiles(rows))
+        dice = [_dice(one, other) for one, other in combinations(outlines, 2)]
+        mm3 = outlines.sum(axis=1).mean(axis=0) * _mm3(image, members)
+        most = outlines.mean(axis=0) >= 0.5
+        return cls(np.mean(dice, axis=0), mm3, _quantiles(rows), most)
+
+
+def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Of outlines ``(..., places, structures)``; 0 where neither finds anything.
+
+    What is not seen is no agreement.
+    """
+    both, sizes = (one & other).sum(axis=-2), one.sum(axis=-2) + other.sum(axis=-2)
+    found: NDArray[np.float64] = 2 * both / np.maximum(sizes, 1)
+    return found
 
 
 def _mm3(image: Volume, members: Members) -> float:

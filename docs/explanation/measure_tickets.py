@@ -22,23 +22,23 @@ from scipy.stats import spearmanr
 
 from crossmod import Cohort
 from crossmod.files.atomic import read_manifest
-from crossmod.scores.tickets import FIGURES, Judgment, judge
+from crossmod.scores.tickets import FIGURES, Judgment, Ticket, compared, judge
 
 NEAR = 0.02
 """A choice this close to the best of the draw is as good."""
 
 
 @dataclass(frozen=True)
-class Ticket:
+class Drawn:
     """A translator: its run, its cohort, what is known without labels, and the mean Dice."""
 
     name: str
     cohort: str
-    judgment: Judgment
+    ticket: Ticket
     dice: float
 
 
-def tickets(folders: Sequence[Path], step: str, stage: str) -> Iterator[Ticket]:
+def drawn(folders: Sequence[Path], step: str, stage: str) -> Iterator[Drawn]:
     """Judge the translations of every run."""
     found = sorted(path.parent for folder in folders for path in folder.rglob("metrics.csv"))
     for folder in found:
@@ -48,8 +48,8 @@ def tickets(folders: Sequence[Path], step: str, stage: str) -> Iterator[Ticket]:
         if dice is None or target is None or None in parts:
             continue
         source, translated = (Cohort.load(part) for part in parts if part)
-        judgment = judge(source, translated, Cohort.load(target))
-        yield Ticket(folder.name, read_manifest(target)["key"], judgment, dice)
+        ticket = judge(source, translated, Cohort.load(target))
+        yield Drawn(folder.name, read_manifest(target)["key"], ticket, dice)
 
 
 def mean_dice(folder: Path, stage: str) -> float | None:
@@ -60,12 +60,11 @@ def mean_dice(folder: Path, stage: str) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def correlations(found: Sequence[Ticket]) -> dict[str, float]:
+def correlations(known: Sequence[tuple[Judgment, float]]) -> dict[str, float]:
     """Spearman's, of the score and of each figure over the translators that have it."""
-    series = {"score": [(one.judgment.score, one.dice) for one in found]}
+    series = {"score": [(judgment.score, dice) for judgment, dice in known]}
     for name in FIGURES:
-        having = [one for one in found if name in one.judgment.figures]
-        series[name] = [(one.judgment.figures[name], one.dice) for one in having]
+        series[name] = [(j.figures[name], dice) for j, dice in known if name in j.figures]
     return {
         name: float(spearmanr(*zip(*pairs, strict=True)).statistic)
         for name, pairs in series.items()
@@ -73,30 +72,39 @@ def correlations(found: Sequence[Ticket]) -> dict[str, float]:
     }
 
 
-def draws(found: Sequence[Ticket]) -> tuple[int, int, float, float]:
-    """Draws of three; how often the choice was near the best; its mean Dice, and a random one's."""
+def chosen(few: Sequence[Drawn]) -> Drawn:
+    """The one that a run with these tries would use."""
+    scores = [judgment.score for judgment in compared([one.ticket for one in few])]
+    return few[int(np.argmax(scores))]
+
+
+def draws(found: Sequence[Drawn]) -> tuple[int, int, float, float]:
+    """Draws of three, how often the choice is near the best, and the mean Dice of both."""
     each = list(combinations(found, 3))
-    chosen = [max(three, key=lambda one: one.judgment.score) for three in each]
+    choices = [chosen(three).dice for three in each]
     best = [max(one.dice for one in three) for three in each]
-    near = sum(c.dice >= top - NEAR for c, top in zip(chosen, best, strict=True))
-    mean = float(np.mean([one.dice for one in chosen])) if each else float("nan")
-    return len(each), near, mean, float(np.mean([one.dice for one in found]))
+    near = sum(choice >= top - NEAR for choice, top in zip(choices, best, strict=True))
+    return len(each), near, float(np.mean(choices)), float(np.mean(best))
 
 
-def show(found: Sequence[Ticket]) -> None:
+def show(found: Sequence[Drawn]) -> None:
     """Print what one cohort says."""
+    judged = compared([one.ticket for one in found])
     heads = ("run", "Dice", "score", *FIGURES, "not sound because")
     print("|", " | ".join(heads), "|")
     print("|---" * len(heads) + "|")
-    for one in sorted(found, key=lambda one: -one.dice):
-        figures = [one.judgment.figures.get(name, float("nan")) for name in FIGURES]
-        cells = [f"{value:.3f}" for value in (one.dice, one.judgment.score, *figures)]
-        print("|", " | ".join([one.name, *cells, one.judgment.fault]), "|")
-    for name, value in correlations(found).items():
+    for one, judgment in sorted(zip(found, judged, strict=True), key=lambda row: -row[0].dice):
+        figures = [judgment.figures.get(name, float("nan")) for name in FIGURES]
+        cells = [f"{value:.3f}" for value in (one.dice, judgment.score, *figures)]
+        print("|", " | ".join([one.name, *cells, judgment.fault]), "|")
+    known = [(judgment, one.dice) for one, judgment in zip(found, judged, strict=True)]
+    for name, value in correlations(known).items():
         print(f"rank correlation of {name} with Dice: {value:.2f}")
-    count, near, mean, chance = draws(found)
+    print(f"of all: {chosen(found).name}, Dice {chosen(found).dice:.3f}")
+    count, near, mean, best = draws(found)
     print(f"{near} of {count} draws of three: the choice is within {NEAR} of the best")
-    print(f"mean Dice of the choices {mean:.3f}, of all translators {chance:.3f}")
+    chance = float(np.mean([one.dice for one in found]))
+    print(f"mean Dice of the choices {mean:.3f}, of the best {best:.3f}, of all {chance:.3f}")
 
 
 def main() -> None:
@@ -106,7 +114,7 @@ def main() -> None:
     parser.add_argument("--step", default="translate-gan", help="the translations to judge")
     parser.add_argument("--stage", default="translated", help="whose Dice to compare with")
     given = parser.parse_args()
-    found = list(tickets(given.folders, given.step, given.stage))
+    found = list(drawn(given.folders, given.step, given.stage))
     for cohort in dict.fromkeys(one.cohort for one in found):
         print(f"\ntarget cohort {cohort[:12]}\n")
         show([one for one in found if one.cohort == cohort])

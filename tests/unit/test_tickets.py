@@ -14,7 +14,7 @@ from crossmod.run.planner import Planner
 from crossmod.run.steps import Choose, Judge
 from crossmod.run.steps.lottery import told
 from crossmod.scores.recovery import recover
-from crossmod.scores.tickets import FIGURES, Judgment, _on_grid, judge
+from crossmod.scores.tickets import FIGURES, Judgment, Ticket, _on_grid, compared, judge
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,15 @@ def faithful(source, target, tmp_path_factory):
     return translated, judge(source, translated, target)
 
 
+@pytest.fixture(scope="module")
+def also_faithful(source, target, tmp_path_factory):
+    """Another try, which is a little brighter."""
+    made = cohort(
+        tmp_path_factory.mktemp("other"), lambda *given: 0.05 + 0.95 * dark(*given), count=6
+    )
+    return judge(source, made, target)
+
+
 def flat(head, labels):
     return np.full(head.shape, 0.5)
 
@@ -47,24 +56,50 @@ def drawn_over(head, labels):
 
 
 def test_a_faithful_translator_scores_well(faithful):
-    found = faithful[1]
-    assert set(found.figures) == set(FIGURES)
+    found = faithful[1].judgment
+    assert set(found.figures) == set(FIGURES) - {"consensus"}
     assert found.fault == ""
     assert found.score > 0.6, found
     assert found.figures["place"] > 0.9
     assert {"recovery_tumor", "agreement_cochlea", "volume_ratio_tumor"} <= set(found.details)
 
 
-@pytest.mark.parametrize("worse", [tumor_erased, moved, shown])
-def test_what_goes_wrong_costs_score(source, target, faithful, tmp_path, worse):
-    """A tumor drawn over, anatomy moved, nothing translated."""
-    found = judge(source, cohort(tmp_path, worse, count=6), target)
-    assert found.score < faithful[1].score - 0.05, found
+@pytest.mark.parametrize(
+    ("worse", "figure"), [(tumor_erased, "survival"), (moved, "place"), (shown, "likeness")]
+)
+def test_what_goes_wrong_has_a_figure_and_costs_score(
+    source, target, faithful, also_faithful, tmp_path, worse, figure
+):
+    """A tumor drawn over, anatomy moved, nothing translated; beside two tries that are right."""
+    bad = judge(source, cohort(tmp_path, worse, count=6), target)
+    first, other, found = compared([faithful[1], also_faithful, bad])
+    assert found.score < min(first.score, other.score) - 0.05, found
+    assert found.figures[figure] < first.figures[figure] - 0.1, found
+
+
+def outlined(*marks):
+    """A sound ticket that outlines the marked places of one structure in one scan."""
+    return Ticket(Judgment({"agreement": 0.81}, {}), np.isin(np.arange(8), marks)[None, :, None])
+
+
+def test_consensus_is_the_mean_dice_with_the_others():
+    ruin = Ticket(Judgment({"agreement": 1.0}, {}, "collapsed"), outlined(5, 6).outlines)
+    found = compared([outlined(0, 1), outlined(1, 2), outlined(), ruin])
+    consensus = [one.figures.get("consensus") for one in found]
+    assert consensus == [pytest.approx(0.25), pytest.approx(0.25), 0.0, None]
+    assert found[0].score == pytest.approx(0.45)
+    assert (found[2].score, found[3].score) == (0.0, 0.0)
+
+
+def test_a_try_alone_has_no_consensus():
+    [alone] = compared([outlined(0, 1)])
+    assert alone.figures == {"agreement": 0.81}
+    assert alone.score == pytest.approx(0.81)
 
 
 @pytest.mark.parametrize("collapsed", [flat, alike, drawn_over])
 def test_a_collapsed_translator_is_not_sound(source, target, tmp_path, collapsed):
-    found = judge(source, cohort(tmp_path, collapsed, count=6), target)
+    found = judge(source, cohort(tmp_path, collapsed, count=6), target).judgment
     assert found.fault.startswith("collapsed"), found
     assert found.score == 0
 
@@ -75,13 +110,16 @@ def test_labels_of_the_target_are_not_looked_at(source, target, faithful, tmp_pa
     shutil.copytree(folder, tmp_path / "planted")
     for file in (tmp_path / "planted" / "labels").iterdir():
         file.write_bytes(b"wrong")
-    assert judge(source, faithful[0], Cohort.load(tmp_path / "planted")) == faithful[1]
+    found = judge(source, faithful[0], Cohort.load(tmp_path / "planted"))
+    assert found.judgment == faithful[1].judgment
+    np.testing.assert_array_equal(found.outlines, faithful[1].outlines)
 
 
 def test_one_patient_is_too_few_to_judge(target, tmp_path):
     one = cohort(tmp_path / "a", shown, count=1)
     found = judge(one, cohort(tmp_path / "b", dark, count=1), target)
-    assert set(found.figures) == {"place"}
+    assert set(found.judgment.figures) == {"place"}
+    assert found.outlines is None
 
 
 def test_a_scan_is_laid_on_another_grid_by_its_middle():

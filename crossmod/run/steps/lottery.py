@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from crossmod.data.volumes import Cohort
 from crossmod.files.tables import read_csv, write_records
 from crossmod.run.steps.appearance import Translate, with_copies
@@ -16,11 +18,12 @@ from crossmod.run.steps.extents import Extent, Extents
 from crossmod.run.steps.failures import failure_in
 from crossmod.run.steps.scans import Prepare
 from crossmod.run.steps.taken import taken
-from crossmod.scores.tickets import FIGURES, Judgment, judge
+from crossmod.scores.tickets import FIGURES, Judgment, Ticket, compared, judge
 from crossmod.stages.context import Context
 from crossmod.store.store import Store
 
 JUDGMENT = "judgment.json"
+OUTLINES = "outlines.npz"
 TRIES = "tries.csv"
 
 WORDS = ("used", "why")
@@ -34,6 +37,7 @@ SEEDS_APART = 1000
 class Judge(Step):
     """Judge one try: what its translations keep, and what they teach about real target scans."""
 
+    code_version = 2
     source: Prepare
     translated: Translate
     target: Prepare
@@ -44,26 +48,33 @@ class Judge(Step):
 
     def make(self, store: Store, ctx: Context) -> None:
         if why := failure_in(self.translated.folder(store)):
-            found = Judgment({}, {}, f"diverged: {why}")
+            found = Ticket(Judgment({}, {}, f"diverged: {why}"), None)
         else:
             source, translated, target = (
                 Cohort.load(step.folder(store))
                 for step in (self.source, self.translated, self.target)
             )
             found = judge(source, translated, target, ctx.progress)
-        text = json.dumps(vars(found), indent=1)
+        text = json.dumps(vars(found.judgment), indent=1)
         (ctx.folder / JUDGMENT).write_text(text + "\n", encoding="utf-8")
+        if found.outlines is not None:
+            np.savez_compressed(ctx.folder / OUTLINES, outlines=found.outlines)
 
 
-def judgment_of(folder: Path) -> Judgment:
+def ticket_of(folder: Path) -> Ticket:
     """What a Judge step has written."""
-    return Judgment(**json.loads((folder / JUDGMENT).read_text(encoding="utf-8")))
+    judgment = Judgment(**json.loads((folder / JUDGMENT).read_text(encoding="utf-8")))
+    if not (folder / OUTLINES).exists():
+        return Ticket(judgment, None)
+    with np.load(folder / OUTLINES) as arrays:
+        return Ticket(judgment, arrays["outlines"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choose(Step):
     """Keep the translations of the best try, or of all that are sound."""
 
+    code_version = 2
     may_end = True
     ending = "no try of the translator is sound"
 
@@ -84,7 +95,7 @@ class Choose(Step):
         return (*self.judged, *self.tries, self.judged[0].source)
 
     def make(self, store: Store, ctx: Context) -> None:
-        judged = [judgment_of(step.folder(store)) for step in self.judged]
+        judged = compared([ticket_of(step.folder(store)) for step in self.judged])
         sound = [n for n, one in enumerate(judged) if not one.fault]
         used = sound
         if self.use_tries == "best" and sound:
