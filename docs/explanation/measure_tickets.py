@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -30,34 +30,42 @@ NEAR = 0.02
 
 @dataclass(frozen=True)
 class Drawn:
-    """A translator: its run, its cohort, what is known without labels, and the mean Dice."""
+    """A translator: its run, its cohort, what is known without labels, and Dice by structure."""
 
     name: str
     cohort: str
     ticket: Ticket
-    dice: float
+    dices: Mapping[str, float]
+
+    @property
+    def dice(self) -> float:
+        """The mean over structures."""
+        return float(np.mean(list(self.dices.values())))
 
 
 def drawn(folders: Sequence[Path], step: str, stage: str) -> Iterator[Drawn]:
     """Judge the translations of every run."""
     found = sorted(path.parent for folder in folders for path in folder.rglob("metrics.csv"))
     for folder in found:
-        dice = mean_dice(folder, stage)
+        dices = mean_dices(folder, stage)
         parts = [next(folder.glob(f"*-{name}"), None) for name in ("prepare-source", step)]
         target = next(folder.glob("*-prepare-target"), None)
-        if dice is None or target is None or None in parts:
+        if not dices or target is None or None in parts:
             continue
         source, translated = (Cohort.load(part) for part in parts if part)
         ticket = judge(source, translated, Cohort.load(target))
-        yield Drawn(folder.name, read_manifest(target)["key"], ticket, dice)
+        yield Drawn(folder.name, read_manifest(target)["key"], ticket, dices)
 
 
-def mean_dice(folder: Path, stage: str) -> float | None:
-    """Over target scans and classes; None if the stage was not scored."""
+def mean_dices(folder: Path, stage: str) -> dict[str, float]:
+    """Structure -> mean over target scans; nothing if the stage was not scored."""
     with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if (r["split"], r["stage"]) == ("target", stage)]
-    known = [float(row["dice"]) for row in rows if row["dice"]]
-    return float(np.mean(known)) if known else None
+    known: dict[str, list[float]] = {}
+    for row in rows:
+        if row["dice"]:
+            known.setdefault(row["class"], []).append(float(row["dice"]))
+    return {name: float(np.mean(dices)) for name, dices in known.items()}
 
 
 def correlations(known: Sequence[tuple[Judgment, float]]) -> dict[str, float]:
@@ -100,6 +108,9 @@ def show(found: Sequence[Drawn]) -> None:
     known = [(judgment, one.dice) for one, judgment in zip(found, judged, strict=True)]
     for name, value in correlations(known).items():
         print(f"rank correlation of {name} with Dice: {value:.2f}")
+    for name in found[0].dices:
+        own = correlations([(j, one.dices[name]) for (j, _), one in zip(known, found, strict=True)])
+        print(f"rank correlation of score with Dice of {name}: {own['score']:.2f}")
     print(f"of all: {chosen(found).name}, Dice {chosen(found).dice:.3f}")
     count, near, mean, best = draws(found)
     print(f"{near} of {count} draws of three: the choice is within {NEAR} of the best")
