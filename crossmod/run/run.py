@@ -22,7 +22,7 @@ from crossmod.run.ledger import Row, read_round, write_ledger
 from crossmod.run.plan import Plan
 from crossmod.run.record import write_record
 from crossmod.run.steps import Step
-from crossmod.run.steps.lottery import TRIES, read_tries
+from crossmod.run.steps.lottery import COLUMNS, TRIES, read_tries
 from crossmod.run.steps.survival import TABLE
 from crossmod.run.task import WARNING, Machine, Task
 from crossmod.scores.metrics import Score, read_scores, write_scores
@@ -135,7 +135,9 @@ class Run:
             write_scores(file, self.scores())
         rows, tries, table = self.ledger(), self.tries(), self.survival_table()
         self._table(LEDGER, partial(write_ledger, rows=rows) if rows else None)
-        self._table(TRIES, partial(write_records, rows=tries) if tries else None)
+        columns = ("translator", *COLUMNS)
+        written = partial(write_records, rows=tries, first=columns) if tries else None
+        self._table(TRIES, written)
         self._table(TABLE, partial(copyfile, table) if table else None)
         point("record")
         with self.outputs.file(RUN_FILE) as file:

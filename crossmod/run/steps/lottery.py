@@ -26,6 +26,9 @@ JUDGMENT = "judgment.json"
 OUTLINES = "outlines.npz"
 TRIES = "tries.csv"
 
+COLUMNS = ("try", "seed", "used", "why", "score", *FIGURES)
+"""The first columns of that file; details by structure follow."""
+
 WORDS = ("used", "why")
 """The columns of that file that hold no numbers."""
 
@@ -107,12 +110,12 @@ class Choose(Step):
                 "used": "yes" if n in used else "no",
                 "why": one.fault,
                 "score": one.score,
-                **{name: one.figures.get(name, "") for name in FIGURES},
+                **one.figures,
                 **one.details,
             }
             for n, (step, one) in enumerate(zip(self.tries, judged, strict=True))
         ]
-        write_records(ctx.folder / TRIES, rows)
+        write_records(ctx.folder / TRIES, rows, COLUMNS)
         ctx.log(told(judged, used))
         cohorts = [Cohort.load(self.tries[n].folder(store)) for n in used]
         cases = [
