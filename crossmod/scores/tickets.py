@@ -11,7 +11,7 @@ geometric mean:
 - consensus: what most of them outline there against what those of each other try do; mean Dice.
   Translators that are right outline the same, those that are wrong are wrong each in its own way.
 
-The others tell what is wrong; between sound translators, none of them goes with Dice
+The others tell what is wrong; none of them goes with Dice on every cohort
 (docs/explanation/without-labels.md):
 
 - survival: what translations show of labeled structures beyond their place, as a share of what the
@@ -44,6 +44,7 @@ SCORED = ("agreement", "consensus")
 """What the score is made of."""
 
 FIGURES = (*SCORED, "survival", "volumes", "likeness", "place")
+"""All that is measured."""
 
 COLLAPSED = 0.1
 """Translations that show less than this share of what their sources show, or differ from patient
@@ -99,14 +100,16 @@ def compared(tickets: Sequence[Ticket]) -> list[Judgment]:
     Args:
         tickets: judged on the same scans; those that must not be used take no part.
     """
-    known = {n: t.outlines for n, t in enumerate(tickets) if not t.judgment.fault}
-    sound = {n: outlines for n, outlines in known.items() if outlines is not None}
     found = [ticket.judgment for ticket in tickets]
-    for n, own in sound.items():
-        others = [_dice(own, theirs).mean() for m, theirs in sound.items() if m != n]
-        if others:
-            figures = {**found[n].figures, "consensus": float(np.mean(others))}
-            found[n] = replace(found[n], figures=figures)
+    sound = {
+        n: ticket.outlines
+        for n, ticket in enumerate(tickets)
+        if ticket.outlines is not None and not ticket.judgment.fault
+    }
+    dice = {(n, m): _dice(sound[n], sound[m]).mean() for n, m in combinations(sound, 2)}
+    for n in sound if dice else ():
+        consensus = float(np.mean([value for pair, value in dice.items() if n in pair]))
+        found[n] = replace(found[n], figures={**found[n].figures, "consensus": consensus})
     return found
 
 
@@ -189,10 +192,7 @@ class _Real:
 
 
 def _dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Of outlines ``(..., places, structures)``; 0 where neither finds anything.
-
-    What is not seen is no agreement.
-    """
+    """Of outlines ``(..., places, structures)``; 0 where both are empty: nothing agrees there."""
     both, sizes = (one & other).sum(axis=-2), one.sum(axis=-2) + other.sum(axis=-2)
     found: NDArray[np.float64] = 2 * both / np.maximum(sizes, 1)
     return found

@@ -11,7 +11,6 @@ would have brought.
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -22,6 +21,7 @@ from scipy.stats import spearmanr
 
 from crossmod import Cohort
 from crossmod.files.atomic import read_manifest
+from crossmod.scores.metrics import read_scores
 from crossmod.scores.tickets import FIGURES, Judgment, Ticket, compared, judge
 
 NEAR = 0.02
@@ -59,12 +59,11 @@ def drawn(folders: Sequence[Path], step: str, stage: str) -> Iterator[Drawn]:
 
 def mean_dices(folder: Path, stage: str) -> dict[str, float]:
     """Structure -> mean over target scans; nothing if the stage was not scored."""
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        rows = [r for r in csv.DictReader(file) if (r["split"], r["stage"]) == ("target", stage)]
     known: dict[str, list[float]] = {}
-    for row in rows:
-        if row["dice"]:
-            known.setdefault(row["class"], []).append(float(row["dice"]))
+    for one in read_scores(folder / "metrics.csv"):
+        dice = one.measures.get("dice")
+        if dice is not None and (one.split, one.stage) == ("target", stage):
+            known.setdefault(one.structure, []).append(dice)
     return {name: float(np.mean(dices)) for name, dices in known.items()}
 
 
@@ -80,16 +79,15 @@ def correlations(known: Sequence[tuple[Judgment, float]]) -> dict[str, float]:
     }
 
 
-def chosen(few: Sequence[Drawn]) -> Drawn:
+def chosen(few: Sequence[Drawn], judged: Sequence[Judgment]) -> Drawn:
     """The one that a run with these tries would use."""
-    scores = [judgment.score for judgment in compared([one.ticket for one in few])]
-    return few[int(np.argmax(scores))]
+    return few[int(np.argmax([judgment.score for judgment in judged]))]
 
 
 def draws(found: Sequence[Drawn]) -> tuple[int, int, float, float]:
     """Draws of three, how often the choice is near the best, and the mean Dice of both."""
     each = list(combinations(found, 3))
-    choices = [chosen(three).dice for three in each]
+    choices = [chosen(three, compared([one.ticket for one in three])).dice for three in each]
     best = [max(one.dice for one in three) for three in each]
     near = sum(choice >= top - NEAR for choice, top in zip(choices, best, strict=True))
     return len(each), near, float(np.mean(choices)), float(np.mean(best))
@@ -109,9 +107,10 @@ def show(found: Sequence[Drawn]) -> None:
     for name, value in correlations(known).items():
         print(f"rank correlation of {name} with Dice: {value:.2f}")
     for name in found[0].dices:
-        own = correlations([(j, one.dices[name]) for (j, _), one in zip(known, found, strict=True)])
+        own = correlations([(j, one.dices[name]) for j, one in zip(judged, found, strict=True)])
         print(f"rank correlation of score with Dice of {name}: {own['score']:.2f}")
-    print(f"of all: {chosen(found).name}, Dice {chosen(found).dice:.3f}")
+    first = chosen(found, judged)
+    print(f"of all: {first.name}, Dice {first.dice:.3f}")
     count, near, mean, best = draws(found)
     print(f"{near} of {count} draws of three: the choice is within {NEAR} of the best")
     chance = float(np.mean([one.dice for one in found]))

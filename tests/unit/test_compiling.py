@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny_stages
 import torch
+import torch._inductor.config
 from crossmod_cyclegan import CycleGAN
 from crossmod_cyclegan.train import Trainer
 from crossmod_unet3d import UNet3DOptions
