@@ -382,6 +382,21 @@ def test_g04_what_steps_share_is_put_back_with_a_warning(name: str, bench: Bench
     assert f"odd: plugin 'odd' (odd 1.2) changed {name}" in warning
 
 
+@pytest.mark.parametrize("limit", [1000, 2000])
+def test_g04_what_libraries_had_set_before_is_put_back_as_it_was(
+    limit: int, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", ["/library/_vendor", *sys.path])
+    found, at_start = [*sys.path], sys.getrecursionlimit()
+    bench.offer("sys.path.append('/x')\nsys.setrecursionlimit(2500)\nyield from volumes")
+    try:
+        sys.setrecursionlimit(limit)
+        assert bench.run().error is None
+        assert (sys.path, sys.getrecursionlimit()) == (found, limit)
+    finally:
+        sys.setrecursionlimit(at_start)
+
+
 def test_g04_it_is_put_back_after_a_failure_too(bench: Bench) -> None:
     bench.offer("os.chdir('/')\nraise ValueError\nyield")
     before = Path.cwd()

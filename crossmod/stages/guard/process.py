@@ -16,12 +16,17 @@ import numpy as np
 MIXED = "mixed"
 
 
+def _all(state: Any) -> Any:
+    return state
+
+
 class Setting(NamedTuple):
-    """A part of the state of the process; states can be compared."""
+    """A part of the state of the process; what is judged of states can be compared."""
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], object]
+    judged: Callable[[Any], Any] = _all
 
 
 @contextmanager
@@ -50,17 +55,17 @@ def kept(who: str, seed: int, warn: Callable[[str], None]) -> Iterator[None]:
         finally:
             found = [setting.read() for setting in settings]
             for setting, old, new in zip(settings, before, found, strict=True):
-                if new != old:
+                if setting.judged(new) != setting.judged(old):
                     setting.write(old)
             changes = zip(settings, given, found, strict=True)
-            if changed := [setting.name for setting, old, new in changes if _differs(new, old)]:
+            if changed := [s.name for s, old, new in changes if _differs(s, new, old)]:
                 warn(f"{who} changed {', '.join(changed)}; crossmod restored it")
 
 
-def _differs(new: Any, old: Any) -> bool:
+def _differs(setting: Setting, new: Any, old: Any) -> bool:
     if isinstance(old, dict):  # libraries add variables when they are imported
         return any(new.get(name) != value for name, value in old.items())
-    return bool(new != old)
+    return bool(setting.judged(new) != setting.judged(old))
 
 
 def _settings() -> list[Setting]:
@@ -79,8 +84,10 @@ def _settings() -> list[Setting]:
         Setting("the working folder", _folder, os.chdir),
         Setting("environment variables", lambda: dict(os.environ), _set_environment),
         Setting("the umask", _umask, os.umask),
-        Setting("sys.path", _module_folders, _set_module_folders),
-        Setting("the recursion limit", _recursion_limit, sys.setrecursionlimit),
+        Setting("sys.path", _module_folders, _set_module_folders, _without_vendored),
+        Setting(
+            "the recursion limit", sys.getrecursionlimit, sys.setrecursionlimit, _without_compiler
+        ),
         *handlers,
     ]
 
@@ -135,15 +142,18 @@ def _umask() -> int:
     return mask
 
 
-def _recursion_limit() -> int:
-    """Treat the limit that torch.compile sets as Python's default."""
-    limit = sys.getrecursionlimit()
+def _without_compiler(limit: int) -> int:
+    """Take the limit that torch.compile sets for Python's default."""
     return 1000 if limit == 2000 else limit
 
 
 def _module_folders() -> list[str]:
-    """sys.path without the folders that setuptools adds when it is imported."""
-    return [folder for folder in map(str, sys.path) if not folder.endswith("_vendor")]
+    return [*map(str, sys.path)]
+
+
+def _without_vendored(folders: list[str]) -> list[str]:
+    """Leave out the folders that setuptools adds when it is imported."""
+    return [folder for folder in folders if not folder.endswith("_vendor")]
 
 
 def _set_module_folders(folders: list[str]) -> None:
