@@ -103,6 +103,19 @@ def copied_from(case: str, given: Container[str]) -> str | None:
     return None
 
 
+def centers_to_compare(one: Iterable[str], other: Iterable[str]) -> list[set[str]]:
+    """The centers of two cohorts that are compared with each other.
+
+    Each center that both have by itself; all together where none has both.
+
+    Example:
+        >>> centers_to_compare(["a", "b", "c"], ["b", "c"])
+        [{'b'}, {'c'}]
+    """
+    first, second = set(one), set(other)
+    return [{center} for center in sorted(first & second)] or [first | second]
+
+
 def fits(case: str, pattern: str) -> bool:
     """Whether a case id fits a pattern in which `*` stands for any characters.
 

@@ -32,7 +32,7 @@ from crossmod.options import Fraction, Options, OptionsT, Positive
 
 GUIDED = "guided"
 
-VERSION = 1
+VERSION = 2
 """Of the choice of copies; raise it when a change gives others."""
 
 LEVELS = 15
@@ -170,6 +170,7 @@ class Guide:
         if not group.guide:
             self._add(group, {one: group.changes(one) for one in members})
             return group
+        members = [*dict.fromkeys(members)]  # a stage cannot tell lesions with the same figures
         column = {"means": 0, "factors": 2}[group.guide]
         levels = self.real.quantiles(column, LEVELS)
         offers = [group.choices(one, levels) for one in members]

@@ -226,7 +226,8 @@ def match_groups(
         for group in groups:
             if group.where.matches(pair, lesion):
                 matched[group.name] += 1
-                yield pair, group, group.changes(lesion)
+                if changes := group.changes(lesion):  # guided groups leave out common kinds
+                    yield pair, group, changes
     for group in groups:
         number = matched[group.name]
         log(

@@ -22,7 +22,7 @@ LEVEL = 0.8
 """The share of further cases of the same kind that the interval should hold."""
 
 FEWEST = 10
-"""Cases that a curve needs: with 8 or fewer the interval would be 0 to 1."""
+"""Patients that a curve needs: with 8 or fewer the interval would be 0 to 1."""
 
 KNOTS = 21
 """Points of a curve, at evenly spaced quantiles: not one for each case."""
@@ -101,19 +101,24 @@ class Calibration(Options):
     curves: dict[Name, Curve]
 
 
-def fit_curve(agreement: Sequence[float], dice: Sequence[float]) -> Curve | None:
-    """Learn a curve from cases whose Dice is known; None from fewer than `FEWEST`.
+def fit_curve(
+    agreement: Sequence[float], dice: Sequence[float], patients: Sequence[str]
+) -> Curve | None:
+    """Learn a curve from cases whose Dice is known; None from fewer than `FEWEST` patients.
+
+    All cases of a patient are left out together: they are more alike than those of another one.
 
     Example:
         >>> agreement = [number / 10 for number in range(11)]
-        >>> fit_curve(agreement, agreement).at(0.5).dice
+        >>> fit_curve(agreement, agreement, "abcdefghijk").at(0.5).dice
         0.5
     """
-    if len(agreement) < FEWEST:
+    _, whose = np.unique(np.asarray(patients), return_inverse=True)
+    if whose.max(initial=-1) + 1 < FEWEST:
         return None
     x, y = np.asarray(agreement, np.float64), np.asarray(dice, np.float64)
-    residuals = y - _left_out(x, y, _rising)
-    spreads = _left_out(x, np.abs(residuals), _falling)
+    residuals = y - _left_out(x, y, whose, _rising)
+    spreads = _left_out(x, np.abs(residuals), whose, _falling)
     below, above = _tails(residuals / spreads)
     expected, spread = _rising(x, y), _falling(x, np.abs(residuals))
     knots = np.unique(np.quantile(x, np.linspace(0, 1, KNOTS)).round(4))
@@ -143,10 +148,14 @@ def _falling(x: FloatArray, sizes: FloatArray) -> Function:
     return lambda value: max(fitted(-value), SMALLEST_SPREAD)
 
 
-def _left_out(x: FloatArray, y: FloatArray, fit: Fit) -> FloatArray:
-    """For each case, what the others say of it."""
-    others = ~np.eye(len(x), dtype=bool)
-    return np.array([fit(x[rest], y[rest])(x[i]) for i, rest in enumerate(others)])
+def _left_out(x: FloatArray, y: FloatArray, whose: NDArray[np.intp], fit: Fit) -> FloatArray:
+    """For each case, what those of other patients say of it."""
+    found = np.empty(len(x))
+    for patient in range(whose.max() + 1):
+        own = whose == patient
+        curve = fit(x[~own], y[~own])
+        found[own] = [curve(value) for value in x[own]]
+    return found
 
 
 def _tails(residuals: FloatArray) -> tuple[float, float]:

@@ -23,6 +23,9 @@ BEFORE = ("case", "class", "agreement", "probability", "volume_mm3", "flag", "re
 COLUMNS = (*BEFORE, "expected_dice", "lower_dice", "upper_dice")
 """The columns of confidence.csv."""
 
+NOT_FOUND = "not found"
+"""The flag of a structure without an outline."""
+
 AGREEING = 0.6
 """Agreement below which a structure is flagged: on the embedded cohort it separates outlines in the
 wrong place from others (docs/how-to/use-a-model.md). Nobody has calibrated it on patients."""
@@ -112,7 +115,7 @@ def _mean_inside(
 
 def _flag(agreed: float, mask: NDArray[np.bool_], common: NDArray[np.bool_]) -> str:
     if not mask.any():
-        return "not found"
+        return NOT_FOUND
     flags = []
     if agreed < AGREEING:
         flags.append("folds disagree")
@@ -125,7 +128,8 @@ def by_need(rows: Iterable[Confidence]) -> list[Confidence]:
     """The rows of cases that a person should look at first, then those of others.
 
     Cases with a flag come before those without; among them, the lowest Dice to expect of any
-    structure decides, or the lowest agreement where the model has no calibration.
+    structure decides, or the lowest agreement where the model has no calibration. Of a structure
+    that was not found, the Dice to expect is 0.
     """
     cases: dict[str, list[Confidence]] = {}
     for row in rows:
@@ -135,6 +139,8 @@ def by_need(rows: Iterable[Confidence]) -> list[Confidence]:
 
 def _need(rows: Sequence[Confidence]) -> tuple[bool, float]:
     unflagged = not any(row.flag for row in rows)
+    if any(row.flag == NOT_FOUND for row in rows):
+        return unflagged, 0.0
     expected = [row.expected_dice for row in rows if not math.isnan(row.expected_dice)]
     agreed = [row.agreement for row in rows if not math.isnan(row.agreement)]
     return unflagged, min(expected or agreed, default=1.0)

@@ -16,7 +16,7 @@ import numpy as np
 
 from crossmod.data.overlap import dice
 from crossmod.data.state import State
-from crossmod.data.volumes import Cohort, LabelArray
+from crossmod.data.volumes import Cohort, LabelArray, Pair
 from crossmod.errors import DataError
 from crossmod.files.atomic import damaged_files, read_manifest
 from crossmod.model.calibration import Calibration, fit_curve
@@ -31,11 +31,13 @@ class Known(NamedTuple):
     """The outline of a structure by a fold that did not learn from the case.
 
     Attributes:
+        patient: whom the case shows.
         structure: class name.
         agreement: mean Dice with what each of the other folds outlines.
         dice: Dice with the label map of the case; 0 where that does not have the structure.
     """
 
+    patient: str
     structure: str
     agreement: float
     dice: float
@@ -52,7 +54,8 @@ def calibrate(known: Sequence[Known], step: str, classes: Iterable[str]) -> Cali
     curves = {}
     for name in classes:
         own = [one for one in known if one.structure == name]
-        curve = fit_curve([one.agreement for one in own], [one.dice for one in own])
+        columns = ([getattr(one, what) for one in own] for what in ("agreement", "dice", "patient"))
+        curve = fit_curve(*columns)
         if curve:
             curves[name] = curve
     return Calibration(step=step, curves=curves)
@@ -124,20 +127,21 @@ def _known(
         given = ensemble.members(unseen.volumes(), states, ctx)
         for members, case in zip(given, unseen.cases, strict=True):
             maps = [one.labels for one in members]
-            yield _judged(ensemble, maps.pop(fold), maps, case.pair().labels)
+            yield _judged(ensemble, maps.pop(fold), maps, case.pair())
 
 
 def _judged(
-    ensemble: Ensemble, own: LabelArray, others: Sequence[LabelArray], labels: LabelArray
+    ensemble: Ensemble, own: LabelArray, others: Sequence[LabelArray], given: Pair
 ) -> list[Known]:
     """What is known of the classes that a fold outlines."""
     outlined = ensemble.cleaned(own)
     agreed = [ensemble.agreement([own, other], outlined) for other in others]
     return [
         Known(
+            given.patient,
             name,
             float(np.mean([one[name] for one in agreed])),
-            dice(outlined == label, labels == label),
+            dice(outlined == label, given.labels == label),
         )
         for name, label in ensemble.classes.labels.items()
         if (outlined == label).any()

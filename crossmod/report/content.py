@@ -59,6 +59,21 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class Copies:
+    """What a stage learned from that had other copies than the stage before.
+
+    Attributes:
+        stage: in words.
+        made: the copies.
+        originals: the images it learned from beside them; None is all.
+    """
+
+    stage: str
+    made: Cohort
+    originals: Cohort | None = None
+
+
+@dataclass(frozen=True)
 class ReportContent:
     """Everything the page shows; sequences and mappings may be empty.
 
@@ -73,10 +88,8 @@ class ReportContent:
         source: preprocessed source images with labels, in [0, 1].
         target: preprocessed target images in [0, 1].
         translated: (step, cohort) in the order of the steps, with the cases of `source`.
-        augmented: the added copies alone, named ``{original}+{suffix}``; the newest ones, where
-            each round of self-training has others.
-        guided: (stage, copies) of every stage that learned from other copies than the one before.
-        originals: the images that stages learned from beside copies; None is all of them.
+        copies: of every stage that learned from other ones than the stage before, named
+            ``{original}+{suffix}``.
         rounds: the pseudo-labeled target cohort of each round, oldest first.
         panels: (caption, PNG) that plugins saved.
         predictions: (stage, case -> predicted label map) of the validation split, native grid.
@@ -104,7 +117,6 @@ class ReportContent:
     source: Cohort
     target: Cohort
     translated: Sequence[tuple[str, Cohort]]
-    augmented: Cohort | None
     rounds: Sequence[Cohort]
     panels: Sequence[tuple[str, Path]]
     predictions: Sequence[tuple[str, Mapping[str, Path]]]
@@ -119,8 +131,7 @@ class ReportContent:
     dropped: Sequence[Dropped] = ()
     survival: Sequence[Row] = ()
     trainings: Sequence[tuple[str, Mapping[str, Curve]]] = ()
-    guided: Sequence[tuple[str, Cohort]] = ()
-    originals: Cohort | None = None
+    copies: Sequence[Copies] = ()
     tries: Sequence[Tried] = ()
 
     @property

@@ -107,7 +107,7 @@ def _level(case: Case, level: int, outlines: Sequence[Outline] = ()) -> Markup:
 def augmentations(content: ReportContent) -> Gallery:
     """Close-ups of a few lesions and of the copies made from them."""
     copies: dict[str, list[Case]] = {}
-    for case in content.augmented.cases if content.augmented else ():
+    for case in content.copies[-1].made.cases if content.copies else ():
         copies.setdefault(case.case.rsplit("+", 1)[0], []).append(case)
     originals = {case.case: case for case in content.training[1].cases}
     names = [name for name in copies if name in originals]

@@ -41,18 +41,22 @@ class Surveyed:
 
     source: Sequence[Sighting]
     training: Sequence[Sighting]
-    originals: Sequence[Sighting]
     target: Sequence[Sighting]
-    added: Sequence[Sighting]
     pseudo: Sequence[Sighting]
-    guided: Sequence[tuple[str, Sequence[Sighting]]]
+    copies: Sequence[tuple[str, Sequence[Sighting], Sequence[Sighting]]]
+    """Stage, its copies, and the originals beside them."""
+
+    @property
+    def added(self) -> Sequence[Sighting]:
+        """The newest copies."""
+        return self.copies[-1][1] if self.copies else ()
 
     def coverage(self) -> Coverage | None:
         """How far the training is from the target without copies and with those of each stage."""
-        each = self.guided or ([("", self.added)] if self.added else [])
+        several = len(self.copies) > 1
         told = [
-            (f"with the copies for {stage}" if stage else "with copies", [*self.originals, *added])
-            for stage, added in each
+            (f"with the copies for {stage}" if several else "with copies", [*originals, *added])
+            for stage, added, originals in self.copies
         ]
         return coverage_of([("without copies", self.training), *told], self.pseudo)
 
@@ -108,16 +112,16 @@ def _survey(content: ReportContent) -> Surveyed:
         return survey(cases, content.label)
 
     source = look(content.source)
-    guided = [(stage, look(copies)) for stage, copies in content.guided]
     training = look(content.training[1]) if content.translated else source
     return Surveyed(
         source,
         training,
-        training if content.originals is None else look(content.originals),
         look(content.target),
-        guided[-1][1] if guided else look(content.augmented),
         look(content.rounds[-1] if content.rounds else None),
-        guided,
+        [
+            (one.stage, look(one.made), look(one.originals) if one.originals else training)
+            for one in content.copies
+        ],
     )
 
 

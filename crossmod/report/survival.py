@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from crossmod.data.slices import Upright
 from crossmod.data.volumes import Case
-from crossmod.report.content import ReportContent, spread
+from crossmod.report.content import ReportContent
 from crossmod.report.galleries import Gallery, Strip
 from crossmod.report.slices import CLOSE_UP_MM, REFERENCE_COLOR, Outline, Tile, box_around, picture
-from crossmod.scores.survival import LOOKS, Look, Row, look, origin
+from crossmod.scores.survival import LOOKS, TARGET, TRANSLATION, Row, origin
 
 MAX_WORST = 6
-MAX_PSEUDO = 40
-"""Pseudo-labeled scans that are measured."""
-
 SHIFTS = ("shift_right_mm", "shift_front_mm", "shift_up_mm")
 
 
 def survival_rows(content: ReportContent) -> list[list[str]]:
     """For each structure source, translation and real target, as texts; none without rows."""
     found = []
-    for name, label in content.classes.items():
-        rows = [row for row in content.survival if row.structure == name]
+    for name in content.classes:
+        rows = [row for row in content.survival if row[2:4] == (name, TRANSLATION)]
         if not rows:
             continue
         found.append([name, "source", *_looks(rows, ""), _recovery(rows, "recovery"), ""])
         shift = ", ".join(f"{np.nanmedian(_of(rows, one)):+.1f}" for one in SHIFTS)
         recovery = _recovery(rows, "recovery_translated")
         found.append([name, "translation", *_looks(rows, "_translated"), recovery, shift])
-        if real := list(_real(content, label)):
-            looks = [_spread([getattr(one, column) for one in real]) for column in LOOKS]
-            found.append([name, "real target", str(len(real)), *looks, "", ""])
+        if real := [row for row in content.survival if row[2:4] == (name, TARGET)]:
+            found.append([name, "real target", *_looks(real, ""), "", ""])
     return found
 
 
@@ -54,15 +50,6 @@ def _of(rows: Sequence[Row], column: str) -> list[float]:
 
 def _spread(values: Sequence[float]) -> str:
     return f"{np.mean(values):.2f} ± {np.std(values):.2f}"
-
-
-def _real(content: ReportContent, label: int) -> Iterator[Look]:
-    """Looks of a structure in the scans of the last round."""
-    cases = content.rounds[-1].cases if content.rounds else ()
-    for case in spread(cases, MAX_PSEUDO):
-        pair = case.pair()
-        if found := look(pair.image, pair.labels, label):
-            yield found
 
 
 def worst_survivals(content: ReportContent) -> Gallery:

@@ -32,7 +32,8 @@ class Plan:
         translations: one step for each translator, in order.
         choices: those of them that choose between several tries.
         copies: the augmented copies, one step for each augmenter.
-        originals: those that stay in the training beside them; None where all do.
+        originals: those that stay in the training beside them, first and wherever a round has
+            other copies; empty where all do.
         rounds: the pseudo-labels of each round.
         predictions: (stage, split) -> predictions.
         survival: what the translations make of labeled structures; None without a translation.
@@ -48,7 +49,7 @@ class Plan:
     translations: list[Translate | Choose] = field(default_factory=list)
     choices: list[Choose] = field(default_factory=list)
     copies: list[Augment] = field(default_factory=list)
-    originals: Originals | None = None
+    originals: list[Originals] = field(default_factory=list)
     rounds: list[PseudoLabel] = field(default_factory=list)
     predictions: dict[tuple[str, str], Predict] = field(default_factory=dict)
     survival: Survive | None = None

@@ -9,7 +9,7 @@ Beside the chain stand segmenters trained for comparison; they feed nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -125,7 +125,7 @@ class Planner:
         for use, table in zip(self.checked.augmenters, recipe.augment.values(), strict=True):
             plan.copies.append(self._apply(Augment, use, table, base))
         if plan.copies:
-            training = (self._originals(base), *plan.copies)
+            training = (self._originals("originals", base, plan.copies), *plan.copies)
             first = last == "no-adaptation"
             last = "augmented"
             self._segment(last, training)
@@ -137,16 +137,16 @@ class Planner:
             use = self.checked.uses["pseudo_label", ""]
             self._self_train(use, recipe.pseudo_label, training, last)
 
-    def _originals(self, images: Step) -> Step:
+    def _originals(self, name: str, images: Step, copies: Sequence[Step]) -> Step:
         """Those images that stay in the training beside copies."""
-        tables = self.recipe.augment.values()
-        copies = zip(self.made.copies, tables, strict=True)
-        instead = tuple(step for step, table in copies if not table.keep_originals)
-        if instead:
-            self.made.originals = self._add(
-                Originals(name="originals", images=images, copies=instead)
-            )
-        return self.made.originals or images
+        tables, made = self.recipe.augment.values(), self.made.originals
+        pairs = zip(copies, tables, strict=True)
+        instead = tuple(step for step, table in pairs if not table.keep_originals)
+        if not instead:
+            return images
+        if not made or made[-1].copies != instead:
+            made.append(self._add(Originals(name=name, images=images, copies=instead)))
+        return made[-1]
 
     def _translate(self) -> Step:
         """Apply the translators one after the other; gives the images to learn from."""
@@ -196,7 +196,7 @@ class Planner:
                 setup = self.checked.last
                 if table.last and table.last.train_on == "target":
                     training = ()
-            training = tuple(self._guided(step, chosen, number, training) for step in training)
+            training = self._guided(training, chosen, number)
             images = self._images(setup)
             if setup.preprocess != self.checked.segmentation.preprocess:
                 regrid = Regrid(name=f"regrid-{number}", labeled=chosen, images=images["target"])
@@ -206,13 +206,21 @@ class Planner:
             self._segment(last, (*training, labeled), setup, images, before)
 
     def _guided(
-        self, step: Step, real: PseudoLabel, number: int, training: tuple[Step, ...]
-    ) -> Step:
-        """What a round trains on in place of a step: copies that pseudo-labels decide, anew."""
-        if not isinstance(step, Augment) or not step.is_guided:
-            return step
-        name = f"{step.use.name}-round-{number}"
-        return self._add(replace(step, name=name, real=real, originals=training[0]))
+        self, training: tuple[Step, ...], real: PseudoLabel, number: int
+    ) -> tuple[Step, ...]:
+        """What a round trains on in place of a training: copies that pseudo-labels guide, anew."""
+        if not any(isinstance(step, Augment) and step.is_guided for step in training):
+            return training
+        stay = self.made.originals[0] if self.made.originals else self.made.copies[0].images
+        copies = [
+            self._add(
+                replace(step, name=f"{step.use.name}-round-{number}", real=real, originals=stay)
+            )
+            if step.is_guided
+            else step
+            for step in self.made.copies
+        ]
+        return (self._originals(f"originals-round-{number}", copies[0].images, copies), *copies)
 
     def _gate(self, stage: str) -> None:
         """End the run after this stage if it is not good enough, where the recipe asks for it."""

@@ -36,10 +36,9 @@ from crossmod.scores.comparison import (
 )
 from crossmod.scores.final import split_of
 from crossmod.scores.sheets import write_sheets
-from crossmod.scores.survival import read_survival
 
 if TYPE_CHECKING:
-    from crossmod.report.content import Dropped, Tried
+    from crossmod.report.content import Copies, Dropped, Tried
 
 COMPARISON_FILES = ("comparison.csv", "comparison.md", "comparison.tex", "differences.csv",
                     "report.html")  # fmt: skip
@@ -69,7 +68,7 @@ def publish_report(run: Run) -> None:
 
     plan, checked = run.plan, run.plan.checked
     scans = plan.validation.scans(run.store) if plan.validation else []
-    copies, ledger = _copies(run), run.ledger()
+    ledger = run.ledger()
     content = ReportContent(
         title=checked.recipe.title,
         recipe=recipe,
@@ -81,7 +80,6 @@ def publish_report(run: Run) -> None:
         source=Cohort.load(plan.source.folder(run.store)),
         target=Cohort.load(plan.target.folder(run.store)),
         translated=[one for one in _cohorts(run, plan.translations).items() if one[1].cases],
-        augmented=copies[-1][1] if copies else None,
         rounds=list(_cohorts(run, plan.rounds).values()),
         panels=_panels(run),
         predictions=_predictions(run, scans),
@@ -94,10 +92,9 @@ def publish_report(run: Run) -> None:
         series=plan.validation.series if plan.validation else "",
         ledger=ledger,
         dropped=_dropped(run, ledger),
-        survival=read_survival(table) if (table := run.survival_table()) else (),
+        survival=run.survival(),
         trainings=_trainings(run),
-        guided=copies if len(copies) > 1 else (),
-        originals=_originals(run),
+        copies=_copies(run),
         tries=_tried(run),
     )  # fmt: skip
     with run.outputs.file(page.name) as file:
@@ -195,21 +192,30 @@ def _cohorts(run: Run, steps: Sequence[Step]) -> dict[str, Cohort]:
     return {one.name: Cohort.load(one.folder(run.store)) for one in steps if one in run.reached}
 
 
-def _copies(run: Run) -> list[tuple[str, Cohort]]:
-    """Stage -> the copies it learned from, for each that had others than the stage before."""
-    made = [("the first segmentation", run.plan.copies)]
+def _copies(run: Run) -> list[Copies]:
+    """What each stage learned from that had other copies than the stage before."""
+    from crossmod.report.content import Copies
+
+    first = run.plan.copies
+    made = [("the first segmentation", first)]
     for number, real in enumerate(run.plan.rounds, start=1):
         anew = [one for one in run.reached if isinstance(one, Augment) and one.real is real]
         if anew:
-            made.append((f"round {number}", [*anew, *(s for s in made[0][1] if not s.is_guided)]))
-    found = [(stage, list(_cohorts(run, steps).values())) for stage, steps in made]
-    return [(stage, reduce(add, cohorts)) for stage, cohorts in found if cohorts]
+            made.append((f"round {number}", [*anew, *(s for s in first if not s.is_guided)]))
+    found = [(stage, steps, [*_cohorts(run, steps).values()]) for stage, steps in made]
+    return [
+        Copies(stage, reduce(add, cohorts), _originals(run, steps))
+        for stage, steps, cohorts in found
+        if cohorts
+    ]
 
 
-def _originals(run: Run) -> Cohort | None:
-    """The images that stayed in the training beside copies of others; None where all did."""
-    kept = run.plan.originals
-    return Cohort.load(kept.folder(run.store)) if kept and kept in run.reached else None
+def _originals(run: Run, copies: Sequence[Step]) -> Cohort | None:
+    """The images that stayed in a training beside these copies; None where all did."""
+    for step in reversed(run.plan.originals):
+        if step in run.reached and all(one in copies for one in step.copies):
+            return Cohort.load(step.folder(run.store))
+    return None
 
 
 def _tried(run: Run) -> list[Tried]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from crossmod.data.volumes import Cohort
+from crossmod.data.cases import copied_from
+from crossmod.data.volumes import Case, Cohort
 from crossmod.files.digests import digest_of_bytes
 from crossmod.files.patterns import references_of
 from crossmod.model.facts import (
@@ -21,8 +22,9 @@ from crossmod.model.facts import (
     write_facts,
 )
 from crossmod.run.plan import Plan
-from crossmod.run.steps import Predict, Prepare
+from crossmod.run.steps import Augment, Predict, Prepare
 from crossmod.run.steps.base import library_versions
+from crossmod.run.steps.taken import Originals
 from crossmod.store.store import Store
 
 
@@ -65,14 +67,17 @@ def _references(plan: Plan, store: Store) -> dict[str, dict[str, str]]:
 
 
 def _held_out(step: Predict, plan: Plan, shown: Mapping[str, str], store: Store) -> HeldOut | None:
-    """The source scans, as translated last, from which folds did not learn."""
+    """The source scans, as translated last, from which folds did not learn.
+
+    Of several translations of a scan the first: all of them show one tumor, and say one thing.
+    """
     images = plan.translations[-1] if plan.translations else plan.source
-    kept = (plan.originals,) if plan.originals else ()
-    ours = {one.key for one in (images, *kept, *plan.copies)}
     models = step.models
-    if len(models) == 1 or not any(one.key in ours for one in models[0].labeled):
+    if len(models) == 1 or not any(
+        one.key == images.key or isinstance(one, Originals | Augment) for one in models[0].labeled
+    ):
         return None
-    cases = Cohort.load(images.folder(store)).cases
+    cases = sources(Cohort.load(images.folder(store)).cases)
     unseen = [model.held_out(store) for model in models]
     return HeldOut(
         step=images.name,
@@ -80,6 +85,12 @@ def _held_out(step: Predict, plan: Plan, shown: Mapping[str, str], store: Store)
         key=images.key,
         cases=tuple(tuple(one.case for one in cases if one.patient in mine) for mine in unseen),
     )
+
+
+def sources(cases: Sequence[Case]) -> list[Case]:
+    """Those of some cases that are no copies of others."""
+    names = {one.case for one in cases}
+    return [one for one in cases if copied_from(one.case, names) is None]
 
 
 def _stage(

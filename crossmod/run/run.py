@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from shutil import copyfile
 from typing import Any
 
 from crossmod.errors import writing
@@ -23,9 +22,10 @@ from crossmod.run.plan import Plan
 from crossmod.run.record import write_record
 from crossmod.run.steps import Step
 from crossmod.run.steps.lottery import COLUMNS, TRIES, read_tries
-from crossmod.run.steps.survival import TABLE
 from crossmod.run.task import WARNING, Machine, Task
 from crossmod.scores.metrics import Score, read_scores, write_scores
+from crossmod.scores.survival import TABLE, read_survival, write_survival
+from crossmod.scores.survival import Row as SurvivalRow
 from crossmod.store.store import Store
 
 
@@ -133,12 +133,12 @@ class Run:
         point("scores")
         with self.outputs.file("metrics.csv") as file:
             write_scores(file, self.scores())
-        rows, tries, table = self.ledger(), self.tries(), self.survival_table()
+        rows, tries, looks = self.ledger(), self.tries(), self.survival()
         self._table(LEDGER, partial(write_ledger, rows=rows) if rows else None)
         columns = ("translator", *COLUMNS)
         written = partial(write_records, rows=tries, first=columns) if tries else None
         self._table(TRIES, written)
-        self._table(TABLE, partial(copyfile, table) if table else None)
+        self._table(TABLE, partial(write_survival, rows=looks) if looks else None)
         point("record")
         with self.outputs.file(RUN_FILE) as file:
             write_record(file, self.plan, self._shown, self.store)
@@ -174,10 +174,16 @@ class Run:
             for row in read_tries(step.folder(self.store))
         ]
 
-    def survival_table(self) -> Path | None:
-        """What translation made of labeled structures; None if the run did not come to it."""
-        step = self.plan.survival
-        return step.folder(self.store) / TABLE if step in self.reached and step else None
+    def survival(self) -> list[SurvivalRow]:
+        """What translation made of labeled structures, and how real ones look in the last round."""
+        step, rounds = self.plan.survival, [one for one in self.plan.rounds if one in self.reached]
+        if step is None or step not in self.reached:
+            return []
+        return [
+            row
+            for one in (step, *rounds[-1:])
+            for row in read_survival(one.folder(self.store) / TABLE)
+        ]
 
     def seconds(self) -> list[tuple[str, float]]:
         """How long each stored step took when it was made."""

@@ -57,18 +57,20 @@ def mean_shift_mm(fixed: Cohort, moved: Cohort) -> NDArray[np.float64]:
     """How far heads of one cohort lie to the right, to the front and above those of another.
 
     Two mean images are compared as `shift_mm` does; up to 30 scans of a cohort enter its mean.
+    Scans of different numbers of voxels are laid on each other by their middle.
 
     Args:
-        fixed: scans on grids of one shape.
-        moved: other scans, of another modality perhaps.
+        fixed: scans of one voxel size.
+        moved: other scans of this voxel size, of another modality perhaps.
 
     Returns:
-        ``(3,)``, mm along R, A, S; NaN if a cohort is empty or its grid has another shape.
+        ``(3,)``, mm along R, A, S; NaN if a cohort is empty or a mean has no edges.
     """
     one, other = mean_image(fixed), mean_image(moved)
-    if one is None or other is None or one.grid != other.grid:
+    if one is None or other is None:
         return np.full(3, np.nan)
-    return shift_mm(one, other)
+    shared = tuple(map(min, one.grid, other.grid))
+    return shift_mm(on_grid(one, shared), on_grid(other, shared))
 
 
 def mean_image(images: Cohort) -> Volume | None:
@@ -77,10 +79,19 @@ def mean_image(images: Cohort) -> Volume | None:
     if not volumes:
         return None
     total = np.zeros(volumes[0].data.shape)
-    alike = [volume for volume in volumes if volume.grid == volumes[0].grid]
-    for volume in alike:
-        total += volume.read()
-    return volumes[0].with_data((total / len(alike)).astype(np.float32))
+    for volume in volumes:
+        total += on_grid(volume, volumes[0].grid).data
+    return volumes[0].with_data((total / len(volumes)).astype(np.float32))
+
+
+def on_grid(image: Volume, shape: tuple[int, ...]) -> Volume:
+    """A scan with ``shape`` voxels ``(I, J, K)``, its middle on theirs; borders go on."""
+    data = image.data
+    for axis, (has, wanted) in enumerate(zip(image.grid, shape, strict=True), start=1):
+        if wanted != has:
+            taken = np.clip(np.arange(wanted) - (wanted - has) // 2, 0, has - 1)
+            data = np.take(data, taken, axis=axis)
+    return image.with_data(data)
 
 
 def in_voxels(image: Volume, mm: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -111,8 +122,9 @@ def _fade(length: int) -> Floats:
 def _correlation(first: Floats, second: Floats, reach: list[int]) -> Floats:
     """Sum of products for each shift of the second image against the first, up to ``reach``."""
     sizes = [length + half for length, half in zip(first.shape, reach, strict=True)]
-    product = np.conj(np.fft.rfftn(first, sizes)) * np.fft.rfftn(second, sizes)
-    whole = np.fft.irfftn(product, sizes, axes=(0, 1, 2))
+    axes = (0, 1, 2)
+    one, other = (np.fft.rfftn(edged, sizes, axes) for edged in (first, second))
+    whole = np.fft.irfftn(np.conj(one) * other, sizes, axes)
     rows = [np.arange(-half, half + 1) for half in reach]
     return np.asarray(whole[np.ix_(*rows)])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -32,15 +32,20 @@ SHOWN = 0.1
 SHIFTED_VOXELS = 0.5
 """Median shift of a center above which labels no longer lie where the anatomy is."""
 
+TABLE = "survival.csv"
+
 LOOKS = ("mean", "contrast", "spread", "sharpness")
 
 COLUMNS = (
-    "case", "center", "structure",
+    "case", "center", "structure", "image",
     *LOOKS, *(f"{name}_translated" for name in LOOKS),
     "recovery", "recovery_translated", "recovery_by_position",
     "shift_right_mm", "shift_front_mm", "shift_up_mm", "shift_voxels",
 )  # fmt: skip
-"""Of ``survival.csv``."""
+"""Of ``survival.csv``; a target scan has the figures of one image, those without an ending."""
+
+TRANSLATION, TARGET = "translation", "target"
+"""What a row is about: a translation and its source, or a real target scan."""
 
 
 @dataclass(frozen=True)
@@ -165,33 +170,50 @@ def _looks(before: Pair, after: Pair, source: Cohort) -> Iterator[tuple[str, Loo
             yield name, one, other
 
 
-def write_survival(path: Path, rows: Sequence[Survival]) -> None:
-    """Write ``survival.csv``, a row for each translation and structure."""
-    write_csv(path, COLUMNS, map(_cells, rows))
-
-
-def _cells(row: Survival) -> list[object]:
-    looks = [getattr(one, name) for one in (row.before, row.after) for name in LOOKS]
-    recovered = (row.recovery.dice, *row.recovery_translated)
-    names = (row.case, row.center, row.structure)
-    return [*names, *looks, *recovered, *row.shift_mm, max(map(abs, row.shift_voxels))]
-
-
 class Row(NamedTuple):
-    """A row of ``survival.csv``: names, and the figures by column."""
+    """A row of ``survival.csv``: names, what it is about, and the figures by column."""
 
     case: str
     center: str
     structure: str
+    image: str
     figures: dict[str, float]
+
+    @classmethod
+    def of(cls, one: Survival) -> Row:
+        """What became of a structure."""
+        looks = [getattr(each, name) for each in (one.before, one.after) for name in LOOKS]
+        recovered = (one.recovery.dice, *one.recovery_translated)
+        values = (*looks, *recovered, *one.shift_mm, max(map(abs, one.shift_voxels)))
+        figures = dict(zip(COLUMNS[4:], values, strict=True))
+        return cls(one.case, one.center, one.structure, TRANSLATION, figures)
+
+
+def target_rows(pair: Pair, classes: Mapping[str, int]) -> Iterator[Row]:
+    """What each structure looks like in a target scan, by its pseudo-label."""
+    for name, label in classes.items():
+        if found := look(pair.image, pair.labels, label):
+            figures = dict.fromkeys(COLUMNS[4:], math.nan) | vars(found)
+            yield Row(pair.case, pair.center, name, TARGET, figures)
+
+
+def write_survival(path: Path, rows: Iterable[Row]) -> None:
+    """Write ``survival.csv``."""
+    write_csv(path, COLUMNS, ([*row[:4], *row.figures.values()] for row in rows))
 
 
 def read_survival(path: Path) -> list[Row]:
     """Read what `write_survival` wrote."""
-    lines = [row for _, row in read_csv(path)][1:]
+    _, *lines = [row for _, row in read_csv(path)]
     return [
-        Row(line[0], line[1], line[2], dict(zip(COLUMNS[3:], map(_number, line[3:]), strict=True)))
-        for line in lines
+        Row(
+            case,
+            center,
+            structure,
+            image,
+            dict(zip(COLUMNS[4:], map(_number, cells), strict=True)),
+        )
+        for case, center, structure, image, *cells in lines
     ]
 
 
@@ -207,12 +229,12 @@ def summary(rows: Sequence[Survival]) -> str:
         before = _mean([row.recovery.dice for row in of])
         after = _mean([row.recovery_translated.dice for row in of])
         parts.append(f"{name} {before:.2f} -> {after:.2f}")
-    shift = np.array([row.shift_mm for row in rows])
-    right, front, up = np.median(shift, axis=0)
-    return (
-        f"recovery by a small segmenter, source -> translated: {', '.join(parts)};"
-        f" median shift {right:+.1f} mm right, {front:+.1f} front, {up:+.1f} up"
-    )
+    line = f"recovery by a small segmenter, source -> translated: {', '.join(parts)}"
+    shift = _median([row.shift_mm for row in rows])
+    if shift is None:
+        return line
+    right, front, up = shift
+    return f"{line}; median shift {right:+.1f} mm right, {front:+.1f} front, {up:+.1f} up"
 
 
 def findings(rows: Sequence[Survival]) -> list[str]:
@@ -232,11 +254,9 @@ def findings(rows: Sequence[Survival]) -> list[str]:
             )
     for center in sorted({row.center for row in rows}):
         shifts = {row.case: row for row in rows if row.center == center}.values()
-        mm, voxels = (
-            np.median([getattr(row, name) for row in shifts], axis=0)
-            for name in ("shift_mm", "shift_voxels")
-        )
-        if np.abs(voxels).max() > SHIFTED_VOXELS:
+        mm = _median([row.shift_mm for row in shifts])
+        voxels = _median([row.shift_voxels for row in shifts])
+        if mm is not None and voxels is not None and np.abs(voxels).max() > SHIFTED_VOXELS:
             where = f" of center {center}" if center else ""
             found.append(
                 f"translations{where} lie {told(mm)} their sources (median), more than half a"
@@ -258,6 +278,12 @@ def told(mm: NDArray[np.floating]) -> str:
 
 def _recoveries(rows: Sequence[Survival]) -> tuple[list[Recovery], list[Recovery]]:
     return [row.recovery for row in rows], [row.recovery_translated for row in rows]
+
+
+def _median(shifts: Sequence[tuple[float, float, float]]) -> NDArray[np.float64] | None:
+    """Of shifts ``(3,)``, without those of images that have no edges; None if no image has."""
+    known = [shift for shift in shifts if not np.isnan(shift).any()]
+    return np.median(known, axis=0) if known else None
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -34,10 +34,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.cases import centers_to_compare
 from crossmod.data.volumes import Cohort, Volume
 from crossmod.scores.features import POSITION, Floats
 from crossmod.scores.recovery import HeldOut, Members, Progress, Recovery
-from crossmod.scores.shift import in_voxels, shift_mm
+from crossmod.scores.shift import in_voxels, on_grid, shift_mm
 from crossmod.scores.survival import SHOWN, origin
 
 SCORED = ("agreement", "consensus")
@@ -183,7 +184,7 @@ class _Real:
 
     @classmethod
     def of(cls, image: Volume, members: Members) -> _Real:
-        rows = members.rows(_on_grid(image, members.cohort.cases[0].volume().grid))
+        rows = members.rows(on_grid(image, members.cohort.cases[0].volume().grid))
         outlines = members.outlines(rows)
         dice = [_dice(one, other) for one, other in combinations(outlines, 2)]
         mm3 = outlines.sum(axis=1).mean(axis=0) * _mm3(image, members)
@@ -207,16 +208,6 @@ def _quantiles(rows: Floats) -> Floats:
     """The distribution of every feature but the position ``(quantiles, features)``."""
     found: Floats = np.quantile(rows[:, POSITION:], SHARES, axis=0)
     return found
-
-
-def _on_grid(image: Volume, shape: tuple[int, ...]) -> Volume:
-    """A scan with as many voxels as the translations, its middle on theirs; borders go on."""
-    data = image.data
-    for axis, (has, wanted) in enumerate(zip(image.grid, shape, strict=True), start=1):
-        taken = np.clip(np.arange(wanted) - (wanted - has) // 2, 0, has - 1)
-        if wanted != has:
-            data = np.take(data, taken, axis=axis)
-    return image.with_data(data)
 
 
 def _survival(
@@ -257,9 +248,8 @@ def _likeness(made: Sequence[_Seen], real: Sequence[_Real], target: Cohort) -> f
     """How near translations are to target scans; of each center, or of all where none has both."""
     ours = [(one.center, one.quantiles) for one in made]
     theirs = [(c.center, one.quantiles) for c, one in zip(target.cases, real, strict=True)]
-    both = {center for center, _ in ours} & {center for center, _ in theirs}
     apart = []
-    for centers in [{center} for center in sorted(both)] or [{c for c, _ in (*ours, *theirs)}]:
+    for centers in centers_to_compare((c for c, _ in ours), (c for c, _ in theirs)):
         mean, aim = (
             np.mean([one for center, one in each if center in centers], axis=0)
             for each in (ours, theirs)

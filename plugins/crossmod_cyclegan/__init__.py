@@ -130,6 +130,9 @@ class CycleGAN(Translator[CycleGANOptions]):
         targets = self._slices("target", target)
         self._refuse_shrinking(min(min(one.image.shape) for one in sources + targets))
         apart = voxels_apart(source, target) if self.options.align else IN_PLACE
+        if apart is None:
+            ctx.log("warning: align: source and target images cannot be compared; crops stay apart")
+            apart = IN_PLACE
         to_target, to_source = train(sources, targets, self.options, ctx, apart)
         return State(weights_of(to_target, "to_target.") | weights_of(to_source, "to_source."))
 
@@ -191,10 +194,16 @@ class CycleGAN(Translator[CycleGANOptions]):
             yield volume.with_data(translate_volume(generator, volume.data[0], ctx)[None])
 
 
-def voxels_apart(source: Cohort, target: Cohort) -> FloatArray:
-    """How far along I and J target images show heads off the place in source images, ``(2,)``."""
-    moved = np.nan_to_num(mean_shift_mm(source, target))  # NaN: nothing to compare
-    return in_voxels(source.cases[0].volume(), moved)[:2].astype(np.float32)
+def voxels_apart(source: Cohort, target: Cohort) -> FloatArray | None:
+    """How far along I and J target images show heads off the place in source images, ``(2,)``.
+
+    None if nothing tells: slices of different sizes, or images without edges.
+    """
+    first, other = (images.cases[0].volume() for images in (source, target))
+    moved = mean_shift_mm(source, target)
+    if np.isnan(moved).any() or first.grid[:2] != other.grid[:2]:
+        return None
+    return in_voxels(first, moved)[:2].astype(np.float32)
 
 
 @hookimpl

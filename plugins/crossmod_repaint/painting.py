@@ -45,7 +45,8 @@ def painted(pair: Pair, label: int, wanted: float, texture: float) -> FloatArray
         pair: an image in [0, 1] and its labels.
         label: the value of the structure; it is there.
         wanted: its new mean.
-        texture: share of the differences inside that is kept, relative to the mean.
+        texture: share of the differences inside that is kept, relative to the mean where that
+            falls; a brighter structure keeps them as they are, or its noise would grow with it.
 
     Returns:
         The changed image, float32 ``(1, I, J, K)`` in [0, 1].
@@ -63,7 +64,7 @@ def painted(pair: Pair, label: int, wanted: float, texture: float) -> FloatArray
     share = _shares(image, inside, mean, around) * (near & ((labels == 0) | inside))
     share[core] = 1
     rest = image - (around + share * (mean - around))
-    kept = np.where(inside, texture * wanted / mean, 1.0)
+    kept = np.where(inside, texture * min(wanted / mean, 1.0), 1.0)
     changed = np.where(share > 0, around + share * (wanted - around) + kept * rest, image)
     result[0][box] = changed
     return np.clip(result, 0, 1)

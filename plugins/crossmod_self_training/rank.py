@@ -22,7 +22,8 @@ def ranked(
     """Drop the least trusted of a round, and let the others count by their rank.
 
     Trust is the agreement of the folds on the structure; where it is equal, the mean probability
-    inside the structure. Images are not read, and label maps wait compressed.
+    inside the structure. A case in which nothing was found comes last: that folds agree on nothing
+    says little. Images are not read, and label maps wait compressed.
 
     Args:
         judged: every case of the round.
@@ -47,6 +48,8 @@ def ranked(
 
 def _trust(judged: Judged, structure: str) -> tuple[float, float]:
     figures = judged.figures
+    if not figures[f"volume_mm3_{structure}"]:
+        return -1.0, 0.0
     return figures.get(f"agreement_{structure}", 0.0), figures["confidence"]
 
 

@@ -83,7 +83,7 @@ class Judge:
         if found and certainty < options.min_confidence:
             why = f"confidence {certainty:.2f}"
         elif not found and not options.keep_empty:
-            why = f"no {options.structure} found"
+            why = f"no {self.structure} found"
         if not options.judges:
             return Judged(pair, why)
         figures = {"confidence": certainty, **self._figures(prediction, labels)}

@@ -35,7 +35,7 @@ def restyle(
 
     Args:
         image: float32 ``(I, J, K)``.
-        labels: uint8 ``(I, J, K)``, 0 for background and 1 to ``classes``.
+        labels: uint8 ``(I, J, K)``, 0 for background and 1 to ``classes``; more is ignored.
         classes: structures besides the background.
         chances: how often each change is made; one of chance 0 draws no random number.
         rng: source of randomness.
@@ -79,12 +79,13 @@ def _by_class(image: Tensor, labels: Tensor, classes: int, rng: np.random.Genera
     unit = (image - low) / width
     result = unit.clone()
     # Every class is drawn for, in the patch or not: to ask would be to wait for the device.
+    rest = (labels == 0) | (labels > classes)  # what is ignored looks like the background
     for label in range(1 + classes):
-        inside = labels == label
+        inside = labels == label if label else rest
         falling = label == 0 or bool(rng.random() < 0.5)
         bent = _curved(unit, inside, falling, rng)
         result = torch.where(inside, _moved(bent, inside, rng), result)
-    result = torch.where((labels == 0) & (unit <= BACKGROUND), unit, result)
+    result = torch.where(rest & (unit <= BACKGROUND), unit, result)
     return result.mul_(width).add_(low)
 
 

@@ -27,14 +27,14 @@ def scene(number):
     return head, labels
 
 
-def cohort(folder, change, names=("",), count=8, first=0, depth=None):
+def cohort(folder, change, names=("",), count=8, first=0, depth=None, center="ldn"):
     writer = CohortWriter(folder, CLASSES)
     for number in range(first, first + count):
         head, labels = scene(number)
         for suffix in names:
             image = np.clip(change(head, labels), 0, 1).astype(np.float32)[None, :, :, :depth]
             name = f"ldn_{number}"
-            volume = Volume.of(image, AFFINE, case=name + suffix, center="ldn")
+            volume = Volume.of(image, AFFINE, case=name + suffix, center=center)
             writer.add(volume, patient=name, labels=labels[:, :, :depth])
     return writer.close()
 

@@ -44,12 +44,17 @@ def drawn(random: np.random.Generator, count: int, *, fails: bool) -> tuple[Any,
     return agreement, np.clip(dice, 0, 1)
 
 
+def alone(agreement: Any, dice: Any) -> Curve | None:
+    """A curve from one case of each patient."""
+    return fit_curve(agreement, dice, [str(number) for number in range(len(dice))])
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_the_interval_holds_the_promised_share_of_further_cases(fails: bool) -> None:
     random = np.random.default_rng(17)
     hits = 0
     for _ in range(DRAWS):
-        curve = fit_curve(*drawn(random, 30, fails=fails))
+        curve = alone(*drawn(random, 30, fails=fails))
         [agreement], [dice] = drawn(random, 1, fails=fails)
         assert curve is not None
         expected = curve.at(float(agreement))
@@ -59,9 +64,29 @@ def test_the_interval_holds_the_promised_share_of_further_cases(fails: bool) -> 
     assert abs(hits / DRAWS - LEVEL) <= 3 * math.sqrt(LEVEL * (1 - LEVEL) / DRAWS)
 
 
+def test_it_does_so_where_patients_have_several_scans() -> None:
+    """Scans of a patient are alike: with one left out, the others would give its Dice away."""
+    random = np.random.default_rng(19)
+    hits = 0
+    for _ in range(DRAWS):
+        columns = [np.repeat(values, 3) for values in drawn(random, 14, fails=False)]
+        curve = fit_curve(*columns, [f"p{number // 3}" for number in range(42)])
+        [agreement], [dice] = drawn(random, 1, fails=False)
+        assert curve is not None
+        expected = curve.at(float(agreement))
+        hits += expected.lower <= dice <= expected.upper
+    assert hits / DRAWS >= LEVEL - 3 * math.sqrt(LEVEL * (1 - LEVEL) / DRAWS)
+
+
+def test_scans_of_few_patients_give_no_curve() -> None:
+    values = np.linspace(0, 1, 3 * FEWEST)
+    few = [f"p{number % (FEWEST - 1)}" for number in range(3 * FEWEST)]
+    assert fit_curve(values, values, few) is None
+
+
 def test_more_agreement_never_means_less_dice() -> None:
     agreement, dice = drawn(np.random.default_rng(3), 60, fails=True)
-    curve = fit_curve(agreement, dice)
+    curve = alone(agreement, dice)
     assert curve is not None
     found = [curve.at(value) for value in np.linspace(0, 1, 201)]
     for one, other in pairwise(found):
@@ -72,7 +97,7 @@ def test_more_agreement_never_means_less_dice() -> None:
 
 def test_intervals_are_wide_where_residuals_are() -> None:
     agreement, dice = drawn(np.random.default_rng(4), 200, fails=False)
-    curve = fit_curve(agreement, dice)
+    curve = alone(agreement, dice)
     assert curve is not None
     low, high = curve.at(0.6), curve.at(0.95)
     assert low.upper - low.lower > 2 * (high.upper - high.lower)
@@ -80,7 +105,7 @@ def test_intervals_are_wide_where_residuals_are() -> None:
 
 def test_below_all_that_was_seen_the_interval_reaches_down_to_0() -> None:
     seen = np.linspace(0.8, 1, 40)
-    curve = fit_curve(seen, seen)
+    curve = alone(seen, seen)
     assert curve is not None
     assert curve.at(0.8).dice == pytest.approx(0.8, abs=0.01)
     odd = curve.at(0.4)
@@ -91,11 +116,11 @@ def test_below_all_that_was_seen_the_interval_reaches_down_to_0() -> None:
 
 def test_too_few_cases_give_no_curve() -> None:
     values = np.linspace(0, 1, FEWEST)
-    assert fit_curve(values[1:], values[1:]) is None
-    curve = fit_curve(values, values)
+    assert alone(values[1:], values[1:]) is None
+    curve = alone(values, values)
     assert curve is not None
     assert curve.cases == FEWEST
-    same = fit_curve([1.0] * FEWEST, values)  # a single point
+    same = alone([1.0] * FEWEST, values)  # a single point
     assert same is not None
     assert same.at(1.0).dice == pytest.approx(0.5)
 
@@ -291,6 +316,12 @@ def test_cases_that_need_a_look_are_listed_first() -> None:
     assert order == ["flagged", "doubtful", "doubtful", "fine", "unknown"]
     known = [a_row("steady", 0.7, dice=0.9), a_row("other", 0.9, dice=0.6)]
     assert [row.case for row in by_need(known)] == ["other", "steady"]
+
+
+def test_a_missed_structure_comes_before_a_milder_flag() -> None:
+    edge = a_row("edge", 0.86, "at the edge", dice=0.8)
+    missed = [a_row("missed", math.nan, "not found"), a_row("missed", 0.93, dice=0.93)]
+    assert [row.case for row in by_need([edge, *missed])] == ["missed", "missed", "edge"]
 
 
 def test_a_table_from_before_calibration_is_read(tmp_path: Path) -> None:

@@ -73,6 +73,17 @@ def test_class_contrast_stays_in_the_range_of_the_patch():
         assert found.max() <= image.max() + 1e-5
 
 
+def test_what_is_ignored_gets_the_contrast_of_the_background():
+    image, labels = patch()
+    unsure = (labels == 0) & (torch.rand(labels.shape) < 0.5)
+    masked = torch.where(unsure, torch.tensor(255, dtype=torch.uint8), labels)
+    chosen = Augmentation(class_contrast=1.0)
+    whole, part = (
+        restyle(image, one, 2, chosen, np.random.default_rng(3)) for one in (labels, masked)
+    )
+    assert torch.equal(whole, part)
+
+
 def test_what_is_darkest_stays_dark():
     """Air has no contrast."""
     image, labels = patch()

@@ -23,14 +23,15 @@ def options(**changes):
     return CycleGANOptions.model_validate({**SMALL, "flip": False, "iterations": 2} | changes)
 
 
-def cohort(folder, offset=(0, 0, 0), count=2):
+def cohort(folder, offset=(0, 0, 0), count=2, slices=slice(None), columns=32, shown=1):
     """Smooth random heads, moved by whole voxels."""
     writer = CohortWriter(folder, {"tumor": 1})
     for seed in range(count):
         noise = np.random.default_rng(seed).random((28, 32, 12))
         data = ndimage.gaussian_filter(noise, 2.0, mode="wrap")
         data = np.roll((data - data.min()) / np.ptp(data), offset, (0, 1, 2))
-        volume = Volume.of(data[None].astype(np.float32), np.diag([2, 2, 2, 1]), case=f"c{seed}")
+        data = shown * data[None, :, :columns, slices].astype(np.float32)
+        volume = Volume.of(data, np.diag([2, 2, 2, 1]), case=f"c{seed}")
         writer.add(volume, patient=f"p{seed}")
     return writer.close()
 
@@ -40,9 +41,23 @@ def test_the_distance_of_mean_images_is_found(tmp_path):
     assert found == pytest.approx([0, 2], abs=0.25)
 
 
-def test_cohorts_that_cannot_be_compared_count_as_in_place(tmp_path):
-    given = cohort(tmp_path / "b")
-    assert voxels_apart(given, given.only(lambda case: False)).tolist() == [0, 0]
+def test_it_is_found_where_scans_differ_in_their_number_of_slices(tmp_path):
+    first = cohort(tmp_path / "a")
+    for slices in ((0, 10), (1, 11), (0, 12)):
+        other = cohort(tmp_path / f"b{slices}", (0, 2, 0), slices=slice(*slices))
+        assert voxels_apart(first, other) == pytest.approx([0, 2], abs=0.25)
+
+
+def test_what_cannot_be_compared_is_told(tmp_path):
+    blank = cohort(tmp_path / "blank", slices=slice(0, 12), shown=0)
+    said = []
+    stage = CycleGAN(options(align=True, resize_to=32))
+    source = cohort(tmp_path / "a")
+    assert voxels_apart(source, blank) is None
+    assert voxels_apart(source, cohort(tmp_path / "narrow", columns=30)) is None
+    narrow = cohort(tmp_path / "b", columns=30)
+    assert stage.fit(source, narrow, Context(tmp_path / "run", log=said.append))
+    assert "align: source and target images cannot be compared" in "".join(said)
 
 
 @pytest.mark.parametrize("apart", [(0, 3), (-2, 1), (0, 0)])

@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from crossmod import Context, Pair, PluginError, RecipeError, RescaleGroup, Volume, measure
+from crossmod import (
+    Context,
+    Pair,
+    PluginError,
+    RecipeError,
+    RescaleGroup,
+    Volume,
+    match_groups,
+    measure,
+)
 from crossmod.data.coverage import Points, Sample, figures_of, measured, wasserstein
 from crossmod.data.guided import FEW, MOST, Guide, guided
 from crossmod.data.lesions import Lesion
@@ -257,6 +266,28 @@ def test_hand_set_groups_are_written_as_before_and_guided_ones_come_back() -> No
     assert set(written) == {"name", "where", "factors", "means", "texture"}
     group = BlendGroup(**GUIDES["factors"], copies=2, start_scales=[3])
     assert BlendGroup.model_validate_json(group.model_dump_json()) == group
+
+
+def test_a_stage_does_not_meet_a_lesion_that_gets_no_copy(own: Cohort) -> None:
+    group = RescaleGroup(**GUIDES["means"])
+    pairs = list(own.pairs())
+    found = {measured(one, 1): {} if n % 2 else {"all-m0.3": 0.5} for n, one in enumerate(pairs)}
+    said: list[str] = []
+    met = [one.case for one, *_ in match_groups(pairs, [group.given(found)], 1, said.append)]
+    assert met == [one.case for one in pairs[::2]]
+    assert said == [f"group 'all' matched {len(pairs)} of {len(pairs)} cases"]
+
+
+def test_lesions_with_the_same_figures_get_the_same_copies() -> None:
+    rng = np.random.default_rng(2)
+    own = lesions(rng, 5, 0.3, 0.05)
+    real = sample(lesions(rng, 20, 0.5, 0.1))
+    said: list[str] = []
+    group = RescaleGroup(**GUIDES["means"], copies=2)
+    filled = Guide(real, figures_of(own), said.append).fill(group, [*own, *own])
+    assert sum(len(filled.changes(one)) for one in own) == 10
+    assert all(len(filled.changes(one)) <= 2 * MOST for one in own)
+    assert said[0].startswith("group 'all': 10 changes for 5 lesions")
 
 
 # ------------------------------------------------------------------ the plan

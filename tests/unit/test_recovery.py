@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from heads import cohort, dark, moved, shown, tumor_erased
@@ -10,10 +12,12 @@ from crossmod.run.steps.crops import crops_that_differ
 from crossmod.scores.recovery import recover
 from crossmod.scores.survival import (
     COLUMNS,
+    Row,
     findings,
     read_survival,
     summary,
     survivals,
+    target_rows,
     write_survival,
 )
 
@@ -64,10 +68,18 @@ def test_a_shift_is_told_with_its_direction(source, tmp_path):
 
 def test_figures_come_back_from_the_file(source, tmp_path):
     rows = survivals(source, cohort(tmp_path / "dark", dark))
-    write_survival(tmp_path / "survival.csv", rows)
+    pseudo = next(source.pairs())
+    real = [*target_rows(pseudo, source.classes)]
+    write_survival(tmp_path / "survival.csv", [*map(Row.of, rows), *real])
     found = read_survival(tmp_path / "survival.csv")
+    *found, tumor, cochlea = found
     assert [(r.case, r.structure) for r in found] == [(r.case, r.structure) for r in rows]
-    assert tuple(found[0].figures) == COLUMNS[3:]
+    assert {r.image for r in found} == {"translation"}
+    assert tumor[:4] == (pseudo.case, "ldn", "tumor", "target")
+    assert tumor.figures["contrast"] == rows[0].before.contrast
+    assert math.isnan(tumor.figures["contrast_translated"])
+    assert cochlea.structure == "cochlea"
+    assert tuple(found[0].figures) == COLUMNS[4:]
     assert found[0].figures["contrast_translated"] == rows[0].after.contrast
     assert found[0].figures["recovery"] == rows[0].recovery.dice
 
@@ -76,3 +88,27 @@ def test_crops_of_another_place_are_told_before_training(source, tmp_path):
     [said] = crops_that_differ(source, cohort(tmp_path / "moved", moved))
     assert "center ldn show heads 3.0 mm in front of" in said
     assert list(crops_that_differ(source, cohort(tmp_path / "dark", dark))) == []
+
+
+@pytest.mark.parametrize("depth", [18, 20])
+def test_they_are_told_whatever_centers_and_numbers_of_slices(depth, source, tmp_path):
+    elsewhere = cohort(tmp_path / "moved", moved, depth=depth, center="etz")
+    [said] = crops_that_differ(source, elsewhere)
+    assert "scans show heads 3.0 mm in front of" in said
+
+
+def test_a_blank_translation_hides_no_shift(source, tmp_path):
+    def one_blank(head, labels):
+        blank.append(0)
+        return np.zeros_like(head) if len(blank) == 3 else moved(head, labels)
+
+    blank = []
+    rows = survivals(source, cohort(tmp_path, one_blank))
+    assert any("3.0 mm in front of" in text for text in findings(rows))
+    assert "+3.0 front" in summary(rows)
+
+
+def test_blank_translations_have_no_shift(source, tmp_path):
+    rows = survivals(source, cohort(tmp_path, lambda head, labels: np.zeros_like(head)))
+    assert "shift" not in summary(rows)
+    assert not any("lie" in text for text in findings(rows))

@@ -86,6 +86,14 @@ def test_texture_scales_what_differs_inside():
     assert whole.image.data[0][core].std() == pytest.approx(0.025, rel=0.02)
 
 
+@pytest.mark.parametrize("mean", [0.0, 0.05, 0.1])
+def test_noise_of_a_dark_structure_does_not_grow(mean):
+    [found] = repainted([pair_of(mean=mean, texture=0.02)], tumor={"means": [0.6]})
+    values = found.image.data[0][inner(found)]
+    assert values.mean() == pytest.approx(0.6, abs=0.03)
+    assert values.std() < 0.02
+
+
 def test_each_value_makes_a_translation_and_short_lists_start_again():
     found = repainted(
         [pair_of("a"), pair_of("b")],

@@ -17,7 +17,7 @@ from crossmod.data.nifti import write_nifti
 from crossmod.data.slices import Upright
 from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume
 from crossmod.report import ReportContent, write_report
-from crossmod.report.content import MAX_CENTERS, Dropped, spread, spread_cases
+from crossmod.report.content import MAX_CENTERS, Copies, Dropped, spread, spread_cases
 from crossmod.report.drawing import PALETTE
 from crossmod.report.galleries import drawn_panels
 from crossmod.report.slices import Outline, box_around, picture
@@ -73,7 +73,6 @@ def empty(tmp_path: Path) -> ReportContent:
         source=Cohort((), CLASSES),
         target=Cohort((), CLASSES),
         translated=(),
-        augmented=None,
         rounds=(),
         panels=(),
         predictions=(),
@@ -119,7 +118,11 @@ def full(tmp_path: Path) -> ReportContent:
         source=source,
         target=target,
         translated=[("gan", cohort(tmp_path / "gan", names)), (HOSTILE, source)],
-        augmented=cohort(tmp_path / "added", [f"{n}+gain{g}" for n in names for g in range(7)]),
+        copies=[
+            Copies(
+                "x", cohort(tmp_path / "added", [f"{n}+gain{g}" for n in names for g in range(7)])
+            )
+        ],
         rounds=[cohort(tmp_path / "round", ["t0", "t1", "t2"])],
         panels=[(f"caption {HOSTILE}", panel)],
         predictions=[(stage, files[stage]) for stage in ("no-adaptation", "round-1", "oracle")],
@@ -225,11 +228,27 @@ def test_dropped_pseudo_labels_are_told_and_shown(tmp_path: Path) -> None:
         {"round": 1, "case": "t0", "kept": "yes", "why": "", **told},
         {"round": 1, "case": "t1", "kept": "no", "why": "agreement 0.31", **told},
         {"round": 1, "case": HOSTILE, "kept": "no", "why": "agreement 0.42", **told},
+        *(
+            {"round": 2, "case": f"t{n}", "kept": "no", "why": why, **told}
+            for n, why in enumerate(
+                [
+                    "tumor of 0.12 times the mean volume of the source",
+                    "tumor of 12 times the mean volume of the source",
+                    "changed by 0.4 since the last round",
+                    "among the least trusted, 50% are kept",
+                    "class2 of 3.1 times the mean volume of the source",
+                ]
+            )
+        ),
     ]
     found = labels_at(0)
     dropped = [Dropped(1, whole.target.cases[1], f"agreement {HOSTILE}", lambda: found)]
     page = page_of(replace(whole, ledger=ledger, dropped=dropped), tmp_path)
     assert "Round 1: 1 kept, 2 dropped: agreement (2)" in page
+    assert (
+        "5 dropped: tumor of … times the mean volume of the source (2), changed by … since the last"
+        " round (1), among the least trusted, … are kept (1), class2 of … times" in page
+    )
     assert "0.9123" in page
     assert "agreement cochlea" not in page
     assert HOSTILE not in page
@@ -290,7 +309,7 @@ def test_no_references_still_shows_predictions(
 def test_no_translation_no_augmentation_no_rounds(
     whole: tuple[ReportContent, str], tmp_path: Path
 ) -> None:
-    content = replace(whole[0], translated=(), augmented=None, rounds=(), panels=())
+    content = replace(whole[0], translated=(), copies=(), rounds=(), panels=())
     page = page_of(content, tmp_path)
     assert "has no translation" in page
     assert "adds no augmented copies" in page
@@ -372,7 +391,8 @@ def test_m06_five_hundred_cases_render_soon_and_stay_small(tmp_path: Path) -> No
     ]
     content = replace(
         empty(tmp_path),
-        scores=scores, source=many, target=many, translated=[("gan", many)], augmented=many,
+        scores=scores, source=many, target=many, translated=[("gan", many)],
+        copies=[Copies("x", many)],
         rounds=[many], predictions=[("translated", maps), ("round-1", maps)], references=maps,
         images=images,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from crossmod import Volume
-from crossmod.scores.shift import shift_mm
+from crossmod.scores.shift import on_grid, shift_mm
 from crossmod.scores.survival import look
 
 SHAPE = (40, 36, 24)
@@ -107,3 +107,11 @@ def test_a_structure_of_one_voxel_at_the_corner_can_be_measured():
     labels = np.zeros(SHAPE, np.uint8)
     labels[0, 0, 0] = 1
     assert np.isfinite(look(volume(head()), labels, 1).sharpness)
+
+
+def test_a_scan_is_laid_on_another_grid_by_its_middle():
+    data = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+    scan = Volume.of(data, np.eye(4), case="a")
+    found = on_grid(scan, (2, 1, 6)).data
+    assert found.shape == (1, 2, 1, 6)
+    assert found[0, 0, 0].tolist() == [4, 4, 5, 6, 7, 7]

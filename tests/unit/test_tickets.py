@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from heads import cohort, dark, moved, shown, tumor_erased
 
-from crossmod import Cohort, Volume
+from crossmod import Cohort
 from crossmod.recipe.load import load_all
 from crossmod.run.planner import Planner
 from crossmod.run.steps import Choose, Judge
 from crossmod.run.steps.lottery import told
 from crossmod.scores.recovery import recover
-from crossmod.scores.tickets import FIGURES, Judgment, Ticket, _on_grid, compared, judge
+from crossmod.scores.tickets import FIGURES, Judgment, Ticket, compared, judge
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +120,6 @@ def test_one_patient_is_too_few_to_judge(target, tmp_path):
     found = judge(one, cohort(tmp_path / "b", dark, count=1), target)
     assert set(found.judgment.figures) == {"place"}
     assert found.outlines is None
-
-
-def test_a_scan_is_laid_on_another_grid_by_its_middle():
-    data = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
-    scan = Volume.of(data, np.eye(4), case="a")
-    found = _on_grid(scan, (2, 1, 6)).data
-    assert found.shape == (1, 2, 1, 6)
-    assert found[0, 0, 0].tolist() == [4, 4, 5, 6, 7, 7]
 
 
 def test_cases_may_differ_in_their_number_of_slices(source, tmp_path):

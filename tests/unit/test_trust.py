@@ -206,6 +206,14 @@ def test_the_share_that_is_kept_grows_over_the_rounds(tmp_path: Path) -> None:
     assert found.why["c3"] == "among the least trusted, 50% are kept"
 
 
+def test_a_case_without_the_structure_is_the_least_trusted() -> None:
+    nothing = np.zeros(SHAPE, np.uint8)
+    given = [prediction("empty", nothing, [nothing] * 3), *torn(2)]
+    found = Selected(given, NOTHING, keep_empty=True, lowest_weight=0.2)
+    assert found.pairs["c2"].weight == 1
+    assert found.pairs["empty"].weight == pytest.approx(0.2)
+
+
 def test_a_share_is_of_what_other_options_leave() -> None:
     given = [*torn(0, 1, 2), prediction("empty", np.zeros(SHAPE, np.uint8))]
     found = Selected(given, NOTHING, shares=(0.34,), min_agreement=0.7)

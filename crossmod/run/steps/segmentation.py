@@ -15,7 +15,7 @@ from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.nifti import read_labels
 from crossmod.data.state import load_state, save_state
 from crossmod.data.volumes import Cohort, CohortWriter, Pair
-from crossmod.errors import elided
+from crossmod.errors import DataError, elided
 from crossmod.files.patterns import references_of
 from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid
 from crossmod.model.ensemble import Ensemble
@@ -25,6 +25,7 @@ from crossmod.run.steps.extents import Extent, Extents
 from crossmod.run.steps.kept import load_prediction, save_folds, save_probabilities
 from crossmod.run.steps.scans import Prepare, ScanSource, load_grids
 from crossmod.scores.metrics import Score, read_scores, score, write_scores
+from crossmod.scores.survival import TABLE, Row, target_rows, write_survival
 from crossmod.scores.table import DICE, code_of_further
 from crossmod.stages import contract
 from crossmod.stages.base import History, PseudoLabeler, Segmenter
@@ -65,8 +66,20 @@ class Train(PluginStep):
 
     def _split(self, store: Store) -> tuple[Cohort, Cohort]:
         cohort = load_cohorts(self.labeled, store)
+        self._require_cases(cohort)
         origins = _origins(self.labeled, store)
         return cohort.folds(self.folds, self.seed, origins)[self.fold]
+
+    def _require_cases(self, cohort: Cohort) -> None:
+        """Say which options leave too little to learn from where all of it is pseudo-labels."""
+        patients = len({case.patient for case in cohort.cases})
+        rounds = [one for one in self.labeled if isinstance(one, PseudoLabel | Regrid)]
+        if patients < self.folds and len(rounds) == len(self.labeled):
+            raise DataError(
+                f"pseudo-labels of {patients} patients were kept, too few for {self.folds} folds",
+                where=self.name,
+                fix='loosen the limits in [pseudo_label], or leave out last.train_on = "target"',
+            )
 
     def held_out(self, store: Store) -> set[str]:
         """The patients that neither this training nor those it continues have learned from."""
@@ -171,7 +184,7 @@ def label_map(folder: Path, case: str) -> Path:
 class PseudoLabel(PluginStep):
     """Choose and clean predictions on target images to learn from."""
 
-    code_version = 2
+    code_version = 3
     may_end = True
     ending = "labels no longer change"
 
@@ -195,8 +208,11 @@ class PseudoLabel(PluginStep):
         results = stage.select(ctx.progress(given, total=len(cohort)), history, ctx)
         images = {case.case: case for case in cohort.cases}
         writer = CohortWriter(ctx.folder, cohort.classes)
+        looks: list[Row] = []
         for pair in contract.selections(images, results, cohort.classes, self.use.who):
             writer.add_pair(pair)
+            looks += target_rows(pair, cohort.classes)
+        write_survival(ctx.folder / TABLE, looks)
         done = stage.done(History((*rounds, writer.close()), source))
         _note_end(ctx.folder, contract.decision(done, self.use.who))
 
