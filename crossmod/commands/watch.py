@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from crossmod.progress.state import RunState
-
-LOOK_S = 1.0
 LINE_S = 60.0
-SILENT_S = 20.0
-"""A run tells how far it is every few seconds; after this long it may be dead."""
 
 
 def watch(
@@ -26,11 +19,22 @@ def watch(
     from crossmod import console
     from crossmod.progress.state import read_state
 
-    state = read_state(run)
-    if once or state.state != "working" or not console.out.is_terminal:
-        _as_lines(run, once)
-    else:
+    if once or read_state(run).state != "working":
+        _at_once(run)
+    elif console.out.is_terminal:
         _on_screen(run)
+    else:
+        _as_lines(run)
+
+
+def _at_once(run: Path) -> None:
+    """One screen, as soon as it is known whether the run still works."""
+    from crossmod import console
+    from crossmod.console.state import state_screen
+    from crossmod.progress.looks import looks
+
+    look = next(look for look in looks(run) if look.is_sure)
+    console.out.print(state_screen(look.state, look.silent_s))
 
 
 def _on_screen(run: Path) -> None:
@@ -38,41 +42,24 @@ def _on_screen(run: Path) -> None:
 
     from crossmod import console
     from crossmod.console.state import state_screen
+    from crossmod.progress.looks import looks
 
     with Live(console=console.out, refresh_per_second=2, vertical_overflow="crop") as live:
-        for state, silent_s in _looks(run):
-            live.update(state_screen(state, silent_s))
+        for look in looks(run):
+            live.update(state_screen(look.state, look.silent_s))
 
 
-def _as_lines(run: Path, once: bool) -> None:
-    """A screen where it is the only one; else a line for each step, once a minute."""
+def _as_lines(run: Path) -> None:
+    """Lines once a minute, and when the run falls silent or speaks again; a screen at its end."""
     from crossmod import console
     from crossmod.console.state import state_lines, state_screen
+    from crossmod.progress.looks import looks
 
-    told = -LINE_S
-    for state, silent_s in _looks(run):
-        last = once or state.state != "working"
-        if last:
-            console.out.print(state_screen(state, silent_s))
-        elif time.monotonic() - told >= LINE_S:
-            told = time.monotonic()
-            for line in state_lines(state):
+    told, silent = -LINE_S, False
+    for look in looks(run):
+        if look.state.state != "working":
+            console.out.print(state_screen(look.state))
+        elif time.monotonic() - told >= LINE_S or silent != (look.silent_s > 0):
+            told, silent = time.monotonic(), look.silent_s > 0
+            for line in state_lines(look.state, look.silent_s):
                 console.out.print(line, markup=False, soft_wrap=True)
-        if last:
-            return
-
-
-def _looks(run: Path) -> Iterator[tuple[RunState, float]]:
-    """What the run tells, again and again until it has ended; and for how long it was silent."""
-    from crossmod.progress.state import read_state
-
-    told, heard = 0.0, time.monotonic()
-    while True:
-        state = read_state(run)
-        if state.told != told:  # clocks of machines differ, so that only changes count
-            told, heard = state.told, time.monotonic()
-        silent = time.monotonic() - heard
-        yield state, silent if silent > SILENT_S and state.state == "working" else 0.0
-        if state.state != "working":
-            return
-        time.sleep(LOOK_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,10 @@ def duration(seconds: float) -> str:
     Example:
         >>> [duration(one) for one in (4.2, 89, 3700, 200000)]
         ['4 s', '1 min 29 s', '1 h 01 min', '2 d 07 h']
+        >>> duration(-10)  # of a clock that was set back
+        '0 s'
     """
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(max(0.0, seconds)), 60)
     if not minutes:
         return f"{rest} s"
     hours, minutes = divmod(minutes, 60)
@@ -52,8 +53,15 @@ def sparkline(values: Iterable[float]) -> str:
     return "".join(BLOCKS[int((value - low) * scale)] for value in found)
 
 
-def state_lines(state: RunState) -> list[str]:
-    """A line for each step at work, and the time left of the whole run at its end."""
+def state_lines(state: RunState, silent_s: float = 0.0) -> list[str]:
+    """A line for each step at work, and the time left of the whole run at its end.
+
+    Args:
+        state: how far the run is.
+        silent_s: for how long it has said nothing; if not 0.0, one line says that alone.
+    """
+    if silent_s:
+        return [_silence(state, silent_s)]
     whole = f"run: {state.done}/{state.steps} steps, {_left_of(state)}"
     lines = [visible(", ".join(_parts(step))) for step in state.working]
     return [f"{line}; {whole}" for line in lines] or [whole]
@@ -86,26 +94,29 @@ def _left_of(state: RunState) -> str:
 
 
 def state_screen(state: RunState, silent_s: float = 0.0) -> RenderableType:
-    """A screen: the run, its steps at work with their newest numbers, the last notes.
+    """A screen: the run, its steps at work with their newest numbers, the last notes, its error.
 
     Args:
         state: how far the run is.
         silent_s: for how long it has said nothing.
     """
-    spent = duration((state.told if state.state != "working" else time.time()) - state.began)
+    spent = duration(state.told - state.began)  # by one clock, that of the run
     head = Text.assemble((visible(state.title), "bold"), f"  {state.state}, {spent}")
     parts: list[RenderableType] = [head, _whole(state)]
     parts += [_step(step) for step in state.working]
     parts += [Text(visible(f"  {note}"), style="dim") for note in state.notes]
+    if state.error:
+        parts.append(Text.assemble(("error ", "red"), visible(state.error)))
     if silent_s:
-        parts.append(
-            Text(
-                f"no sign of life from process {state.process} on {visible(state.host)} for"
-                f" {duration(silent_s)}; rerun the recipe to resume if it was killed",
-                style="yellow",
-            )
-        )
+        parts.append(Text(_silence(state, silent_s), style="yellow"))
     return Group(*parts)
+
+
+def _silence(state: RunState, silent_s: float) -> str:
+    return (
+        f"no sign of life from process {state.process} on {visible(state.host)} for"
+        f" {duration(silent_s)}; rerun the recipe to resume if it was killed"
+    )
 
 
 def _whole(state: RunState) -> RenderableType:

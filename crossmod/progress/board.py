@@ -15,12 +15,15 @@ from crossmod.run.task import Advance
 FOLDER = "tensorboard"
 """The folder in the run folder; `tensorboard --logdir` takes it."""
 
+KEY_LENGTH = 8
+"""Characters of a key that tell the results of a step apart."""
+
 MODULES = ("torch.utils.tensorboard", "tensorboardX")
 """Which bring a `SummaryWriter`; the first needs the package tensorboard."""
 
 
 class Board:
-    """Observes runs, and writes what their steps note; each step has a folder of its own.
+    """Observes runs, and writes what their steps note; each result has a folder of its own.
 
     Raises:
         MachineError: no package that writes such files is installed.
@@ -97,7 +100,8 @@ class _Late:
 
 
 def _folder(run: Run, step: Step) -> Path:
-    return run.folder / FOLDER / step.name
+    """Named by its key, too: a changed recipe makes another curve."""
+    return run.folder / FOLDER / step.name / step.key[:KEY_LENGTH]
 
 
 def _writer() -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from crossmod.errors import Interrupted, MachineError
+from crossmod.errors import CrossmodError, Interrupted, MachineError
 from crossmod.progress.left import TimeLeft
 from crossmod.progress.state import RunEnd, RunState, write_state
 from crossmod.progress.working import Working
@@ -19,6 +19,7 @@ from crossmod.run.api import Experiment
 from crossmod.run.run import Run
 from crossmod.run.steps import Step
 from crossmod.run.task import Advance
+from crossmod.stages.guard.words import described
 
 WRITE_EVERY_S = 2.0
 TELL_EVERY_S = 60.0
@@ -51,6 +52,7 @@ class Follower:
         self._working: dict[str, Working] = {}
         self._notes: deque[str] = deque(maxlen=MOST_NOTES)
         self._state: RunEnd = "working"
+        self._error = ""
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._keep_telling, daemon=True)
 
@@ -58,14 +60,16 @@ class Follower:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *unused: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, *unused: object) -> None:
         self._ended.set()
         self._thread.join()
-        ended: RunEnd = "finished"
-        if kind is not None:
-            stopped = issubclass(kind, Interrupted | KeyboardInterrupt)
-            ended = "interrupted" if stopped else "failed"
-        self._state = ended
+        if error is None:
+            self._state = "finished"
+        elif isinstance(error, Interrupted | KeyboardInterrupt):
+            self._state = "interrupted"
+        else:
+            self._state = "failed"
+            self._error = str(error) if isinstance(error, CrossmodError) else described(error)
         self._write()
 
     def found(self, run: Run, step: Step) -> None:
@@ -127,6 +131,7 @@ class Follower:
                 unknown=left.unknown,
                 working=tuple(one.state for one in self._working.values()),
                 notes=tuple(self._notes),
+                error=self._error,
             )
 
     def _keep_telling(self) -> None:

@@ -63,7 +63,7 @@ class TimeLeft:
         """
         gone = set(done)
         spans = {
-            key: left.get(key) or (None if key in left else self.of(step))
+            key: left[key] if key in left else self.of(step)
             for key, step in self.steps.items()
             if key not in gone
         }

@@ -67,6 +67,8 @@ class RunState(Options):
     working: tuple[StepState, ...] = ()
     notes: tuple[str, ...] = ()
     """The last lines that the run told its user."""
+    error: str = ""
+    """Why it failed; empty where it did not."""
 
 
 def write_state(folder: Path, state: RunState) -> None:
@@ -88,12 +90,20 @@ def read_state(folder: Path) -> RunState:
     try:
         return RunState.model_validate_json(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(
-            "tells no progress: it is not a run folder, or its run has not begun",
-            where=str(folder),
-            fix="name the folder that `crossmod run` writes; the line 'Report:' names it, too",
-        ) from error
+        raise _tells_nothing(folder) from error
     except (OSError, ValidationError) as error:
         raise DataError(
             "cannot be read", where=str(file), fix="watch it with the version of crossmod it runs"
         ) from error
+
+
+def _tells_nothing(folder: Path) -> DataError:
+    """The error for a folder without a state; that of a variant or a step names its run."""
+    what = "tells no progress: it is not a run folder, or its run has not begun"
+    fix = "name the folder that `crossmod run` writes; the line 'Report:' names it, too"
+    around = folder.absolute().parents[:2] if folder.is_dir() else ()
+    for run in around:
+        if (run / FILE).is_file():
+            what = "is part of a run, which tells its progress as a whole"
+            fix = f"name the folder of the run: {run}"
+    return DataError(what, where=str(folder), fix=fix)

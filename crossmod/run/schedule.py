@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from crossmod.errors import CrossmodError, Interrupted
 from crossmod.run.engine import Engine
+from crossmod.run.folder import EVENTS
 from crossmod.run.run import Run
 from crossmod.run.steps import Step
 from crossmod.run.task import Advance, Event, Outcome, Remark, Task
@@ -79,6 +80,7 @@ class Scheduler:
     _damaged: Counter[str] = field(default_factory=Counter, init=False)
     _noted: set[tuple[str, str]] = field(default_factory=set, init=False)
     _failure: CrossmodError | None = field(default=None, init=False)
+    _failed: str = field(default="", init=False)
     _stopped_at: float | None = field(default=None, init=False)
 
     def execute(self) -> None:
@@ -122,6 +124,8 @@ class Scheduler:
     def _raise_failure(self) -> None:
         if self._stopped_at is not None and self._made:
             self.observer.note(f"finished in this run and kept: {', '.join(self._made.values())}")
+        if self._failed:
+            self.observer.note(self._failed)
         if self._failure is not None:
             raise self._failure
         if self.stop_sign:
@@ -207,6 +211,8 @@ class Scheduler:
                 return
         else:
             run.event("failed", step, error=str(error), traceback=outcome.traceback)
+            name = f"{run.label} {step.name}".strip()
+            self._failed = self._failed or f"{name} failed; see {run.folder / EVENTS}"
         if self._failure is None and error is not None:
             error.add_note(outcome.traceback)
             self._failure = error

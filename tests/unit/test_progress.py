@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 
 from crossmod import console as terminal
 from crossmod.commands import watch as command
 from crossmod.console.state import state_lines, state_screen
-from crossmod.errors import DataError, Interrupted, MachineError
-from crossmod.progress import board, follow, working
-from crossmod.progress.board import Board
+from crossmod.errors import DataError, Interrupted
+from crossmod.progress import follow, looks, working
 from crossmod.progress.follow import Follower
 from crossmod.progress.left import TimeLeft
 from crossmod.progress.state import FILE, RunState, StepState, read_state, write_state
@@ -120,6 +122,8 @@ def test_time_left_is_that_of_the_longest_chain_or_of_all_shared_out() -> None:
     assert left.whole(["first", "train-0"], {"train-1": 20.0}) == ((220.0 + 5) / 2, 0)
     assert left.whole(["first", "train-0", "train-1", "train-2"], {"train-3": None}) == (5.0, 1)
     assert left.whole([step.key for step in steps], {}) == (0.0, 0)
+    rest = {"first", "train-0", "train-1", "train-2"}
+    assert left.whole(rest, {"train-3": 0.0}) == (5.0, 0)  # about to end, not unknown
 
 
 @dataclass
@@ -180,12 +184,25 @@ def test_a_follower_tells_how_far_a_run_is_and_how_it_ended(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("error", "end"), [(Interrupted("stopped"), "interrupted"), (ValueError(), "failed")]
+    ("error", "end", "why"),
+    [
+        (Interrupted("stopped"), "interrupted", ""),
+        (
+            DataError("no scan", where="step a", fix="add one"),
+            "failed",
+            "step a: no scan\n  add one",
+        ),
+        (ValueError("odd"), "failed", "ValueError: odd"),
+    ],
 )
-def test_a_run_that_ends_early_tells_so(error: Exception, end: str, tmp_path: Path) -> None:
+def test_a_run_that_ends_early_tells_so(
+    error: Exception, end: str, why: str, tmp_path: Path
+) -> None:
     with pytest.raises(type(error)), follower(tmp_path):
         raise error
-    assert read_state(tmp_path).state == end
+    told = read_state(tmp_path)
+    assert (told.state, told.error) == (end, why)
+    assert f"error {why}" in screen(told) if why else "error" not in screen(told)
 
 
 def test_a_folder_that_cannot_be_written_stops_no_run(tmp_path: Path) -> None:
@@ -235,6 +252,26 @@ STATE = RunState(
 )  # fmt: skip
 
 
+def test_a_state_of_before_errors_were_told_is_read(tmp_path: Path) -> None:
+    old = STATE.model_dump_json(exclude={"error"})
+    (tmp_path / FILE).write_text(old, encoding="utf-8")
+    assert read_state(tmp_path) == STATE
+
+
+def test_a_folder_below_a_run_names_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_state(tmp_path, STATE)
+    (step := tmp_path / "full-seed-1" / "06-train").mkdir(parents=True)
+    monkeypatch.chdir(step)
+    for folder in (step.parent, step, Path()):
+        with pytest.raises(DataError, match="part of a run") as error:
+            read_state(folder)
+        assert error.value.fix == f"name the folder of the run: {tmp_path}"
+    with pytest.raises(DataError, match="not a run folder"):
+        read_state(tmp_path / "misspelled")
+
+
 def test_lines_for_a_log_say_all_in_one() -> None:
     assert state_lines(STATE) == [
         "31/38 train-augmented-fold-3 1500/3000, 4.14/s, loss 0.3123, agreement 0.8, 6 min 02 s"
@@ -247,69 +284,27 @@ def test_lines_for_a_log_say_all_in_one() -> None:
     assert state_lines(new) == ["run: 12/38 steps, time left not known yet"]
 
 
-def test_a_screen_keeps_every_number_whole_in_80_columns(tmp_path: Path) -> None:
-    write_state(tmp_path, STATE)
+def drawn(screen: RenderableType) -> str:
     console = Console(width=80, color_system=None, highlight=False)
     with console.capture() as captured:
-        console.print(state_screen(read_state(tmp_path), silent_s=75.0))
-    text = captured.get()
+        console.print(screen)
+    return captured.get()
+
+
+def screen(state: RunState, silent_s: float = 0.0) -> str:
+    return drawn(state_screen(state, silent_s))
+
+
+def test_a_screen_keeps_every_number_whole_in_80_columns(tmp_path: Path) -> None:
+    write_state(tmp_path, STATE)
+    text = screen(read_state(tmp_path), silent_s=75.0)
     assert max(map(len, text.splitlines())) <= 80
     for part in (
-        "[bold]Mine[/bold]  working", "12/38 steps", "1 h 07 min left", "1500/3000",
+        "[bold]Mine[/bold]  working, 1 min 40 s", "12/38 steps", "1 h 07 min left", "1500/3000",
         "4.14/s  6 min 02 s left", "loss 0.3123, agreement 0.8", "█▄▁ loss", "2/38 prepare-source",
         "[red]a remark\\x1b[/red]", "no sign of life from process 42 on node7 for 1 min 15 s",
     ):  # fmt: skip
         assert part in text
-
-
-class Writer:
-    """Keeps what TensorBoard would get."""
-
-    written: dict[str, list[tuple[str, float, int]]] = {}  # noqa: RUF012
-
-    def __init__(self, folder: str) -> None:
-        self.rows = self.written.setdefault(folder, [])
-
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        self.rows.append((name, value, step))
-
-    def close(self) -> None:
-        self.rows.append(("closed", 0, 0))
-
-
-def test_a_board_gets_what_steps_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(board, "_writer", lambda: Writer)
-    stored, trained, silent = FakeStep("fit"), FakeStep("train"), FakeStep("score")
-    run = FakeRun(tmp_path / "run", store=tmp_path)
-    (tmp_path / "fit").mkdir()
-    rows = '{"scale": 0, "step": 0, "loss": 1}\n{"scale": 0, "step": 9, "loss": 2}\n'
-    rows += '{"scale": 1, "step": 4, "loss": 3}\n{"case": "a", "dark": 1}\n'
-    (tmp_path / "fit" / "training.jsonl").write_text(rows, encoding="utf-8")
-    with Board() as one:
-        one.found(run, stored)
-        one.started(run, trained)
-        one.started(run, silent)
-        one.advanced(Advance("train", 0, None, "", "", 0, {"step": 5.0, "loss": 0.5}))
-        one.advanced(Advance("train", 6, 10, "train", "", 0))
-        one.finished(run, silent, 1.0)
-    assert Writer.written == {
-        str(run.folder / "tensorboard" / "fit"): [
-            ("loss", 1, 0), ("scale", 0, 0), ("loss", 2, 9), ("scale", 0, 9), ("loss", 3, 13),
-            ("scale", 1, 13), ("closed", 0, 0),
-        ],
-        str(run.folder / "tensorboard" / "train"): [("loss", 0.5, 5), ("closed", 0, 0)],
-    }  # fmt: skip
-
-
-def test_a_board_without_a_package_for_it_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def missing(name: str) -> None:
-        raise ImportError(name)
-
-    monkeypatch.setattr(board, "import_module", missing)
-    with pytest.raises(MachineError, match="pip install tensorboard"):
-        Board()
 
 
 def test_a_follower_tells_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,31 +321,116 @@ def test_a_run_without_terminal_prints_lines(capsys: pytest.CaptureFixture[str])
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-@pytest.mark.parametrize("once", [False, True])
+@dataclass
+class Watched:
+    """A run that is watched in no time: each look takes a second of both clocks.
+
+    Attributes:
+        told_at: the seconds after which it tells something new.
+        end: the second in which it ends.
+        behind: by how much its clock is behind that of the watcher.
+    """
+
+    folder: Path
+    told_at: Container[int]
+    end: int = 10_000
+    behind: float = 0.0
+    second: int = 0
+
+    def tell(self) -> None:
+        done = self.second >= self.end
+        change = {"state": "finished", "working": ()} if done else {}
+        if done or not self.second or self.second in self.told_at:
+            told = 1000.0 + self.second - self.behind
+            write_state(self.folder, STATE.model_copy(update={"told": told, **change}))
+
+    def sleep(self, seconds: float) -> None:
+        self.second += 1
+        assert self.second <= self.end, "watched for too long"
+        self.tell()
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Watched]:
+    def begin(told_at: Container[int], late: float = 0.0, **changes: Any) -> Watched:
+        """A run; the watcher comes some seconds late."""
+        one = Watched(tmp_path, told_at, **changes)
+        one.tell()
+        monkeypatch.setattr(looks.time, "monotonic", lambda: float(one.second))
+        monkeypatch.setattr(looks.time, "time", lambda: 1000.0 + late + one.second)
+        monkeypatch.setattr(looks.time, "sleep", one.sleep)
+        return one
+
+    return begin
+
+
+EVER = range(0, 10_000, 2)
+
+
 def test_watching_without_terminal_prints_lines_until_the_run_ends(
-    once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    watched: Callable[..., Watched], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_state(tmp_path, STATE)
-    states = [STATE, STATE.model_copy(update={"told": 101.0}), STATE]
-    states.append(STATE.model_copy(update={"state": "finished", "working": (), "told": 102.0}))
-
-    def sleep(seconds: float) -> None:
-        write_state(tmp_path, states.pop(0))
-
-    monkeypatch.setattr(command.time, "sleep", sleep)
-    command.watch(tmp_path, once)
+    command.watch(watched(EVER, end=100).folder)
     printed = capsys.readouterr().out
-    assert ("finished, 1 min 42 s" in printed, "1500/3000, 4.14/s" in printed) == (
-        not once,
-        not once,
-    )
-    assert printed.count("1 h 07 min left") == (1 if once else 2)
+    assert printed.count("31/38 train-augmented-fold-3 1500/3000, 4.14/s") == 2
+    assert "finished, 18 min 20 s" in printed
+    assert "no sign of life" not in printed
 
 
-def test_a_silent_run_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter(range(0, 1000, 15))
-    monkeypatch.setattr(command.time, "monotonic", lambda: next(now))
-    monkeypatch.setattr(command.time, "sleep", lambda seconds: None)
-    write_state(tmp_path, STATE)
-    looks = command._looks(tmp_path)
-    assert [next(looks)[1] for _ in range(3)] == [0.0, 30.0, 45.0]
+def test_lines_tell_when_a_run_falls_silent_and_when_it_speaks_again(
+    watched: Callable[..., Watched], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.watch(watched((*range(0, 11, 2), 100), end=105).folder)
+    lines = capsys.readouterr().out.splitlines()
+    at_work = "31/38 train-augmented-fold-3"
+    starts = [line.partition(";")[0] for line in lines if at_work in line or "no sign" in line]
+    silent = "no sign of life from process 42 on node7 for"
+    assert starts[1:3] == [f"{silent} 21 s", f"{silent} 1 min 21 s"]
+    assert [at_work in line for line in starts] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("late", "behind", "shown", "seconds"),
+    [
+        (600.0, 0.0, "for 10 min 05 s", 5),
+        (600.0, 900.0, "for 25 min 05 s", 5),
+        (10.0, 0.0, "for 21 s", 11),
+        (0.0, -900.0, "for 21 s", 21),
+    ],
+    ids=["dead for long", "its clock is behind", "dead for seconds", "its clock is ahead"],
+)
+def test_a_look_at_a_killed_run_says_that_it_is_silent(
+    late: float, behind: float, shown: str, seconds: int, watched: Callable[..., Watched],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    one = watched((), late, behind=behind)
+    command.watch(one.folder, once=True)
+    assert f"no sign of life from process 42 on node7 {shown}; rerun" in capsys.readouterr().out
+    assert one.second == seconds
+
+
+@pytest.mark.parametrize("behind", [0.0, 900.0, -900.0])
+def test_a_look_at_a_run_that_works_is_short_whatever_the_clocks_say(
+    behind: float, watched: Callable[..., Watched], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = watched(EVER, behind=behind)
+    command.watch(one.folder, once=True)
+    printed = capsys.readouterr().out
+    assert "1500/3000" in printed
+    assert "no sign of life" not in printed
+    assert one.second == 2
+
+
+def test_a_screen_shows_silence(
+    watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(Live, "update", lambda live, screen: shown.append(drawn(screen)))
+    monkeypatch.setattr(terminal, "out", Console(force_terminal=True, file=StringIO()))
+    command.watch(watched((), end=30).folder)
+    silent = ["no sign of life" in text for text in shown]
+    assert silent == [False] * 21 + [True] * 9 + [False]
+
+
+def test_a_clock_that_was_set_back_gives_no_negative_time() -> None:
+    assert "working, 0 s" in screen(STATE.model_copy(update={"told": -10.0}))

@@ -36,6 +36,9 @@ AT_ONCE = 16
 CURVES = {"loss": "train_losses", "validation_loss": "val_losses", "dice": "ema_fg_dice"}
 """What the report calls the curves of nnU-Net's own log."""
 
+MARK = "crossmod epoch: "
+"""What stands before the numbers of an epoch where the trainer prints them."""
+
 
 class Training:
     """Trains one fold in a folder that survives restarts.
@@ -67,7 +70,8 @@ class Training:
         command = ["nnUNetv2_train", "1", self.options.configuration, fold, "-tr", TRAINER]
         # Without other processes, augmentation is repeatable.
         env = self._environment() | {"nnUNet_n_proc_DA": str(max(0, self.ctx.cores() - 1))}
-        self.ctx.run([*command, "-p", PLANS, *self.device, "--c"], env=env)
+        heard = replace(self.ctx, log=self._hear)
+        heard.run([*command, "-p", PLANS, *self.device, "--c"], env=env)
         place = f"{TRAINER}__{PLANS}__{self.options.configuration}"
         return self._learned(self.folders["nnUNet_results"] / DATASET / place, fold)
 
@@ -103,6 +107,8 @@ class Training:
             **{name: str(number) for name, number in numbers.items()},
             **self.seen,
             "CROSSMOD_NNUNET_TRAINER": options.trainer,
+            "CROSSMOD_NNUNET_CURVES": json.dumps(CURVES),
+            "CROSSMOD_NNUNET_MARK": MARK,
             OWN_TRAINERS: os.pathsep.join(filter(None, [str(TRAINERS), own])),
         }
 
@@ -110,7 +116,6 @@ class Training:
         """Weights as arrays and plans as notes; the rest of a checkpoint is for training."""
         file = results / f"fold_{fold}" / "checkpoint_final.pth"
         checkpoint = torch.load(file, "cpu", weights_only=False)  # it was written just now, here
-        self._tell_curves(checkpoint["logging"])
         weights = checkpoint["network_weights"]
         notes = {
             "plans": _json(results / "plans.json"),
@@ -121,11 +126,13 @@ class Training:
         }
         return State({f"{WEIGHT}{name}": one.numpy() for name, one in weights.items()}, notes)
 
-    def _tell_curves(self, logged: dict[str, list[float]]) -> None:
-        curves = [logged[name] for name in CURVES.values()]
-        for epoch, values in enumerate(zip(*curves, strict=False)):
-            numbers = dict(zip(CURVES, map(float, values), strict=True))
-            self.ctx.metric(step=epoch + 1, **numbers)
+    def _hear(self, line: str) -> None:
+        """Note the numbers of an epoch; all else that is printed goes to the log."""
+        _, told, numbers = line.partition(MARK)
+        if told:
+            self.ctx.metric(**json.loads(numbers))
+        else:
+            self.ctx.log(line)
 
 
 def predict(

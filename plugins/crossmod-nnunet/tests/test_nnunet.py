@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
 import pytest
 import torch
 from crossmod_nnunet import NNUNet, NNUNetOptions
-from crossmod_nnunet.programs import PLANS, TRAINER, device_of, write_model
+from crossmod_nnunet.programs import (
+    MARK,
+    PLANS,
+    TRAINER,
+    TRAINERS,
+    Training,
+    device_of,
+    write_model,
+)
 from crossmod_nnunet.raw import DATASET, write_raw
 
 from crossmod import Context, PluginError, State
@@ -21,6 +32,10 @@ from crossmod.testing import small_cohort
 
 PLANNED = {"configurations": {}}
 LOGGED = {"train_losses": [0.5, 0.25], "val_losses": [0.75, 0.5], "ema_fg_dice": [0.1, 0.2]}
+TOLD = [
+    {"step": 1, "loss": 0.5, "validation_loss": 0.75, "dice": 0.1},
+    {"step": 2, "loss": 0.25, "validation_loss": 0.5, "dice": 0.2},
+]
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,10 @@ class Recorded(Context):
     """Writes what nnU-Net would leave behind, and notes how it was called."""
 
     calls: list[tuple[list[str], Mapping[str, str]]] = field(default_factory=list)
+
+    @property
+    def keep(self) -> Path:
+        return self.folder / "keep"
 
     def run(
         self,
@@ -52,13 +71,15 @@ class Recorded(Context):
                 np.savez_compressed(file, probabilities=shares)
 
     def _train(self, fold: str) -> None:
+        self.log("nnUNetv2_train: Epoch 0")
+        for row in TOLD:
+            self.log(f"nnUNetv2_train: {MARK}{json.dumps(row)}")
         results = self.keep / "results" / DATASET / f"{TRAINER}__{PLANS}__3d_fullres"
         (results / f"fold_{fold}").mkdir(parents=True, exist_ok=True)
         (results / "plans.json").write_text(json.dumps(PLANNED))
         (results / "dataset.json").write_text("{}")
         checkpoint = {
             "network_weights": {"stem.weight": torch.arange(4.0)},
-            "logging": LOGGED,
             "optimizer_state": {},
             "inference_allowed_mirroring_axes": (0, 1, 2),
         }
@@ -68,7 +89,10 @@ class Recorded(Context):
 def test_a_fold_is_exported_planned_and_trained(tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path / "cohort", labeled=True)
     rows: list[dict[str, float]] = []
-    ctx = Recorded(tmp_path, seed=2**40, metric=lambda **row: rows.append(row), cores=lambda: 3)
+    said: list[str] = []
+    ctx = Recorded(
+        tmp_path, 2**40, metric=lambda **row: rows.append(row), cores=lambda: 3, log=said.append
+    )
     stage = NNUNet(NNUNetOptions(epochs=2, iterations=5, memory_gb=11.0))
     [(train, validation), *_] = cohort.folds(3, 0)
     state = stage.fit(train, validation, ctx)
@@ -89,7 +113,57 @@ def test_a_fold_is_exported_planned_and_trained(tmp_path: Path) -> None:
     assert splits == [{"train": ["case00000", "case00001"], "val": ["case00002"]}]
     assert [*state] == ["weight.stem.weight"]
     assert state.notes["mirrored_axes"] == [0, 1, 2]
-    assert rows[1] == {"step": 2, "loss": 0.25, "validation_loss": 0.5, "dice": 0.2}
+    assert rows == TOLD
+    assert said == ["nnUNetv2_train: Epoch 0"]
+
+
+class Trainer:
+    """As much of nnU-Net's own trainer as tells how it goes."""
+
+    def __init__(self, *unused: object) -> None:
+        self.current_epoch = 0
+        self.logger = SimpleNamespace(get_checkpoint=lambda: LOGGED)
+
+    def on_train_start(self) -> None:
+        print("Epoch")  # noqa: T201
+
+    def on_epoch_end(self) -> None:
+        self.current_epoch += 1
+
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Trainer:
+    """The trainer of the plugin, made as nnU-Net makes it, derived from the one above."""
+    found = SimpleNamespace(recursive_find_trainer_class_by_name=lambda name: Trainer)
+    for name in ("nnunetv2", "nnunetv2.utilities", "nnunetv2.utilities.find_objects"):
+        monkeypatch.setitem(sys.modules, name, found)
+    for name, value in Training(NNUNetOptions(), Context(tmp_path))._environment().items():
+        monkeypatch.setenv(name, value)
+    made = runpy.run_path(str(TRAINERS / "crossmod_trainer.py"))[TRAINER]({}, "2d", 0, {})
+    assert isinstance(made, Trainer)
+    return made
+
+
+@pytest.mark.parametrize("saved", [0, 1, 2])
+def test_each_epoch_is_told_once_while_it_trains(
+    saved: int, trainer: Trainer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After a restart, those before the checkpoint come first; it begins a new list of numbers."""
+    rows: list[dict[str, float]] = []
+    ctx = Context(tmp_path, metric=lambda **row: rows.append(row))
+
+    def hear() -> None:
+        for line in capsys.readouterr().out.splitlines():
+            Training(NNUNetOptions(), ctx)._hear(f"nnUNetv2_train: {line}")
+
+    trainer.current_epoch = saved
+    trainer.on_train_start()
+    for epoch in range(saved, 2):
+        hear()
+        assert rows == TOLD[:epoch]
+        trainer.on_epoch_end()
+    hear()
+    assert rows == TOLD
 
 
 def test_what_was_planned_is_not_planned_again(tmp_path: Path) -> None:
@@ -168,15 +242,22 @@ def test_nnunet_itself_trains_resumes_and_predicts(tmp_path: Path) -> None:
     cohort = small_cohort(tmp_path / "cohort", labeled=True, cases=4)
     [(train, validation), *_] = cohort.folds(4, 0)
     said: list[str] = []
-    ctx = Context(tmp_path, log=said.append)
+    rows: list[dict[str, float]] = []
+    ctx = Context(tmp_path, log=said.append, metric=lambda **row: rows.append(row))
     stage = NNUNet(NNUNetOptions(epochs=1, iterations=2, mirror_predictions=False))
     first = stage.fit(train, validation, ctx)
+    assert [row["step"] for row in rows] == [1]
+    before = [*rows]
     said.clear()
+    rows.clear()
     longer = NNUNet(NNUNetOptions(epochs=2, iterations=2, mirror_predictions=False))
     second = longer.fit(train, validation, ctx)
     epochs = [line for line in said if line.startswith("nnUNetv2_train: ") and "Epoch " in line]
     assert any(line.endswith("Epoch 1") for line in epochs)
     assert not any(line.endswith("Epoch 0") for line in epochs)
+    assert [row["step"] for row in rows] == [1, 2]
+    assert rows[:1] == before
+    assert {*rows[1]} == {"step", "loss", "validation_loss", "dice"}
     assert any(not np.array_equal(first[name], second[name]) for name in first)
     volumes = [*validation.volumes()]
     [found] = longer.predict(volumes, second, Context(tmp_path))  # another folder: State suffices

@@ -5,8 +5,10 @@ nnU-Net imports this file by itself, in its own process.
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ import torch
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 Base: Any = recursive_find_trainer_class_by_name(os.environ["CROSSMOD_NNUNET_TRAINER"])
+
+CURVES: dict[str, str] = json.loads(os.environ["CROSSMOD_NNUNET_CURVES"])
+"""What crossmod calls a number -> what nnU-Net's log does."""
+
+MARK = os.environ["CROSSMOD_NNUNET_MARK"]
+"""What crossmod looks for where numbers of an epoch are printed."""
 
 SAVE_EVERY = 10
 """Epochs between checkpoints; nnU-Net's own 50 may be hours."""
@@ -42,6 +50,24 @@ class CrossmodTrainer(Base):  # type: ignore[misc]
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
+
+    def on_train_start(self) -> None:
+        """Tell the epochs that a checkpoint brings, too: the step notes its numbers anew."""
+        super().on_train_start()
+        for epoch in range(self.current_epoch):
+            self._tell(epoch)
+
+    def on_epoch_end(self) -> None:
+        """Tell the numbers of the epoch."""
+        super().on_epoch_end()
+        self._tell(self.current_epoch - 1)
+
+    def _tell(self, epoch: int) -> None:
+        """Print a line in one piece, so that no other process breaks into it."""
+        logged = self.logger.get_checkpoint()
+        curves = {name: logged[own] for name, own in CURVES.items()}
+        known = {name: float(one[epoch]) for name, one in curves.items() if epoch < len(one)}
+        sys.stdout.write(f"{MARK}{json.dumps({'step': epoch + 1, **known})}\n")
 
     def save_checkpoint(self, filename: str) -> None:
         """Replace a checkpoint by a whole one: who is killed here finds the old one."""
