@@ -29,7 +29,9 @@ def view(
     from crossmod.run.view import view as write
 
     page = out or Path(f"{case}.html")
-    programs = write(run, case, page, data)
+    content = write(run, case, page, data)
+    for text in content.remarks:
+        console.remark(text)
     console.out.print(f"{page}: open it in a browser, or the files in", markup=False)
-    for name, line in programs:
+    for name, line in content.programs:
         console.out.print(f"{name}:\n  {line}", markup=False, soft_wrap=True)

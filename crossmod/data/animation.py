@@ -17,6 +17,8 @@ from crossmod.data.slices import Upright, window
 from crossmod.data.volumes import Volume
 from crossmod.errors import DataError
 
+ENDING = ".gif"
+
 SHOWN_PX = 200
 """The height in a notebook."""
 
@@ -45,9 +47,17 @@ class Animation:
     def save(self, path: str | Path) -> None:
         """Write the GIF.
 
+        Args:
+            path: a name that ends with .gif.
+
         Raises:
+            DataError: the name ends otherwise.
             OSError: it cannot be written.
         """
+        if Path(path).suffix.lower() != ENDING:
+            raise DataError(
+                "an animation is written as a GIF", where=str(path), allowed=f"names with {ENDING}"
+            )
         Path(path).write_bytes(self.gif)
 
     def _repr_html_(self) -> str:

@@ -59,7 +59,7 @@ class State(Arrays):
         return len(self.arrays)
 
     @classmethod
-    def from_folder(cls, folder: Path, notes: Mapping[str, Any] | None = None) -> State:
+    def from_folder(cls, folder: str | Path, notes: Mapping[str, Any] | None = None) -> State:
         """The files of a folder, each as an array of its bytes, uint8 ``(N,)``.
 
         Args:
@@ -69,6 +69,7 @@ class State(Arrays):
         Raises:
             DataError: the folder does not exist or holds no file.
         """
+        folder = Path(folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         if not files:
             raise DataError("holds no file", where=str(folder), allowed="a folder with files")
@@ -80,7 +81,7 @@ class State(Arrays):
             notes or {},
         )
 
-    def to_folder(self, folder: Path) -> None:
+    def to_folder(self, folder: str | Path) -> None:
         """Write the files that `from_folder` has read.
 
         A model may come from elsewhere: do not unpickle what you have not trained yourself.
@@ -102,7 +103,7 @@ class State(Arrays):
                 raise DataError(f"cannot name a file: {name!r}", where=str(folder))
             if array.dtype != np.uint8 or array.ndim != 1:
                 raise DataError(f"'{name}' is not the content of a file", where=str(folder))
-            path = folder.joinpath(*parts)
+            path = Path(folder, *parts)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(array.tobytes())
 

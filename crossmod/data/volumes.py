@@ -56,8 +56,15 @@ class Volume(Displayed):
 
     @classmethod
     def of(cls, data: FloatArray, affine: Affine, *, case: str, center: str = "") -> Volume:
-        """Wrap data ``(C, I, J, K)`` that is already in memory."""
-        return cls(case, center, affine, lambda: data)
+        """Wrap data ``(C, I, J, K)`` that is already in memory.
+
+        Raises:
+            PluginError: the data or the affine have another shape.
+        """
+        if np.ndim(data) != 4 or np.shape(affine) != (4, 4):
+            what = f"{case} has data of shape {np.shape(data)} and an affine {np.shape(affine)}"
+            raise PluginError(what, allowed="data (C, I, J, K), C mostly 1, and an affine (4, 4)")
+        return cls(case, center, np.asarray(affine, np.float64), lambda: data)
 
     @cached_property
     def data(self) -> FloatArray:
@@ -77,7 +84,7 @@ class Volume(Displayed):
     def with_data(self, data: FloatArray) -> Volume:
         """The same case and geometry with other data ``(C, I, J, K)``."""
         array = np.asarray(data, dtype=np.float32)
-        return replace(self, read=lambda: array)
+        return Volume.of(array, self.affine, case=self.case, center=self.center)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +171,7 @@ class Prediction:
     @cached_property
     def labels(self) -> LabelArray:
         """The most probable label, uint8 ``(I, J, K)``; label n is class channel n."""
-        winner: LabelArray = np.argmax(self.probabilities, axis=0).astype(np.uint8)
-        return winner
+        return np.asarray(np.argmax(self.probabilities, axis=0), np.uint8)
 
     @cached_property
     def folds(self) -> LabelArray:
@@ -280,9 +286,8 @@ class Cohort(Displayed):
         Raises:
             DataError: fewer patients than folds.
         """
-        if count == 1:
-            return [(self, replace(self, cases=()))]
-        return [self._split(one) for one in held_out(self.cases, count, seed, origins or {})]
+        parts = held_out(self.cases, count, seed, origins or {}) if count > 1 else [set()]
+        return [self._split(one) for one in parts]
 
     def _split(self, held: set[str]) -> tuple[Cohort, Cohort]:
         """The cases of all patients but some, and of these."""
@@ -294,8 +299,7 @@ class Cohort(Displayed):
         rows = []
         for case in self.cases:
             row = asdict(case)
-            for key in FILES:
-                row[key] = str(row[key].relative_to(folder)) if row[key] else None
+            row.update({k: str(row[k].relative_to(folder)) if row[k] else None for k in FILES})
             rows.append({key: row[key] for key in row if row[key] != USUAL.get(key, ...)})
         text = json.dumps({"classes": dict(self.classes), "cases": rows}, indent=1)
         (folder / self.MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -304,11 +308,9 @@ class Cohort(Displayed):
     def load(cls, folder: Path) -> Cohort:
         """Read the manifest of a folder."""
         content = json.loads((folder / cls.MANIFEST).read_text(encoding="utf-8"))
-        cases = []
         for row in content["cases"]:
-            paths = {key: folder / row[key] for key in FILES if row.get(key)}
-            cases.append(Case(**row | paths))
-        return cls(tuple(cases), content["classes"])
+            row.update({key: folder / row[key] for key in FILES if row.get(key)})
+        return cls(tuple(Case(**row) for row in content["cases"]), content["classes"])
 
 
 class CohortWriter:
@@ -325,20 +327,18 @@ class CohortWriter:
 
     def write(self, image: Volume, *, patient: str = "", labels: LabelArray | None = None) -> Case:
         """The same, in any order and in several threads; the caller adds the case to `cases`."""
-        path = self.folder / "images" / f"{image.case}.nii"
-        write_nifti(path, image.data[0], image.affine)
-        labels_path = None if labels is None else self._mask("labels", image, labels)
+        path = self._file("images", image, image.data[0])
+        labels_path = None if labels is None else self._file("labels", image, labels)
         return Case(image.case, patient or image.case, image.center, path, labels_path)
 
     def add_pair(self, pair: Pair) -> None:
         """Write one image, its label map and, where it has one, its mask."""
         case = self.write(pair.image, patient=pair.patient, labels=pair.labels)
-        if pair.ignore is not None:
-            mask = self._mask("ignore", pair.image, pair.ignore.astype(np.uint8))
-            case = replace(case, ignore=mask)
-        self.cases.append(replace(case, weight=float(pair.weight)))
+        ignore = pair.ignore
+        mask = None if ignore is None else self._file("ignore", pair.image, ignore.astype(np.uint8))
+        self.cases.append(replace(case, ignore=mask, weight=float(pair.weight)))
 
-    def _mask(self, folder: str, image: Volume, values: LabelArray) -> Path:
+    def _file(self, folder: str, image: Volume, values: FloatArray | LabelArray) -> Path:
         path = self.folder / folder / f"{image.case}.nii"
         write_nifti(path, values, image.affine)
         return path

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from crossmod.data.volumes import Affine
-from crossmod.errors import DataError
+from crossmod.data.volumes import Affine, Volume
+from crossmod.errors import CrossmodError, DataError
 from crossmod.intake import FileFault, Loaded, ScanFile, find_scan_files, finite, load_scan
 from crossmod.model.context import prediction_context
 from crossmod.model.load import Model
-from crossmod.model.predict import Found, Outlined, outlined
-from crossmod.model.queue import Failed, prepared
+from crossmod.model.predict import Found, Outlined, outlined, segmenting
+from crossmod.model.queue import Failed, Taken, explained, prepared
 from crossmod.stages.guard import programs
 
 IN_MEMORY = "array"
@@ -34,17 +35,16 @@ def outline_alone(
     """The outlines of one scan; see `Model.predict`."""
     if isinstance(scan, str | Path):
         _refuse_geometry(spacing_mm, affine)
-        file, image = _read(model, Path(scan), series)
+        file = _found(Path(scan), series)
+        load = partial(load_scan, file.path, model.facts.intake, file.series)
     else:
-        file, image = (
-            ScanFile(IN_MEMORY, Path(IN_MEMORY)),
-            _wrapped(model, scan, spacing_mm, affine),
-        )
-    most = model.facts.intake.limits.max_voxels
-    taken, volume = prepared(file, image, model.facts.preprocess, most)
+        file = ScanFile(IN_MEMORY, Path(IN_MEMORY))
+        load = partial(_wrapped, model, scan, spacing_mm, affine)
+    taken, volume = _prepared(model, file, load)
     with (
         prediction_context(model.ensemble, device, precision) as ctx,
         programs.ended(model.ensemble.use.who, lambda text: None),
+        segmenting(model),
     ):
         [members] = model.ensemble.members([volume], model.states, ctx)
     result = outlined(model, Found(taken, members))
@@ -53,19 +53,29 @@ def outline_alone(
     return result
 
 
-def _read(model: Model, path: Path, series: str) -> tuple[ScanFile, Loaded]:
+def _found(path: Path, series: str) -> ScanFile:
     found = find_scan_files([path], series=series)
     if len(found) != 1:
         raise DataError(
             f"holds {len(found)} scans", where=str(path), fix="outline folders by predict_files"
         )
-    return found[0], load_scan(found[0].path, model.facts.intake, found[0].series)
+    return found[0]
+
+
+def _prepared(model: Model, file: ScanFile, load: Callable[[], Loaded]) -> tuple[Taken, Volume]:
+    """A scan and its volume on the common grid."""
+    facts = model.facts
+    try:
+        return prepared(file, load(), facts.preprocess, facts.intake.limits.max_voxels)
+    except (CrossmodError, MemoryError, RuntimeError) as error:
+        fault = explained(error, file)
+    raise fault
 
 
 def _wrapped(
     model: Model, scan: ArrayLike, spacing_mm: Sequence[float] | None, affine: ArrayLike | None
 ) -> Loaded:
-    array = np.asarray(scan)
+    array = _array(scan)
     if array.ndim != 3 or array.dtype.kind not in "buif" or not array.size:
         raise DataError(
             f"has the shape {array.shape} and the type {array.dtype}",
@@ -88,18 +98,28 @@ def _geometry(spacing_mm: Sequence[float] | None, affine: ArrayLike | None) -> A
             fix="pass the size of a voxel along I, J, K, as in spacing_mm=(0.6, 0.6, 1.5)",
         )
     if spacing_mm is not None:
-        sizes = [float(size) for size in spacing_mm]
-        if len(sizes) != 3 or not all(0 < size < math.inf for size in sizes):
+        sizes = _array(spacing_mm, np.float64)
+        if sizes.shape != (3,) or not np.isfinite(sizes).all() or not (sizes > 0).all():
             raise DataError(
-                f"spacing_mm is {sizes}", where=IN_MEMORY, allowed="three sizes above 0"
+                f"spacing_mm is {spacing_mm!r:.80}",
+                where=IN_MEMORY,
+                allowed="three sizes above 0, as in (0.6, 0.6, 1.5)",
             )
         return np.diag([*sizes, 1.0])
-    given = np.asarray(affine, dtype=np.float64)
+    given = _array(affine, np.float64)
     if given.shape != (4, 4) or not np.isfinite(given).all() or not np.linalg.det(given[:3, :3]):
         raise DataError(
             "has no usable affine", where=IN_MEMORY, allowed="(4, 4), voxel -> RAS+ mm, invertible"
         )
     return given
+
+
+def _array(given: Any, dtype: type | None = None) -> NDArray[Any]:
+    """What was given as an array; an empty one if it cannot be one."""
+    try:
+        return np.asarray(given, dtype)
+    except (TypeError, ValueError):
+        return np.empty(0)
 
 
 def _refuse_geometry(spacing_mm: Sequence[float] | None, affine: ArrayLike | None) -> None:

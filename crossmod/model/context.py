@@ -11,6 +11,8 @@ from crossmod.errors import MachineError
 from crossmod.model.ensemble import Ensemble
 from crossmod.stages.context import Context
 
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
 
 @contextmanager
 def prediction_context(ensemble: Ensemble, device: str, precision: str) -> Iterator[Context]:
@@ -22,12 +24,15 @@ def prediction_context(ensemble: Ensemble, device: str, precision: str) -> Itera
         precision: "auto", "fp32", "bf16" or "fp16".
 
     Raises:
-        MachineError: the device does not exist.
+        MachineError: the device or the precision does not exist.
     """
     import torch
 
     from crossmod.torch import resolve_device, resolve_precision
 
+    if precision not in PRECISIONS:
+        what = f'"{precision}" is not a precision'
+        raise MachineError(what, where="precision", allowed=", ".join(PRECISIONS))
     try:
         found = resolve_device(device)
     except MachineError as error:

@@ -86,9 +86,9 @@ def package(
     """
     inputs = Inputs(searched=tuple(path.parent for path in run.glob(f"*/{MANIFEST}")))
     require_new(target, inputs)
-    facts = _run_facts(run)
+    facts = finished_run(run)
     name = _chosen(run, facts, stage)
-    (lock, head), states = _lock(run / LOCK_FILE), _states(run, facts.stages[name])
+    (lock, head), states = read_lock(run / LOCK_FILE), _states(run, facts.stages[name])
     chosen = facts.stages[name]
     require_usual_spacing(chosen, run / RUN_FILE)
     model = ModelFacts(
@@ -129,7 +129,12 @@ def _calibration(
     return calibrate(known, held_out.step, stage.classes)
 
 
-def _run_facts(run: Path) -> RunFacts:
+def finished_run(run: Path) -> RunFacts:
+    """What a finished run wrote about itself.
+
+    Raises:
+        DataError: the folder is not that of a finished run, or holds several, which it names.
+    """
     if not run.is_dir():
         raise DataError("is not a folder", where=str(run))
     if (run / RUN_FILE).is_file():
@@ -152,7 +157,7 @@ def _chosen(run: Path, facts: RunFacts, stage: str | None) -> str:
         return own[-1]
     if stage not in facts.stages:
         what = f"has no stage '{stage}'" if stage else "has no segmenter other than the oracle"
-        fix = "name one with --stage"
+        fix = "name one of these stages"
         raise DataError(what, where=str(run), allowed=", ".join(facts.stages), fix=fix)
     return stage
 
@@ -183,8 +188,12 @@ def _state(folder: Path, fold: Fold) -> bytes:
     return content
 
 
-def _lock(file: Path) -> tuple[str, Head]:
-    """The text of the recipe, and what the model tells of it."""
+def read_lock(file: Path) -> tuple[str, Head]:
+    """The text of the recipe as it ran, and what a model tells of it.
+
+    Raises:
+        DataError: the file cannot be read or is damaged.
+    """
     try:
         text = file.read_text(encoding="utf-8")
         return text, Head.model_validate(tomllib.loads(text))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from crossmod.data.form import Form
 from crossmod.data.grids import Grid
 from crossmod.data.volumes import LabelArray, Prediction
-from crossmod.errors import CrossmodError, PluginError
+from crossmod.errors import CrossmodError, MachineError, PluginError
 from crossmod.intake import ScanFile
 from crossmod.model.confidence import Confidence, confidence
 from crossmod.model.load import Model
 from crossmod.model.queue import Failed, Queue, Taken, explained
 from crossmod.stages.context import Context
-from crossmod.stages.guard import told
+from crossmod.stages.guard import is_out_of_memory, text_of, told
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,36 @@ def _next(model: Model, queue: Queue, stream: Iterator[tuple[Prediction, ...]]) 
     """The next result of a stream, or None at its end."""
     members = None
     try:
-        members = next(stream, None)
+        with segmenting(model):
+            members = next(stream, None)
     except CrossmodError as error:
         queue.give_up(error)
-    except Exception as error:
-        use = model.ensemble.use
-        queue.give_up(PluginError(told(error, use.package), where=use.who))
     return Found(queue.done(), members) if members else None
+
+
+@contextmanager
+def segmenting(model: Model) -> Iterator[None]:
+    """Turn whatever the segmenter raises in this block into an error for users.
+
+    Raises:
+        PluginError: the segmenter failed.
+        MachineError: memory ran out.
+        CrossmodError: as the segmenter raised it.
+    """
+    who, package = model.ensemble.use.who, model.ensemble.use.package
+    try:
+        yield
+    except CrossmodError:
+        raise
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise PluginError(told(error, package), where=who) from error
+        said = text_of(error).partition("\n")[0]
+        raise MachineError(
+            ": ".join(filter(None, ["not enough memory", said])),
+            where=who,
+            fix="end other programs, or use another device or machine",
+        ) from error
 
 
 def outlined(model: Model, found: Found) -> Outlined | Failed:

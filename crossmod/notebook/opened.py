@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,11 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from crossmod.errors import DataError
+from crossmod.errors import DataError, listed
 from crossmod.files.figures import FIGURES
+from crossmod.files.ledger import owner_of
 from crossmod.model.facts import LOCK_FILE, RUN_FILE
 from crossmod.model.load import Model, load_model
-from crossmod.model.package import package
+from crossmod.model.package import package, read_lock
 from crossmod.notebook.figure import Figure
 from crossmod.notebook.steps import OpenStep
 from crossmod.notebook.tables import rows_of, table
@@ -34,8 +34,9 @@ class OpenRun:
     @cached_property
     def runs(self) -> dict[str, OpenRun]:
         """Name -> run, of the variants and seeds in the folder; empty of a single run."""
-        found = sorted(path.parent for path in self.folder.glob(f"*/{EVENTS}"))
-        return {path.name: OpenRun(path) for path in found}
+        if owner_of(self.folder) is None:  # others may lie there side by side
+            return {}
+        return {path.name: OpenRun(path) for path in _runs_in(self.folder)}
 
     @property
     def finished(self) -> bool:
@@ -44,11 +45,13 @@ class OpenRun:
 
     @property
     def title(self) -> str:
-        """The title of the recipe; the name of the folder until the run has ended."""
+        """The title of the recipe; the name of the folder until the run has ended.
+
+        Raises:
+            DataError: the recipe in the folder is damaged.
+        """
         lock = self._each()[0].folder / LOCK_FILE
-        if not lock.is_file():
-            return self.folder.name
-        return str(tomllib.loads(lock.read_text(encoding="utf-8"))["title"])
+        return read_lock(lock)[1].title if lock.is_file() else self.folder.name
 
     @property
     def report(self) -> Path:
@@ -74,7 +77,7 @@ class OpenRun:
                 or "differences".
 
         Raises:
-            DataError: the folder has no such table.
+            DataError: the folder has no such table, or it is damaged.
         """
         if (self.folder / f"{name}.csv").is_file() or not self.runs:
             return table(self._rows(name))
@@ -106,7 +109,8 @@ class OpenRun:
         ]
         if len(found) != 1:
             what = "fits several steps" if found else "is not a step of this run"
-            raise _missing(self.folder, f"'{name}' {what}", found or self.steps, finished=True)
+            all_known = bool(found) or self.finished
+            raise _missing(self.folder, f"'{name}' {what}", found or self.steps, finished=all_known)
         return OpenStep(found[0], self._folders[found[0]])
 
     @property
@@ -165,13 +169,24 @@ def open_run(folder: str | Path) -> OpenRun:
         DataError: it is not a run folder.
     """
     opened = OpenRun(Path(folder))
-    if not ((opened.folder / EVENTS).is_file() or opened.runs):
+    if (opened.folder / EVENTS).is_file() or opened.runs:
+        return opened
+    if others := _runs_in(opened.folder):
         raise DataError(
-            f"is not a run folder: it has no {EVENTS}",
+            "is not a run folder, but holds some",
             where=str(folder),
-            fix="name the folder that `crossmod run` wrote, such as runs/quickstart",
+            allowed=listed([str(path) for path in others], most=20),
+            fix="open one of these",
         )
-    return opened
+    raise DataError(
+        f"is not a run folder: it has no {EVENTS}",
+        where=str(folder),
+        fix="name the folder that `crossmod run` wrote, such as runs/quickstart",
+    )
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{EVENTS}"))
 
 
 def _several(run: OpenRun) -> DataError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.notebook.opened import OpenRun, open_run
+from crossmod.notebook.settings import written
 
 Place = str | Path
 
@@ -35,7 +36,7 @@ def run(
         _path(data),
         out=_path(out),
         store=_path(store),
-        settings=[f"{key}={_toml(value)}" for key, value in settings.items()],
+        settings=written(settings),
         shared=asked.on_shared_disk or None,
     )
     preview = Preview(experiment, asked)
@@ -52,10 +53,3 @@ def run(
 
 def _path(place: Place | None) -> Path | None:
     return None if place is None else Path(place)
-
-
-def _toml(value: Any) -> str:
-    """A value as a recipe writes it."""
-    import tomlkit
-
-    return str(tomlkit.item(value).as_string())

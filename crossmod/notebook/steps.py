@@ -8,10 +8,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from crossmod.data.curves import curves_of, read_rows
+from crossmod.data.curves import LOG, curves_of, read_rows
 from crossmod.data.volumes import Case, Cohort
 from crossmod.errors import DataError, MachineError
-from crossmod.files.atomic import read_manifest
+from crossmod.files.atomic import MANIFEST, read_manifest
+from crossmod.notebook.damage import naming
 from crossmod.notebook.figure import Curves
 from crossmod.notebook.tables import table
 
@@ -35,8 +36,13 @@ class OpenStep:
 
     @property
     def seconds(self) -> float:
-        """How long it took when it was made."""
-        return float(self.manifest["seconds"])
+        """How long it took when it was made.
+
+        Raises:
+            DataError: its manifest is damaged.
+        """
+        with naming(self.folder / MANIFEST):
+            return float(self.manifest["seconds"])
 
     @property
     def log(self) -> list[str]:
@@ -44,16 +50,20 @@ class OpenStep:
         return list(self.manifest.get("log", []))
 
     def metrics(self) -> Any:
-        """What it noted while it worked, such as losses: a table as `OpenRun.scores` gives."""
-        return table(read_rows(self.folder))
+        """What it noted while it worked, such as losses: a table as `OpenRun.scores` gives.
+
+        Raises:
+            DataError: its file is damaged.
+        """
+        return table(self._rows())
 
     def curves(self) -> Curves:
         """Its losses and other numbers over the steps of its training, which a notebook draws.
 
         Raises:
-            DataError: the step trained nothing.
+            DataError: the step trained nothing, or its file is damaged.
         """
-        found = curves_of(read_rows(self.folder))
+        found = curves_of(self._rows())
         if not found:
             raise DataError("trained nothing", where=self.name, allowed="train- and -fit steps")
         return Curves(self.name, found)
@@ -62,7 +72,7 @@ class OpenStep:
         """Its images, and label maps where there are any.
 
         Raises:
-            DataError: the step made none.
+            DataError: the step made none, or their list is damaged.
         """
         if not (self.folder / Cohort.MANIFEST).is_file():
             raise DataError(
@@ -70,7 +80,8 @@ class OpenStep:
                 where=self.name,
                 allowed="prepare-, translate-, augment- and pseudo-label- steps",
             )
-        return Cohort.load(self.folder)
+        with naming(self.folder / Cohort.MANIFEST):
+            return Cohort.load(self.folder)
 
     def subjects(self) -> list[Any]:
         """Its cases as TorchIO subjects, whose files are read when they are first used.
@@ -101,6 +112,10 @@ class OpenStep:
         if not found:
             raise DataError("outlined nothing", where=self.name, allowed="predict- steps")
         return {path.name.removesuffix(".nii.gz"): path for path in found}
+
+    def _rows(self) -> list[dict[str, Any]]:
+        with naming(self.folder / LOG):
+            return read_rows(self.folder)
 
 
 def _subject(torchio: Any, case: Case) -> Any:

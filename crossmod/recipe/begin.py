@@ -9,7 +9,7 @@ from itertools import dropwhile
 from pathlib import Path
 
 from crossmod.errors import RecipeError
-from crossmod.files.outputs import Outputs
+from crossmod.files.outputs import Inputs, Outputs
 from crossmod.recipe.load import load_all
 from crossmod.recipe.names import ENDING, find_recipe, shipped
 from crossmod.recipe.schema import recipe_schema
@@ -44,13 +44,14 @@ def begin_recipe(file: Path, base: Path) -> list[Path]:
 
     Raises:
         RecipeError: the base does not exist or is not valid, or the name does not suit a file.
-        DataError: a file of that name exists, and was not written by this command.
+        DataError: a file of that name exists, and the base is or extends it, or it was not written
+            by this command.
         MachineError: a file cannot be written.
     """
     file = file if file.suffix == ENDING else file.with_name(file.name + ENDING)
     source = find_recipe(base)
-    load_all(source, allow_outside=True)
-    outputs = Outputs(file.parent, "crossmod new recipe")
+    read = load_all(source, allow_outside=True)[0].document.files
+    outputs = Outputs(file.parent, "crossmod new recipe", Inputs(read))
     outputs.require([file.name], fix="choose another name")
     written = write_schema(file.parent / SCHEMA_FILE)
     with outputs.file(file.name) as draft:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,10 +20,10 @@ from crossmod.data.volumes import Case, Cohort, LabelArray
 from crossmod.errors import DataError, listed, reading
 from crossmod.files.digests import digest_on_disk
 from crossmod.files.outputs import Inputs, Outputs
-from crossmod.files.patterns import references_of
+from crossmod.files.patterns import is_folder, references_of
 from crossmod.intake import load_labels
-from crossmod.model.facts import RUN_FILE, RunFacts, read_facts
-from crossmod.recipe.text import read_tables
+from crossmod.model.facts import RunFacts
+from crossmod.model.package import finished_run, read_lock
 from crossmod.run.folder import LOCKED
 from crossmod.run.steps.segmentation import label_map
 from crossmod.scores.metrics import read_scores
@@ -46,7 +47,7 @@ DATA = Path("DIR")
 """Stands for the data folder in command lines where it is not known."""
 
 
-def view(run: Path, case: str, out: Path, data: Path | None = None) -> list[tuple[str, str]]:
+def view(run: Path, case: str, out: Path, data: Path | None = None) -> ViewContent:
     """Write a page that shows a case of a finished run.
 
     Args:
@@ -57,11 +58,11 @@ def view(run: Path, case: str, out: Path, data: Path | None = None) -> list[tupl
             embedded cohort, or $CROSSMOD_DATA.
 
     Returns:
-        (program, command line) that opens the files of the case.
+        What the page shows, with remarks on what it leaves out.
 
     Raises:
-        DataError: the folder is not a finished run, or has no such case; or a file named ``out``
-            was not written by this command.
+        DataError: the folder is not a finished run, or has no such case; ``data`` is not a folder;
+            or a file named ``out`` was not written by this command.
         MachineError: the page cannot be written.
     """
     from crossmod.report.view import write_view
@@ -71,7 +72,7 @@ def view(run: Path, case: str, out: Path, data: Path | None = None) -> list[tupl
     content = gather(run, case, data)
     with outputs.file(out.name) as file:
         write_view(file, content)
-    return list(content.programs)
+    return content
 
 
 def gather(run: Path, case: str, data: Path | None = None) -> ViewContent:
@@ -107,6 +108,7 @@ class CaseOfRun:
 
     Attributes:
         run: the run folder.
+        facts: what the run wrote about itself.
         steps: name of a step -> its folder, in their order.
         cohorts: those steps whose results are cohorts.
         split: source, target or validation.
@@ -117,6 +119,7 @@ class CaseOfRun:
     """
 
     run: Path
+    facts: RunFacts
     steps: Mapping[str, Path]
     cohorts: Mapping[str, Cohort]
     split: str
@@ -128,13 +131,9 @@ class CaseOfRun:
     @classmethod
     def find(cls, run: Path, case: str, data: Path | None) -> CaseOfRun:
         """The case of this name; arguments and errors as for `view`."""
-        if missing := [n for n in (RUN_FILE, LOCKED) if not (run / n).is_file()]:
-            raise DataError(
-                f"lacks {' and '.join(missing)}",
-                where=str(run),
-                allowed="a finished run of one variant",
-            )
+        facts = finished_run(run)
         steps = _steps(run)
+        root, remarks = _root(data, steps)
         with reading(run):
             cohorts = {
                 name: Cohort.load(folder)
@@ -146,20 +145,15 @@ class CaseOfRun:
             for one in cohort.cases:
                 if one.case == case:
                     split = name.removeprefix(PREPARED)
-                    root = data or steps.get(EMBEDDED) or _from_environment()
-                    return cls(run, steps, cohorts, split, one, cohort.classes, root)
+                    classes = cohort.classes
+                    return cls(run, facts, steps, cohorts, split, one, classes, root, remarks)
         known = [one.case for cohort in splits.values() for one in cohort.cases]
         raise DataError(f"has no case {case}", where=str(run), allowed=listed(known, most=20))
 
     @cached_property
     def recipe(self) -> Mapping[str, Any]:
         """The tables of the recipe as it ran."""
-        return read_tables(self.run / LOCKED)[0]
-
-    @cached_property
-    def facts(self) -> RunFacts:
-        """What the run wrote about itself."""
-        return read_facts(self.run / RUN_FILE, RunFacts)
+        return tomllib.loads(read_lock(self.run / LOCKED)[0])
 
     @cached_property
     def grid(self) -> Grid:
@@ -218,10 +212,11 @@ class CaseOfRun:
             return None
         file = references_of(self.root, pattern, [self.prepared.case])[self.prepared.case]
         known = self.facts.references.get(self.split, {}).get(self.prepared.case)
-        if not file.is_file() or known not in (None, digest_on_disk(file)):
-            self.remarks.append(f"The reference is not shown: {file} is not what the run scored.")
-            return None
-        return self._read(file)
+        if file.is_file() and known in (None, digest_on_disk(file)):
+            return self._read(file)
+        fault = "is not the file that the run scored" if file.is_file() else "is missing"
+        self.remarks.append(f"The reference is not shown: {file} {fault}.")
+        return None
 
     def _read(self, file: Path) -> LabelArray:
         """A label map with the values of files."""
@@ -286,10 +281,21 @@ class CaseOfRun:
         if self.split == "source":
             labels = [self.prepared.labels.absolute()] if self.prepared.labels else []
             return [self.prepared.image.absolute(), *made], labels
-        pattern = self.recipe["data"][self.split]["images"]
-        scan = references_of(self.root or DATA, pattern, [case])[case]
         drawn = [label_map(folder, case).absolute() for folder in self.steps.values()]
-        return [scan.absolute() if self.root else scan], [path for path in drawn if path.is_file()]
+        return [self._scan()], [path for path in drawn if path.is_file()]
+
+    def _scan(self) -> Path:
+        """The scan as it came; below `DATA` where nobody knows where it lies."""
+        case, pattern = self.prepared.case, self.recipe["data"][self.split]["images"]
+        if self.root is not None:
+            scan = references_of(self.root, pattern, [case])[case].absolute()
+            if scan.exists():
+                return scan
+            self.remarks.append(
+                f"The scan of the run is not in the data folder: {scan} is missing."
+            )
+        self.remarks.append(f"In the command lines, {DATA} stands for the data folder of the run.")
+        return references_of(DATA, pattern, [case])[case]
 
 
 def _steps(run: Path) -> dict[str, Path]:
@@ -299,6 +305,16 @@ def _steps(run: Path) -> dict[str, Path]:
     return {match[2]: path for match, path in ordered if path.is_dir()}
 
 
-def _from_environment() -> Path | None:
+def _root(data: Path | None, steps: Mapping[str, Path]) -> tuple[Path | None, list[str]]:
+    """The data folder, where it is known, and what is wrong with that of the environment."""
+    if data is not None:
+        if not is_folder(data):
+            what = "is not a folder" if data.exists() else "does not exist"
+            raise DataError(what, where=str(data), fix="name the data folder of the run")
+        return data, []
     named = os.environ.get("CROSSMOD_DATA")
-    return Path(named) if named else None
+    if EMBEDDED in steps or not named:
+        return steps.get(EMBEDDED), []
+    if is_folder(Path(named)):
+        return Path(named), []
+    return None, [f"$CROSSMOD_DATA names {named}, which is not a folder."]

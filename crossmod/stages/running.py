@@ -12,11 +12,11 @@ import tempfile
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from crossmod.errors import MachineError, PluginError
 from crossmod.stages.guard import programs
@@ -52,7 +52,8 @@ def run(
     ctx: Context, command: Sequence[str | Path], cwd: Path | None, env: Mapping[str, str]
 ) -> None:
     """See `Context.run`."""
-    words = [os.fspath(word) for word in command]
+    words = _words_of(command)
+    _require_texts(env)
     name = _name_of(words)
     if ctx.checkpoints is not None and not ctx.checkpoints.to_the_end:
         raise PluginError(
@@ -61,11 +62,43 @@ def run(
         )
     heard = Heard(ctx, name)
     try:
-        code = _ended_with(heard, words, ctx.folder if cwd is None else cwd, env)
+        code = _ended_with(heard, words, ctx.folder if cwd is None else Path(cwd), env)
     finally:
         heard.tell_rest()
     if code:
         raise _failure(name, code, heard.last)
+
+
+def _words_of(command: object) -> list[str]:
+    """The program and its arguments.
+
+    Raises:
+        PluginError: they are anything but texts and paths, in order.
+    """
+    words: list[Any] = []
+    if isinstance(command, Iterable) and not isinstance(command, str):
+        words = list(command)
+    if not words or not words[0] or not all(isinstance(word, str | Path) for word in words):
+        raise PluginError(
+            f"calls ctx.run with the command {command!r:.80}",
+            allowed='a list of texts and paths, the program first, as in ["train", "--folds", "5"]',
+        )
+    return [os.fspath(word) for word in words]
+
+
+def _require_texts(env: Mapping[str, str]) -> None:
+    """Refuse variables that no program can get.
+
+    Raises:
+        PluginError: names the first of them.
+    """
+    for name, value in env.items():
+        if not (isinstance(name, str) and isinstance(value, str | Path)):
+            raise PluginError(
+                f"calls ctx.run with the variable {name!r:.80} = {value!r:.80}",
+                allowed="texts",
+                fix="pass str(value)",
+            )
 
 
 def _name_of(words: Sequence[str]) -> str:

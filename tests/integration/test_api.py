@@ -22,6 +22,7 @@ from crossmod.cost.preview import Preview
 from crossmod.engines.local import Local, LocalOptions
 from crossmod.engines.profile import Profile
 from crossmod.errors import DataError, Interrupted
+from crossmod.files.outputs import Outputs
 from crossmod.intake import Intake, survey_folder
 from crossmod.model.label_files import predict_files
 from crossmod.model.package import package
@@ -203,7 +204,9 @@ def test_a_recipe_runs_from_python(
         smoke.folder.joinpath("metrics.csv").read_bytes()
     )
     with pytest.raises(crossmod.RecipeError, match=r"segment\.iteration"):
-        crossmod.run(SMOKE, set={"segment.iteration": 3}, quiet=True)
+        crossmod.run(SMOKE, set={"segment": {"iteration": 3}}, quiet=True)
+    with pytest.raises(crossmod.RecipeError, match=r"segment\.folds: a recipe cannot hold None"):
+        crossmod.run(SMOKE, set={"segment.folds": None}, quiet=True)
 
 
 def test_an_opened_run_gives_its_tables(
@@ -272,6 +275,7 @@ def test_several_runs_in_a_folder_are_opened_by_name(
     opened: crossmod.OpenRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without(monkeypatch, "pandas")
+    Outputs(tmp_path, "the run of mine.toml").claim()
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         for file in ("events.jsonl", "metrics.csv", "run.json"):

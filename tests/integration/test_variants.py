@@ -13,6 +13,8 @@ from processor import rounding
 from program import Result
 from tiny import Tiny, begun, settings
 
+from crossmod import open_run
+
 RECIPE = """\
 extends = "tiny.toml"
 title = "Tiny ablation"
@@ -53,7 +55,7 @@ def runs(ablation: Result) -> dict[str, Result]:
 
 def test_every_variant_and_seed_is_a_run_folder(ablation: Result) -> None:
     names = {f"{name}-seed-{seed}" for name in ("gba", "naive", "stopped") for seed in (1, 2022)}
-    assert set(runs(ablation)) == names
+    assert set(runs(ablation)) == set(open_run(ablation.folder).runs) == names
     for run in runs(ablation).values():
         assert (run.folder / "report.html").exists()
         assert (run.folder / "recipe.lock.toml").exists()

@@ -67,13 +67,74 @@ def test_what_cannot_be_shown_is_said(copied: Tiny, tmp_path: Path) -> None:
         file.unlink()
     content = gather(run, case)
     assert "reference" not in [one.name for one in content.maps]
-    assert re.search(r"The reference is not shown: .* is not what the run scored", *content.remarks)
+    assert re.search(r"The reference is not shown: .*_Label\.nii\.gz is missing", *content.remarks)
     with pytest.raises(DataError, match="has no case nobody"):
         gather(run, "nobody")
-    with pytest.raises(DataError, match=r"lacks run\.json"):
+    with pytest.raises(DataError, match=r"has no run\.json"):
         gather(tmp_path, case)
+    (run.parent / "link").symlink_to(run)
+    with pytest.raises(DataError, match="holds several runs") as caught:
+        gather(run.parent, case)
+    assert caught.value.allowed == f"{run.parent / 'link'}, {run}"
     with pytest.raises(DataError, match="belongs to the run of"):
         view(run, case, run / "page.html")
+
+
+def test_another_reference_is_not_shown(copied: Tiny) -> None:
+    run = copied.result.folder
+    case = a_case(run, "prepare-validation")
+    [file] = run.glob(f"*-phantom/hidden/{case}_Label.nii.gz")
+    nibabel.save(nibabel.load(file).slicer[:-1], file)
+    content = gather(run, case)
+    assert re.search(r"_Label\.nii\.gz is not the file that the run scored", *content.remarks)
+
+
+def test_a_data_folder_that_is_missing_is_refused(undisturbed: Tiny, tmp_path: Path) -> None:
+    run = undisturbed.result.folder
+    for step in ("prepare-source", "prepare-validation"):
+        with pytest.raises(DataError, match="does not exist"):
+            gather(run, a_case(run, step), tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is not a folder"):
+        gather(run, a_case(run, "prepare-source"), tmp_path / "file")
+
+
+def test_command_lines_name_no_file_of_another_data_folder(
+    undisturbed: Tiny, tmp_path: Path
+) -> None:
+    run = undisturbed.result.folder
+    content = gather(run, a_case(run, "prepare-validation"), tmp_path)
+    assert str(tmp_path) not in str(content.programs)
+    assert "-g DIR/" in content.programs[0][1]
+    reference, scan, stands = content.remarks
+    assert "The reference is not shown" in reference
+    assert f"{tmp_path}/" in scan
+    assert scan.endswith("is missing.")
+    assert stands == "In the command lines, DIR stands for the data folder of the run."
+
+
+def test_what_the_environment_names_may_be_missing(
+    copied: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied.result.folder
+    case = a_case(run, "prepare-validation")
+    [phantom] = run.glob("*-phantom")
+    phantom.rename(tmp_path / "data")
+    monkeypatch.setenv("CROSSMOD_DATA", str(tmp_path / "none"))
+    first, *_ = gather(run, case).remarks
+    assert first == f"$CROSSMOD_DATA names {tmp_path / 'none'}, which is not a folder."
+    monkeypatch.setenv("CROSSMOD_DATA", str(tmp_path / "data"))
+    assert not gather(run, case).remarks
+
+
+def test_the_terminal_says_what_is_left_out(copied: Tiny, tmp_path: Path) -> None:
+    run = copied.result.folder
+    case = a_case(run, "prepare-validation")
+    shown = copied("view", run, case, "--data", tmp_path).stdout
+    assert "The reference is not shown" in shown
+    assert "ITK-SNAP" in shown
+    refused = copied("view", run, case, "--data", tmp_path / "none", code=3).stderr
+    assert "does not exist" in refused
 
 
 def in_browser(page: Path, folder: Path, *options: str) -> str:

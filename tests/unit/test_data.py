@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossmod import Case, Cohort, DataError, Volume
+from crossmod import Case, Cohort, DataError, PluginError, Volume
 from crossmod.data.nifti import read_grid, read_image, write_nifti
 from crossmod.data.volumes import CohortWriter
 
@@ -115,6 +116,30 @@ def test_a_copy_keeps_patient_labels_and_geometry(tmp_path: Path) -> None:
     assert (pair.case, pair.patient) == ("a+small-x0.6", "a")
     assert pair.image.data.max() == 1
     assert pair.labels.all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "affine"),
+    [
+        ((3, 3, 3), np.eye(4)),
+        ((1, 1, 3, 3, 3), np.eye(4)),
+        ((1, 3, 3, 3), np.eye(3)),
+        ((1, 3, 3, 3), [1.0, 1.0, 1.0]),
+    ],
+)
+def test_a_volume_of_another_shape_is_refused(shape: tuple[int, ...], affine: Any) -> None:
+    with pytest.raises(PluginError, match="a has data of shape") as caught:
+        Volume.of(np.zeros(shape, np.float32), affine, case="a")
+    assert caught.value.allowed.startswith("data (C, I, J, K)")
+
+
+def test_other_data_of_a_volume_has_channels_too() -> None:
+    volume = Volume.of(np.zeros((1, 3, 3, 3), np.float32), np.eye(4).tolist(), case="a", center="c")
+    assert volume.spacing_mm == (1.0, 1.0, 1.0)
+    changed = volume.with_data(volume.data + 1)
+    assert (changed.case, changed.center, changed.data.min()) == ("a", "c", 1)
+    with pytest.raises(PluginError, match=r"a has data of shape \(3, 3, 3\)"):
+        volume.with_data(volume.data[0])
 
 
 @pytest.mark.parametrize("shape", [(40_000, 2, 2), (2, 32_768, 1), (32_767, 1, 1)])

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from crossmod import Options, Translator, cli
+from crossmod import DataError, Options, Translator, cli
 from crossmod.recipe.begin import begin_recipe, extension
 from crossmod.recipe.load import load_all
 from crossmod.recipe.model import KINDS, Recipe
@@ -134,6 +134,31 @@ def test_a_new_recipe_is_the_old_one_until_a_line_is_uncommented(
     )
     file.write_text(edited, encoding="utf-8")
     assert load_all(file)[0].uses["segment", ""].options.batch_size == 3  # type: ignore[attr-defined]
+
+
+def test_a_new_recipe_is_not_written_over_what_it_extends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, _ = begin_recipe(Path("first"), Path("quickstart"))
+    second, _ = begin_recipe(Path("second"), first)
+    (tmp_path / "linked.toml").symlink_to(first.absolute())
+    (tmp_path / "hard.toml").hardlink_to(first)
+    text = first.read_bytes()
+    for file, base in (
+        ("first.toml", "first.toml"),
+        ("first", "./first.toml"),
+        (str(tmp_path / "first"), "first"),
+        (f"../{tmp_path.name}/first", "first"),
+        ("first", "linked.toml"),
+        ("first", "hard.toml"),
+        ("hard", "first"),
+        ("first", "second"),  # which would extend itself
+    ):
+        with pytest.raises(DataError, match="the command reads it"):
+            begin_recipe(Path(file), Path(base))
+    assert first.read_bytes() == text
+    assert load_all(second)
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -69,3 +69,12 @@ def test_an_animation_scrolls_up_side_by_side(tmp_path: Path) -> None:
     assert "image/gif" in animation._repr_html_()
     with pytest.raises(DataError, match="nothing to animate"):
         animate()
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a", "a.gif.png"])
+def test_an_animation_is_written_under_no_other_ending(tmp_path: Path, name: str) -> None:
+    animation = animate(scan("a"))
+    with pytest.raises(DataError, match="written as a GIF"):
+        animation.save(str(tmp_path / name))
+    assert not list(tmp_path.iterdir())
+    animation.save(str(tmp_path / "a.GIF"))

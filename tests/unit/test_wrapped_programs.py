@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,6 +116,31 @@ def test_a_program_that_is_not_installed_is_named(tmp_path: Path) -> None:
     text.chmod(0o755)
     with pytest.raises(MachineError, match="text cannot be started: Exec format error"):
         Context(tmp_path).run([text])
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["echo hi", "", [], [""], ["echo", 3], [None], b"echo", Path("echo"), None, 3],
+    ids=repr,
+)
+def test_a_command_that_is_no_list_of_texts_is_refused(tmp_path: Path, command: Any) -> None:
+    with pytest.raises(PluginError, match=r"calls ctx\.run with the command") as caught:
+        Context(tmp_path).run(command)
+    assert 'as in ["train", "--folds", "5"]' in caught.value.allowed
+
+
+@pytest.mark.parametrize("env", [{"A": 1}, {"A": None}, {1: "A"}])
+def test_a_variable_that_is_no_text_is_refused(tmp_path: Path, env: Any) -> None:
+    with pytest.raises(PluginError, match=r"calls ctx\.run with the variable"):
+        Context(tmp_path).run(python("open('begun', 'w')"), env=env)
+    assert not (tmp_path / "begun").exists()
+
+
+def test_a_command_may_be_any_series_and_a_folder_a_text(tmp_path: Path) -> None:
+    command: Any = (word for word in python("open('begun', 'w')"))
+    folder: Any = str(tmp_path)
+    Context(tmp_path).run(command, cwd=folder, env={"HERE": tmp_path})  # type: ignore[dict-item]
+    assert (tmp_path / "begun").exists()
 
 
 TREE = "import subprocess, sys, time; subprocess.Popen(['sleep', '300'], start_new_session=True)"
@@ -228,6 +254,13 @@ def test_a_folder_comes_back_as_it_was(contents: dict[str, bytes]) -> None:
         found = {p.relative_to(Path(place, "found")).as_posix(): p.read_bytes() for p in files}
     assert found == wanted
     assert state.notes == {"epochs": 3}
+
+
+def test_a_folder_may_be_a_text(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "a.pth").write_bytes(b"a")
+    State.from_folder(str(tmp_path / "given")).to_folder(str(tmp_path / "found"))
+    assert (tmp_path / "found" / "a.pth").read_bytes() == b"a"
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
