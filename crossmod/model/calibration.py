@@ -113,7 +113,7 @@ def fit_curve(
         >>> fit_curve(agreement, agreement, "abcdefghijk").at(0.5).dice
         0.5
     """
-    _, whose = np.unique(np.asarray(patients), return_inverse=True)
+    _, whose = np.unique([*patients], return_inverse=True)
     if whose.max(initial=-1) + 1 < FEWEST:
         return None
     x, y = np.asarray(agreement, np.float64), np.asarray(dice, np.float64)
