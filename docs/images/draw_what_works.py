@@ -82,7 +82,7 @@ def tumors(run: Path, target: Path) -> None:
     cohorts = {name: cohort(run, name) for name in SHOWN}
     sources = sizes(cohorts["ceT1"])
     real = sizes(cohorts["real T2"])
-    copies = {"naive copy": "-m0.4", "GBA copy": "-m0.4"}
+    copies = {"naive copy": "-m0.35", "GBA copy": "-m0.35"}
     chosen = [sources[len(sources) * place // 10] for place in (1, 4, 7)]
     figure, rows = plt.subplots(len(chosen), len(SHOWN), figsize=(13, 6))
     for row, (size, pair) in zip(rows, chosen, strict=True):
