@@ -30,7 +30,7 @@ def test_it_tells_what_is_installed_and_used(
     facts = found["facts"]
     assert (code, found["problems"]) == (0, [])
     assert facts["packages"]["torch"] == version("torch")
-    assert {*facts["extras"]} == {"dicom", "ray", "slurm"}
+    assert {*facts["extras"]} == {"dicom", "notebook", "ray", "slurm", "tensorboard"}
     assert facts["extras"]["dicom"] == "installed"
     assert facts["plugins"]["unet3d"] == f"segment, crossmod {version('crossmod')}"
     assert facts["machine"]["cores"] == cores()
