@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import pytest
 from program import Program, Result
 from tiny import PATIENCE_S, Tiny
 
@@ -33,6 +34,7 @@ def test_a_failed_run_names_step_and_error_and_where_more_is(tiny: Tiny) -> None
     assert failed["step"] == "prepare-source"
 
 
+@pytest.mark.slow  # waits for 20 s of silence
 def test_a_killed_run_gives_no_sign_of_life(tiny: Tiny) -> None:
     command = tiny.fork("--workers", "1", CROSSMOD_FAULT="phantom:begin:sleep=60")
     tiny.wait_for("phantom:begin")
