@@ -88,7 +88,7 @@ def _held_out(step: Predict, plan: Plan, shown: Mapping[str, str], store: Store)
 
 
 def sources(cases: Sequence[Case]) -> list[Case]:
-    """Those of some cases that are no copies of others."""
+    """Leave out the cases that are copies of others."""
     names = {one.case for one in cases}
     return [one for one in cases if copied_from(one.case, names) is None]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from crossmod.data.volumes import Cohort, Volume
 
@@ -85,13 +86,22 @@ def mean_image(images: Cohort) -> Volume | None:
 
 
 def on_grid(image: Volume, shape: tuple[int, ...]) -> Volume:
-    """A scan with ``shape`` voxels ``(I, J, K)``, its middle on theirs; borders go on."""
+    """Cut or extend a scan evenly at both ends to ``shape`` voxels ``(I, J, K)``.
+
+    What it adds repeats the outermost voxels.
+    """
     data = image.data
     for axis, (has, wanted) in enumerate(zip(image.grid, shape, strict=True), start=1):
         if wanted != has:
             taken = np.clip(np.arange(wanted) - (wanted - has) // 2, 0, has - 1)
             data = np.take(data, taken, axis=axis)
     return image.with_data(data)
+
+
+def median_shift(shifts: Iterable[ArrayLike]) -> NDArray[np.float64] | None:
+    """The median of shifts ``(3,)`` but for those of images without edges; None without any."""
+    known = [one for one in map(np.asarray, shifts) if np.isfinite(one).all()]
+    return np.median(known, axis=0) if known else None
 
 
 def in_voxels(image: Volume, mm: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from crossmod.data.lesions import SHELL_VOXELS
 from crossmod.data.volumes import Case, Cohort, LabelArray, Pair, Volume
 from crossmod.files.tables import read_csv, write_csv
 from crossmod.scores.recovery import Recovery, recover
-from crossmod.scores.shift import in_voxels, shift_mm
+from crossmod.scores.shift import in_voxels, median_shift, shift_mm
 
 ERASED = 0.1
 """A translation that shows less than this share of what its source shows has erased a structure.
@@ -230,7 +230,7 @@ def summary(rows: Sequence[Survival]) -> str:
         after = _mean([row.recovery_translated.dice for row in of])
         parts.append(f"{name} {before:.2f} -> {after:.2f}")
     line = f"recovery by a small segmenter, source -> translated: {', '.join(parts)}"
-    shift = _median([row.shift_mm for row in rows])
+    shift = median_shift([row.shift_mm for row in rows])
     if shift is None:
         return line
     right, front, up = shift
@@ -254,8 +254,8 @@ def findings(rows: Sequence[Survival]) -> list[str]:
             )
     for center in sorted({row.center for row in rows}):
         shifts = {row.case: row for row in rows if row.center == center}.values()
-        mm = _median([row.shift_mm for row in shifts])
-        voxels = _median([row.shift_voxels for row in shifts])
+        mm = median_shift([row.shift_mm for row in shifts])
+        voxels = median_shift([row.shift_voxels for row in shifts])
         if mm is not None and voxels is not None and np.abs(voxels).max() > SHIFTED_VOXELS:
             where = f" of center {center}" if center else ""
             found.append(
@@ -278,12 +278,6 @@ def told(mm: NDArray[np.floating]) -> str:
 
 def _recoveries(rows: Sequence[Survival]) -> tuple[list[Recovery], list[Recovery]]:
     return [row.recovery for row in rows], [row.recovery_translated for row in rows]
-
-
-def _median(shifts: Sequence[tuple[float, float, float]]) -> NDArray[np.float64] | None:
-    """Of shifts ``(3,)``, without those of images that have no edges; None if no image has."""
-    known = [shift for shift in shifts if not np.isnan(shift).any()]
-    return np.median(known, axis=0) if known else None
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -38,7 +38,7 @@ from crossmod.data.cases import centers_to_compare
 from crossmod.data.volumes import Cohort, Volume
 from crossmod.scores.features import POSITION, Floats
 from crossmod.scores.recovery import HeldOut, Members, Progress, Recovery
-from crossmod.scores.shift import in_voxels, on_grid, shift_mm
+from crossmod.scores.shift import in_voxels, median_shift, on_grid, shift_mm
 from crossmod.scores.survival import SHOWN, origin
 
 SCORED = ("agreement", "consensus")
@@ -266,10 +266,10 @@ def _place(source: Cohort, translated: Cohort) -> dict[str, float]:
     for case in translated.cases:
         first, image = origin(case.case, cases).volume(), case.volume()
         moved.append(in_voxels(first, shift_mm(first, image)))
-    known = [one for one in moved if np.isfinite(one).all()]
-    if not known:
+    median = median_shift(moved)
+    if median is None:
         return {}
-    voxels = float(np.abs(np.median(known, axis=0)).max())
+    voxels = float(np.abs(median).max())
     return {"place": max(0.0, 1 - voxels / FAR_VOXELS)}
 
 
