@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     __version__: str
 
     from crossmod.data.animation import Animation, animate
+    from crossmod.data.cohorts import Case, Cohort
     from crossmod.data.guided import RescaleGroup
     from crossmod.data.lesions import (
         Bounds,
@@ -29,15 +30,7 @@ if TYPE_CHECKING:
     from crossmod.data.overlap import agreement, dice
     from crossmod.data.parts import touching
     from crossmod.data.state import State
-    from crossmod.data.volumes import (
-        Case,
-        Cohort,
-        FloatArray,
-        LabelArray,
-        Pair,
-        Prediction,
-        Volume,
-    )
+    from crossmod.data.volumes import FloatArray, LabelArray, Pair, Prediction, Volume
     from crossmod.errors import CrossmodError, DataError, MachineError, PluginError, RecipeError
     from crossmod.model.load import Model, load_model
     from crossmod.model.predict import Outlined
@@ -144,13 +137,12 @@ __all__ = [
 
 _HOMES = {
     "crossmod.data.animation": ("Animation", "animate"),
+    "crossmod.data.cohorts": ("Case", "Cohort"),
     "crossmod.data.guided": ("RescaleGroup",),
     "crossmod.data.overlap": ("agreement", "dice"),
     "crossmod.data.parts": ("touching",),
     "crossmod.data.state": ("State",),
     "crossmod.data.volumes": (
-        "Case",
-        "Cohort",
         "FloatArray",
         "LabelArray",
         "Pair",

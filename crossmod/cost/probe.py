@@ -22,8 +22,8 @@ from typing import TypeVar
 
 from crossmod.cost import synthetic
 from crossmod.cost.measured import Measured
+from crossmod.data.cohorts import Cohort
 from crossmod.data.state import STATE
-from crossmod.data.volumes import Cohort
 from crossmod.machine import forget_gpu_peak, gpu_peak_bytes, held_at, peak_bytes
 from crossmod.run.execute import Maker
 from crossmod.run.steps import Step

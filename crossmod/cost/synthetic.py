@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.grids import Grid
 from crossmod.data.nifti import write_nifti
-from crossmod.data.volumes import Case, Cohort, FloatArray, LabelArray, Prediction
+from crossmod.data.volumes import FloatArray, LabelArray, Prediction
 from crossmod.run.steps.extents import Extent, Lattice
 from crossmod.run.steps.kept import save_probabilities
 from crossmod.run.steps.scans import Native, save_grids

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.cohorts import Case
 from crossmod.data.lesions import SHELL_VOXELS, Lesion, measure
-from crossmod.data.volumes import Case, Pair, Volume
+from crossmod.data.volumes import Pair, Volume
 
 FIGURES = ("mean", "spread", "contrast", "volume")
 """Columns of `figures_of`."""

@@ -10,7 +10,7 @@ import numpy as np
 from crossmod.errors import DataError
 
 if TYPE_CHECKING:
-    from crossmod.data.volumes import Case
+    from crossmod.data.cohorts import Case
 
 
 def held_out(

@@ -24,9 +24,9 @@ from pydantic import (
 )
 
 from crossmod.data import lesions
+from crossmod.data.cohorts import Cohort
 from crossmod.data.coverage import Points, Sample, choose, figures_of, measured, wasserstein
 from crossmod.data.lesions import Lesion, label_of
-from crossmod.data.volumes import Cohort
 from crossmod.errors import PluginError
 from crossmod.options import Fraction, Options, OptionsT, Positive
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, model_validator
 
-from crossmod.data.volumes import Case, FloatArray, LabelArray, Pair, Volume
+from crossmod.data.cohorts import Case
+from crossmod.data.volumes import FloatArray, LabelArray, Pair, Volume
 from crossmod.errors import DataError, RecipeError
 from crossmod.options import CenterName, CenterPattern, Fraction, Options, Positive
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from crossmod.data.cohorts import Cohort
 from crossmod.data.slices import Upright, png_of, window
-from crossmod.data.volumes import Cohort, Volume
+from crossmod.data.volumes import Volume
 
 SIDE_PX = 200
 """The longer side of a slice."""

@@ -13,8 +13,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from crossmod.data.cases import faults_of_cases, shown
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.nifti import write_nifti
-from crossmod.data.volumes import Case, Cohort
 from crossmod.errors import DataError, reading
 from crossmod.files.outputs import NOTHING, Inputs, new_folder
 from crossmod.intake import load_labels, load_scan

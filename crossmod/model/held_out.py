@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from crossmod.data.cohorts import Cohort
 from crossmod.data.overlap import dice
 from crossmod.data.state import State
-from crossmod.data.volumes import Cohort, LabelArray, Pair
+from crossmod.data.volumes import LabelArray, Pair
 from crossmod.errors import DataError
 from crossmod.files.atomic import damaged_files, read_manifest
 from crossmod.model.calibration import Calibration, fit_curve

@@ -8,8 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.curves import LOG, curves_of, read_rows
-from crossmod.data.volumes import Case, Cohort
 from crossmod.errors import DataError, MachineError
 from crossmod.files.atomic import MANIFEST, read_manifest
 from crossmod.notebook.damage import naming

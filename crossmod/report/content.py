@@ -8,8 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.curves import Curve
-from crossmod.data.volumes import Case, Cohort, LabelArray
+from crossmod.data.volumes import LabelArray
 from crossmod.intake import Intake
 from crossmod.scores.metrics import Score
 from crossmod.scores.survival import Row

@@ -10,9 +10,9 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image
 
+from crossmod.data.cohorts import Case
 from crossmod.data.nifti import read_affine, read_labels
 from crossmod.data.slices import Upright, png_uri
-from crossmod.data.volumes import Case
 from crossmod.report.content import ReportContent, spread
 from crossmod.report.drawing import Key
 from crossmod.report.slices import CLOSE_UP_MM, REFERENCE_COLOR, Outline, Tile, box_around, picture

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crossmod.data.volumes import Cohort
+from crossmod.data.cohorts import Cohort
 from crossmod.report.charts import intensity_chart, lesion_chart, score_chart
 from crossmod.report.content import ReportContent, spread_cases
 from crossmod.report.coverage import Coverage, coverage_of

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from crossmod.data.cohorts import Case
 from crossmod.data.coverage import seen_in
 from crossmod.data.lesions import Lesion
-from crossmod.data.volumes import Case, FloatArray
+from crossmod.data.volumes import FloatArray
 
 BINS = 80
 AIR = 0.05

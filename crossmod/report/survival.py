@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crossmod.data.cohorts import Case
 from crossmod.data.slices import Upright
-from crossmod.data.volumes import Case
 from crossmod.report.content import ReportContent
 from crossmod.report.galleries import Gallery, Strip
 from crossmod.report.slices import CLOSE_UP_MM, REFERENCE_COLOR, Outline, Tile, box_around, picture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.slices import Upright
-from crossmod.data.volumes import Case, Cohort
 from crossmod.report.content import ReportContent, Tried
 from crossmod.report.galleries import Gallery, Strip
 from crossmod.report.slices import REFERENCE_COLOR, Outline, Tile, picture

@@ -10,9 +10,10 @@ from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.curves import Curve, curves_of, read_rows
 from crossmod.data.folder import Scan
-from crossmod.data.volumes import Case, Cohort, LabelArray
+from crossmod.data.volumes import LabelArray
 from crossmod.files.digests import digest_of_bytes
 from crossmod.files.figures import FIGURES
 from crossmod.files.outputs import Outputs

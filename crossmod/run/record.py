@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from crossmod.data.cases import copied_from
-from crossmod.data.volumes import Case, Cohort
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.files.digests import digest_of_bytes
 from crossmod.files.patterns import references_of
 from crossmod.model.facts import (

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.grids import Grid, resample_labels
-from crossmod.data.volumes import Case, Cohort, LabelArray
+from crossmod.data.volumes import LabelArray
 from crossmod.errors import DataError, listed, reading
 from crossmod.files.digests import digest_on_disk
 from crossmod.files.outputs import Inputs, Outputs

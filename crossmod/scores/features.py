@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.volumes import Cohort, Volume
+from crossmod.data.cohorts import Cohort
+from crossmod.data.volumes import Volume
 
 Floats = NDArray[np.floating[Any]]
 

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.data.volumes import Case, Cohort, Volume
+from crossmod.data.cohorts import Case, Cohort
+from crossmod.data.volumes import Volume
 from crossmod.scores.features import POSITION, Field, Floats, features, field_of
 
 FOLDS = 5

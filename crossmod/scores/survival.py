@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.cases import copied_from
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.lesions import SHELL_VOXELS
-from crossmod.data.volumes import Case, Cohort, LabelArray, Pair, Volume
+from crossmod.data.volumes import LabelArray, Pair, Volume
 from crossmod.files.tables import read_csv, write_csv
 from crossmod.scores.recovery import Recovery, recover
 from crossmod.scores.shift import in_voxels, median_shift, shift_mm

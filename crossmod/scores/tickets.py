@@ -35,7 +35,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.cases import centers_to_compare
-from crossmod.data.volumes import Cohort, Volume
+from crossmod.data.cohorts import Cohort
+from crossmod.data.volumes import Volume
 from crossmod.scores.features import POSITION, Floats
 from crossmod.scores.recovery import HeldOut, Members, Progress, Recovery
 from crossmod.scores.shift import in_voxels, median_shift, on_grid, shift_mm

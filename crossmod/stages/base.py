@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from crossmod.data.cohorts import Cohort
 from crossmod.data.state import Arrays, State
-from crossmod.data.volumes import Cohort, Pair, Prediction, Volume
+from crossmod.data.volumes import Pair, Prediction, Volume
 from crossmod.errors import PluginError
 from crossmod.options import HasOptions, OptionsT
 from crossmod.stages.context import Context

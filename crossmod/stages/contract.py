@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossmod.data.cases import copied_from, fault_of_case, shown
+from crossmod.data.cohorts import Case
 from crossmod.data.nifti import read_grid
 from crossmod.data.overlap import BoolArray
 from crossmod.data.state import State
-from crossmod.data.volumes import Affine, Case, LabelArray, Pair, Prediction, Volume
+from crossmod.data.volumes import Affine, LabelArray, Pair, Prediction, Volume
 from crossmod.errors import NotFinite, PluginError
 
 ItemT = TypeVar("ItemT", Volume, Pair, Prediction)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from crossmod.data.cohorts import Cohort, CohortWriter
 from crossmod.data.crossmoda import DEFAULT_CENTERS, DEFAULT_CLASSES
-from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume
+from crossmod.data.volumes import LabelArray, Volume
 
 CLASSES = dict(DEFAULT_CLASSES)
 """The classes of `small_cohort`: class name -> label."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from crossmod.data.cohorts import Cohort
 from crossmod.data.state import State, load_state, save_state
-from crossmod.data.volumes import Cohort, FloatArray, LabelArray, Prediction
+from crossmod.data.volumes import FloatArray, LabelArray, Prediction
 from crossmod.stages import contract
 from crossmod.stages.base import (
     Augmenter,

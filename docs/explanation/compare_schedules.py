@@ -27,8 +27,8 @@ from PIL import Image
 from scipy import ndimage
 
 from crossmod import Cohort, Context, FloatArray, Pair, Volume, rescale
+from crossmod.data.cohorts import CohortWriter
 from crossmod.data.grids import Preprocess, closest_canonical, to_common
-from crossmod.data.volumes import CohortWriter
 from crossmod.phantom import write_cohort
 from crossmod.torch import resolve_precision
 

@@ -26,7 +26,7 @@ from crossmod_unet3d.sampling import TrainingCases
 from crossmod_unet3d.train import train
 
 from crossmod import Context, Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 from crossmod.torch import set_up
 
 SHAPE, SPACING_MM, CASES = (256, 256, 104), (0.6, 0.6, 1.0), 4

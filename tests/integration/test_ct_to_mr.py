@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from program import ROOT, Program
 
-from crossmod.data.volumes import Cohort
+from crossmod.data.cohorts import Cohort
 
 RECIPE = ROOT / "recipes" / "ct-to-mr.toml"
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tiny import Tiny
 
-from crossmod.data.volumes import Cohort
+from crossmod.data.cohorts import Cohort
 from crossmod.errors import DataError
 from crossmod.report.view import Shown, ViewContent, write_view
 from crossmod.run.view import gather, view

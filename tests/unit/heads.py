@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from crossmod import Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 
 SHAPE = (36, 32, 20)
 AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])

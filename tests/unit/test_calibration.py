@@ -19,7 +19,7 @@ from test_model import a_run, a_scan, offer
 
 from crossmod import DataError, Options, Prediction, Segmenter, Volume
 from crossmod.commands.model_tables import calibration_line, confidence_table, result_line
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 from crossmod.files.atomic import published
 from crossmod.model.calibration import FEWEST, LEVEL, Curve, fit_curve
 from crossmod.model.confidence import BEFORE, COLUMNS, Confidence, by_need, read_confidence

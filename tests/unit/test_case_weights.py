@@ -14,7 +14,7 @@ import pytest
 
 from crossmod import Cohort, Context, Pair, PluginError, Prediction, State, Volume
 from crossmod.data.classes import Classes
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 from crossmod.model.ensemble import Ensemble
 from crossmod.model.views import VIEWS, View, lateral_axis
 from crossmod.run.steps.kept import load_prediction, save_folds, save_probabilities

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crossmod import Case, Pair, PluginError, Prediction, Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 from crossmod.stages import contract
 
 CLASSES = {"tumor": 1}

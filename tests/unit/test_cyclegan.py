@@ -29,7 +29,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from crossmod import Context, DataError, RecipeError, Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 from crossmod.torch import InstanceNorm
 
 CTX = Context(Path("nowhere"))

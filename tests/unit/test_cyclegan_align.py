@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from crossmod import Context, Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 
 CTX = Context(Path())
 SIZE = np.array((24, 20))

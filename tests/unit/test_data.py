@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crossmod import Case, Cohort, DataError, PluginError, Volume
+from crossmod.data.cohorts import CohortWriter
 from crossmod.data.nifti import read_grid, read_image, write_nifti
-from crossmod.data.volumes import CohortWriter
 
 
 def cohort_of(patients: list[str]) -> Cohort:

@@ -17,8 +17,8 @@ from crossmod.cost.measured import Conditions, Earlier
 from crossmod.cost.probe import CaseTimer, FirstSteps, Probe, ProbeRequest
 from crossmod.cost.reasons import differences, reason
 from crossmod.cost.synthetic import write_cohort
+from crossmod.data.cohorts import Cohort
 from crossmod.data.nifti import read_grid, write_nifti
-from crossmod.data.volumes import Cohort
 from crossmod.errors import MachineError
 from crossmod.machine import memory_limit, total_memory
 from crossmod.recipe.load import load

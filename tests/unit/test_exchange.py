@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from crossmod import Cohort, DataError, Volume
 from crossmod.cli import app
+from crossmod.data.cohorts import CohortWriter
 from crossmod.data.folder import find_scans
 from crossmod.data.nifti import read_affine, read_image, read_labels
-from crossmod.data.volumes import CohortWriter
 from crossmod.exchange.data_folder import Role, import_raw
 from crossmod.exchange.nnunet_export import export_raw, load_joined
 from crossmod.exchange.nnunet_raw import read_raw

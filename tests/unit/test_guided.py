@@ -23,10 +23,10 @@ from crossmod import (
     match_groups,
     measure,
 )
+from crossmod.data.cohorts import Cohort, CohortWriter
 from crossmod.data.coverage import Points, Sample, figures_of, measured, wasserstein
 from crossmod.data.guided import FEW, MOST, Guide, guided
 from crossmod.data.lesions import Lesion
-from crossmod.data.volumes import Cohort, CohortWriter
 from crossmod.recipe.load import load
 from crossmod.run.plan import Plan
 from crossmod.run.planner import Planner

@@ -12,7 +12,7 @@ import torchio
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from crossmod import Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 from crossmod.notebook.steps import OpenStep
 from crossmod.notebook.tables import table
 from crossmod.progress.board import Board

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from crossmod import Context, Pair, Volume
-from crossmod.data.volumes import Cohort, CohortWriter
+from crossmod.data.cohorts import Cohort, CohortWriter
 from crossmod.errors import DataError
 from crossmod.recipe.load import load
 from crossmod.run.plan import Plan

@@ -20,8 +20,8 @@ from crossmod import (
     Prediction,
     Volume,
 )
+from crossmod.data.cohorts import CohortWriter
 from crossmod.data.state import load_state, save_state
-from crossmod.data.volumes import CohortWriter
 from crossmod.stages import contract
 
 # --- G03: what a stage gives back ---------------------------------------------------------------

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from crossmod import Context, Pair, PairTranslator, PluginError, Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 from crossmod.stages import contract
 
 CLASSES = {"tumor": 1, "cochlea": 2}

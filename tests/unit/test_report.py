@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 from scored import scored
 
+from crossmod.data.cohorts import Cohort, CohortWriter
 from crossmod.data.crossmoda import EMPTY_PREDICTION_MM
 from crossmod.data.curves import Curve
 from crossmod.data.nifti import write_nifti
 from crossmod.data.slices import Upright
-from crossmod.data.volumes import Cohort, CohortWriter, LabelArray, Volume
+from crossmod.data.volumes import LabelArray, Volume
 from crossmod.report import ReportContent, write_report
 from crossmod.report.content import MAX_CENTERS, Copies, Dropped, spread, spread_cases
 from crossmod.report.drawing import PALETTE

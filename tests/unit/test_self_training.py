@@ -6,7 +6,7 @@ from crossmod_self_training import SelfTraining, SelfTrainingOptions
 from crossmod_self_training.clean import agreement
 
 from crossmod import Context, History, Prediction, RecipeError, Volume, keep_largest
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 
 SHAPE = (12, 10, 8)
 CLASSES = {"tumor": 1, "cochlea": 2}

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from crossmod import Cohort, DataError, Volume, animate
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 
 
 def scan(case: str) -> Volume:

@@ -24,9 +24,9 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from crossmod import Context, DataError, Pair, RecipeError, Volume, rescale
+from crossmod.data.cohorts import CohortWriter
 from crossmod.data.grids import Preprocess, closest_canonical, to_common
 from crossmod.data.state import load_state, save_state
-from crossmod.data.volumes import CohortWriter
 from crossmod.phantom import write_cohort
 
 AFFINE = np.diag([1.5, 1.5, 1.5, 1.0])

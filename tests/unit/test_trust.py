@@ -13,7 +13,7 @@ from crossmod_self_training import SelfTraining, SelfTrainingOptions
 from crossmod_self_training.drift import other_side_mm3, signs
 
 from crossmod import Cohort, Context, History, LabelArray, Pair, Prediction, Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 
 SHAPE = (20, 12, 8)
 CLASSES = {"tumor": 1, "cochlea": 2}

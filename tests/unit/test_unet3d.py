@@ -25,8 +25,8 @@ from crossmod_unet3d.windows import importance
 from safetensors.numpy import save
 
 from crossmod import Context, RecipeError, State, Volume
+from crossmod.data.cohorts import CohortWriter
 from crossmod.data.state import load_state, parse_state, save_state
-from crossmod.data.volumes import CohortWriter
 from crossmod.stages import contract
 
 CLASSES = {"tumor": 1, "cochlea": 2}

@@ -17,7 +17,7 @@ from crossmod_unet3d.sampling import IGNORED, TrainingCases
 from crossmod_unet3d.train import deep_loss, dice_and_cross_entropy, weighted_loss
 
 from crossmod import Cohort, Context, Pair, Volume
-from crossmod.data.volumes import CohortWriter
+from crossmod.data.cohorts import CohortWriter
 
 CLASSES = {"tumor": 1, "cochlea": 2}
 SHAPE = (20, 16, 12)

@@ -8,10 +8,11 @@ from itertools import tee
 from typing import Any, cast
 
 from crossmod.data import guided
+from crossmod.data.cohorts import Cohort, CohortWriter
 from crossmod.data.lesions import FitOn
 from crossmod.data.nifti import read_labels
 from crossmod.data.state import State, load_state, save_state
-from crossmod.data.volumes import Cohort, CohortWriter, Pair, Volume
+from crossmod.data.volumes import Pair, Volume
 from crossmod.errors import DataError, NotFinite
 from crossmod.run.steps.base import PluginStep, Step, load_cohorts
 from crossmod.run.steps.crops import crops_that_differ

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from crossmod.data.volumes import Cohort
+from crossmod.data.cohorts import Cohort
 from crossmod.files.atomic import read_manifest
 from crossmod.files.digests import digest_of_bytes
 from crossmod.options import Determinism

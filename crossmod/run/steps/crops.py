@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from crossmod.data.cases import centers_to_compare
-from crossmod.data.volumes import Cohort
+from crossmod.data.cohorts import Cohort
 from crossmod.scores.shift import in_voxels, mean_shift_mm
 from crossmod.scores.survival import SHIFTED_VOXELS, told
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from crossmod.data.cohorts import Cohort
 from crossmod.data.grids import Grid
-from crossmod.data.volumes import Cohort
 from crossmod.store.store import Store
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from crossmod.data.volumes import Cohort
+from crossmod.data.cohorts import Cohort
 from crossmod.files.tables import read_csv, write_records
 from crossmod.run.steps.appearance import Translate, with_copies
 from crossmod.run.steps.base import Step

@@ -17,10 +17,11 @@ import numpy as np
 from crossmod.data.cases import patient_of
 from crossmod.data.choice import ALL, CaseList, Choice
 from crossmod.data.classes import Classes
+from crossmod.data.cohorts import Case, CohortWriter
 from crossmod.data.folder import Scan, find_scans
 from crossmod.data.form import Form
 from crossmod.data.grids import Grid, Preprocess, common_shape, to_common
-from crossmod.data.volumes import Case, CohortWriter, LabelArray, Volume, spacing_of
+from crossmod.data.volumes import LabelArray, Volume, spacing_of
 from crossmod.errors import DataError, elided
 from crossmod.files.digests import digest_of
 from crossmod.files.patterns import files_of

@@ -10,11 +10,12 @@ from typing import Any, Self, cast
 
 import numpy as np
 
+from crossmod.data.cohorts import Cohort, CohortWriter
 from crossmod.data.form import write_outline
 from crossmod.data.grids import Grid, resample_labels
 from crossmod.data.nifti import read_labels
 from crossmod.data.state import load_state, save_state
-from crossmod.data.volumes import Cohort, CohortWriter, Pair
+from crossmod.data.volumes import Pair
 from crossmod.errors import DataError, elided
 from crossmod.files.patterns import references_of
 from crossmod.intake import FileFault, Intake, LabelMap, load_labels, on_grid

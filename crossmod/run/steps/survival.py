@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from crossmod.data.volumes import Cohort
+from crossmod.data.cohorts import Cohort
 from crossmod.run.steps.appearance import Translate
 from crossmod.run.steps.base import Step
 from crossmod.run.steps.lottery import Choose

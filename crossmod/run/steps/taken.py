@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crossmod.data.cases import copied_from
-from crossmod.data.volumes import Case, Cohort
+from crossmod.data.cohorts import Case, Cohort
 from crossmod.files.copies import link_or_copy
 from crossmod.run.steps.base import Step
 from crossmod.run.steps.extents import Extent, Extents
