@@ -56,6 +56,9 @@ Window = Annotated[tuple[Intensity, Intensity], AfterValidator(_ascends)]
 Determinism = Literal["exact", "seeded", "free"]
 """How closely a run can be repeated."""
 
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""What a device computes with; "auto" is the fastest that is safe on it."""
+
 Average = Literal["probabilities", "logits"]
 """What is averaged over the folds."""
 

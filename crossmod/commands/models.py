@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+"""As `crossmod.options` has it, without its imports."""
+
 
 def package(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
@@ -28,9 +31,7 @@ def package(
     device: Annotated[str, typer.Option(help="For --calibrate: auto, cpu, cuda or cuda:n.")] = (
         "auto"
     ),
-    precision: Annotated[
-        Literal["auto", "fp32", "bf16", "fp16"], typer.Option(help="For --calibrate.")
-    ] = "auto",
+    precision: Annotated[Precision, typer.Option(help="For --calibrate.")] = "auto",
 ) -> None:
     """Write a model folder from a run: weights, recipe, scores and a model card."""
     from crossmod import console
@@ -91,7 +92,7 @@ def predict(
         ),
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:n.")] = "auto",
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], typer.Option()] = "auto",
+    precision: Annotated[Precision, typer.Option()] = "auto",
 ) -> None:
     """Outline scans with a model; it needs neither a data folder nor a store."""
     from crossmod import console

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 from crossmod.errors import MachineError
 from crossmod.model.ensemble import Ensemble
+from crossmod.options import Precision
 from crossmod.stages.context import Context
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PRECISIONS = get_args(Precision)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from crossmod.options import (
     Fraction,
     Name,
     Options,
+    Precision,
     Seed,
     model_in,
 )
@@ -159,7 +160,7 @@ class Recipe(Options):
     """Run everything once with each of these seeds instead, and report the spread."""
     device: Device = "auto"
     """"auto", "cpu", "cuda" or "cuda:n"."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Precision = "auto"
     """"auto" is bf16 if the device supports it natively, fp16 on older GPUs with tensor cores, and
     fp32 otherwise."""
     determinism: Determinism = "seeded"
