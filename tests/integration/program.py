@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 import forked
+from sheets import rows_of
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "recipes" / "smoke.toml"
@@ -109,8 +109,7 @@ class Result:
 
     def scores(self) -> list[dict[str, str]]:
         """The rows of metrics.csv."""
-        with (self.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return rows_of(self.folder / "metrics.csv")
 
     def stages(self) -> list[str]:
         """The stages of metrics.csv in order."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sheets import rows_of
 from tiny import PREPARED, RECIPE, Tiny, begun
 
 FICKLE = """\
@@ -58,8 +58,7 @@ class Drawn(Tiny):
         return str(self.folder / "site")
 
     def rows(self) -> list[dict[str, str]]:
-        with (self.result.folder / "tries.csv").open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        return rows_of(self.result.folder / "tries.csv")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from program import SMOKE, Program, Result
+from sheets import rows_of
 
 from crossmod.data.nifti import write_nifti
 
@@ -39,11 +39,6 @@ def variants(after_smoke: Program, site: Path) -> Result:
     recipe = after_smoke.folder / "metric.toml"
     recipe.write_text(RECIPE, encoding="utf-8")
     return after_smoke.run("metric", recipe=recipe, path=site)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def number(text: str) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -21,6 +20,7 @@ from bright import site
 from processor import AFFINE_MM
 from program import ROOT, Program, Result
 from scenes import centered, depth_mm, scene, write, write_dicom
+from sheets import rows_of
 from tiny import Tiny, begun, settings
 
 DOCKERFILE = ROOT / "docs" / "how-to" / "Dockerfile"
@@ -38,8 +38,7 @@ def values(image: nibabel.Nifti1Image) -> np.ndarray:
 
 
 def confidence_in(folder: Path) -> list[dict[str, str]]:
-    with (folder / "confidence.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return rows_of(folder / "confidence.csv")
 
 
 @pytest.fixture(scope="module")

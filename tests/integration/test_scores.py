@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from program import Program
+from sheets import rows_of
 
 from crossmod.data.nifti import read_affine, read_labels, write_nifti
 from crossmod.data.volumes import spacing_of
@@ -29,11 +29,6 @@ def folders(program: Program, tmp_path_factory: pytest.TempPathFactory) -> tuple
         labels = np.roll(labels, int(i == 1), axis=0) * np.uint8(i != 2)
         write_nifti(root / "predictions" / f"{case}.nii.gz", labels, read_affine(file))
     return root / "predictions", references
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_evaluate_scores_a_folder(

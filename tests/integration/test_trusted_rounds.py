@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from program import ROOT
+from sheets import rows_of
 from tiny import Digests, Tiny, settings
 
 from crossmod.data.state import load_state
@@ -55,8 +55,7 @@ JUDGED = RECIPE.replace("augment = false\n", "") + TRUST + GUIDED
 
 
 def ledger_of(tiny: Tiny) -> list[dict[str, str]]:
-    with (tiny.result.folder / "ledger.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return rows_of(tiny.result.folder / "ledger.csv")
 
 
 def chosen(tiny: Tiny) -> Digests:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from processor import rounding
 from program import Result
+from sheets import rows_of
 from tiny import Tiny, begun, settings
 
 from crossmod import open_run
@@ -95,8 +95,7 @@ def test_the_folder_of_variants_names_its_runs(tried: Tiny, ablation: Result) ->
 
 
 def test_one_table_in_csv_latex_terminal_and_page(ablation: Result) -> None:
-    with (ablation.folder / "comparison.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["class"] == "tumor"]
+    rows = [row for row in rows_of(ablation.folder / "comparison.csv") if row["class"] == "tumor"]
     found = [(row["variant"], row["round"], row["seeds"], row["runs"]) for row in rows]
     assert found == [
         ("gba", "0", "2", "2"),
@@ -122,8 +121,11 @@ def test_its_runs_are_compared_as_those_of_any_recipes(tried: Tiny, ablation: Re
     named = [f"gba=runs/ablation/gba-seed-{seed}" for seed in (1, 2022)]
     shown = tried.as_installed("compare", *named, *folders, "--out", "compared").stdout
     assert "tumor: paired differences of Dice, validation scans" in shown
-    with (tried.folder / "compared" / "comparison.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["class"] == "tumor"]
+    rows = [
+        row
+        for row in rows_of(tried.folder / "compared" / "comparison.csv")
+        if row["class"] == "tumor"
+    ]
     assert [(row["variant"], row["round"], row["seeds"]) for row in rows] == [
         ("gba", "0", "2"),
         ("gba", "1", "2"),
@@ -131,8 +133,7 @@ def test_its_runs_are_compared_as_those_of_any_recipes(tried: Tiny, ablation: Re
         ("naive-seed-1", "1", "1"),
         ("stopped-seed-1", "0", "0"),
     ]
-    with (ablation.folder / "comparison.csv").open(newline="", encoding="utf-8") as file:
-        assert next(csv.DictReader(file))["dice_mean"] == rows[0]["dice_mean"]
+    assert rows_of(ablation.folder / "comparison.csv")[0]["dice_mean"] == rows[0]["dice_mean"]
     facts = json.loads((ablation.folder / "gba-seed-1" / "run.json").read_text(encoding="utf-8"))
     references = facts["references"]["validation"]
     assert set(references) == {score["case"] for score in runs(ablation)["gba-seed-1"].scores()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import signal
 import subprocess
 import time
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from program import Program
 from scenes import centered, scene, write, write_dicom
+from sheets import rows_of
 
 GRID = (1.9, 2.1, 2.3), (50, 44, 38)
 INTERRUPTED = 5
@@ -57,8 +57,9 @@ class Service:
         return self.said()
 
     def cases(self) -> list[str]:
-        with (self.out / "confidence.csv").open(newline="", encoding="utf-8") as file:
-            return [row["case"] for row in csv.DictReader(file) if row["class"] == "tumor"]
+        return [
+            row["case"] for row in rows_of(self.out / "confidence.csv") if row["class"] == "tumor"
+        ]
 
     def visible(self) -> list[str]:
         return sorted(path.name for path in self.out.glob("[!.]*"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from sheets import rows_of
 from test_model import a_run, a_scan, offer
 
 from crossmod import DataError, Options, Prediction, Segmenter, Volume
@@ -272,8 +272,7 @@ def test_a_model_without_calibration_works_and_says_so(run: Path, tmp_path: Path
     done = predict_files(tmp_path / "model", scans, tmp_path / "out", tell=told.append)
     assert [text for text in told if "packaged without --calibrate" in text]
     assert math.isnan(done.confidence[0].expected_dice)
-    with (tmp_path / "out" / "confidence.csv").open(encoding="utf-8", newline="") as opened:
-        [row] = csv.DictReader(opened)
+    [row] = rows_of(tmp_path / "out" / "confidence.csv")
     assert [row[name] for name in COLUMNS[len(BEFORE) :]] == [""] * 3
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import tomlkit
 from scored import scored
+from sheets import rows_of
 
 from crossmod.errors import DataError
 from crossmod.model.facts import Origin, RunFacts, write_facts
@@ -68,8 +68,7 @@ def test_runs_of_different_recipes(tmp_path: Path) -> None:
     assert last.versus.paired.mean_difference == pytest.approx(0.4)
     assert "second (seed 3) lacks 2 of 8 cases: case-6, case-7" in done.remarks
     assert any("size_limits" in remark for remark in done.remarks)
-    with (tmp_path / "out" / "differences.csv").open(newline="", encoding="utf-8") as file:
-        tests = list(csv.DictReader(file))
+    tests = rows_of(tmp_path / "out" / "differences.csv")
     assert [(row["first_round"], row["second_round"]) for row in tests] == [
         ("0", "0"), ("0", "1"), ("0", "1"),
     ]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 from scored import scored
+from sheets import rows_of
 
 from crossmod.console import comparison_tables
 from crossmod.report import write_comparison
@@ -146,8 +146,7 @@ def test_p_values_are_those_of_scipy_corrected_within_their_family() -> None:
 
 def test_everything_is_written(comparison: Comparison, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.csv", comparison)
-    with (tmp_path / "rows.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "rows.csv")
     assert [row["variant"] for row in rows] == ["oracle", "a", "a", "b", "failed"]
     assert float(rows[1]["dice_mean"]) == comparison.rows[1].spreads["dice"][0]
     assert rows[4]["dice_mean"] == ""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import gzip
 import math
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scored import Measured, scored
+from sheets import rows_of
 
 from crossmod.data.classes import Classes
 from crossmod.data.nifti import write_nifti
@@ -327,8 +327,7 @@ def test_percentiles_run_from_worst_to_best() -> None:
 @pytest.mark.skipif(not OFFICIAL.exists(), reason="the organizers' scores are not on this machine")
 def test_percentiles_of_the_paper() -> None:
     """Table 3 of the paper: its method on the tumors of the 271 test cases."""
-    with OFFICIAL.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["Team"] == "LaTIM"]
+    rows = [row for row in rows_of(OFFICIAL) if row["Team"] == "LaTIM"]
     outcomes = [outcome(r["Case"], float(r["VS_Dice"]), float(r["VS_ASSD"])) for r in rows]
     spreads = group(summarize(outcomes, "tumor"), "tumor", "overall").spreads
     dice, assd = spreads["dice"], spreads["assd_mm"]
@@ -351,8 +350,7 @@ def test_files_hold_every_digit(tmp_path: Path) -> None:
     ]
     groups = summarize(outcomes, "tumor")
     write_summary(tmp_path / "summary.csv", groups)
-    with (tmp_path / "summary.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "summary.csv")
     assert len(rows) == 5 * len(groups)
     first = rows[0]
     assert [first[key] for key in ("class", "by", "group", "metric", "cases")] == [
