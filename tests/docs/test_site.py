@@ -34,7 +34,7 @@ site = load()
 
 def anchors(page: Path) -> set[str]:
     """What GitHub and the site call the headings of a page."""
-    text = site.FENCE.sub("", page.read_text(encoding="utf-8"))
+    text = site.FENCE.sub("", site.text_of(page))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     bare = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings)
     return {re.sub(r"[^\w\- ]", "", heading).strip().replace(" ", "-") for heading in bare}
@@ -44,7 +44,7 @@ def anchors(page: Path) -> set[str]:
 def test_links_lead_somewhere(page: Path) -> None:
     for target, anchor in site.links_of(page):
         assert target.exists(), f"{page.name} links to {target}"
-        if anchor and target.suffix == ".md":
+        if anchor and target in site.pages():
             assert anchor[1:] in anchors(target), f"{page.name} links to {target.name}{anchor}"
 
 
@@ -59,7 +59,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
     written = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")}
     assert len(listed) == len({*listed})
     assert written <= {*listed}
-    assert {*listed} == {path.relative_to(ROOT).as_posix() for path in site.pages()}
+    assert {*listed} == {site.place_of(path).as_posix() for path in site.pages()}
 
 
 def test_pictures_are_small() -> None:
@@ -74,11 +74,30 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def html_of(built: Path, page: Path) -> str:
+    name = page.relative_to(ROOT).with_suffix(".html").as_posix()
+    return (built / name.replace("README", "index")).read_text(encoding="utf-8")
+
+
+def test_links_lead_to_places_of_the_site(built: Path) -> None:
+    for page in site.pages():
+        for target, anchor in site.links_of(page):
+            if anchor and target in site.pages():
+                assert f'id="{anchor[1:]}"' in html_of(built, target), f"{page} links to {anchor}"
+
+
+def test_a_notebook_is_a_page_with_its_results(built: Path) -> None:
+    text = html_of(built, ROOT / "docs" / "tutorials" / "explore-a-run.ipynb")
+    assert "<svg" in text
+    assert "<table" in text
+    assert 'href="../tutorials/explore-a-run.html"' in html_of(
+        built, ROOT / "docs" / "how-to" / "python.md"
+    )
+
+
 def test_the_site_is_built_offline(built: Path) -> None:
     for page in site.pages():
-        name = page.relative_to(ROOT).with_suffix(".html").as_posix()
-        html = built / name.replace("README", "index")
-        text = html.read_text(encoding="utf-8")
+        text = html_of(built, page)
         assert site.title_of(page) in re.sub(r"<[^>]*>", "", text)
         assert not re.findall(r'<(?:script|img)[^>]*\ssrc="https?:', text)
         assert not re.findall(r'<link[^>]*rel="stylesheet"[^>]*href="https?:', text)
