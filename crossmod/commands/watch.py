@@ -41,12 +41,15 @@ def _on_screen(run: Path) -> None:
     from rich.live import Live
 
     from crossmod import console
-    from crossmod.console.state import state_screen
+    from crossmod.console.state import fitted_screen, state_screen
     from crossmod.progress.looks import looks
 
-    with Live(console=console.out, refresh_per_second=2, vertical_overflow="crop") as live:
+    with Live(console=console.out, refresh_per_second=2, vertical_overflow="ellipsis") as live:
         for look in looks(run):
-            live.update(state_screen(look.state, look.silent_s))
+            if look.state.state == "working":
+                live.update(fitted_screen(console.out, look.state, look.silent_s))
+            else:  # stays in the terminal, which can be scrolled
+                live.update(state_screen(look.state))
 
 
 def _as_lines(run: Path) -> None:

@@ -105,6 +105,7 @@ class RunConsole:
         self.stored = 0
         self.bars: dict[str, TaskID] = {}
         self.names: dict[str, str] = {}
+        self.last: dict[str, Advance] = {}
 
     def __enter__(self) -> RunConsole:
         self.progress.start()
@@ -128,12 +129,15 @@ class RunConsole:
 
     def advanced(self, advance: Advance) -> None:
         """Move the bar of a step."""
+        from crossmod.progress.working import begins_loop
+
         if advance.values:  # it noted numbers, and got no further
             return
         description = f"{self.names[advance.key]} {escape(advance.label)}".strip()
         bar = self.bars[advance.key]
-        if advance.done == 0:
-            self.progress.reset(bar, total=advance.total, description=description)
+        if begins_loop(advance, self.last.get(advance.key)):  # its speed is its own
+            self.progress.reset(bar, completed=advance.done, total=advance.total)
+        self.last[advance.key] = advance
         self.progress.update(
             bar, description=description, completed=advance.done, total=advance.total
         )
@@ -148,6 +152,7 @@ class RunConsole:
     def left(self, step: Step) -> None:
         """Remove the bar of a step."""
         self.progress.remove_task(self.bars.pop(step.key))
+        self.last.pop(step.key, None)
 
     def note(self, text: str) -> None:
         """Print a remark."""
@@ -254,7 +259,7 @@ def _summary_table(scores: Sequence[Score], split: str, structures: list[str]) -
 
 def number(value: float) -> str:
     """A number in a table; n/a where it could not be measured."""
-    return "n/a" if math.isnan(value) else f"{value:.3f}"
+    return "n/a" if math.isnan(value) else f"{value:z.3f}"
 
 
 def plugin_table(rows: Iterable[Sequence[str]]) -> Table:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -61,7 +62,7 @@ def state_lines(state: RunState, silent_s: float = 0.0) -> list[str]:
         silent_s: for how long it has said nothing; if not 0.0, one line says that alone.
     """
     if silent_s:
-        return [_silence(state, silent_s)]
+        return [f"silent for {duration(silent_s)}: {_silence(state)}"]
     whole = f"run: {state.done}/{state.steps} steps, {_left_of(state)}"
     lines = [visible(", ".join(_parts(step))) for step in state.working]
     return [f"{line}; {whole}" for line in lines] or [whole]
@@ -69,10 +70,15 @@ def state_lines(state: RunState, silent_s: float = 0.0) -> list[str]:
 
 def _parts(step: StepState) -> list[str]:
     counts = f" {_counts(step)}" if step.done or step.total else ""
-    parts = [f"{step.number} {step.name}{counts}"]
-    parts += [f"{step.speed:.3g}/s"] if step.speed else []
-    parts += _values(step)
-    return parts + ([f"{duration(step.left_s)} left"] if step.left_s is not None else [])
+    return [f"{step.number} {step.name}{counts}", *_speed(step), *_values(step), *_time_left(step)]
+
+
+def _speed(step: StepState) -> list[str]:
+    return [f"{step.speed:.3g}/s"] if step.speed else []
+
+
+def _time_left(step: StepState) -> list[str]:
+    return [f"{duration(step.left_s)} left"] if step.left_s is not None else []
 
 
 def _counts(step: StepState) -> str:
@@ -80,7 +86,7 @@ def _counts(step: StepState) -> str:
 
 
 def _values(step: StepState) -> list[str]:
-    shown = [f"{name} {value:.4g}" for name, value in step.values.items()]
+    shown = [f"{name} {value:z.4g}" for name, value in step.values.items()]
     return shown[:MOST_VALUES]
 
 
@@ -94,50 +100,65 @@ def _left_of(state: RunState) -> str:
 
 
 def state_screen(state: RunState, silent_s: float = 0.0) -> RenderableType:
-    """A screen: the run, its steps at work with their newest numbers, the last notes, its error.
+    """A screen: the run, whether it is silent, its steps at work, the last notes, its error.
 
     Args:
         state: how far the run is.
-        silent_s: for how long it has said nothing.
+        silent_s: for how long it has said nothing; what it said of speed and time is then left out.
     """
     spent = duration(state.told - state.began)  # by one clock, that of the run
-    head = Text.assemble((visible(state.title), "bold"), f"  {state.state}, {spent}")
-    parts: list[RenderableType] = [head, _whole(state)]
-    parts += [_step(step) for step in state.working]
-    parts += [Text(visible(f"  {note}"), style="dim") for note in state.notes]
+    now = f"silent for {duration(silent_s)}" if silent_s else f"{state.state}, {spent}"
+    style = "yellow" if silent_s else ""
+    parts: list[RenderableType] = [
+        Text.assemble((visible(state.title), "bold"), "  ", (now, style))
+    ]
+    if silent_s:
+        parts.append(_indented(Text(_silence(state), style)))
+    parts.append(_whole(state, silent_s))
+    parts += [_step(step, silent_s) for step in state.working]
+    parts += [_indented(Text(visible(note), "dim")) for note in state.notes]
     if state.error:
         parts.append(Text.assemble(("error ", "red"), visible(state.error)))
-    if silent_s:
-        parts.append(Text(_silence(state, silent_s), style="yellow"))
     return Group(*parts)
 
 
-def _silence(state: RunState, silent_s: float) -> str:
+def fitted_screen(console: Console, state: RunState, silent_s: float = 0.0) -> RenderableType:
+    """A screen without those old notes for which a terminal has no room."""
+    for first in range(len(state.notes)):
+        screen = state_screen(state.model_copy(update={"notes": state.notes[first:]}), silent_s)
+        if len(console.render_lines(screen)) <= console.height:
+            return screen
+    return state_screen(state.model_copy(update={"notes": ()}), silent_s)
+
+
+def _indented(text: Text) -> RenderableType:
+    return Padding(text, (0, 0, 0, 2))
+
+
+def _silence(state: RunState) -> str:
     return (
-        f"no sign of life from process {state.process} on {visible(state.host)} for"
-        f" {duration(silent_s)}; rerun the recipe to resume if it was killed"
+        f"no sign of life from process {state.process} on {visible(state.host)};"
+        " rerun the recipe to resume if it was killed"
     )
 
 
-def _whole(state: RunState) -> RenderableType:
-    left = _left_of(state) if state.state == "working" else ""
+def _whole(state: RunState, silent_s: float) -> RenderableType:
+    left = _left_of(state) if state.state == "working" and not silent_s else ""
     return _row(state.done, state.steps, f"{state.done}/{state.steps} steps", left)
 
 
-def _step(step: StepState) -> RenderableType:
+def _step(step: StepState, silent_s: float) -> RenderableType:
     now = visible(" ".join(filter(None, [step.loop, step.item])))
     title = Text.assemble(
         ("▸ ", "green"), visible(f"{step.number} {step.name}"), (f"  {now}", "dim")
     )
-    speed = f"{step.speed:.3g}/s" if step.speed else ""
-    left = f"{duration(step.left_s)} left" if step.left_s is not None else ""
-    about = "  ".join(filter(None, [speed, left]))
+    about = "" if silent_s else "  ".join([*_speed(step), *_time_left(step)])
     parts: list[RenderableType] = [title, _row(step.done, step.total, _counts(step), about)]
     if step.values:
-        parts.append(Text(visible("  " + ", ".join(_values(step)))))
+        parts.append(_indented(Text(visible(", ".join(_values(step))))))
     if len(step.curve) > 1:
         name = visible(next(iter(step.values)))
-        parts.append(Text.assemble("  ", (sparkline(step.curve), "cyan"), (f" {name}", "dim")))
+        parts.append(_indented(Text.assemble((sparkline(step.curve), "cyan"), (f" {name}", "dim"))))
     return Group(*parts)
 
 

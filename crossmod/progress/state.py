@@ -99,8 +99,11 @@ def read_state(folder: Path) -> RunState:
 
 def _tells_nothing(folder: Path) -> DataError:
     """The error for a folder without a state; that of a variant or a step names its run."""
-    what = "tells no progress: it is not a run folder, or its run has not begun"
-    fix = "name the folder that `crossmod run` writes; the line 'Report:' names it, too"
+    what = "tells no progress: it is not a run folder, or its run has not begun its first step"
+    fix = (
+        "try again in a moment if you have just started the run;"
+        " otherwise name the folder that `crossmod run` writes"
+    )
     around = folder.absolute().parents[:2] if folder.is_dir() else ()
     for run in around:
         if (run / FILE).is_file():

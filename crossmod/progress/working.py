@@ -13,7 +13,12 @@ MOST_POINTS = 40
 """Of a curve in a terminal."""
 
 SURE_SHARE = 0.05
-"""Of a loop; from then on its speed says how long it takes."""
+"""Of what a loop had to do when it began or was resumed; then its speed says how long it takes."""
+
+
+def begins_loop(advance: Advance, last: Advance | None) -> bool:
+    """Whether a step has begun another loop, perhaps in its middle: a training may be resumed."""
+    return last is None or advance.label != last.label or advance.done < last.done
 
 
 @dataclass
@@ -45,8 +50,7 @@ class Working:
         if advance.values:
             self._measured(measured(advance.values))
             return
-        last = self._last
-        if last is None or advance.label != last.label or advance.done < last.done:
+        if begins_loop(advance, self._last):
             self._loop_began, self._loop_start = time.time(), advance.done
         self._last = advance
 
@@ -81,7 +85,8 @@ class Working:
     def _tells(self, last: Advance) -> bool:
         """Whether the loop at work says how long the step takes."""
         whole = self.is_learner or self.expected_s is None
-        return whole and last.done >= SURE_SHARE * (last.total or 0)
+        start = self._loop_start
+        return whole and last.done - start >= SURE_SHARE * ((last.total or 0) - start)
 
     @property
     def state(self) -> StepState:

@@ -48,5 +48,6 @@ def test_a_killed_run_gives_no_sign_of_life(tiny: Tiny) -> None:
     os.kill(command.pid, signal.SIGKILL)
     command.communicate()
     shown = tiny("watch", tiny.result.folder, "--once").stdout
+    assert "  silent for " in shown.splitlines()[0]
     assert f"no sign of life from process {command.pid} on " in shown
     assert "rerun the recipe to resume if it was killed" in shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from io import StringIO
@@ -16,7 +17,7 @@ from rich.live import Live
 
 from crossmod import console as terminal
 from crossmod.commands import watch as command
-from crossmod.console.state import state_lines, state_screen
+from crossmod.console.state import fitted_screen, state_lines, state_screen
 from crossmod.errors import DataError, Interrupted
 from crossmod.progress import follow, looks, working
 from crossmod.progress.follow import Follower
@@ -71,6 +72,34 @@ def test_speed_and_time_left_follow_the_loop(clock: SimpleNamespace) -> None:
     assert one.left_s == 30.0
     one.advanced(advance(0, label="check"))  # another loop
     assert one.speed is None
+
+
+def test_a_resumed_loop_tells_its_time_left_by_what_it_has_done_since(
+    clock: SimpleNamespace,
+) -> None:
+    one = Working("train", "1/2", 300.0, True, began=clock.seconds)
+    one.advanced(advance(80))
+    clock.seconds += 10
+    assert one.left_s == 290.0
+    one.advanced(advance(81))
+    assert (one.speed, one.left_s) == (0.1, 190.0)
+    assert (one.state.done, one.state.total) == (81, 100)
+
+
+def test_the_bar_of_a_resumed_loop_does_not_count_steps_of_before(tmp_path: Path) -> None:
+    run, step = FakeRun(tmp_path), FakeStep("k")
+    shown = terminal.RunConsole()
+    shown.started(run, step)
+    now = SimpleNamespace(seconds=0.0)
+    shown.progress.get_time = lambda: now.seconds  # type: ignore[method-assign]
+    shown.advanced(advance(9, 10, "check"))
+    for done in (211, 221, 231):
+        now.seconds += 10
+        shown.advanced(advance(done, 400))
+    [bar] = shown.progress.tasks
+    assert (bar.completed, bar.total, bar.speed) == (231, 400, 1.0)
+    shown.left(step)
+    assert not shown.last
 
 
 def test_what_such_a_step_took_before_counts_until_the_loop_says_more(
@@ -268,8 +297,14 @@ def test_a_folder_below_a_run_names_the_run(
         with pytest.raises(DataError, match="part of a run") as error:
             read_state(folder)
         assert error.value.fix == f"name the folder of the run: {tmp_path}"
-    with pytest.raises(DataError, match="not a run folder"):
-        read_state(tmp_path / "misspelled")
+
+
+def test_a_run_that_has_just_been_started_may_be_watched_in_a_moment(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    for folder in (tmp_path / "runs", tmp_path / "not-yet"):
+        with pytest.raises(DataError, match="has not begun its first step") as error:
+            read_state(folder)
+        assert error.value.fix.startswith("try again in a moment if you have just started the run")
 
 
 def test_lines_for_a_log_say_all_in_one() -> None:
@@ -297,14 +332,56 @@ def screen(state: RunState, silent_s: float = 0.0) -> str:
 
 def test_a_screen_keeps_every_number_whole_in_80_columns(tmp_path: Path) -> None:
     write_state(tmp_path, STATE)
-    text = screen(read_state(tmp_path), silent_s=75.0)
+    text = screen(read_state(tmp_path))
     assert max(map(len, text.splitlines())) <= 80
     for part in (
         "[bold]Mine[/bold]  working, 1 min 40 s", "12/38 steps", "1 h 07 min left", "1500/3000",
         "4.14/s  6 min 02 s left", "loss 0.3123, agreement 0.8", "█▄▁ loss", "2/38 prepare-source",
-        "[red]a remark\\x1b[/red]", "no sign of life from process 42 on node7 for 1 min 15 s",
+        "[red]a remark\\x1b[/red]",
     ):  # fmt: skip
         assert part in text
+
+
+def test_a_silent_run_says_so_first_and_tells_neither_speed_nor_time_left() -> None:
+    text = screen(STATE, silent_s=111.0)
+    assert text.splitlines()[0] == "[bold]Mine[/bold]  silent for 1 min 51 s"
+    assert "no sign of life from process 42 on node7; rerun the recipe" in text
+    assert "1500/3000" in text
+    for part in ("working", "left", "/s"):
+        assert part not in text
+
+
+def test_lines_that_are_too_long_stay_within_their_indent() -> None:
+    words = " ".join(["word"] * 40)
+    values = {f"a-long-name-{n}": 0.5 for n in range(6)}
+    step = STATE.working[0].model_copy(update={"values": values, "curve": ()})
+    state = STATE.model_copy(update={"working": (step,), "notes": (words,)})
+    lines = screen(state, silent_s=75.0).splitlines()
+    starts = [line for line in lines if not line.startswith("  ")]
+    assert [line.split()[0] for line in starts] == ["[bold]Mine[/bold]", "▸"]
+    assert len(lines) > 9
+
+
+def test_old_notes_give_way_to_all_else_in_a_short_terminal() -> None:
+    notes = tuple(f"note {n}" for n in range(5))
+    state = STATE.model_copy(update={"working": STATE.working[:1], "notes": notes})
+    console = Console(width=80, height=10, color_system=None)
+    shown = drawn(fitted_screen(console, state, silent_s=75.0))
+    assert len(shown.splitlines()) == 10
+    assert "rerun the recipe" in shown
+    assert "█▄▁ loss" in shown
+    assert [note for note in notes if note in shown] == ["note 3", "note 4"]
+    assert drawn(fitted_screen(console, state.model_copy(update={"notes": ()}))) == screen(
+        state.model_copy(update={"notes": ()})
+    )
+    low = Console(width=80, height=5, color_system=None)
+    assert "note" not in drawn(fitted_screen(low, state))
+
+
+def test_a_screen_tells_no_negative_zero() -> None:
+    step = STATE.working[0].model_copy(update={"values": {"loss": -0.0}})
+    assert "loss 0\n" in re.sub(" *\n", "\n", screen(STATE.model_copy(update={"working": (step,)})))
+    assert terminal.number(-0.0004) == "0.000"
 
 
 def test_a_follower_tells_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -384,8 +461,8 @@ def test_lines_tell_when_a_run_falls_silent_and_when_it_speaks_again(
     lines = capsys.readouterr().out.splitlines()
     at_work = "31/38 train-augmented-fold-3"
     starts = [line.partition(";")[0] for line in lines if at_work in line or "no sign" in line]
-    silent = "no sign of life from process 42 on node7 for"
-    assert starts[1:3] == [f"{silent} 21 s", f"{silent} 1 min 21 s"]
+    silent = "no sign of life from process 42 on node7"
+    assert starts[1:3] == [f"silent for 21 s: {silent}", f"silent for 1 min 21 s: {silent}"]
     assert [at_work in line for line in starts] == [True, False, False, True]
 
 
@@ -405,7 +482,9 @@ def test_a_look_at_a_killed_run_says_that_it_is_silent(
 ) -> None:  # fmt: skip
     one = watched((), late, behind=behind)
     command.watch(one.folder, once=True)
-    assert f"no sign of life from process 42 on node7 {shown}; rerun" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"silent {shown}" in printed
+    assert "no sign of life from process 42 on node7; rerun" in printed
     assert one.second == seconds
 
 
