@@ -8,9 +8,9 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import TextIOWrapper
+from io import BufferedWriter, FileIO, TextIOWrapper
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,6 +26,9 @@ from crossmod.commands.view import view
 from crossmod.commands.watch import watch
 from crossmod.errors import CrossmodError, Interrupted, MachineError
 from crossmod.files.atomic import CANNOT_WRITE
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 app = typer.Typer(
     help="Teach a segmentation model a modality nobody has labeled.",
@@ -55,6 +58,8 @@ for one in [command for a in (app, new.app, data.app) for command in a.registere
     one.short_help = (one.callback.__doc__ or "").partition("\n")[0]  # else the list cuts it
 
 DEBUG = "CROSSMOD_TRACEBACK"
+ONLY_SHOW = ("watch",)
+"""Commands that end when nobody reads what they print: it is all they do, and they would go on."""
 GENERAL = ("--traceback", "--no-traceback")
 """Options of every command, which may stand before or behind it."""
 
@@ -69,6 +74,7 @@ def _tell_version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    ctx: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", is_eager=True, callback=_tell_version, help="Show the version."),
@@ -78,6 +84,8 @@ def options(
     """Options that every command takes."""
     if traceback:
         os.environ[DEBUG] = "1"
+    if ctx.invoked_subcommand not in ONLY_SHOW:
+        _outlive_readers()
 
 
 def main() -> None:
@@ -99,6 +107,37 @@ def main() -> None:
             "interrupted", fix="finished steps are kept; rerun the same command to resume"
         )
         _stop(interrupted, 5)
+
+
+class Unread(FileIO):
+    """An output that a program goes on without when its reader is gone, as behind `| head`."""
+
+    def write(self, content: Buffer) -> int:
+        """Write, to nowhere once the reader is gone."""
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return super().write(content)
+
+
+def _outlive_readers() -> None:
+    """Let commands store their results though nobody reads what they print."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream is not getattr(sys, f"__{name}__") or stream.isatty():
+            continue
+        stream.flush()
+        raw = Unread(stream.fileno(), "w", closefd=False)
+        lines = TextIOWrapper(
+            BufferedWriter(raw),
+            stream.encoding,
+            stream.errors,
+            line_buffering=stream.line_buffering,
+        )
+        setattr(sys, name, lines)
 
 
 def _general_first(arguments: list[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from pathlib import Path
 import forked
 import pytest
 from processor import children_seconds
-from program import SMOKE, Program
+from program import SMOKE, Program, Result
 
 import crossmod
 
@@ -30,6 +31,33 @@ def test_help_is_quick(program: Program) -> None:
     done = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True)
     heavy = {"matplotlib", "monai", "nibabel", "numpy", "pydantic", "scipy", "SimpleITK", "torch"}
     assert not heavy & set(done.stdout.decode().split())
+
+
+def unread(folder: Path, *arguments: str | Path) -> tuple[int, str]:
+    """The exit code of `crossmod` whose reader is gone, as behind `| head`, and its errors."""
+    read, written = os.pipe()
+    os.close(read)
+    command = [Path(sys.executable).parent / "crossmod", *arguments]
+    done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, text=True, cwd=folder)
+    os.close(written)
+    return done.returncode, done.stderr
+
+
+def test_commands_go_on_when_nobody_reads_what_they_print(program: Program, tmp_path: Path) -> None:
+    assert unread(tmp_path, "plugins") == (0, "")
+    assert unread(tmp_path, "schema") == (0, "")
+    assert unread(tmp_path, "new", "translator", "gray") == (0, "")
+    assert (tmp_path / "gray" / "pyproject.toml").exists()
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_prints(
+    after_smoke: Program, smoke: Result
+) -> None:
+    assert unread(after_smoke.folder, "run", SMOKE, "--out", smoke.folder) == (0, "")
+    assert smoke.events()[-1]["event"] != "started"
+    assert after_smoke("watch", smoke.folder).stdout.startswith("Smoke test  finished")
+    code, errors = unread(after_smoke.folder, "watch", smoke.folder)  # it would never end
+    assert (code, errors) == (1, "")
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["data"], ["data", "import"], ["evaluate"]])
