@@ -12,7 +12,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from crossmod.errors import DataError
+from crossmod.errors import DataError, PluginError
 
 Arrays: TypeAlias = Mapping[str, NDArray[np.generic]]
 """Arrays by name."""
@@ -67,12 +67,12 @@ class State(Arrays):
             notes: what to say of them.
 
         Raises:
-            DataError: the folder does not exist or holds no file.
+            PluginError: the folder does not exist or holds no file.
         """
         folder = Path(folder)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         if not files:
-            raise DataError("holds no file", where=str(folder), allowed="a folder with files")
+            raise PluginError("holds no file", where=str(folder), allowed="a folder with files")
         return cls(
             {
                 path.relative_to(folder).as_posix(): np.frombuffer(path.read_bytes(), np.uint8)
@@ -90,7 +90,7 @@ class State(Arrays):
             folder: made if missing; files of the same names are replaced.
 
         Raises:
-            DataError: an array is not the content of a file, or its name leaves the folder.
+            PluginError: an array is not the content of a file, or its name leaves the folder.
         """
         for name, array in self.items():
             parts = PurePosixPath(name).parts
@@ -100,9 +100,9 @@ class State(Arrays):
                 or parts[0] == "/"
                 or any(set(p) & ILLEGAL for p in parts)
             ):
-                raise DataError(f"cannot name a file: {name!r}", where=str(folder))
+                raise PluginError(f"cannot name a file: {name!r}", where=str(folder))
             if array.dtype != np.uint8 or array.ndim != 1:
-                raise DataError(f"'{name}' is not the content of a file", where=str(folder))
+                raise PluginError(f"'{name}' is not the content of a file", where=str(folder))
             path = Path(folder, *parts)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(array.tobytes())

@@ -232,7 +232,7 @@ class Maker:
         at = f"{where}, case {self.at}" if self.at else where
         package = self.task.step.package
         if isinstance(error, CrossmodError):
-            return _ours(error, at, line_in(error, package))
+            return _ours(error, at, self.task.step.who, line_in(error, package))
         if is_out_of_memory(error):
             return out_of_memory(error, where, self.at)
         if isinstance(error, OSError) and error.errno in (*TRANSIENT, *CANNOT_WRITE):
@@ -266,10 +266,16 @@ def killed_for_memory(task: Task, last: Advance | None, what: str) -> MachineErr
     return memory_short(place_of(task), last.item if last else "", held, what)
 
 
-def _ours(error: CrossmodError, where: str, line: str) -> CrossmodError:
+def _ours(error: CrossmodError, where: str, who: str, line: str) -> CrossmodError:
     """An error as one that other processes can read, and that says where it arose.
 
     A plugin may raise a class of its own, which is unknown elsewhere or is made in another way.
+
+    Args:
+        error: what was raised.
+        where: the step, its plugin and the case.
+        who: that plugin; empty if there is none.
+        line: the line of the plugin that the error came through; empty if there is none.
     """
     kinds = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
     kind = cast("type[CrossmodError]", next(kinds))
@@ -278,7 +284,8 @@ def _ours(error: CrossmodError, where: str, line: str) -> CrossmodError:
     )
     what = what or described(error)
     if kind is not Interrupted:  # its step is named where it is told
-        place = place or where
+        names_it = bool(place) and (not line or who in place)
+        place = place if names_it else ", ".join(filter(None, [where, place]))
     if kind is PluginError and line:
         what = f"{what}\n  {line}"
     return kind(what, where=place, allowed=allowed, fix=fix)

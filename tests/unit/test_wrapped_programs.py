@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from odd_plugin import Bench
+from odd_plugin import WHO, Bench
 
-from crossmod import Context, DataError, MachineError, PluginError, Prediction, State, Volume
+from crossmod import Context, MachineError, PluginError, Prediction, State, Volume
 from crossmod.cost.probe import FirstSteps
 from crossmod.errors import Interrupted
 from crossmod.run.execute import Maker
@@ -264,21 +265,35 @@ def test_a_folder_may_be_a_text(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no file"):
+    with pytest.raises(PluginError, match="holds no file"):
         State.from_folder(tmp_path)
+
+
+def test_a_program_that_leaves_no_file_fails_its_step_as_the_plugin_does(bench: Bench) -> None:
+    bench.offer("yield from volumes", "return State.from_folder(ctx.keep / 'model')")
+    message = bench.refused()
+    assert re.match(rf"step fit-odd, {WHO}, \S+/keep/model: holds no file\n", message)
+    assert "odd.py:8: return State.from_folder(ctx.keep / 'model')" in message
+
+
+def test_a_folder_where_no_program_can_work_is_told_with_step_and_plugin(bench: Bench) -> None:
+    bench.offer("yield from volumes", "ctx.run(['python'], cwd=ctx.keep / 'none')")
+    error = bench.run().error
+    assert isinstance(error, MachineError)
+    assert re.match(rf"step fit-odd, {WHO}, \S+/keep/none: python cannot be started", str(error))
 
 
 @pytest.mark.parametrize(
     "name", ["../out", "/out", "a/../../out", "c:out", "a\\..\\out", "", "a\0b"]
 )
 def test_a_name_does_not_leave_the_folder(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot name a file"):
+    with pytest.raises(PluginError, match="cannot name a file"):
         State({name: np.zeros(3, np.uint8)}).to_folder(tmp_path / "in")
     assert not list(tmp_path.rglob("*out*"))
 
 
 def test_an_array_that_is_no_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'weight' is not the content of a file"):
+    with pytest.raises(PluginError, match="'weight' is not the content of a file"):
         State({"weight": np.zeros(3, np.float32)}).to_folder(tmp_path)
 
 
