@@ -33,5 +33,6 @@ def view(
     for text in content.remarks:
         console.remark(text)
     console.out.print(f"{page}: open it in a browser, or the files in", markup=False)
-    for name, line in content.programs:
-        console.out.print(f"{name}:\n  {line}", markup=False, soft_wrap=True)
+    if content.files is not None:
+        for name, line in content.files.seen_from(Path.cwd()).commands():
+            console.out.print(f"{name}:\n  {line}", markup=False, soft_wrap=True)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from crossmod.data.slices import Upright
 from crossmod.data.volumes import Affine, FloatArray, LabelArray
 from crossmod.report.templates import render
+from crossmod.report.view_files import ViewFiles
 
 COLORS = ("#45c4ff", "#ff7ac8", "#7ee08a", "#ffa24d", "#b79bff", "#5fe3d6", "#ff6b6b", "#c8d94a")
 """Of label maps that machines drew; the reference has a color of its own."""
@@ -57,7 +58,7 @@ class ViewContent:
         images: of which one is seen at a time.
         maps: whose outlines are drawn over it.
         remarks: what is not shown and why, a line each.
-        programs: (program, command line) that opens the files of the case.
+        files: those of the case, for other viewers.
     """
 
     title: str
@@ -67,7 +68,7 @@ class ViewContent:
     images: Sequence[Shown]
     maps: Sequence[Shown]
     remarks: Sequence[str] = ()
-    programs: Sequence[tuple[str, str]] = ()
+    files: ViewFiles | None = None
 
 
 def colored(names: Iterable[str]) -> dict[str, str]:

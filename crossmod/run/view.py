@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shlex
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +30,7 @@ from crossmod.scores.table import DICE
 
 if TYPE_CHECKING:
     from crossmod.report.view import Shown, ViewContent
+    from crossmod.report.view_files import ViewFiles
 
 STEP = re.compile(r"(\d{2,})-(.+)")
 
@@ -85,10 +84,11 @@ def gather(run: Path, case: str, data: Path | None = None) -> ViewContent:
     maps = dict(found.maps())
     colors = colored(maps)
     last = next(reversed(maps), "")
-    drawn = [Shown(found.named(n), m, colors[n], n == last) for n, m in maps.items()]
+    drawn = [Shown(found.named(n, m), m, colors[n], n == last) for n, m in maps.items()]
     reference = found.reference()
     if reference is not None:
-        drawn.insert(0, Shown("reference", reference, REFERENCE_COLOR, chosen=True))
+        name = noted("reference", reference)
+        drawn.insert(0, Shown(name, reference, REFERENCE_COLOR, chosen=True))
     voxels = " x ".join(f"{size:g}" for size in found.grid.spacing_mm)
     return ViewContent(
         title=case,
@@ -99,7 +99,7 @@ def gather(run: Path, case: str, data: Path | None = None) -> ViewContent:
         images=list(found.images()),
         maps=drawn,
         remarks=found.remarks,
-        programs=list(found.programs()),
+        files=found.files(),
     )
 
 
@@ -233,11 +233,11 @@ class CaseOfRun:
             return labels
         return resample_labels(labels, given.affine, self.grid)
 
-    def named(self, step: str) -> str:
+    def named(self, step: str, labels: LabelArray) -> str:
         """How the page calls a step that drew a label map, with the Dice of its main class."""
         name = step.removeprefix("predict-").removesuffix(f"-{self.split}")
         dice = self._dice.get(name)
-        return name if dice is None else f"{name} (Dice {dice:.2f})"
+        return noted(name, labels, *([] if dice is None else [f"Dice {dice:.2f}"]))
 
     @cached_property
     def _dice(self) -> dict[str, float]:
@@ -252,38 +252,20 @@ class CaseOfRun:
             if (score.split, score.case, score.structure) == place
         }
 
-    def programs(self) -> Iterator[tuple[str, str]]:
-        """Command lines for viewers that are installed on many machines.
+    def files(self) -> ViewFiles:
+        """The images and label maps for other viewers.
 
         Predictions lie on the grid of the scan as it came, translations on that of the run.
         """
-        images, maps = self._files()
-        first, *others = map(str, images)
-        drawn = [str(path) for path in maps]
-        snap = ["itksnap", "-g", first, *(["-o", *others] if others else [])]
-        yield "ITK-SNAP", shlex.join([*snap, *(["-s", drawn[-1]] if drawn else [])])
-        given, outlined = json.dumps([first, *others]), json.dumps(drawn)
-        loads = f"[slicer.util.loadVolume(f) for f in {given}]"
-        masks = f"[slicer.util.loadSegmentation(f) for f in {outlined}]"
-        yield "3D Slicer", shlex.join(["Slicer", "--python-code", f"{loads}; {masks}"])
-        script = (
-            "import napari, nibabel; v = napari.Viewer();"
-            " [v.add_image(n.get_fdata(), affine=n.affine)"
-            f" for n in map(nibabel.load, {given})];"
-            " [v.add_labels(n.get_fdata().astype(int), affine=n.affine)"
-            f" for n in map(nibabel.load, {outlined})]; napari.run()"
-        )
-        yield "napari", shlex.join(["python", "-c", script])
+        from crossmod.report.view_files import ViewFiles
 
-    def _files(self) -> tuple[list[Path], list[Path]]:
-        """The images and label maps for other viewers, on one grid."""
         case = self.prepared.case
         made = [one.image.absolute() for _, one in self.made()]
         if self.split == "source":
             labels = [self.prepared.labels.absolute()] if self.prepared.labels else []
-            return [self.prepared.image.absolute(), *made], labels
+            return ViewFiles([self.prepared.image.absolute(), *made], labels)
         drawn = [label_map(folder, case).absolute() for folder in self.steps.values()]
-        return [self._scan()], [path for path in drawn if path.is_file()]
+        return ViewFiles([self._scan()], [path for path in drawn if path.is_file()])
 
     def _scan(self) -> Path:
         """The scan as it came; below `DATA` where nobody knows where it lies."""
@@ -297,6 +279,12 @@ class CaseOfRun:
             )
         self.remarks.append(f"In the command lines, {DATA} stands for the data folder of the run.")
         return references_of(DATA, pattern, [case])[case]
+
+
+def noted(name: str, labels: LabelArray, *notes: str) -> str:
+    """A name with notes; whether there is no outline to see is one of them."""
+    notes = notes if labels.any() else ("empty", *notes)
+    return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def _steps(run: Path) -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 import subprocess
@@ -32,8 +33,10 @@ def test_a_scan_of_the_target_has_its_outlines(undisturbed: Tiny) -> None:
     run = undisturbed.result.folder
     content = gather(run, a_case(run, "prepare-validation"))
     assert [one.name for one in content.images] == ["scan"]
-    names = [re.sub(r" \(Dice .*\)", "", one.name) for one in content.maps]
+    names = [re.sub(r" \(.*\)", "", one.name) for one in content.maps]
     assert names == ["reference", "augmented", "round-1"]
+    for one in content.maps:
+        assert ("empty" in one.name) == (not one.data.any())
     assert [one.chosen for one in content.maps] == [True, False, True]
     [reference] = [one for one in content.maps if one.name == "reference"]
     assert {*np.unique(reference.data)} == {0, *content.classes.values()}
@@ -53,11 +56,18 @@ def test_command_lines_name_files_that_exist(undisturbed: Tiny) -> None:
     run = undisturbed.result.folder
     for step in ("prepare-source", "prepare-target", "prepare-validation"):
         content = gather(run, a_case(run, step))
-        assert [name for name, _ in content.programs] == ["ITK-SNAP", "3D Slicer", "napari"]
-        files = re.findall(r"[\w/.+-]+\.nii(?:\.gz)?", content.programs[0][1])
-        shapes = {nibabel.load(file).shape for file in files}
-        assert len(files) >= 2
+        commands = dict(content.files.commands())
+        snap, slicer, napari = commands.values()
+        assert [name.partition(" (")[0] for name in commands] == ["ITK-SNAP", "3D Slicer", "napari"]
+        images, _, maps = (part.split() for part in snap[len("itksnap -g ") :].partition(" -s "))
+        images = [file for file in images if file != "-o"]
+        shapes = {nibabel.load(file).shape for file in (*images, *maps)}
+        assert len(maps) == (1 if step == "prepare-source" else 2)
         assert len(shapes) == 1  # ITK-SNAP opens outlines on the grid of the scan only
+        for line in (slicer, napari):
+            assert json.dumps(images) in line
+            [pattern] = re.findall(r'glob\((?:abspath\()?"(.*?)"', line)
+            assert sorted(map(str, Path("/").glob(pattern.removeprefix("/")))) == maps[::-1]
 
 
 def test_what_cannot_be_shown_is_said(copied: Tiny, tmp_path: Path) -> None:
@@ -104,8 +114,9 @@ def test_command_lines_name_no_file_of_another_data_folder(
 ) -> None:
     run = undisturbed.result.folder
     content = gather(run, a_case(run, "prepare-validation"), tmp_path)
-    assert str(tmp_path) not in str(content.programs)
-    assert "-g DIR/" in content.programs[0][1]
+    commands = [line for _, line in content.files.commands()]
+    assert str(tmp_path) not in str(commands)
+    assert "-g DIR/" in commands[0]
     reference, scan, stands = content.remarks
     assert "The reference is not shown" in reference
     assert f"{tmp_path}/" in scan
@@ -132,7 +143,9 @@ def test_the_terminal_says_what_is_left_out(copied: Tiny, tmp_path: Path) -> Non
     case = a_case(run, "prepare-validation")
     shown = copied("view", run, case, "--data", tmp_path).stdout
     assert "The reference is not shown" in shown
-    assert "ITK-SNAP" in shown
+    assert "  itksnap -g DIR/" in shown
+    assert f" -s {run.relative_to(copied.folder)}/" in shown  # where the command was called
+    assert str(run) not in shown
     refused = copied("view", run, case, "--data", tmp_path / "none", code=3).stderr
     assert "does not exist" in refused
 
@@ -143,7 +156,7 @@ def in_browser(page: Path, folder: Path) -> str:
     for attempt in range(5):
         done = subprocess.run(
             [
-                BROWSER, "--headless", "--no-sandbox", "--disable-gpu",
+                BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--window-size=1280,800",
                 f"--user-data-dir={folder / str(attempt)}",
                 "--virtual-time-budget=20000", "--dump-dom", page.as_uri(),
             ],
@@ -209,3 +222,25 @@ def test_a_user_moves_through_the_page(page: Path, tmp_path: Path) -> None:
     dom = in_browser(used, tmp_path)
     assert here(dom) == ["-20.0, -3.0, 16.0 mm (RAS+)", f"intensity {1 - IMAGE[20, 3, 8]:.2f}"]
     assert re.findall(r'<output id="axial-number">(.*?)</output>', dom) == ["9 / 12"]
+
+
+PLACES = """<script>
+new MutationObserver((_, observer) => {
+  observer.disconnect();
+  const boxes = ["axial", "coronal", "sagittal"].map((name) =>
+    document.getElementById(name).getBoundingClientRect());
+  document.body.dataset.places = boxes.flatMap((box) => [box.left, box.right]).map(Math.round);
+}).observe(document.body, { attributeFilter: ["data-ready"] });
+</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_planes_leave_no_corner_of_the_window_blank(page: Path, tmp_path: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("</body>", f"{PLACES}</body>")
+    measured = tmp_path / "measured.html"
+    measured.write_text(text, encoding="utf-8")
+    [found] = re.findall(r'data-places="(.*?)"', in_browser(measured, tmp_path))
+    left, right, *others = map(int, found.split(","))
+    assert others[:2] == others[2:]  # one below the other
+    assert right < others[0]  # beside the axial plane, which is larger
+    assert right - left > 1.9 * (others[1] - others[0])

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+import shlex
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 
 from crossmod.report.view import Shown, ViewContent, write_view
+from crossmod.report.view_files import ViewFiles
+from crossmod.run.view import noted
 
 SHAPE = (3, 4, 5)
 TURNS = [(axes, signs) for axes in permutations(range(3)) for signs in ((1, 1, 1), (-1, 1, -1))]
@@ -40,7 +43,7 @@ def page(folder: Path, affine: np.ndarray, **changes: Any) -> str:
         "classes": {"tumor": 1, "cochlea": 2},
         "images": [Shown("scan", image, chosen=True), Shown("fake", image * 2)],
         "maps": [Shown("reference", labels, "#f4e04d", chosen=True)],
-        "programs": [("ITK-SNAP", "itksnap -g 'a b.nii'")],
+        "files": ViewFiles([Path("a b.nii")], []),
         **changes,
     }
     write_view(folder / "page.html", ViewContent(**content))
@@ -89,6 +92,34 @@ def test_the_page_is_alone(tmp_path: Path) -> None:
     assert "default-src 'none'" in text
     assert "case_&lt;/script&gt;&lt;b&gt;7" in text
     assert text.count("</script>") == 2
+
+
+def test_command_lines_keep_odd_names_whole(tmp_path: Path) -> None:
+    run = tmp_path / "my [run]"
+    maps = [run / f"0{n}-predict" / "labels" / "it's.nii.gz" for n in (1, 2)]
+    for file in maps:
+        file.parent.mkdir(parents=True)
+        file.touch()
+    files = ViewFiles([tmp_path / "a b.nii"], maps).seen_from(tmp_path)
+    (name, snap), *others = files.commands()
+    assert name == "ITK-SNAP (before 4.2, it opens the outlines of the last stage only)"
+    assert shlex.split(snap) == [
+        "itksnap", "-g", "a b.nii", "-s",
+        "my [run]/02-predict/labels/it's.nii.gz", "my [run]/01-predict/labels/it's.nii.gz",
+    ]  # fmt: skip
+    for _, line in others:
+        code = shlex.split(line)[2]
+        compile(code, "command", "exec")
+        [pattern] = re.findall(r'glob\((?:abspath\()?"(.*?)"', code)
+        assert sorted(tmp_path.glob(pattern)) == maps
+
+
+def test_a_label_map_without_outlines_is_noted() -> None:
+    empty, full = np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.uint8)
+    assert noted("round-1", empty, "Dice 0.00") == "round-1 (empty, Dice 0.00)"
+    assert noted("reference", empty) == "reference (empty)"
+    assert noted("round-1", full, "Dice 0.90") == "round-1 (Dice 0.90)"
+    assert noted("reference", full) == "reference"
 
 
 def test_a_page_needs_an_image(tmp_path: Path) -> None:
