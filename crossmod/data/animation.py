@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class Animation:
         cases: whose volumes it shows, from left to right.
     """
 
-    gif: bytes
+    gif: bytes = field(repr=False)
     cases: tuple[str, ...]
 
     def save(self, path: str | Path) -> None:

@@ -9,14 +9,14 @@ from importlib import import_module
 from pathlib import Path
 from threading import Thread
 
-from crossmod.errors import DataError
+from crossmod.errors import DataError, listed
 from crossmod.files.outputs import Inputs, Outputs
 from crossmod.intake import ScanFile, find_scan_files
 from crossmod.intake.dicom import require_extra
 from crossmod.intake.find import PREDICT
 from crossmod.model.behind import Behind
 from crossmod.model.context import prediction_context
-from crossmod.model.label_maps import CONFIDENCE, LabelMaps, Layout, Naming, Predicted
+from crossmod.model.label_maps import CONFIDENCE, ENDINGS, LabelMaps, Layout, Naming, Predicted
 from crossmod.model.load import Model, load_model
 from crossmod.model.predict import Found, Outlined, predict
 from crossmod.model.queue import Failed, Listed, Queue, Source
@@ -65,12 +65,14 @@ def predict_files(
 
     Raises:
         DataError: names every path that is not a scan and every file in the way, before any work;
-            or the model folder is damaged.
+            there are no scans, or the model folder is damaged.
         PluginError: the model's plugin is not installed.
         MachineError: the device does not exist, the extra `dicom` is not installed, or a file
             cannot be written.
     """
     naming = _naming(name, layout)
+    if not scans:
+        raise DataError("names no scan", where="scans", allowed="files or folders, at least one")
     found = find_scan_files(scans, ending, series, lambda text: tell(f"note: {text}"))
     if layout == "dicom-seg":
         _require_dicom(found)
@@ -155,6 +157,10 @@ def names_each_case(name: str) -> bool:
 def _naming(name: str, layout: Layout) -> Naming:
     if not names_each_case(name):
         raise DataError(f"'{name}' is not a file name with {{case}} in it", where="name")
+    if layout not in ENDINGS:
+        raise DataError(
+            f"{layout!r:.80} cannot be written", where="layout", allowed=listed([*ENDINGS])
+        )
     return Naming(name, layout)
 
 
@@ -163,7 +169,7 @@ def _require_dicom(scans: Sequence[ScanFile]) -> None:
     others = [str(scan.path) for scan in scans if not scan.is_dicom]
     if others:
         raise DataError(
-            "\n".join(["--format dicom-seg needs folders of DICOM files; these are not:", *others]),
+            "\n".join(["dicom-seg needs folders of DICOM files; these are not:", *others]),
             fix="name folders of DICOM files, or leave the format at nifti",
         )
     require_extra("seg")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +13,9 @@ from pydantic import ValidationError
 
 from crossmod.data.classes import Classes
 from crossmod.data.state import State, parse_state
-from crossmod.errors import DataError, PluginError, reading
+from crossmod.errors import DataError, PluginError, counted, reading
 from crossmod.files.digests import digest_of_bytes
+from crossmod.model.arguments import as_path, naming_arguments
 from crossmod.model.ensemble import Ensemble
 from crossmod.model.facts import (
     MODEL_FILE,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from crossmod.model.predict import Outlined
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A model ready to predict.
 
@@ -71,8 +72,8 @@ class Model:
                 the patient's right, front and head; for other axes pass the affine.
             affine: of an array instead, ``(4, 4)`` voxel -> RAS+ mm.
             series: which series of a folder of DICOM files.
-            device: "auto", "cpu", "cuda" or "cuda:n".
-            precision: "auto", "fp32", "bf16" or "fp16".
+            device: "auto" (a GPU, if available), "cpu", "cuda" or "cuda:n".
+            precision: "auto" (the fastest that the device supports), "fp32", "bf16" or "fp16".
 
         Returns:
             ``labels``, uint8 ``(I, J, K)`` on the grid of the scan with the values that the
@@ -85,7 +86,8 @@ class Model:
         """
         from crossmod.model.alone import outline_alone
 
-        return outline_alone(self, scan, spacing_mm, affine, series, device, precision)
+        with naming_arguments():
+            return outline_alone(self, scan, spacing_mm, affine, series, device, precision)
 
     def predict_files(
         self, scans: str | Path | Sequence[str | Path], out: str | Path, **settings: Any
@@ -95,16 +97,42 @@ class Model:
         Args:
             scans: one or several image files, folders of them, or folders of DICOM files.
             out: the folder to write.
-            settings: those of `crossmod.model.label_files.predict_files`, which are the options of
-                `crossmod predict`.
+            settings: ``device`` and ``precision`` as in `predict`; ``ending``, ``series``, ``name``
+                and ``overwrite`` as the options of `crossmod predict`; ``layout`` as its
+                ``--format``.
 
         Raises:
-            CrossmodError: as `crossmod.model.label_files.predict_files`.
+            DataError: names every path that is not a scan and every file in the way, before any
+                work; or there are no scans.
+            MachineError: the device does not exist, or a file cannot be written.
         """
         from crossmod.model.label_files import predict_files
 
-        several = [scans] if isinstance(scans, str | Path) else scans
-        return predict_files(self, [Path(one) for one in several], Path(out), **settings)
+        several = scans if isinstance(scans, Iterable) and not isinstance(scans, str) else [scans]
+        paths = [as_path(one, "scans") for one in several]
+        with naming_arguments():
+            return predict_files(self, paths, as_path(out, "out"), **settings)
+
+    def __repr__(self) -> str:
+        facts, folds = self.facts, counted(len(self.states), "fold")
+        return f"<Model {facts.title!r}, stage {facts.stage}, {folds}: {', '.join(facts.classes)}>"
+
+    def _repr_html_(self) -> str:
+        from markupsafe import Markup
+
+        from crossmod.data.shown import facts_html
+
+        facts = self.facts
+        rows = {
+            "stage": facts.stage,
+            "plugin": _who(facts.segmenter),
+            "folds": str(len(self.states)),
+            "classes": ", ".join(facts.classes),
+            "calibrated": "yes" if facts.calibration else "no",
+            "folder": str(self.folder),
+            "note": "; ".join(self.remarks),
+        }
+        return str(Markup("<b>{}</b>").format(facts.title) + facts_html(rows))
 
 
 def load_model(folder: str | Path) -> Model:
@@ -117,8 +145,12 @@ def load_model(folder: str | Path) -> Model:
         DataError: it is not a model folder, has another format, or weights are missing or damaged.
         PluginError: the plugin is not installed, or cannot use the options of the model.
     """
-    folder = Path(folder)
+    folder = as_path(folder, "folder")
     if not (folder / MODEL_FILE).is_file():
+        if folder.is_file() and (folder.parent / MODEL_FILE).is_file():
+            raise DataError(
+                "is a file of a model folder", where=str(folder), fix=f"name {folder.parent}"
+            )
         raise DataError(
             f"is not a model folder: it has no {MODEL_FILE}",
             where=str(folder),

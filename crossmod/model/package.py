@@ -147,7 +147,7 @@ def finished_run(run: Path) -> RunFacts:
     raise DataError(
         f"is not the folder of a finished run: it has no {RUN_FILE}",
         where=str(run),
-        fix="rerun the same recipe into it; finished steps are kept",
+        fix="wait for its end, or rerun the same recipe into it; finished steps are kept",
     )
 
 

@@ -393,6 +393,24 @@ def test_models_that_could_not_end_well_are_refused(
     assert said in str(caught.value)
 
 
+def test_a_model_is_shown_in_short_and_never_its_weights(tmp_path: Path) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    assert repr(model) == f"<Model {model.facts.title!r}, stage round-1, 2 folds: tumor>"
+    html = model._repr_html_()
+    assert str(tmp_path / "model") in html
+    assert len(html) < 1500
+
+
+def test_a_file_of_a_model_folder_leads_to_the_folder(tmp_path: Path) -> None:
+    package(a_run(tmp_path / "run"), tmp_path / "model")
+    with pytest.raises(DataError, match="is a file of a model folder") as caught:
+        load_model(tmp_path / "model" / MODEL_FILE)
+    assert caught.value.fix == f"name {tmp_path / 'model'}"
+    with pytest.raises(DataError, match="None is not a path"):
+        load_model(None)  # type: ignore[arg-type]
+
+
 def test_what_is_no_model_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a model folder"):
         load_model(tmp_path)

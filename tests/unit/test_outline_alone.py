@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from test_model import Level, _level, a_run, a_scan, offer  # noqa: F401  # the plugin "level"
@@ -124,3 +125,57 @@ def test_what_is_no_array_is_refused(model: Model, scan: Any) -> None:
         model.predict(scan, SPACING_MM)
     assert caught.value.where == alone.IN_MEMORY
     assert caught.value.allowed == "real numbers (I, J, K)"
+
+
+@pytest.mark.parametrize(
+    ("geometry", "what"),
+    [
+        ({"spacing_mm": (1000, 1, 1)}, r"spacing_mm is \(1000, 1, 1\)"),
+        ({"affine": np.diag([1, 60, 1, 1])}, r"says that voxels are \(1, 60, 1\)"),
+        ({"spacing_mm": (0.01, 0.01, 0.01)}, "the scan is 0.12 mm long"),
+        ({"affine": [[1, 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]}, "not perpendicular"),
+    ],
+)
+def test_voxels_of_no_scan_are_refused_as_those_of_files(
+    model: Model, geometry: dict[str, Any], what: str
+) -> None:
+    with pytest.raises(DataError, match=what) as caught:
+        model.predict(SCAN, **geometry)
+    assert caught.value.allowed
+
+
+def test_an_image_of_nibabel_is_told_how_to_pass_it(model: Model) -> None:
+    image = nibabel.Nifti1Image(SCAN, np.eye(4))
+    with pytest.raises(DataError, match="is an image of nibabel") as caught:
+        model.predict(image)
+    assert "np.asarray(image.dataobj), affine=image.affine" in caught.value.fix
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_voxels_that_are_no_numbers_are_replaced_in_the_array(model: Model, bad: float) -> None:
+    scan = SCAN.copy()
+    scan[0, 0, 0] = bad
+    with pytest.raises(DataError, match="1 of 480 are NaN or infinite") as caught:
+        model.predict(scan, SPACING_MM)
+    assert caught.value.fix == alone.ZEROED
+
+
+def test_both_spacing_and_affine_are_one_too_many(model: Model) -> None:
+    with pytest.raises(DataError, match="has both spacing_mm and affine") as caught:
+        model.predict(SCAN, SPACING_MM, affine=np.eye(4))
+    assert "leave out spacing_mm" in caught.value.fix
+
+
+def test_what_is_asked_in_vain_of_files_names_the_argument(model: Model, tmp_path: Path) -> None:
+    scan = a_scan(tmp_path / "scans", "a").path
+    model.predict_files(scan, tmp_path / "out", device="cpu").require()
+    for scans, settings, what in [
+        ([], {}, "scans: names no scan"),
+        ([scan, None], {}, "scans: None is not a path"),
+        ([scan], {"layout": "png"}, "layout: 'png' cannot be written"),
+        ([scan], {"device": "tpu", "overwrite": True}, "\ndevice tpu: "),
+        ([scan], {}, "or pass overwrite=True"),
+    ]:
+        with pytest.raises(CrossmodError) as caught:
+            model.predict_files(scans, tmp_path / "out", **settings)  # type: ignore[arg-type]
+        assert what in f"\n{caught.value}"
