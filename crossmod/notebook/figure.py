@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from crossmod.data.curves import Curve
@@ -40,7 +40,7 @@ class Curves:
     """
 
     step: str
-    curves: Mapping[str, Curve]
+    curves: Mapping[str, Curve] = field(repr=False)
 
     def _repr_html_(self) -> str:
         from crossmod.report.training import trainings_of

@@ -12,10 +12,13 @@ from typing import Any
 from crossmod.errors import DataError, listed
 from crossmod.files.figures import FIGURES
 from crossmod.files.ledger import owner_of
+from crossmod.model.arguments import as_path
 from crossmod.model.facts import LOCK_FILE, RUN_FILE
 from crossmod.model.load import Model, load_model
 from crossmod.model.package import package, read_lock
+from crossmod.notebook.attempt import State, last_told, state_of
 from crossmod.notebook.figure import Figure
+from crossmod.notebook.finished import step_name, steps_of_finished
 from crossmod.notebook.steps import OpenStep
 from crossmod.notebook.tables import rows_of, table
 from crossmod.run.folder import EVENTS, NUMBERED
@@ -40,18 +43,40 @@ class OpenRun:
 
     @property
     def finished(self) -> bool:
-        """Whether all of it ended."""
+        """Whether it holds the results of a run to its end; the last attempt may be a later one."""
         return all((one.folder / RUN_FILE).is_file() for one in self._each())
 
     @property
+    def state(self) -> State:
+        """How the last attempt is doing, or how it ended.
+
+        "running", "finished", "failed", "interrupted", or "unfinished" where it was killed. As long
+        as it has not ended, it takes some seconds to see whether it still works. Results of a run
+        that `finished` stay in the folder until another one does.
+        """
+        found = state_of(self.folder)
+        if self.finished:
+            return found or "finished"
+        return "unfinished" if found in (None, "finished") else found
+
+    @property
+    def error(self) -> str:
+        """Why the last attempt failed; empty where it did not."""
+        told = last_told(self.folder)
+        return told.error if told else ""
+
+    @property
     def title(self) -> str:
-        """The title of the recipe; the name of the folder until the run has ended.
+        """The title of the recipe that finished or, until one did, of the last attempt.
 
         Raises:
             DataError: the recipe in the folder is damaged.
         """
         lock = self._each()[0].folder / LOCK_FILE
-        return read_lock(lock)[1].title if lock.is_file() else self.folder.name
+        if lock.is_file():
+            return read_lock(lock)[1].title
+        told = last_told(self.folder)
+        return told.title if told else self.folder.name
 
     @property
     def report(self) -> Path:
@@ -90,12 +115,12 @@ class OpenRun:
         file = self.folder / f"{name}.csv"
         if not file.is_file():
             there = [path.stem for path in sorted(self.folder.glob("*.csv"))]
-            raise _missing(self.folder, f"has no table '{name}'", there, finished=self.finished)
+            raise self._missing(f"has no table '{name}'", there)
         return rows_of(file)
 
     @property
     def steps(self) -> list[str]:
-        """The names of the steps that are there, in order."""
+        """The names of the steps that are there, in order; of a run that finished, its own."""
         return list(self._folders)
 
     def step(self, name: str) -> OpenStep:
@@ -108,9 +133,13 @@ class OpenRun:
             one for one in self.steps if one.endswith(f"-{name}")
         ]
         if len(found) != 1:
-            what = "fits several steps" if found else "is not a step of this run"
-            all_known = bool(found) or self.finished
-            raise _missing(self.folder, f"'{name}' {what}", found or self.steps, finished=all_known)
+            if found:
+                raise DataError(
+                    f"'{name}' fits several steps",
+                    where=str(self.folder),
+                    allowed=", ".join(found),
+                )
+            raise self._missing(f"'{name}' is not a step of this run", self.steps)
         return OpenStep(found[0], self._folders[found[0]])
 
     @property
@@ -125,9 +154,7 @@ class OpenRun:
             DataError: the report has no such chart.
         """
         if name not in self.figures:
-            raise _missing(
-                self.folder, f"has no figure '{name}'", self.figures, finished=self.finished
-            )
+            raise self._missing(f"has no figure '{name}'", self.figures)
         return Figure(name, self.folder / FIGURES / f"{name}.svg")
 
     def model(self, stage: str | None = None) -> Model:
@@ -139,6 +166,10 @@ class OpenRun:
         Raises:
             DataError: the run has not ended, has no such stage or is damaged.
         """
+        if self.runs:
+            raise _several(self)
+        if not self.finished:
+            raise self._missing("has no model yet")
         with TemporaryDirectory() as folder:
             package(self.folder, Path(folder) / "model", stage)
             return replace(load_model(Path(folder) / "model"), folder=self.folder)
@@ -147,8 +178,22 @@ class OpenRun:
     def _folders(self) -> dict[str, Path]:
         if self.runs:
             raise _several(self)
-        found = sorted(path for path in self.folder.iterdir() if NUMBERED.fullmatch(path.name))
-        return {path.name.partition("-")[2]: path for path in found}
+        there = (path for path in self.folder.iterdir() if NUMBERED.fullmatch(path.name))
+        found = sorted(there, key=lambda path: int(path.name.partition("-")[0]))
+        told = last_told(self.folder)
+        if self.finished and told and told.state != "finished":
+            found = steps_of_finished(self.folder, found)
+        return {step_name(path): path for path in found}
+
+    def _missing(self, what: str, allowed: Sequence[str] = ()) -> DataError:
+        why, _, _ = self.error.partition("\n")
+        fixes: dict[State, str] = {
+            "finished": "",
+            "running": f"the run is at work; `crossmod watch {self.folder}` shows how far it is",
+            "failed": f"the last attempt failed: {why}",
+        }
+        fix = fixes.get(self.state, "the run has not ended; rerun its recipe to resume it")
+        return DataError(what, where=str(self.folder), allowed=", ".join(allowed), fix=fix)
 
     def _each(self) -> Sequence[OpenRun]:
         return list(self.runs.values()) or [self]
@@ -168,7 +213,7 @@ def open_run(folder: str | Path) -> OpenRun:
     Raises:
         DataError: it is not a run folder.
     """
-    opened = OpenRun(Path(folder))
+    opened = OpenRun(as_path(folder, "folder"))
     if (opened.folder / EVENTS).is_file() or opened.runs:
         return opened
     if others := _runs_in(opened.folder):
@@ -177,6 +222,10 @@ def open_run(folder: str | Path) -> OpenRun:
             where=str(folder),
             allowed=listed([str(path) for path in others], most=20),
             fix="open one of these",
+        )
+    if opened.folder.is_file() and (opened.folder.parent / EVENTS).is_file():
+        raise DataError(
+            "is a file of a run folder", where=str(folder), fix=f"name {opened.folder.parent}"
         )
     raise DataError(
         f"is not a run folder: it has no {EVENTS}",
@@ -194,8 +243,3 @@ def _several(run: OpenRun) -> DataError:
         "holds several runs", where=str(run.folder), allowed=", ".join(run.runs),
         fix="choose one, as in run.runs[NAME]",
     )  # fmt: skip
-
-
-def _missing(folder: Path, what: str, allowed: Sequence[str], *, finished: bool) -> DataError:
-    fix = "" if finished else "the run has not ended; rerun its recipe to resume it"
-    return DataError(what, where=str(folder), allowed=", ".join(allowed), fix=fix)

@@ -19,13 +19,19 @@ def written(settings: Mapping[str, Any]) -> list[str]:
         settings: key -> text, number, boolean, path, or an array, list or dictionary of these.
 
     Raises:
-        RecipeError: a value is of another type; names the key.
+        RecipeError: a value is of another type, and names the key; or it is no dictionary.
 
     Example:
         >>> written({"segment.folds": np.int64(2), "translate.gan.fit_on": {"center": "etz"}})
         ['segment.folds=2', 'translate.gan.fit_on={center = "etz"}']
     """
-    return [f"{key}={_toml(_plain(value, key))}" for key, value in settings.items()]
+    if not isinstance(settings, Mapping):
+        raise RecipeError(
+            f"{settings!r:.80} is not a dictionary",
+            where="set",
+            allowed='changes of the recipe, as in {"segment.folds": 2}',
+        )
+    return [f"{_name(key, 'set')}={_toml(_plain(value, key))}" for key, value in settings.items()]
 
 
 def _toml(value: Any) -> str:

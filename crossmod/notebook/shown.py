@@ -14,6 +14,9 @@ from crossmod.scores.table import reported
 def run_html(run: OpenRun) -> str:
     """What a run is, and the mean of each metric for each of its segmenters."""
     facts = {"run": str(run.folder), "finished": "yes" if run.finished else "no"}
+    if (state := run.state) != "finished":
+        earlier = "; these are results of an earlier run" if run.finished else ""
+        facts |= {"last attempt": f"{state}{earlier}", "error": run.error}
     if run.runs:
         facts["runs"] = ", ".join(run.runs)
     else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from crossmod.data.cohorts import Case, Cohort
 from crossmod.data.curves import LOG, curves_of, read_rows
-from crossmod.errors import DataError, MachineError
+from crossmod.errors import DataError, MachineError, with_extra
 from crossmod.files.atomic import MANIFEST, read_manifest
 from crossmod.notebook.damage import naming
 from crossmod.notebook.figure import Curves
@@ -98,7 +98,7 @@ class OpenStep:
             torchio = import_module("torchio")
         except ImportError as error:
             raise MachineError(
-                "subjects need TorchIO, which is not installed", fix="pip install torchio"
+                "subjects need TorchIO, which is not installed", fix=with_extra("notebook")
             ) from error
         return [_subject(torchio, case) for case in cohort.cases]
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import crossmod
 from crossmod import RecipeError
 from crossmod.notebook.settings import written
 from crossmod.recipe.load import load
@@ -73,6 +74,14 @@ def test_a_value_of_no_recipe_names_its_key(settings: dict[str, Any], where: str
     assert caught.value.allowed
 
 
+@pytest.mark.parametrize("settings", [["segment.folds=2"], "segment.folds=2", {3: 1}])
+def test_settings_are_a_dictionary_of_texts(settings: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
+        written(settings)
+    assert caught.value.where == "set"
+    assert caught.value.allowed
+
+
 def test_tables_and_lists_of_tables_are_set() -> None:
     settings = {
         "segment": {"folds": np.int64(2)},
@@ -84,3 +93,18 @@ def test_tables_and_lists_of_tables_are_set() -> None:
     assert checked.document.tables["data"]["classes"] == {"tumor": [1, 2], "cochlea": 3}
     groups = checked.document.tables["augment"]["tumors"]["groups"]
     assert groups == [{"name": "all", "factors": [0.5, 0.6]}]
+
+
+def test_errors_of_a_run_name_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    calls: list[tuple[dict[str, Any], str]] = [
+        ({"workers": "two"}, "workers: local.workers: "),
+        ({"out": "file"}, "name a folder with `out`"),
+        ({"set": {"segment.folds": "two"}}, "\nset segment.folds: "),
+    ]
+    for arguments, what in calls:
+        with pytest.raises(crossmod.CrossmodError) as caught:
+            crossmod.run("smoke", quiet=True, **arguments)  # type: ignore[operator]
+        assert what in str(caught.value)
+        assert "--" not in str(caught.value)

@@ -1,0 +1,43 @@
+"""The last attempt to run what is in a run folder, as `crossmod watch` tells of it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from crossmod.errors import DataError
+from crossmod.progress.looks import looks
+from crossmod.progress.state import RunState, read_state
+
+State = Literal["running", "finished", "failed", "interrupted", "unfinished"]
+"""Of an attempt; unfinished where it was killed, or nothing is told of it."""
+
+
+def last_told(folder: Path) -> RunState | None:
+    """What the last attempt told last; None where it told nothing that can be read."""
+    place = _place(folder)
+    return read_state(place) if place else None
+
+
+def state_of(folder: Path) -> State | None:
+    """How the last attempt is doing, or how it ended; None where it told nothing.
+
+    Whether an attempt without an end still works takes some seconds to see.
+    """
+    place = _place(folder)
+    if place is None:
+        return None
+    look = next(look for look in looks(place) if look.is_sure)
+    if look.state.state == "working":
+        return "unfinished" if look.silent_s else "running"
+    return look.state.state
+
+
+def _place(folder: Path) -> Path | None:
+    """The folder itself, or that of the run of which it is a variant or seed."""
+    for place in (folder, folder.absolute().parent):
+        with suppress(DataError):
+            read_state(place)
+            return place
+    return None
