@@ -71,6 +71,7 @@ def test_subjects_are_those_of_torchio(tmp_path: Path) -> None:
     [subject] = OpenStep("prepare", tmp_path).subjects()
     assert isinstance(subject, torchio.Subject)
     assert subject.patient == "p"
+    assert "<img" in subject._repr_html_()  # its colors come with the extra `notebook`
     np.testing.assert_allclose(subject.image.data.numpy(), image, atol=1e-3)
     np.testing.assert_array_equal(subject.labels.data.numpy()[0], labels)
     np.testing.assert_allclose(subject.image.affine, affine)
