@@ -17,7 +17,14 @@ from crossmod.intake.survey import require_none
 from crossmod.recipe.load import load_all
 from crossmod.recipe.model import Recipe
 from crossmod.recipe.names import find_recipe
-from crossmod.run.data import check_data, find_data, inputs_of, reading_of, survey_data
+from crossmod.run.data import (
+    check_data,
+    find_data,
+    inputs_of,
+    reading_of,
+    survey_data,
+    too_small,
+)
 from crossmod.run.engine import Engine
 from crossmod.run.folder import choose_places
 from crossmod.run.foresight import Looked, foresee
@@ -114,6 +121,7 @@ def plan(
     root = find_data(found[0].recipe, data)
     outputs, kept = choose_places(file, out, store, inputs_of(found, root))
     if root is None:
+        require_none(list(dict.fromkeys(text for one in found for text in too_small(one.recipe))))
         plans = [Planner(one, None).plan() for one in found]
         return Experiment(plans, Store(kept, shared, make=make), outputs)
     readings = {reading_of(one.recipe): one.recipe for one in found}  # variants share most of them

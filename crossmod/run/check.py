@@ -11,7 +11,7 @@ from crossmod.intake.classes import lines_on_classes
 from crossmod.intake.survey import require_none
 from crossmod.recipe.load import Examined, examine
 from crossmod.recipe.model import Recipe
-from crossmod.run.data import check_data, reading_of, survey_data
+from crossmod.run.data import check_data, reading_of, survey_data, too_small
 from crossmod.run.foresight import Looked, foresee
 from crossmod.stages.context import Progress, silent_progress
 
@@ -67,6 +67,8 @@ def check(
     """
     found = Findings(examine(recipe, settings, allow_outside=allow_outside))
     if data is None:
+        small = (text for one in found.examined.recipes for text in too_small(one))
+        found.problems += dict.fromkeys(small)
         return found
     seen: dict[str, Looked | None] = {}
     for one in found.examined.recipes:

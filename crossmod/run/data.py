@@ -227,10 +227,19 @@ def _too_few(inventory: Inventory, recipe: Recipe) -> Iterator[str]:
         if len(scans) < FEWEST and split != "validation":
             yield f"{split}: scans: {len(scans)}\n  allowed: at least {FEWEST}"
     patients = _patients(inventory.splits["source"], recipe.data.patients)
-    folds = recipe.segment.folds
-    if 1 < len(patients) < folds:
-        found = f"{len(patients)} cannot be split into {folds} folds"
-        yield f"source: patients: {found}\n  use fewer folds or more scans"
+    yield from _unsplit(len(patients), recipe.segment.folds, "use fewer folds or more scans")
+
+
+def too_small(recipe: Recipe) -> Iterator[str]:
+    """What is wrong with the size of the embedded cohort; nothing where a recipe has none."""
+    if embedded := recipe.data.phantom:
+        fix = "use fewer folds, or more scans in data.phantom.source"
+        yield from _unsplit(embedded.source, recipe.segment.folds, fix)
+
+
+def _unsplit(patients: int, folds: int, fix: str) -> Iterator[str]:
+    if 1 < patients < folds:
+        yield f"source: patients: {patients} cannot be split into {folds} folds\n  {fix}"
 
 
 def _on_both_sides(inventory: Inventory, pattern: str | None) -> Iterator[str]:

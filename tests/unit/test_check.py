@@ -20,6 +20,7 @@ from crossmod.errors import writing
 from crossmod.recipe.load import load
 from crossmod.recipe.lock import locked
 from crossmod.recipe.names import find_recipe
+from crossmod.run.api import plan
 from crossmod.run.check import Findings, check
 from crossmod.run.data import check_data, survey_data
 from crossmod.run.planner import Planner
@@ -394,3 +395,15 @@ def test_advice_fits_the_reason_why_something_cannot_be_written(number: int, fix
     with pytest.raises(MachineError) as caught, writing("scores.csv"):
         raise OSError(number, os.strerror(number))
     assert caught.value.fix == fix
+
+
+def test_an_embedded_cohort_too_small_for_the_folds_is_refused(tmp_path: Path) -> None:
+    text = 'extends = "smoke.toml"\ntitle = "folds"\n'
+    for folds, wrong in ((4, False), (5, True)):
+        found = findings(tmp_path, text, None, f"segment.folds={folds}")
+        assert bool(found.problems) == wrong
+    assert "source: patients: 4 cannot be split into 5 folds" in refusal(found)
+    assert "data.phantom.source" in refusal(found)
+    assert not findings(tmp_path, text, None, "segment.folds=5", "data.phantom.source=6").problems
+    with pytest.raises(DataError, match="cannot be split into 5 folds"):
+        plan(tmp_path / "r.toml", out=tmp_path / "out", settings=["segment.folds=5"])
