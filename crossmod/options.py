@@ -85,6 +85,17 @@ class NameIn:
     table: Literal["classes", "centers"]
     pattern: bool = False
 
+    @property
+    def singular(self) -> str:
+        """What is named: "class" or "center"."""
+        return {"classes": "class", "centers": "center"}[self.table]
+
+    @property
+    def words(self) -> str:
+        """The mark as the type of an option."""
+        more = " or a pattern with *" if self.pattern else ""
+        return f"name of a {self.singular}{more}"
+
 
 ClassName = Annotated[str, NameIn("classes")]
 """The name of a class of [data.classes]. The empty name, meant for defaults, stands for

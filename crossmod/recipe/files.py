@@ -24,6 +24,9 @@ MAX_EXTENDS = 10
 MAX_VARIANTS = 200
 """Variants of one recipe."""
 
+SETTING = "--set"
+"""Where a key was written that the command line sets."""
+
 VARIANT_NAME = re.compile(r"[A-Za-z0-9_-]{1,60}")
 
 
@@ -48,7 +51,10 @@ class Document:
     ) -> str:
         """A message for the key at ``location``: where, what, what is allowed, what to do."""
         key = ".".join(map(str, location))
-        lines = [f"{self.origin(location)}: {key}: {text}"]
+        origin = self.origin(location)
+        lines = [
+            f"{origin}: {text}" if origin == f"{SETTING} {key}" else f"{origin}: {key}: {text}"
+        ]
         lines += [f"    allowed: {allowed}"] if allowed else []
         lines += [f"    did you mean '{near}'?"] if near else []
         lines += [f"    {fix}"] if fix else []
@@ -277,12 +283,12 @@ def _apply(
     setting: str, tables: dict[str, Any], origins: dict[Location, str]
 ) -> tuple[dict[str, Any], dict[Location, str]]:
     if any("\ud800" <= character <= "\udfff" for character in setting):  # bytes of no text
-        raise RecipeError(f"{setting[:80]!a} is not UTF-8", where="--set")
+        raise RecipeError(f"{setting[:80]!a} is not UTF-8", where=SETTING)
     key, equals, text = setting.partition("=")
     parts = tuple(key.strip().split("."))
     if not equals or not all(parts) or len(parts) > MAX_DEPTH:
-        raise RecipeError(f"'{setting[:80]}' is not a setting", where="--set", allowed="a.b=c")
-    nested: Any = parse_value(text.strip(), f"--set {key.strip()}")
+        raise RecipeError(f"'{setting[:80]}' is not a setting", where=SETTING, allowed="a.b=c")
+    nested: Any = parse_value(text.strip(), f"{SETTING} {key.strip()}")
     for part in reversed(parts):
         nested = {part: nested}
-    return merge(tables, nested), {**origins, parts: f"--set {key.strip()}"}
+    return merge(tables, nested), {**origins, parts: f"{SETTING} {key.strip()}"}

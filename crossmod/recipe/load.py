@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from crossmod.data.grids import Preprocess
 from crossmod.errors import PluginError, RecipeError, counted
 from crossmod.options import Location
-from crossmod.recipe.files import Document, merge, read_documents, unset
+from crossmod.recipe.files import SETTING, Document, merge, read_documents, unset
 from crossmod.recipe.lookup import Names
 from crossmod.recipe.model import KINDS, Recipe
 from crossmod.recipe.problems import MAX_PROBLEMS, contradictions, explain, guide_problems, nearest
@@ -137,7 +137,9 @@ class Examined:
             count = counted(len(problems), "problem")
             if len(problems) > MAX_PROBLEMS:
                 count = f"more than {MAX_PROBLEMS} problems, the first of them"
-            raise RecipeError("\n".join([f"{self.path}: {count}", *problems[:MAX_PROBLEMS]]))
+            of_settings = all(one.startswith(f"{SETTING} ") for one in problems)
+            where = SETTING if of_settings else self.path
+            raise RecipeError("\n".join([f"{where}: {count}", *problems[:MAX_PROBLEMS]]))
 
 
 def examine(path: Path, settings: Sequence[str] = (), *, allow_outside: bool = False) -> Examined:
@@ -294,16 +296,17 @@ class Resolver:
             plugin = find.load(wanted)
         except PluginError as error:
             known = find.available()
-            near = "" if wanted in known else nearest(wanted, known)
+            fitting = _names_of(kind)
+            near = "" if wanted in known else nearest(wanted, fitting)
+            allowed = error.allowed if wanted in known else ", ".join(fitting)
             text = ": ".join(filter(None, [error.where, error.what]))
-            problem = self.document.problem(location, text, allowed=error.allowed, near=near)
+            problem = self.document.problem(location, text, allowed=allowed, near=near)
             self.problems.append(problem)
             return None
         if plugin.kind == kind:
             return plugin
-        fitting = ", ".join(name for name in find.available() if _kind_of(name) == kind)
-        text = f"'{wanted}' is a plugin for [{plugin.kind}]"
-        self.problems.append(self.document.problem(location, text, allowed=fitting))
+        text, allowed = f"'{wanted}' is a plugin for [{plugin.kind}]", ", ".join(_names_of(kind))
+        self.problems.append(self.document.problem(location, text, allowed=allowed))
         return None
 
     def _validated(
@@ -325,6 +328,11 @@ class Resolver:
 def labeler_of(use: StageUse) -> PseudoLabeler[Any]:
     """The pseudo-labeler of a recipe, ready to say what it needs."""
     return cast("PseudoLabeler[Any]", use.stage())
+
+
+def _names_of(kind: str) -> list[str]:
+    """The plugins of a stage that can be used."""
+    return [name for name in find.available() if _kind_of(name) == kind]
 
 
 def _kind_of(name: str) -> str:

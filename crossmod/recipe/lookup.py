@@ -18,7 +18,7 @@ from crossmod.recipe.problems import nearest
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-SINGULAR = {"classes": "class", "centers": "center"}
+TABLES = ("classes", "centers")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Names:
     def of(cls, document: Document) -> Names:
         """The names in the tables of a document."""
         data, evaluate = (_table(document.tables, name) for name in ("data", "evaluate"))
-        known = {name: tuple(_table(data, name)) for name in SINGULAR if _table(data, name)}
+        known = {name: tuple(_table(data, name)) for name in TABLES if _table(data, name)}
         structure = evaluate.get("structure", DEFAULT_STRUCTURE)
         return cls(document, known, structure if isinstance(structure, str) else "")
 
@@ -64,7 +64,7 @@ class Names:
                 return self.structure  # [evaluate] answers for it
             if not self._has(mark, name) and concerns(within):
                 known = self.known[mark.table]
-                text = f"no {SINGULAR[mark.table]} is called '{name}'"
+                text = f"no {mark.singular} is called '{name}'"
                 at, near = (*location, *within), nearest(name, known)
                 message = self.document.problem(at, text, allowed=", ".join(known), near=near)
                 problems.append(message)

@@ -12,11 +12,15 @@ from crossmod.data.guided import guided_groups
 from crossmod.options import Location, model_in
 from crossmod.recipe.files import Document
 from crossmod.recipe.model import Recipe
+from crossmod.recipe.wrong import wrong_values
 from crossmod.stages.find import StageUse
 from crossmod.stages.tables import LastRound
 
 MAX_PROBLEMS = 100
 """Most problems that are listed."""
+
+MAX_WORD = 100
+"""Characters of a word for which the nearest known one is looked up."""
 
 MISPLACED = {
     ("data", split, "labels"): "the target domain is unlabeled; put the pattern of"
@@ -120,20 +124,21 @@ def explain(
 ) -> list[str]:
     """One message for each error pydantic found, located in the recipe file."""
     problems = []
-    for found in error.errors(include_url=False)[: MAX_PROBLEMS + 1]:
-        location = tuple(part for part in (*prefix, *found["loc"]) if part != "[key]")
+    errors = error.errors(include_url=False)[: MAX_PROBLEMS + 1]
+    for found, wrong in wrong_values(errors, model):
+        location = tuple(part for part in (*prefix, *wrong.location) if part != "[key]")
         if location in MISPLACED:
-            message, near, allowed = MISPLACED[location], "", ""
+            problem = document.problem(location, MISPLACED[location])
         elif found["type"] == "extra_forbidden":
             known = [*extra, *_fields_at(model, found["loc"][:-1])]
             word = str(found["loc"][-1])
-            message = f"unknown key '{word}'"
             near, allowed = nearest(word, known), ", ".join(known)
+            text = f"unknown key '{word}'"
+            problem = document.problem(location, text, allowed=allowed, near=near)
         else:
-            message, near, allowed = found["msg"].removeprefix("Value error, "), "", ""
-            if found["type"] != "missing":
-                message += f", found {found['input']!r}"[:120]
-        problems.append(document.problem(location, message, allowed=allowed, near=near))
+            near = nearest(str(found["input"])[:MAX_WORD], wrong.choices)
+            problem = document.problem(location, wrong.text, allowed=wrong.allowed, near=near)
+        problems.append(problem)
     return problems
 
 

@@ -16,7 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_jso
 from pydantic_core import core_schema
 
 from crossmod.errors import PluginError
-from crossmod.options import model_in, sides
+from crossmod.options import annotation_of, model_in, names_in, sides
 from crossmod.recipe.files import MAX_EXTENDS, MAX_VARIANTS, SCHEMA, VARIANT_NAME
 from crossmod.recipe.model import KINDS, Recipe
 from crossmod.stages import find
@@ -66,10 +66,16 @@ class Generator(GenerateJsonSchema):
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         """Any key may be left to the recipe below; those with a default may be unset.
 
-        So may the table, wherever it stands.
+        So may the table, wherever it stands. Names of classes and centers are plain text in types
+        of JSON; their descriptions say so.
         """
         written = super().model_schema(schema)
         required = written.pop("required", ())
+        for key, field in schema["cls"].model_fields.items():
+            mark = next(names_in(annotation_of(field)), None)
+            if mark and (told := written.get("properties", {}).get(key)):
+                about = f"{told.get('description', '')} A name in [data.{mark.table}]."
+                told["description"] = about.strip()
         written["properties"] = {
             key: value if key in required else _or_unset(value)
             for key, value in written.get("properties", {}).items()

@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 from crossmod.options import annotation_of, model_in, names_in
 from crossmod.stages import find
 from crossmod.stages.entry_points import rows
+from crossmod.stages.kinds import facts, words
 
 
 def plugin_rows() -> list[tuple[str, str, str, str, str]]:
@@ -30,7 +31,7 @@ def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str
     for name, field in model.model_fields.items():
         key = prefix + name
         meaning = " ".join((field.description or "").split())
-        listed.append((key, type_text(field), _default(field), meaning))
+        listed.append((key, words(annotation_of(field)), _default(field), meaning))
         inner = model_in(field.annotation)
         if inner is not None:
             listed += option_rows(inner, f"{key}.")
@@ -38,7 +39,10 @@ def option_rows(model: type[BaseModel], prefix: str = "") -> list[tuple[str, str
 
 
 def described(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """`option_rows` for programs: defaults as JSON has them, None where an option is required."""
+    """`option_rows` for programs, with the `facts` of each type.
+
+    Defaults are as JSON has them, None where an option is required.
+    """
     listed = []
     for (key, kind, _, meaning), field in zip(option_rows(model), _fields(model), strict=True):
         default = None if field.is_required() else field.get_default(call_default_factory=True)
@@ -46,6 +50,7 @@ def described(model: type[BaseModel]) -> list[dict[str, Any]]:
             {
                 "key": key,
                 "type": kind,
+                **facts(annotation_of(field)),
                 "required": field.is_required(),
                 "default": to_jsonable_python(default),
                 "meaning": meaning,
@@ -61,57 +66,6 @@ def _fields(model: type[BaseModel]) -> Iterator[FieldInfo]:
         inner = model_in(field.annotation)
         if inner is not None:
             yield from _fields(inner)
-
-
-def type_text(field: FieldInfo) -> str:
-    """The type of an option with its bounds, in plain words.
-
-    Example:
-        >>> from crossmod.data.grids import Preprocess
-        >>> type_text(Preprocess.model_fields["clip_fractions"])
-        'tuple of float >= 0.0 <= 1.0'
-    """
-    text = _name(field.annotation)
-    bounds = [_bound(constraint) for constraint in field.metadata]
-    return " ".join([text, *filter(None, bounds)])
-
-
-NO_LIMIT = 1_000_000_000
-"""The upper bound of counts, which only keeps arithmetic safe; it is not shown."""
-
-SYMBOLS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-
-
-def _bound(constraint: Any) -> str:
-    parts = [
-        f"{symbol} {getattr(constraint, name)}"
-        for name, symbol in SYMBOLS.items()
-        if getattr(constraint, name, None) not in (None, NO_LIMIT)
-    ]
-    return " ".join(parts)
-
-
-def _name(annotation: Any) -> str:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return "table"
-    arguments = getattr(annotation, "__args__", ())
-    metadata = getattr(annotation, "__metadata__", ())
-    if metadata:  # Annotated: the bounds of list and tuple items
-        inner = [_bound(item) for item in getattr(metadata[0], "metadata", metadata)]
-        return " ".join([_name(annotation.__origin__), *filter(None, inner)])
-    if arguments:
-        return _composite(annotation, arguments)
-    return getattr(annotation, "__name__", str(annotation))
-
-
-def _composite(annotation: Any, arguments: tuple[Any, ...]) -> str:
-    origin = getattr(annotation, "__origin__", None)
-    if "Literal" in str(origin) or str(annotation).startswith("typing.Literal"):
-        return " | ".join(f'"{value}"' for value in arguments)
-    names = [_name(argument) for argument in arguments if argument is not Ellipsis]
-    if origin in (list, tuple, dict):
-        return f"{origin.__name__} of {', '.join(dict.fromkeys(names))}"
-    return " | ".join("none" if name == "NoneType" else name for name in names)
 
 
 def _default(field: FieldInfo) -> str:

@@ -5,14 +5,15 @@ import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from pydantic import Field
 
 import crossmod
 from crossmod import PluginError, Translator, hookimpl
 from crossmod.stages import entry_points, find
-from crossmod.stages.explain import option_rows, plugin_rows
+from crossmod.stages.explain import described, option_rows, plugin_rows
 
 BUILT_IN = {
     "cyclegan": "translate",
@@ -61,6 +62,24 @@ def test_each_readme_names_every_option_and_has_a_recipe_block() -> None:
         assert f'use = "{name}"' in readme
         for key, *_ in option_rows(find.load(name).stage.options_type):
             assert f"`{key.split('.')[0]}" in readme, f"{name}: {key}"
+
+
+def test_programs_get_what_an_option_takes_as_facts() -> None:
+    class Facts(crossmod.Options):
+        steps: crossmod.Count = 1
+        rate: Annotated[float, Field(gt=0, lt=2)] | None = None
+        sides: tuple[Literal[3, 5], ...] = ()
+        center: crossmod.CenterName | None = None
+
+    found = {row["key"]: row for row in described(Facts)}
+    assert [row["type"] for row in found.values()] == [
+        "int from 1", "float above 0 below 2 | none", "tuple of 3 | 5", "name of a center | none",
+    ]  # fmt: skip
+    assert (found["steps"]["minimum"], found["steps"]["maximum"]) == (1, 1_000_000_000)
+    assert (found["rate"]["exclusive_minimum"], found["rate"]["exclusive_maximum"]) == (0, 2)
+    assert found["rate"]["minimum"] is None
+    assert [row["choices"] for row in found.values()] == [None, None, [3, 5], None]
+    assert [row["name_of"] for row in found.values()] == [None, None, None, "center"]
 
 
 class Echo(Translator[crossmod.Options]):

@@ -65,10 +65,7 @@ def test_all_problems_come_at_once_with_file_line_and_nearest_name(tmp_path: Pat
     message = str(caught.value)
     assert f"{path}:1: titel: unknown key 'titel'" in message
     assert "did you mean 'title'?" in message
-    assert (
-        f"{path}:9: preprocess.spacing_mm.1: Input should be greater than or equal to 0.001"
-        in message
-    )
+    assert f"{path}:9: preprocess.spacing_mm.1: 0 is too small" in message
     assert f"{path}:12: translate.gan.epoch: unknown key 'epoch'" in message
     assert "did you mean 'epochs'?" in message
     assert f"{path}:14: segment.use: no plugin is called 'unet'" in message
@@ -79,6 +76,41 @@ def test_a_plugin_of_another_stage_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, BASE.replace('"cyclegan"\nepochs = 3', '"unet3d"'))
     with pytest.raises(RecipeError, match=r"'unet3d' is a plugin for \[segment\]"):
         load(path)
+
+
+def test_a_misspelled_plugin_is_told_the_plugins_of_its_stage(tmp_path: Path) -> None:
+    for name in ("cyclegam", "unet3d"):
+        path = write(tmp_path, BASE.replace('"cyclegan"\nepochs = 3', f'"{name}"'))
+        with pytest.raises(RecipeError) as caught:
+            load(path)
+        [allowed] = [line for line in str(caught.value).splitlines() if "allowed" in line]
+        assert "cyclegan" in allowed
+        assert "unet3d" not in allowed
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("translate.gan.epochs=0", ("0 is too small", "int from 1 to 1000000000")),
+        ("translate.gan.epochs=1.5", ("1.5 has the wrong type", "int from 1 to 1000000000")),
+        ("preprocess.crop=3",
+         ("3 has the wrong type", "tuple of int from 1 to 10000, 2 items | none")),
+        ("determinism=exac",
+         ("'exac' is not one of the choices", '"exact" | "seeded" | "free"',
+          "did you mean 'exact'?")),
+        ("data.classes.tumor=[300]",
+         ("300 is too large", "int from 1 to 255 | tuple of int from 1 to 255, at least 1 item")),
+    ],
+)  # fmt: skip
+def test_a_wrong_value_is_told_all_that_its_key_takes(
+    setting: str, said: tuple[str, ...], tmp_path: Path
+) -> None:
+    path, (key, _, _) = write(tmp_path, BASE), setting.partition("=")
+    with pytest.raises(RecipeError) as caught:
+        load(path, [setting])
+    head, first, *more = str(caught.value).splitlines()
+    assert (head, first) == ("--set: 1 problem", f"--set {key}: {said[0]}")
+    assert [line.strip() for line in more] == [f"allowed: {said[1]}", *said[2:]]
 
 
 def test_unknown_centers_and_classes_are_named(tmp_path: Path) -> None:
@@ -167,8 +199,12 @@ def test_settings_override_and_are_named_in_errors(tmp_path: Path) -> None:
     checked = load(path, ["translate.gan.epochs=7", "title=plain words"])
     assert checked.translators[0].options.epochs == 7  # type: ignore[attr-defined]
     assert checked.recipe.title == "plain words"
-    with pytest.raises(RecipeError, match=r"--set translate.gan.epochs: .*found 'x'"):
+    with pytest.raises(
+        RecipeError, match=r"^--set: 1 problem\n--set translate.gan.epochs: 'x' has"
+    ):
         load(path, ["translate.gan.epochs=x"])
+    with pytest.raises(RecipeError, match=r"r.toml: 2 problems\n"):
+        load(write(tmp_path, BASE.replace("epochs = 3", "epochs = 0")), ["seed=x"])
     with pytest.raises(RecipeError, match="is not a setting"):
         load(path, ["seed"])
 

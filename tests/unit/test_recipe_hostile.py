@@ -178,9 +178,9 @@ def test_r01_settings_have_the_same_limits(tmp_path: Path) -> None:
         "seed=" + "[" * 5000: "is nested too deep",
         "seed=" + "x " * 90_000: "is 179999 characters long",
         "a." * 5000 + "b=1": "is not a setting",
-        "seed=1\ntitle = 'smuggled'": "found \"1\\ntitle = 'smuggled'\"",
-        "seed=nan": "--set seed: seed: Input should be",
-        "segment.epochs=1e999": "found inf",
+        "seed=1\ntitle = 'smuggled'": "\"1\\ntitle = 'smuggled'\" has",
+        "seed=nan": "--set seed: nan has the wrong type",
+        "segment.epochs=1e999": "inf has the wrong type",
     }.items():
         assert words in refusal(path, [setting])
 
@@ -242,21 +242,25 @@ def test_r02_an_unknown_key_is_named_with_line_and_nearest_key(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("table", "line", "words"),
     [
-        ("segment", "epochs = 'many'", "segment.epochs: Input should be a valid integer"),
-        ("segment", f"epochs = {10**18}", "less than or equal to 1000000000, found 1000000000000"),
-        ("segment", "epochs = 1.5", "Input should be a valid integer"),
-        ("segment", "epochs = true", "Input should be"),
-        ("segment", "patch = [0, 8, 8]", "segment.patch.0: Input should be greater than or equal"),
-        ("segment", "patch = [1000000, 8, 8]", "patch.0: Input should be less than or equal to 10"),
-        ("segment", "patch = [8, 8]", "segment.patch.2: Field required"),
-        ("segment", "folds = 10000", "segment.folds: Input should be less than or equal to 100"),
-        ("segment", "learning_rate = nan", "segment.learning_rate: Input should be a finite"),
-        ("segment", "learning_rate = inf", "segment.learning_rate: Input should be a finite"),
-        ("segment", "learning_rate = -inf", "segment.learning_rate: Input should be a finite"),
-        ("segment", "memory_gb = 1e400", "segment.memory_gb: Input should be a finite number"),
-        ("translate.gan", "epochs = 0", "translate.gan.epochs: Input should be greater than or"),
-        ("data", "phantom = {source = 10001, target = 1, validation = 1}", "equal to 10000"),
-        ("preprocess", "crop = [100001, 8]", "preprocess.crop.0: Input should be less than or"),
+        ("segment", "epochs = 'many'", "segment.epochs: 'many' has the wrong type"),
+        ("segment", f"epochs = {10**18}", "epochs: 1000000000000000000 is too large"),
+        ("segment", "epochs = 1.5", "1.5 has the wrong type"),
+        ("segment", "epochs = true", "True has the wrong type"),
+        ("segment", "patch = [0, 8, 8]", "segment.patch.0: 0 is too small"),
+        ("segment", "patch = [1000000, 8, 8]", "patch.0: 1000000 is too large"),
+        ("segment", "patch = [8, 8]", "segment.patch: [8, 8] has too few items"),
+        ("segment", "folds = 10000", "segment.folds: 10000 is too large"),
+        ("segment", "learning_rate = nan", "segment.learning_rate: nan is not finite"),
+        ("segment", "learning_rate = inf", "segment.learning_rate: inf is not finite"),
+        ("segment", "learning_rate = -inf", "segment.learning_rate: -inf is not finite"),
+        ("segment", "memory_gb = 1e400", "segment.memory_gb: inf is not finite"),
+        ("translate.gan", "epochs = 0", "translate.gan.epochs: 0 is too small"),
+        (
+            "data",
+            "phantom = {source = 10001, target = 1, validation = 1}",
+            "phantom.source: 10001 is too large",
+        ),
+        ("preprocess", "crop = [100001, 8]", "preprocess.crop.0: 100001 is too large"),
     ],
 )
 def test_r03_values_out_of_range_are_named_with_line(
@@ -605,10 +609,7 @@ def test_r05_every_way_in_refuses_bad_case_ids_in_one_report(tmp_path: Path) -> 
 def test_r06_an_unknown_plugin_or_table_is_named_with_the_known_ones(tmp_path: Path) -> None:
     message = refusal(write(tmp_path, changed('"cyclegan"', '"os.system"') + "[transalte.x]\n"))
     assert "r.toml:11: translate.gan.use: no plugin is called 'os.system'" in message
-    assert (
-        "cyclegan, naive-rescale, repaint, self-training, singan-gba, unet3d, van-cittert"
-        in message
-    )
+    assert "allowed: cyclegan, repaint, van-cittert" in message
     assert "r.toml:14: transalte: unknown key 'transalte'" in message
     assert "did you mean 'translate'?" in message
     for name in ("../../x", "a/b", "", "x" * 100):

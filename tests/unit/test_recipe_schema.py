@@ -210,6 +210,12 @@ class Other(Translator[Data]):
         raise NotImplementedError
 
 
+def test_an_option_that_names_a_center_says_so() -> None:
+    definitions = recipe_schema()["definitions"]
+    told = definitions["FitOn"]["properties"]["center"]["description"]
+    assert told.endswith(" A name in [data.centers].")
+
+
 def test_options_may_be_called_as_the_core_calls_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     other = find.Plugin("other", find.available()["cyclegan"], Other)
     monkeypatch.setattr("crossmod.recipe.schema._plugins", lambda: {"other": other})
