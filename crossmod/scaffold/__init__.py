@@ -89,12 +89,16 @@ def names_of(name: str, kind: str) -> Names:
 
 def _require_name(name: str) -> None:
     if not NAME.fullmatch(name):
+        near = _nearest_name(Path(name).name)
+        fix = f"did you mean '{near}'?" if near else ""
+        if len(Path(name).parts) > 1:
+            fix = f"change to the folder {Path(name).parent} first, then name it {near or 'alone'}"
         raise RecipeError(
             "cannot be the name of a plugin",
             where=name or "''",
             allowed="up to 40 lower-case letters, digits and single hyphens, beginning with a"
             " letter, as gray-levels",
-            fix="the folder gets the same name: change to the folder that it belongs in first",
+            fix=fix,
         )
     if name.partition("-")[0] == "crossmod":
         raise RecipeError(
@@ -102,6 +106,18 @@ def _require_name(name: str) -> None:
             where=name,
             fix=f"leave it out: {name.partition('-')[2] or 'gray-levels'}",
         )
+
+
+def _nearest_name(word: str) -> str:
+    """The name of a plugin that is written most like a word; empty if there is none.
+
+    Example:
+        >>> _nearest_name("CDF Curve"), _nearest_name("my.pl"), _nearest_name("3")
+        ('cdf-curve', 'my-pl', '')
+    """
+    parts = re.findall(r"[a-z0-9]+", word.lower())
+    near = "-".join(parts).lstrip("0123456789-")[:40].rstrip("-")
+    return near if NAME.fullmatch(near) else ""
 
 
 def require_free(names: Names) -> None:

@@ -66,8 +66,9 @@ def test_the_readme_has_every_option_and_the_code_is_clean(kind: str, tmp_path: 
     ("name", "told"),
     [
         ("Gray", "cannot be the name of a plugin"),
-        ("gray_levels", "cannot be the name of a plugin"),
-        ("../gray", "cannot be the name of a plugin"),
+        ("gray_levels", "did you mean 'gray-levels'?"),
+        ("Gray  Levels.py", "did you mean 'gray-levels-py'?"),
+        ("../gray", "change to the folder .. first, then name it gray"),
         ("", "cannot be the name of a plugin"),
         ("gray-", "cannot be the name of a plugin"),
         ("2d", "cannot be the name of a plugin"),
