@@ -143,3 +143,8 @@ def test_the_recipe_that_compares_translators_is_valid(installed: Path) -> None:
             ("histogram", "histogram"),
         )
     }
+
+
+def test_the_recipe_that_compares_segmenters_is_valid(installed: Path) -> None:
+    variants = load_all(ROOT / "plugins" / "segmenters.toml")
+    assert [one.recipe.segment.use for one in variants] == ["unet3d", "nnunet"]
