@@ -69,8 +69,10 @@ def state_lines(state: RunState, silent_s: float = 0.0) -> list[str]:
 
 
 def _parts(step: StepState) -> list[str]:
-    counts = f" {_counts(step)}" if step.done or step.total else ""
-    return [f"{step.number} {step.name}{counts}", *_speed(step), *_values(step), *_time_left(step)]
+    counts = _counts(step)
+    loop = [step.loop] if step.loop and not counts else []  # a program, with its last line
+    head = f"{step.number} {step.name} {counts}".strip()
+    return [head, *loop, *_speed(step), *_values(step), *_time_left(step)]
 
 
 def _speed(step: StepState) -> list[str]:
@@ -82,7 +84,9 @@ def _time_left(step: StepState) -> list[str]:
 
 
 def _counts(step: StepState) -> str:
-    return f"{step.done}/{step.total}" if step.total else f"{step.done}"
+    if step.total:
+        return f"{step.done}/{step.total}"
+    return f"{step.done}" if step.done else ""
 
 
 def _values(step: StepState) -> list[str]:

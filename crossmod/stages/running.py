@@ -12,7 +12,7 @@ import tempfile
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -29,6 +29,12 @@ LAST_LINES = 20
 
 LOOK_S = 0.1
 """How often to look for new lines, and whether the run is to stop."""
+
+TELL_S = 1.0
+"""How often to tell that the program works."""
+
+LABEL = 60
+"""Letters of its last line that are told with it."""
 
 REST_S = 10.0
 """Longest wait for what a program has printed, if something that it left still holds the pipe."""
@@ -115,8 +121,7 @@ def _ended_with(heard: Heard, words: list[str], cwd: Path, env: Mapping[str, str
         process = _started(words, heard.name, cwd, env)
         heard.listen(process.stdout)
         try:
-            for _ in ctx.progress(_seconds(process, heard), label=heard.name):
-                pass
+            _attend(process, heard)
         except BaseException:
             programs.end(spare)
             raise
@@ -125,14 +130,21 @@ def _ended_with(heard: Heard, words: list[str], cwd: Path, env: Mapping[str, str
     return code or 0
 
 
-def _seconds(process: subprocess.Popen[bytes], heard: Heard) -> Iterator[None]:
-    """Yield at the beginning, and then once a second, until the program ends."""
-    begun, yielded = time.monotonic(), 0
+def _attend(process: subprocess.Popen[bytes], heard: Heard) -> None:
+    """Tell what a program prints, and once a second its last line, until it ends.
+
+    How far it is nobody knows, so each second is a loop of its own that counts nothing.
+
+    Raises:
+        Interrupted: the run is to stop.
+    """
+    told = -TELL_S
     while process.poll() is None:
         heard.tell()
-        if time.monotonic() - begun >= yielded:
-            yielded += 1
-            yield None
+        if time.monotonic() - told >= TELL_S:
+            told = time.monotonic()
+            for _ in heard.ctx.progress(iter([None]), label=heard.label):
+                pass
 
 
 class Heard:
@@ -145,8 +157,17 @@ class Heard:
     def __init__(self, ctx: Context, name: str) -> None:
         self.ctx, self.name = ctx, name
         self.last: deque[str] = deque(maxlen=LAST_LINES)
+        self._heard_at = time.monotonic()
         self._lines: SimpleQueue[bytes] = SimpleQueue()
         self._reader: Thread | None = None
+
+    @property
+    def label(self) -> str:
+        """What a program does, as far as its last line tells, and for how long it has said none."""
+        minutes = int((time.monotonic() - self._heard_at) / 60)
+        silence = f" (silent for {minutes} min)" if minutes else ""
+        line = f": {' '.join(self.last[-1].split())}"[:LABEL] if self.last else ""
+        return f"{self.name}{silence}{line}"
 
     def listen(self, printed: IO[bytes] | None) -> None:
         """Read lines from now on."""
@@ -179,8 +200,9 @@ class Heard:
     def _log(self, line: bytes) -> None:
         # A progress bar draws over itself: what it showed last counts.
         drawn = line.decode("utf-8", "replace").rstrip().rpartition("\r")[2]
-        if text := ESCAPES.sub("", drawn).strip():
+        if text := ESCAPES.sub("", drawn).rstrip():
             self.last.append(text)
+            self._heard_at = time.monotonic()
             self.ctx.log(f"{self.name}: {text}")
 
 

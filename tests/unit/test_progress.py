@@ -313,6 +313,9 @@ def test_lines_for_a_log_say_all_in_one() -> None:
         " left; run: 12/38 steps, 1 h 07 min left",
         "2/38 prepare-source; run: 12/38 steps, 1 h 07 min left",
     ]
+    program = StepState(name="train", number="3/38", began=10.0, loop="nnU-Net: Epoch 1")
+    of_program = STATE.model_copy(update={"working": (program,)})
+    assert state_lines(of_program)[0].startswith("3/38 train, nnU-Net: Epoch 1; run: 12/38 steps")
     waiting = STATE.model_copy(update={"working": (), "unknown": 3})
     assert state_lines(waiting) == ["run: 12/38 steps, more than 1 h 07 min left, 3 steps unknown"]
     new = STATE.model_copy(update={"working": (), "unknown": 9, "left_s": 0.0})

@@ -20,7 +20,8 @@ from crossmod import Context, MachineError, PluginError, Prediction, State, Volu
 from crossmod.cost.probe import FirstSteps
 from crossmod.errors import Interrupted
 from crossmod.run.execute import Maker
-from crossmod.run.task import Machine, Remark, Task
+from crossmod.run.task import Advance, Machine, Remark, Task
+from crossmod.stages import running
 from crossmod.stages.contract import learned
 from crossmod.stages.guard import programs
 from crossmod.store.checkpoints import Checkpoints
@@ -47,12 +48,13 @@ def test_every_line_is_logged_in_order(tmp_path: Path) -> None:
         "print('one', flush=True)",
         r"print('\x1b[31mtwo\x1b[0m  ', file=sys.stderr, flush=True)",
         "print()",
+        r"print('  three', file=sys.stderr, flush=True)",
         r"sys.stdout.buffer.write(b'10%\r50%\rwarning: \xff 100%\n')",
         "sys.stdout.write('no newline')",
     )
     assert said == [
-        "python: one", "python: two", "python: warning: \N{REPLACEMENT CHARACTER} 100%",
-        "python: no newline",
+        "python: one", "python: two", "python:   three",
+        "python: warning: \N{REPLACEMENT CHARACTER} 100%", "python: no newline",
     ]  # fmt: skip
 
 
@@ -61,6 +63,28 @@ def test_lines_are_logged_while_the_program_works(tmp_path: Path) -> None:
     ctx = Context(tmp_path, log=lambda line: go.touch())
     ctx.run(python("import os, time", "print('begun')",
                    "while not os.path.exists('go'): time.sleep(0.02)"))  # fmt: skip
+
+
+def test_its_last_line_is_told_as_its_progress_and_nothing_is_counted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "TELL_S", 0.15)
+    (bench.folder / "train.py").write_text("import time; print('  Epoch 1'); time.sleep(1)")
+    train = f"ctx.run(['python', {str(bench.folder / 'train.py')!r}]); return {{}}"
+    bench.offer("yield from volumes", train)
+    assert bench.make(bench.fit).error is None
+    told = [one for one in bench.told if isinstance(one, Advance) and "train.py" in one.label]
+    assert {one.label for one in told} <= {"train.py", "train.py: Epoch 1"}
+    assert told[-1].label == "train.py: Epoch 1"
+    assert {(one.done, one.total) for one in told} == {(0, None)}
+
+
+def test_for_how_long_it_has_been_silent_is_told(tmp_path: Path) -> None:
+    heard = running.Heard(Context(tmp_path), "train")
+    heard._log(b"loss  0.5\n")
+    assert heard.label == "train: loss 0.5"
+    heard._heard_at -= 200
+    assert heard.label == "train (silent for 3 min): loss 0.5"
 
 
 def test_it_has_a_folder_variables_and_no_input(tmp_path: Path) -> None:
