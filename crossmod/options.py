@@ -112,6 +112,10 @@ class Options(BaseModel):
     """Options of a stage or an engine, as they stand in its table of a recipe or profile.
 
     Unknown keys, NaN and infinity are refused; the docstring below an attribute is its help text.
+
+    Raises:
+        pydantic.ValidationError: a value is of the wrong type or out of range, or a validator
+            raised `ValueError`. In a recipe, this becomes a `RecipeError` with file, line and key.
     """
 
     model_config = ConfigDict(

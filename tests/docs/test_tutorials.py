@@ -7,6 +7,12 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+from pydantic import ValidationError
+
+from crossmod.recipe.files import Document
+from crossmod.recipe.problems import explain
+
 DOCS = Path(__file__).parents[2] / "docs"
 PLUGINS = DOCS.with_name("plugins")
 
@@ -29,6 +35,21 @@ def test_the_metadata_of_the_tutorial_is_an_entry_point() -> None:
     metadata, recipe = blocks("tutorials/write-a-translator.md", "toml")
     points = tomllib.loads(metadata)["project"]["entry-points"]["crossmod.plugins"]
     assert tomllib.loads(recipe)["translate"]["gan"]["use"] in points
+
+
+def test_the_limits_of_the_tutorial_are_told_as_it_says() -> None:
+    [code] = [one for one in blocks("tutorials/write-a-translator.md", "py") if "Annotated" in one]
+    [told] = blocks("tutorials/write-a-translator.md", "text")
+    module = ModuleType("crossmod_curve")
+    exec(compile(code, "tutorial", "exec", dont_inherit=True), module.__dict__)
+    where = ("translate", "gan")
+    keys = ("kernel", "edge", "gamma")
+    lines = {(*where, key): f"recipe.toml:{line}" for line, key in enumerate(keys, start=9)}
+    document = Document(Path("recipe.toml"), {}, lines, ())
+    with pytest.raises(ValidationError) as caught:
+        module.CurveOptions(kernel=4, edge="zeros", gamma=3.0)
+    said = explain(caught.value, where, module.CurveOptions, document)
+    assert "\n".join(said) == told.strip()
 
 
 def test_pages_link_to_files_that_exist() -> None:
