@@ -26,7 +26,7 @@ def survival_rows(content: ReportContent) -> list[list[str]]:
         if not rows:
             continue
         found.append([name, "source", *_looks(rows, ""), _recovery(rows, "recovery"), ""])
-        shift = ", ".join(f"{np.nanmedian(_of(rows, one)):+.1f}" for one in SHIFTS)
+        shift = ", ".join(f"{np.nanmedian(_of(rows, one)):+z.1f}" for one in SHIFTS)
         recovery = _recovery(rows, "recovery_translated")
         found.append([name, "translation", *_looks(rows, "_translated"), recovery, shift])
         if real := [row for row in content.survival if row[2:4] == (name, TARGET)]:

@@ -214,10 +214,13 @@ class Maker:
     def progress(
         self, items: Iterable[ItemT], *, total: int | None = None, label: str = ""
     ) -> Iterator[ItemT]:
-        """Yield the items while telling how far it is; ends at once where that was asked for."""
-        if total is None and isinstance(items, Sized):
-            total = len(items)
-        for done, item in enumerate(items):
+        """Yield the items while telling how far it is; ends at once where that was asked for.
+
+        Fewer items than `total` are the last of them: a training goes on.
+        """
+        size = len(items) if isinstance(items, Sized) else total
+        total = size if total is None else total
+        for done, item in enumerate(items, max(0, (total or 0) - (size or 0))):
             if self.stopping() and not isinstance(item, int):  # a training saves its state first
                 raise Interrupted("stopped before its end")
             self.at = str(getattr(item, "case", "") or "")

@@ -104,8 +104,10 @@ def difference_text(value: float) -> str:
 
     >>> difference_text(-0.0421)
     '-0.042'
+    >>> difference_text(-0.0)
+    '+0.000'
     """
-    return "n/a" if math.isnan(value) else f"{value:+.3f}"
+    return "n/a" if math.isnan(value) else f"{value:+z.3f}"
 
 
 def p_text(value: float, test: Paired) -> str:

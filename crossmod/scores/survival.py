@@ -235,7 +235,7 @@ def summary(rows: Sequence[Survival]) -> str:
     if shift is None:
         return line
     right, front, up = shift
-    return f"{line}; median shift {right:+.1f} mm right, {front:+.1f} front, {up:+.1f} up"
+    return f"{line}; median shift {right:+z.1f} mm right, {front:+z.1f} front, {up:+z.1f} up"
 
 
 def findings(rows: Sequence[Survival]) -> list[str]:

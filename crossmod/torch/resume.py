@@ -58,7 +58,7 @@ def resumable(
     if checkpoints is not None:
         done = _restore(checkpoints, parts, facts, ctx)
         steps = checkpoints.steps(done, total, phase)
-    for step in ctx.progress(steps, total=total - done, label=label):
+    for step in ctx.progress(steps, total=total, label=label):
         yield step
         point(f"step-{step + 1}")
         if checkpoints is not None:

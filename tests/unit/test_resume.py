@@ -7,6 +7,7 @@ import re
 import resource
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,6 +27,9 @@ from toy_training import (
 
 from crossmod import Context, CrossmodError, DataError, MachineError, PluginError
 from crossmod.errors import Interrupted
+from crossmod.run import execute
+from crossmod.run.execute import Maker
+from crossmod.run.task import Task
 from crossmod.store.checkpoints import Checkpoints
 from crossmod.testing import Watched, check_resume
 from crossmod.torch import resumable
@@ -68,6 +72,18 @@ def test_without_checkpoints_it_is_a_loop_over_all_steps(tmp_path):
     assert list(resumable(ctx, 3, {}, label="a toy", phase=2)) == [0, 1, 2]
     assert shown == [(3, "a toy")]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_training_that_goes_on_tells_its_steps_of_all(tmp_path, monkeypatch):
+    watched, told = killed(tmp_path), []
+    monkeypatch.setattr(execute, "TELL_EVERY_S", -1.0)
+    task = Task("key", SimpleNamespace(name="train"), tmp_path, {})
+    maker = Maker(task, told.append)
+    fit(Context(watched.work, checkpoints=Watched(tmp_path), progress=maker.progress))
+    assert [(one.done, one.total) for one in told] == [(4, TOTAL), (5, TOTAL)]
+    told.clear()
+    assert list(maker.progress("abc")) == list(maker.progress(iter("abc"), total=3)) == [*"abc"]
+    assert [(one.done, one.total) for one in told] == [(0, 3), (1, 3), (2, 3)] * 2
 
 
 def truncate(path):

@@ -70,7 +70,12 @@ def test_m05_what_cannot_be_computed_is_not_available_for_a_reason(
 def test_numbers_as_tables_show_them() -> None:
     found = paired([1.0, 2.0, 4.0], [0.5, 0.1, 0.2])
     assert [p_text(p, found) for p in (0.25, 0.0009)] == ["0.250", "< 0.001"]
-    assert [difference_text(d) for d in (0.1, -0.0204, NAN)] == ["+0.100", "-0.020", "n/a"]
+    assert [difference_text(d) for d in (0.1, -0.0204, NAN, -1e-9)] == [
+        "+0.100",
+        "-0.020",
+        "n/a",
+        "+0.000",
+    ]
 
 
 def test_equal_differences_have_no_t_test_but_a_sign() -> None:
