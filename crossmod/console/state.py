@@ -136,7 +136,7 @@ def fitted_screen(console: Console, state: RunState, silent_s: float = 0.0) -> R
 
 
 def _indented(text: Text) -> RenderableType:
-    return Padding(text, (0, 0, 0, 2))
+    return Padding(text, (0, 0, 0, 2), expand=False)
 
 
 def _silence(state: RunState) -> str:

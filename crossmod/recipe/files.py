@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -288,7 +288,16 @@ def _apply(
     parts = tuple(key.strip().split("."))
     if not equals or not all(parts) or len(parts) > MAX_DEPTH:
         raise RecipeError(f"'{setting[:80]}' is not a setting", where=SETTING, allowed="a.b=c")
-    nested: Any = parse_value(text.strip(), f"{SETTING} {key.strip()}")
+    place = f"{SETTING} {key.strip()}"
+    nested: Any = parse_value(text.strip(), place)
+    set_here = dict.fromkeys(_places(nested, parts), place)
     for part in reversed(parts):
         nested = {part: nested}
-    return merge(tables, nested), {**origins, parts: f"{SETTING} {key.strip()}"}
+    return merge(tables, nested), {**origins, **set_here}
+
+
+def _places(value: Any, place: Location) -> Iterator[Location]:
+    """Where a value stands, and everything in it."""
+    yield place
+    for key, inner in value.items() if isinstance(value, Mapping) else ():
+        yield from _places(inner, (*place, key))

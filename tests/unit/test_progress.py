@@ -322,8 +322,8 @@ def test_lines_for_a_log_say_all_in_one() -> None:
     assert state_lines(new) == ["run: 12/38 steps, time left not known yet"]
 
 
-def drawn(screen: RenderableType) -> str:
-    console = Console(width=80, color_system=None, highlight=False)
+def drawn(screen: RenderableType, width: int = 80) -> str:
+    console = Console(width=width, color_system=None, highlight=False)
     with console.capture() as captured:
         console.print(screen)
     return captured.get()
@@ -363,6 +363,8 @@ def test_lines_that_are_too_long_stay_within_their_indent() -> None:
     starts = [line for line in lines if not line.startswith("  ")]
     assert [line.split()[0] for line in starts] == ["[bold]Mine[/bold]", "▸"]
     assert len(lines) > 9
+    in_a_file = drawn(state_screen(state, 75.0), 10_000)
+    assert max(map(len, in_a_file.splitlines())) < 300
 
 
 def test_old_notes_give_way_to_all_else_in_a_short_terminal() -> None:

@@ -384,3 +384,11 @@ def test_a_new_translator_stands_before_the_one_that_follows_it(tmp_path: Path) 
         child.write_text(f'extends = "quickstart"\n{added}{after}')
         [checked] = load_all(child, [])
         assert list(checked.recipe.translate) == order
+
+
+def test_what_a_table_sets_is_blamed_on_the_setting(tmp_path: Path) -> None:
+    path = write(tmp_path, (RECIPES / "smoke.toml").read_text(encoding="utf-8"))
+    with pytest.raises(
+        RecipeError, match=r"--set segment: segment.folds: 'two' has the wrong type"
+    ):
+        load(path, ['segment={folds="two"}'])
