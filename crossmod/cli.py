@@ -59,7 +59,7 @@ for one in [command for a in (app, new.app, data.app) for command in a.registere
 
 DEBUG = "CROSSMOD_TRACEBACK"
 ONLY_SHOW = ("watch",)
-"""Commands that end when nobody reads what they print: it is all they do, and they would go on."""
+"""Commands that end with their reader: they only print, and would never end by themselves."""
 GENERAL = ("--traceback", "--no-traceback")
 """Options of every command, which may stand before or behind it."""
 
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 class Unread(FileIO):
-    """An output that a program goes on without when its reader is gone, as behind `| head`."""
+    """An output whose reader may leave, as behind `| head`; the program continues."""
 
     def write(self, content: Buffer) -> int:
         """Write, to nowhere once the reader is gone."""

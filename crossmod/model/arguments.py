@@ -27,7 +27,7 @@ def as_path(given: Any, name: str) -> Path:
         name: of the argument.
 
     Raises:
-        DataError: it is no path.
+        DataError: the argument is not a path.
     """
     if isinstance(given, str | PathLike):
         return Path(given)
@@ -55,8 +55,8 @@ def in_python(text: str) -> str:
     Example:
         >>> in_python("choose another folder with --out, or pass --overwrite")
         'choose another folder with `out`, or pass overwrite=True'
-        >>> in_python("--set segment.folds: is no number; or --workers 1")
-        'set segment.folds: is no number; or workers=1'
+        >>> in_python("--set segment.folds: is not a number; or --workers 1")
+        'set segment.folds: is not a number; or workers=1'
     """
     return OPTION.sub(_named, text.replace("--overwrite", "overwrite=True"))
 

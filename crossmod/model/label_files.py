@@ -65,7 +65,7 @@ def predict_files(
 
     Raises:
         DataError: names every path that is not a scan and every file in the way, before any work;
-            there are no scans, or the model folder is damaged.
+            or `scans` is empty, or the model folder is damaged.
         PluginError: the model's plugin is not installed.
         MachineError: the device does not exist, the extra `dicom` is not installed, or a file
             cannot be written.

@@ -103,7 +103,7 @@ class Model:
 
         Raises:
             DataError: names every path that is not a scan and every file in the way, before any
-                work; or there are no scans.
+                work; or `scans` is empty.
             MachineError: the device does not exist, or a file cannot be written.
         """
         from crossmod.model.label_files import predict_files

@@ -16,8 +16,7 @@ State = Literal["running", "finished", "failed", "interrupted", "unfinished"]
 
 def last_told(folder: Path) -> RunState | None:
     """What the last attempt told last; None where it told nothing that can be read."""
-    place = _place(folder)
-    return read_state(place) if place else None
+    return _told(folder)[1]
 
 
 def state_of(folder: Path) -> State | None:
@@ -25,7 +24,7 @@ def state_of(folder: Path) -> State | None:
 
     Whether an attempt without an end still works takes some seconds to see.
     """
-    place = _place(folder)
+    place, _ = _told(folder)
     if place is None:
         return None
     look = next(look for look in looks(place) if look.is_sure)
@@ -34,10 +33,9 @@ def state_of(folder: Path) -> State | None:
     return look.state.state
 
 
-def _place(folder: Path) -> Path | None:
-    """The folder itself, or that of the run of which it is a variant or seed."""
+def _told(folder: Path) -> tuple[Path, RunState] | tuple[None, None]:
+    """Where an attempt told what: in the folder itself, or in that of all variants and seeds."""
     for place in (folder, folder.absolute().parent):
         with suppress(DataError):
-            read_state(place)
-            return place
-    return None
+            return place, read_state(place)
+    return None, None

@@ -8,6 +8,7 @@ from typing import Any
 
 from crossmod.files.atomic import read_manifest
 from crossmod.model.facts import RUN_FILE, RunFacts, read_facts
+from crossmod.run.folder import step_name
 
 
 def steps_of_finished(folder: Path, found: Iterable[Path]) -> list[Path]:
@@ -33,11 +34,6 @@ def steps_of_finished(folder: Path, found: Iterable[Path]) -> list[Path]:
         if of_run and keys.setdefault(name, key) == key:
             kept.append(path)
     return kept
-
-
-def step_name(folder: Path) -> str:
-    """The name of the step whose result a folder shows."""
-    return folder.name.partition("-")[2]
 
 
 def _behind_models(facts: RunFacts, manifests: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -18,10 +18,10 @@ from crossmod.model.load import Model, load_model
 from crossmod.model.package import package, read_lock
 from crossmod.notebook.attempt import State, last_told, state_of
 from crossmod.notebook.figure import Figure
-from crossmod.notebook.finished import step_name, steps_of_finished
+from crossmod.notebook.finished import steps_of_finished
 from crossmod.notebook.steps import OpenStep
 from crossmod.notebook.tables import rows_of, table
-from crossmod.run.folder import EVENTS, NUMBERED
+from crossmod.run.folder import EVENTS, step_folders, step_name
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,7 @@ class OpenRun:
     def _folders(self) -> dict[str, Path]:
         if self.runs:
             raise _several(self)
-        there = (path for path in self.folder.iterdir() if NUMBERED.fullmatch(path.name))
-        found = sorted(there, key=lambda path: int(path.name.partition("-")[0]))
+        found = step_folders(self.folder)
         told = last_told(self.folder)
         if self.finished and told and told.state != "finished":
             found = steps_of_finished(self.folder, found)

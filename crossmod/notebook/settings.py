@@ -19,7 +19,7 @@ def written(settings: Mapping[str, Any]) -> list[str]:
         settings: key -> text, number, boolean, path, or an array, list or dictionary of these.
 
     Raises:
-        RecipeError: a value is of another type, and names the key; or it is no dictionary.
+        RecipeError: `settings` is not a dictionary, or a value has the wrong type; names the key.
 
     Example:
         >>> written({"segment.folds": np.int64(2), "translate.gan.fit_on": {"center": "etz"}})

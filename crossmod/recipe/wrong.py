@@ -98,7 +98,7 @@ def _kind_at(model: type[BaseModel], location: Location) -> tuple[Any, int]:
     """The type at a location, and how many parts of that lead to it.
 
     Behind a type that is one of several, pydantic says which of these it means; the key is what
-    leads to all of them. The type is None where there is no single one, or where it is a table.
+    leads to all of them. The type is None where several remain, or where the value is a table.
     """
     kind: Any = model
     for depth, part in enumerate(location):

@@ -216,7 +216,7 @@ class Maker:
     ) -> Iterator[ItemT]:
         """Yield the items while telling how far it is; ends at once where that was asked for.
 
-        Fewer items than `total` are the last of them: a training goes on.
+        If there are fewer items than `total`, they are the last ones: a training resumes.
         """
         size = len(items) if isinstance(items, Sized) else total
         total = size if total is None else total

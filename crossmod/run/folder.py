@@ -36,6 +36,8 @@ FILES = ("metrics.csv", "survival.csv", TRIES, LEDGER, "run.json", LOCKED, "repo
 """What a run writes besides results and the log."""
 
 NUMBERED = re.compile(r"\d{2,}-.+")
+"""What the folder of a step is called: its number and its name."""
+
 DRAFT = re.compile(r"\.\d{2,}-.+\.\d+\.[0-9a-f]{8}")
 
 NO_ROOM = "free up disk space or choose another folder with --out, then rerun to resume"
@@ -46,6 +48,17 @@ ANOTHER = (
     "name another folder with --out; if this is the folder of the same recipe, which was moved,"
     " remove it: the store keeps all results"
 )
+
+
+def step_name(folder: Path) -> str:
+    """The name of the step whose result a folder shows."""
+    return folder.name.partition("-")[2]
+
+
+def step_folders(run: Path) -> list[Path]:
+    """The folders of steps in a run folder, in the order of their numbers."""
+    found = (path for path in run.iterdir() if NUMBERED.fullmatch(path.name) and path.is_dir())
+    return sorted(found, key=lambda path: int(path.name.partition("-")[0]))
 
 
 class Places(NamedTuple):

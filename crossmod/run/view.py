@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from crossmod.files.patterns import is_folder, references_of
 from crossmod.intake import load_labels
 from crossmod.model.facts import RunFacts
 from crossmod.model.package import finished_run, read_lock
-from crossmod.run.folder import LOCKED
+from crossmod.run.folder import LOCKED, step_folders, step_name
 from crossmod.run.steps.segmentation import label_map
 from crossmod.scores.metrics import read_scores
 from crossmod.scores.table import DICE
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from crossmod.report.view import Shown, ViewContent
     from crossmod.report.view_files import ViewFiles
 
-STEP = re.compile(r"(\d{2,})-(.+)")
 
 PREPARED, REFERENCES, EMBEDDED = "prepare-", "prepare-oracle", "phantom"
 """How the names of steps begin that put scans, and references of target scans, on the grid; and the
@@ -133,7 +131,7 @@ class CaseOfRun:
     def find(cls, run: Path, case: str, data: Path | None) -> CaseOfRun:
         """The case of this name; arguments and errors as for `view`."""
         facts = finished_run(run)
-        steps = _steps(run)
+        steps = {step_name(path): path for path in step_folders(run)}
         root, remarks = _root(data, steps)
         with reading(run):
             cohorts = {
@@ -282,16 +280,9 @@ class CaseOfRun:
 
 
 def noted(name: str, labels: LabelArray, *notes: str) -> str:
-    """A name with notes; whether there is no outline to see is one of them."""
+    """A name with notes, and with "empty" where a label map outlines nothing."""
     notes = notes if labels.any() else ("empty", *notes)
     return f"{name} ({', '.join(notes)})" if notes else name
-
-
-def _steps(run: Path) -> dict[str, Path]:
-    """Name of a step -> its folder, in the order of their numbers."""
-    found = [(match, path) for path in run.iterdir() if (match := STEP.fullmatch(path.name))]
-    ordered = sorted(found, key=lambda one: int(one[0][1]))
-    return {match[2]: path for match, path in ordered if path.is_dir()}
 
 
 def _root(data: Path | None, steps: Mapping[str, Path]) -> tuple[Path | None, list[str]]:
